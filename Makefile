@@ -1,0 +1,43 @@
+# make demo | test | test-slow | lint | clean. Needs Python >= 3.11, pip and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py requirements/constraints.txt
+PIP := $(BIN)/pip --disable-pip-version-check
+DEMO_DATA := data/demo
+WORKERS ?= 2
+
+.PHONY: demo test test-slow lint clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(SOURCES) | $(BIN)/python
+	@echo "Installing into $(VENV): about 6 GB and some minutes, the first time."
+	$(PIP) install -q -c requirements/constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(SOURCES) | $(VENV)/.core
+	$(PIP) install -q -c requirements/constraints.txt -e '.[dev]'
+	@touch $@
+
+# Trains on real handwritten digits that drift over ten time buckets: Replay, then Naive, then both side by side.
+demo: $(VENV)/.core
+	$(BIN)/python tools/dataset_converters/make_demo_clear.py $(DEMO_DATA)
+	$(BIN)/python tools/train.py configs/demo/replay_lenet5_demo.py --overwrite
+	$(BIN)/python tools/train.py configs/demo/naive_lenet5_demo.py --overwrite
+	$(BIN)/python tools/analysis_tools/compare_runs.py work_dirs/replay_lenet5_demo work_dirs/naive_lenet5_demo --out work_dirs/demo_comparison
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' tests
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info work_dirs data/demo .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""The `clear` command: runs the programs of `tools/` by name, from a clone or after `pip install`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+PROGRAMS = {
+    'train': ('train.py', 'train from a config'),
+    'test': ('test.py', 'evaluate a checkpoint without training'),
+    'predict': ('predict.py', 'classify images with a checkpoint'),
+    'print-config': ('print_config.py', 'print a config with its bases and options applied'),
+    'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
+    'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
+    'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
+    'merge': ('dataset_converters/merge_clear.py', 'merge the official train and test folders'),
+    'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
+    'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
+}
+
+
+def tools_folder() -> Path:
+    """`tools/` beside the package in a clone, inside it after `pip install`."""
+    package = Path(__file__).resolve().parent
+    clone = package.parent / 'tools'
+    return clone if (clone / 'train.py').is_file() else package / '_bundled' / 'tools'
+
+
+def main() -> int:
+    """Run `clear PROGRAM ARGUMENTS`."""
+    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name in ('-h', '--help'):
+        print('usage: clear PROGRAM [arguments]\n\nprograms:')
+        print('\n'.join(f'  {program:<14}{text}' for program, (_, text) in PROGRAMS.items()))
+        print('\nclear PROGRAM --help tells more, e.g.: clear train configs/demo/replay_lenet5_demo.py')
+        return 0
+    if name == '--version':
+        from clear import __version__
+
+        print(__version__)
+        return 0
+    if name not in PROGRAMS:
+        print(f"error: no program '{name}'. Known: {', '.join(PROGRAMS)}.", file=sys.stderr)
+        return 2
+    sys.argv = [f'clear {name}', *sys.argv[2:]]
+    runpy.run_path(str(tools_folder() / PROGRAMS[name][0]), run_name='__main__')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

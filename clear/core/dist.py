@@ -1,0 +1,95 @@
+"""Several processes: start, rank, and the few collectives that `clear` uses. One process needs no group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as torch_dist
+
+from clear.core.errors import ConfigError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def start(launcher: str = 'none') -> None:
+    """Join the process group that `launcher` describes: NCCL where there is a GPU per process, else gloo.
+
+    Raises:
+        ConfigError: if the environment does not hold what the launcher sets.
+    """
+    if launcher == 'none' or torch_dist.is_initialized():
+        return
+    backend = 'nccl' if torch.cuda.is_available() else 'gloo'
+    if launcher == 'pytorch':
+        missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+        if missing:
+            raise ConfigError(f'--launcher pytorch, but {", ".join(missing)} is not set. Start with tools/dist_train.sh '
+                              'or torchrun.')
+        if backend == 'nccl':
+            torch.cuda.set_device(local_rank())
+        torch_dist.init_process_group(backend)
+        return
+    from mmengine.dist import init_dist
+
+    try:
+        init_dist(launcher, backend=backend)
+    except KeyError as error:
+        raise ConfigError(f'--launcher {launcher}, but {error} is not set: is this job started by {launcher}?') from error
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def rank() -> int:
+    return torch_dist.get_rank() if torch_dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return torch_dist.get_world_size() if torch_dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    return int(os.environ.get('LOCAL_RANK', 0))
+
+
+def is_main() -> bool:
+    """True in the one process that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    if torch_dist.is_initialized():
+        torch_dist.barrier()
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of `tensor` over all processes, in place; `tensor` itself in one process."""
+    if torch_dist.is_initialized():
+        torch_dist.all_reduce(tensor)
+    return tensor
+
+
+def any_rank(flag: bool, device: torch.device | str = 'cpu') -> bool:
+    """True if `flag` is true in any process."""
+    if not torch_dist.is_initialized():
+        return flag
+    return bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
+
+
+def sum_flat(tensors: Iterable[torch.Tensor]) -> None:
+    """Sum many tensors over all processes, in place, with one collective per dtype."""
+    if not torch_dist.is_initialized():
+        return
+    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in by_dtype.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        torch_dist.all_reduce(flat)
+        for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group])):
+            tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,52 @@
+"""Errors that a user can act on. A program prints them as one message and ends with code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+
+from clear.registry import RegistryError
+
+
+class ClearError(Exception):
+    """Base of the errors whose message alone tells the user what to do."""
+
+
+class ConfigError(ClearError, ValueError):
+    """A config, an option or a combination of them that cannot be run."""
+
+
+class DataError(ClearError, ValueError):
+    """Data that are missing, incomplete or not what the config says."""
+
+
+class CheckpointError(ClearError, ValueError):
+    """A checkpoint that is unreadable, foreign, or fits too little of the model."""
+
+
+class TrainingError(ClearError):
+    """Training that cannot go on, e.g. because the loss is not finite."""
+
+
+class Interrupted(ClearError):
+    """The process was told to stop (SIGTERM) and has saved what it had."""
+
+
+USER_ERRORS = (ClearError, RegistryError)
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The known names most like `name`, ready for a message: `'a', 'b'`; empty if nothing is near."""
+    by_lower = {str(item).lower(): str(item) for item in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    return ', '.join(f"'{by_lower[item]}'" for item in close)
+
+
+def report_error(error: Exception) -> int:
+    """Write a user error to stderr as one message and return the exit code of the program: 2, or 143 after SIGTERM."""
+    # Every process of a distributed run meets the same error; one copy is enough, except where ranks differ.
+    if os.environ.get('RANK', '0') == '0' or isinstance(error, (DataError, TrainingError)):
+        sys.stderr.write(f'error: {error}\n')
+    return 143 if isinstance(error, Interrupted) else 2

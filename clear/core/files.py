@@ -1,0 +1,100 @@
+"""Files that are whole or absent: written to a temporary name, synced, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from clear.core.errors import CheckpointError, DataError
+
+
+@contextmanager
+def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
+    """Open a temporary file beside `path` and rename it to `path` if the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    try:
+        with os.fdopen(handle, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only the owner reads; give them the usual mode instead.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_writer(path, 'w') as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON with sorted structure kept as given; NaN and infinity are refused (JSON has none)."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        DataError: if the file is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise DataError(f'{path} does not exist.') from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f'{path} is no valid JSON: {error}') from error
+
+
+def save_tensors(path: str | Path, value: Any) -> None:
+    """`torch.save`, atomically. `value` holds tensors and plain values only."""
+    import torch
+
+    with atomic_writer(path) as file:
+        torch.save(value, file)
+
+
+def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
+    """`torch.load` that never runs code from the file (`weights_only=True`).
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    import pickle
+
+    import torch
+
+    if not Path(path).is_file():
+        raise CheckpointError(f'Checkpoint {path} does not exist.')
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f'{path} holds more than tensors and plain values, or is damaged; it was not loaded, '
+                              f'because doing so could run foreign code ({reason}).') from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f'{path} is damaged or no checkpoint: {error}') from error
+
+
+def inside(root: str | Path, relative: str | Path) -> Path:
+    """`root / relative`, refused if that is outside `root`.
+
+    Raises:
+        DataError: if `relative` is absolute or climbs out of `root`.
+    """
+    path = Path(os.path.normpath(Path(root) / relative))
+    if not path.is_relative_to(os.path.normpath(root)):
+        raise DataError(f"'{relative}' lies outside {root}; paths in data files must stay below their root.")
+    return path

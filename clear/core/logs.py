@@ -1,0 +1,43 @@
+"""The log of a run: the console, `run.log`, and a page about the machine and the libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+
+from clear.core import dist
+from clear.core.files import write_text
+
+logger = logging.getLogger('clear')
+
+
+def setup_logging(work_dir: Path | None) -> logging.Logger:
+    """Send the `clear` log to the console and, with a folder, to `work_dir/run.log`. Other ranks only warn."""
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.INFO if dist.is_main() else logging.WARNING)
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter('%(message)s'))
+    logger.addHandler(console)
+    if work_dir is not None and dist.is_main():
+        work_dir.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(work_dir / 'run.log')
+        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+        logger.addHandler(file)
+    return logger
+
+
+def write_environment(path: Path, versions: dict[str, str | None], git: dict | None) -> None:
+    """Write the machine, the libraries, the commit and the command line to `path`."""
+    import torch
+
+    lines = [f'command: {" ".join(sys.argv)}', f'python: {sys.version.split()[0]}', f'platform: {platform.platform()}',
+             f'cpus: {os.cpu_count()}', f'torch threads: {torch.get_num_threads()}',
+             f'processes: {dist.world_size()}',
+             'gpus: ' + (', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or 'none'),
+             f'git: {git}']
+    lines += [f'{name}: {version}' for name, version in versions.items()]
+    write_text(path, '\n'.join(lines) + '\n')

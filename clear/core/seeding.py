@@ -1,0 +1,51 @@
+"""Seeds: every random number of a run follows from one integer."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def derive_seed(*parts: Any) -> int:
+    """A 63-bit seed from a run seed and what it is for, e.g. `derive_seed(seed, 'epoch', 3, 0)`.
+
+    The same parts give the same number on every machine and Python; different parts give unrelated numbers.
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'little') >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (every device), NumPy and `random`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """The state of the CPU generators of torch, NumPy and `random` (and CUDA's), as tensors and plain values."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    state = dict(torch=torch.get_rng_state(),
+                 numpy=dict(name=name, keys=torch.from_numpy(keys.astype(np.int64)), position=position,
+                            has_gauss=has_gauss, cached=cached),
+                 python=dict(version=version, internal=torch.tensor(internal, dtype=torch.int64), gauss=gauss_next))
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore what `get_rng_state` returned. States of GPUs that are absent here are left alone."""
+    torch.set_rng_state(state['torch'])
+    numpy = state['numpy']
+    np.random.set_state((numpy['name'], numpy['keys'].numpy().astype(np.uint32), numpy['position'],
+                         numpy['has_gauss'], numpy['cached']))
+    python = state['python']
+    random.setstate((python['version'], tuple(python['internal'].tolist()), python['gauss']))
+    if 'cuda' in state and torch.cuda.device_count() == len(state['cuda']):
+        torch.cuda.set_rng_state_all(state['cuda'])

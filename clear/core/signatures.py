@@ -1,0 +1,65 @@
+"""Which arguments a class or function accepts, to find misspelt keys in configs before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from clear.core.errors import ConfigError, nearest
+
+
+def accepted_arguments(obj: Any) -> set[str] | None:
+    """Names that can be passed by keyword: for a class, the union over its bases while they take `**kwargs`.
+
+    Returns:
+        The names, or None where any name may be accepted (`**kwargs` that no base closes).
+    """
+    if not inspect.isclass(obj):
+        names, is_open = _keywords(obj)
+        return None if is_open else names
+    accepted: set[str] = set()
+    for cls in obj.__mro__:
+        if '__init__' not in vars(cls) or cls is object:
+            continue
+        names, is_open = _keywords(vars(cls)['__init__'])
+        accepted |= names
+        if not is_open:
+            return accepted - {'self'}
+    return None if accepted else set()
+
+
+def _keywords(function: Any) -> tuple[set[str], bool]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set(), True
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return ({parameter.name for parameter in parameters if parameter.kind in kinds},
+            any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters))
+
+
+def required_arguments(obj: Any) -> set[str]:
+    """Names without a default in the constructor (or function) itself."""
+    try:
+        parameters = inspect.signature(obj).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {parameter.name for parameter in parameters
+            if parameter.kind in kinds and parameter.default is inspect.Parameter.empty}
+
+
+def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owner: str) -> None:
+    """Refuse keys that `owner` does not accept.
+
+    Raises:
+        ConfigError: naming the first unknown key, the nearest known ones, and all known ones if there are few.
+    """
+    if accepted is None:
+        return
+    for key in given:
+        if key not in accepted:
+            close = nearest(key, accepted)
+            hint = f' Did you mean {close}?' if close else ''
+            raise ConfigError(f"{where}: {owner} has no key '{key}'.{hint} Known: {', '.join(sorted(accepted))}.")

@@ -1,0 +1,184 @@
+"""Every registry of `clear`, in one place.
+
+Each registry is a child of mmpretrain's registry of the same name (whose parent is mmengine's), in scope
+`clear`: a bare `type='ResNet'` resolves `clear`, then mmpretrain, then mmengine. Libraries without a registry
+(torchvision, Avalanche, torch.optim) are asked for a name when something is built, never registered at import.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mmengine.registry import Registry as MMRegistry
+from mmpretrain import registry as mmpretrain_registry
+
+# Names of ours that hide one of mmpretrain or mmengine on purpose, with the reason. A test compares this
+# list with what is registered.
+SHADOWED: dict[str, str] = {}
+
+
+class RegistryError(LookupError):
+    """A `type` that no registry knows, or one name given to two classes."""
+
+
+class Registry(MMRegistry):
+    """An mmengine registry that can also look names up in a plain library.
+
+    Args:
+        name: as in mmengine.
+        library: `library(name)` returns the object of that name or None. Asked only when neither this registry
+            nor its parents know the name.
+        library_names: returns the names that `library` knows, for suggestions.
+        library_title: how messages call the library.
+    """
+
+    def __init__(self, name: str, *, library: Callable[[str], Any] | None = None,
+                 library_names: Callable[[], Iterable[str]] = tuple, library_title: str = '', **kwargs):
+        super().__init__(name, scope='clear', **kwargs)
+        self._library = library
+        self._library_names = library_names
+        self._library_title = library_title
+
+    def get(self, key: str) -> Any | None:
+        """The object registered under `key`, else the library's, else None."""
+        if not isinstance(key, str):
+            raise TypeError(f'{self.name}: a type is a name, not {key!r}.')
+        found = super().get(key)
+        if found is None and self._library is not None and '.' not in key:
+            found = self._library(key)
+        return found
+
+    def get_own(self, key: str) -> Any | None:
+        """The object that `clear` itself registered under `key`, parents and libraries left out, else None."""
+        self.import_from_location()
+        return self.module_dict.get(key)
+
+    def require(self, key: str) -> Any:
+        """Like `get`, but an unknown name is an error.
+
+        Raises:
+            RegistryError: naming the three nearest names and where they come from.
+        """
+        found = self.get(key)
+        if found is None:
+            raise RegistryError(f"{self.name}: no type '{key}' is registered. {self._suggest(key)}")
+        return found
+
+    def build(self, cfg: dict, *args, **kwargs) -> Any:
+        """Build the object that `cfg['type']` names from the other keys; `cfg` is not changed.
+
+        Raises:
+            RegistryError: if the type is unknown.
+            TypeError: if `cfg` is no dict or has no `type`.
+        """
+        if not isinstance(cfg, dict):
+            raise TypeError(f'{self.name}: expected a dict with a type, got {cfg!r}.')
+        if isinstance(cfg.get('type'), str) and '.' not in cfg['type'] and '/' not in cfg['type']:
+            self.require(cfg['type'])
+        return super().build(copy.deepcopy(cfg), *args, **kwargs)
+
+    def known_names(self) -> dict[str, str]:
+        """Every name that resolves here, with the place it comes from."""
+        names = {name: self._library_title for name in self._library_names()}
+        registry: MMRegistry | None = self
+        chain = []
+        while registry is not None:
+            registry.import_from_location()
+            chain.append(registry)
+            registry = registry.parent
+        for registry in reversed(chain):
+            names.update({name: registry.scope for name in registry.module_dict})
+        return names
+
+    def _suggest(self, key: str) -> str:
+        names = self.known_names()
+        by_lower = {name.lower(): name for name in names}
+        close = difflib.get_close_matches(key.lower(), by_lower, n=3, cutoff=0.0)
+        return 'Nearest: ' + ', '.join(f"'{by_lower[name]}' ({names[by_lower[name]]})" for name in close) + '.'
+
+    def _register_module(self, module, module_name=None, force: bool = False) -> None:
+        names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
+        for name in names:
+            old = self.module_dict.get(name)
+            if old is not None and not force:
+                raise RegistryError(f"{self.name}: '{name}' is defined twice, in {_place(old)} and in {_place(module)}.")
+        super()._register_module(module, module_name, force)
+
+
+def _place(obj: Any) -> str:
+    try:
+        return f'{inspect.getsourcefile(obj)}:{inspect.getsourcelines(obj)[1]}'
+    except (TypeError, OSError):
+        return repr(obj)
+
+
+def _attribute_of(module_name: str, accepts: Callable[[str, Any], bool]) -> dict:
+    """Keyword arguments of `Registry` that look names up in a module, imported when first asked."""
+
+    def library(name: str) -> Any | None:
+        obj = getattr(importlib.import_module(module_name), name, None)
+        return obj if obj is not None and accepts(name, obj) else None
+
+    def names() -> list[str]:
+        module = importlib.import_module(module_name)
+        return [name for name in dir(module) if not name.startswith('_') and accepts(name, getattr(module, name))]
+
+    return dict(library=library, library_names=names, library_title=module_name)
+
+
+def _is_class(_: str, obj: Any) -> bool:
+    return inspect.isclass(obj)
+
+
+def _is_public_callable(name: str, obj: Any) -> bool:
+    return not name.startswith('_') and callable(obj)
+
+
+def _is_metric_factory(name: str, obj: Any) -> bool:
+    return name.endswith('_metrics') and callable(obj)
+
+
+def _child(name: str, locations: Iterable[str] = (), **kwargs) -> Registry:
+    parent = getattr(mmpretrain_registry, name)
+    return Registry(parent.name, parent=parent, locations=list(locations), **kwargs)
+
+
+MODELS = _child('MODELS', ['clear.models'])
+DATASETS = _child('DATASETS', ['clear.datasets'])
+TRANSFORMS = _child('TRANSFORMS', ['clear.datasets.transforms'])
+DATA_SAMPLERS = _child('DATA_SAMPLERS', ['clear.datasets'])
+RUNNERS = _child('RUNNERS', ['clear.engine'])
+RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
+LOOPS = _child('LOOPS', ['clear.engine'])
+HOOKS = _child('HOOKS', ['clear.engine'])
+LOG_PROCESSORS = _child('LOG_PROCESSORS')
+OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine'])
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine'])
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
+BATCH_AUGMENTS = _child('BATCH_AUGMENTS')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
+TASK_UTILS = _child('TASK_UTILS')
+METRICS = _child('METRICS', ['clear.evaluation'])
+EVALUATORS = _child('EVALUATORS')
+VISUALIZERS = _child('VISUALIZERS')
+VISBACKENDS = _child('VISBACKENDS')
+
+SCENARIOS = Registry('scenario', locations=['clear.continual'],
+                     **_attribute_of('avalanche.benchmarks.classic', _is_public_callable))
+STRATEGIES = Registry('strategy', locations=['clear.continual'],
+                      **_attribute_of('avalanche.training.supervised', _is_class))
+BUFFERS = Registry('buffer', locations=['clear.continual'],
+                   **_attribute_of('avalanche.training.storage_policy', _is_class))
+CL_METRICS = Registry('continual metric', locations=['clear.continual'],
+                      **_attribute_of('avalanche.evaluation.metrics', _is_metric_factory))
+LOGGERS = Registry('logger', locations=['clear.continual'],
+                   **_attribute_of('avalanche.logging', _is_class))
+TASKS = Registry('task', locations=['clear.evaluation'])
+STAGES = Registry('stage', locations=['clear.curation'])
