@@ -17,13 +17,11 @@ from typing import Any
 from mmengine.registry import Registry as MMRegistry
 from mmpretrain import registry as mmpretrain_registry
 
+from clear.core.errors import RegistryError
+
 # Names of ours that hide one of mmpretrain or mmengine on purpose, with the reason. A test compares this
 # list with what is registered.
 SHADOWED: dict[str, str] = {}
-
-
-class RegistryError(LookupError):
-    """A `type` that no registry knows, or one name given to two classes."""
 
 
 class Registry(MMRegistry):
@@ -84,7 +82,7 @@ class Registry(MMRegistry):
 
     def known_names(self) -> dict[str, str]:
         """Every name that resolves here, with the place it comes from."""
-        names = {name: self._library_title for name in self._library_names()}
+        names = dict.fromkeys(self._library_names(), self._library_title)
         registry: MMRegistry | None = self
         chain = []
         while registry is not None:
@@ -92,7 +90,7 @@ class Registry(MMRegistry):
             chain.append(registry)
             registry = registry.parent
         for registry in reversed(chain):
-            names.update({name: registry.scope for name in registry.module_dict})
+            names.update(dict.fromkeys(registry.module_dict, registry.scope))
         return names
 
     def _suggest(self, key: str) -> str:
@@ -106,7 +104,8 @@ class Registry(MMRegistry):
         for name in names:
             old = self.module_dict.get(name)
             if old is not None and not force:
-                raise RegistryError(f"{self.name}: '{name}' is defined twice, in {_place(old)} and in {_place(module)}.")
+                raise RegistryError(f"{self.name}: '{name}' is defined twice, in {_place(old)} and in "
+                                    f'{_place(module)}.')
         super()._register_module(module, module_name, force)
 
 

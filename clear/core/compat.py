@@ -5,6 +5,7 @@ Each entry names the versions that need it. None changes a result; they make imp
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 _applied = False
@@ -16,8 +17,16 @@ def patch_libraries() -> None:
     if _applied:
         return
     _applied = True
+    _import_mmcv_quietly()
     _skip_multimodal_models()
     _fix_hue_overflow()
+
+
+def _import_mmcv_quietly() -> None:
+    # mmcv-lite warns that its compiled operators are absent; no model that we offer uses them.
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+        import mmcv.cnn.bricks.transformer  # noqa: F401
 
 
 def _skip_multimodal_models() -> None:

@@ -118,7 +118,7 @@ def to_plain(value: Any) -> Any:
 
 
 def config_hash(cfg: dict) -> str:
-    """First 16 hex digits of the SHA-256 of what a config computes (`EXECUTION_KEYS` and the scenario's root left out)."""
+    """First 16 hex digits of the SHA-256 of what a config computes, without `EXECUTION_KEYS` and the data root."""
     plain = {key: value for key, value in to_plain(dict(cfg)).items() if key not in EXECUTION_KEYS}
     if isinstance(plain.get('scenario'), dict):
         plain['scenario'] = {key: value for key, value in plain['scenario'].items() if key != 'data_root'}

@@ -25,8 +25,8 @@ def start(launcher: str = 'none') -> None:
     if launcher == 'pytorch':
         missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
         if missing:
-            raise ConfigError(f'--launcher pytorch, but {", ".join(missing)} is not set. Start with tools/dist_train.sh '
-                              'or torchrun.')
+            raise ConfigError(f'--launcher pytorch, but {", ".join(missing)} is not set. Start with '
+                              'tools/dist_train.sh or torchrun.')
         if backend == 'nccl':
             torch.cuda.set_device(local_rank())
         torch_dist.init_process_group(backend)
@@ -36,7 +36,7 @@ def start(launcher: str = 'none') -> None:
     try:
         init_dist(launcher, backend=backend)
     except KeyError as error:
-        raise ConfigError(f'--launcher {launcher}, but {error} is not set: is this job started by {launcher}?') from error
+        raise ConfigError(f'--launcher {launcher}, but {error} is not set: did {launcher} start this job?') from error
 
 
 def stop() -> None:

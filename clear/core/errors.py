@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import Iterable
 
-from clear.registry import RegistryError
-
 
 class ClearError(Exception):
     """Base of the errors whose message alone tells the user what to do."""
@@ -16,6 +14,10 @@ class ClearError(Exception):
 
 class ConfigError(ClearError, ValueError):
     """A config, an option or a combination of them that cannot be run."""
+
+
+class RegistryError(ClearError, LookupError):
+    """A `type` that no registry knows, or one name given to two classes."""
 
 
 class DataError(ClearError, ValueError):
@@ -34,7 +36,8 @@ class Interrupted(ClearError):
     """The process was told to stop (SIGTERM) and has saved what it had."""
 
 
-USER_ERRORS = (ClearError, RegistryError)
+# What a program reports as a message in place of a traceback.
+USER_ERRORS = (ClearError,)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -20,15 +20,15 @@ def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
     try:
-        with os.fdopen(handle, mode) as file:
+        with os.fdopen(handle, mode, encoding=None if 'b' in mode else 'utf-8') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files that only the owner reads; give them the usual mode instead.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -51,7 +51,7 @@ def read_json(path: str | Path) -> Any:
         DataError: if the file is missing or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError as error:
         raise DataError(f'{path} does not exist.') from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -94,7 +94,8 @@ def inside(root: str | Path, relative: str | Path) -> Path:
     Raises:
         DataError: if `relative` is absolute or climbs out of `root`.
     """
-    path = Path(os.path.normpath(Path(root) / relative))
-    if not path.is_relative_to(os.path.normpath(root)):
+    # Absolute, because every relative path counts as below '.'; not resolved, because data may be linked.
+    path = Path(os.path.abspath(Path(root) / relative))  # noqa: PTH100
+    if not path.is_relative_to(os.path.abspath(root)):  # noqa: PTH100
         raise DataError(f"'{relative}' lies outside {root}; paths in data files must stay below their root.")
     return path

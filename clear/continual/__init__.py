@@ -1,0 +1,1 @@
+"""Continual learning: scenarios, strategies under one mix-in, state, metrics."""

@@ -1,0 +1,113 @@
+"""Avalanche's loggers and metrics from a config, with the run folder filled in."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from clear.core.compat import patch_wandb
+from clear.core.errors import ConfigError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.registry import CL_METRICS, LOGGERS
+
+# Hooks of a metric that only an evaluation pass of Avalanche calls.
+_EVAL_HOOKS = ('before_eval', 'before_eval_exp', 'after_eval_iteration', 'after_eval_exp', 'after_eval')
+
+
+@LOGGERS.register_module(name='TextLogger')
+def text_logger(file: str | None = None, work_dir: str | None = None):
+    """Avalanche's `TextLogger` into a file; without one, into `<work_dir>/<time>.log`."""
+    from avalanche.logging import TextLogger
+
+    path = Path(file) if file else Path(work_dir or '.') / f'{time.strftime("%Y%m%d_%H%M%S")}.log'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return TextLogger(path.open('a', buffering=1))
+
+
+@LOGGERS.register_module(name='CSVLogger')
+def csv_logger(log_folder: str | None = None, work_dir: str | None = None):
+    """Avalanche's `CSVLogger`; without a folder, into `<work_dir>/csv`."""
+    from avalanche.logging import CSVLogger
+
+    return CSVLogger(log_folder or str(Path(work_dir or '.') / 'csv'))
+
+
+@LOGGERS.register_module(name='TensorboardLogger')
+def tensorboard_logger(tb_log_dir: str | None = None, filename_suffix: str = '', work_dir: str | None = None):
+    """Avalanche's `TensorboardLogger`; without a folder, into `<work_dir>/tensorboard`."""
+    from avalanche.logging import TensorboardLogger
+
+    return TensorboardLogger(tb_log_dir or str(Path(work_dir or '.') / 'tensorboard'), filename_suffix)
+
+
+@LOGGERS.register_module(name='WandBLogger')
+def wandb_logger(project_name: str = 'clear', run_name: str | None = None, params: dict | None = None,
+                 dir: str | None = None, config: dict | None = None, work_dir: str | None = None, **kwargs: Any):  # noqa: A002
+    """Avalanche's `WandBLogger`. Without a key it runs offline into `<work_dir>/wandb`; `wandb sync` uploads later."""
+    from avalanche.logging import WandBLogger
+
+    patch_wandb()
+    folder = Path(dir or work_dir or '.')
+    folder.mkdir(parents=True, exist_ok=True)
+    params = dict(params or {})
+    if 'mode' not in params and 'WANDB_MODE' not in os.environ and not _has_wandb_key():
+        params['mode'] = 'offline'
+    kwargs.setdefault('save_code', False)
+    return WandBLogger(project_name=project_name, run_name=run_name, params=params, dir=str(folder), config=config,
+                       **kwargs)
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get('WANDB_API_KEY'):
+        return True
+    netrc = Path(os.environ.get('NETRC', Path.home() / '.netrc'))
+    return netrc.is_file() and 'wandb' in netrc.read_text(errors='ignore')
+
+
+def check_loggers_and_metrics(loggers: list[dict], metrics: list[dict]) -> None:
+    """Refuse unknown types and keys, before anything is built.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    for where, registry, configs in (('loggers', LOGGERS, loggers), ('metrics', CL_METRICS, metrics)):
+        for position, cfg in enumerate(configs):
+            if not isinstance(cfg, dict) or 'type' not in cfg:
+                raise ConfigError(f'{where}[{position}] needs a dict with a type, got {cfg!r}.')
+            accepted = accepted_arguments(registry.require(cfg['type']))
+            check_keys(f'{where}[{position}]', set(cfg) - {'type'},
+                       None if accepted is None else accepted - {'work_dir'}, cfg['type'])
+
+
+def build_evaluator(loggers: list[dict], metrics: list[dict], work_dir: Path | None, config: dict | None = None):
+    """Avalanche's evaluator with the configured metrics and loggers; without both it does next to nothing."""
+    from avalanche.training.plugins import EvaluationPlugin
+
+    built_metrics = []
+    for cfg in metrics:
+        metric = CL_METRICS.build(cfg)
+        built_metrics += list(metric) if isinstance(metric, (list, tuple)) else [metric]
+    built_loggers = []
+    for cfg in loggers:
+        accepted = accepted_arguments(LOGGERS.require(cfg['type'])) or ()
+        filled = {'work_dir': str(work_dir or '.')} if 'work_dir' in accepted else {}
+        if cfg['type'] == 'WandBLogger':
+            filled['config'] = config
+            filled['run_name'] = work_dir.name if work_dir else None
+        built_loggers.append(LOGGERS.build(cfg, default_args=filled))
+    return EvaluationPlugin(*built_metrics, loggers=built_loggers, collect_all=False)
+
+
+def needs_evaluation_pass(evaluator) -> bool:
+    """True if a metric listens to Avalanche's own evaluation; our accuracy matrix does not need it."""
+    from avalanche.evaluation.metric_definitions import GenericPluginMetric, PluginMetric
+
+    for metric in evaluator.metrics:
+        if isinstance(metric, GenericPluginMetric):
+            if metric._mode == 'eval':
+                return True
+        elif any(getattr(type(metric), hook, None) is not getattr(PluginMetric, hook, None) for hook in _EVAL_HOOKS):
+            return True
+    return False

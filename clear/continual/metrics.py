@@ -1,0 +1,123 @@
+"""CLEAR metrics: plain means over parts of the accuracy matrix. Pure functions, no state, no framework.
+
+`acc_matrix[i][j]` is the top-1 accuracy on test bucket j after training through bucket i (Lin et al. 2021,
+arXiv:2201.06289, section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+PROTOCOLS = ('iid', 'streaming')
+CLEAR_METRICS = ('in_domain', 'next_domain', 'accuracy', 'backward_transfer', 'forward_transfer', 'final_domain',
+                 'forgetting', 'challenge_score')
+# The CVPR 2022 CLEAR challenge: equal weights; ties were broken by next_domain.
+CHALLENGE_METRICS = ('in_domain', 'next_domain', 'backward_transfer', 'forward_transfer')
+# Metrics that use an entry with i >= j. Under the streaming protocol those entries measure training data.
+OVERLAPPED_METRICS = ('in_domain', 'accuracy', 'backward_transfer', 'forgetting', 'challenge_score')
+
+# Which entries (i, j) of an n x n matrix a metric is the mean of.
+_INDEX_SETS: dict[str, Callable[[int, int, int], bool]] = {
+    'in_domain': lambda i, j, n: i == j,
+    'next_domain': lambda i, j, n: j == i + 1,
+    'accuracy': lambda i, j, n: j <= i,
+    'backward_transfer': lambda i, j, n: j < i,
+    'forward_transfer': lambda i, j, n: j > i,
+    'final_domain': lambda i, j, n: j == n - 1 and i < n - 1,
+}
+
+
+def clear_metrics(acc_matrix: Any, protocol: str = 'iid') -> dict[str, Any]:
+    """The CLEAR metrics of an accuracy matrix.
+
+    Transfer here is an accuracy, the mean of one triangle of the matrix, not the signed difference of GEM
+    (Lopez-Paz and Ranzato 2017) that goes by the same name. `forgetting` is the mean over j < N - 1 of
+    `acc_matrix[j][j] - acc_matrix[N - 1][j]`, first minus last: positive means forgotten.
+
+    Args:
+        acc_matrix: N x N fractions as lists, array or tensor; None or NaN where nothing was measured (yet).
+        protocol: `'iid'` (train and test images of a bucket are disjoint) or `'streaming'` (they are the same,
+            so entries with i >= j measure training data).
+
+    Returns:
+        The metrics in the order of `CLEAR_METRICS`, then `'train_overlap'`. A metric that needs a missing entry,
+        or has no entries at all (N = 1), is None. Under streaming the metrics in `OVERLAPPED_METRICS` are None
+        as well and their numbers stand in the dict `'train_overlap'`, which is empty under iid.
+
+    Raises:
+        ValueError: if the matrix is empty or not square, an entry lies outside [0, 1], or the protocol is unknown.
+    """
+    _check_protocol(protocol)
+    matrix = _checked_matrix(acc_matrix)
+    values = {name: _mean_over(matrix, chosen) for name, chosen in _INDEX_SETS.items()}
+    values['forgetting'] = _forgetting(matrix)
+    values['challenge_score'] = _mean([values[name] for name in CHALLENGE_METRICS])
+    overlapped = OVERLAPPED_METRICS if protocol == 'streaming' else ()
+    result: dict[str, Any] = {name: None if name in overlapped else values[name] for name in CLEAR_METRICS}
+    result['train_overlap'] = {name: values[name] for name in overlapped}
+    return result
+
+
+def overlap_mask(n: int, protocol: str) -> list[list[bool]]:
+    """N x N, True where an entry measures images that were trained on: i >= j under streaming, nowhere under iid.
+
+    Raises:
+        ValueError: if the protocol is unknown.
+    """
+    _check_protocol(protocol)
+    return [[protocol == 'streaming' and i >= j for j in range(n)] for i in range(n)]
+
+
+def _check_protocol(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}; CLEAR knows {' and '.join(map(repr, PROTOCOLS))}.")
+
+
+def _checked_matrix(acc_matrix: Any) -> list[list[float | None]]:
+    """The matrix as nested lists of floats, None where an entry is missing."""
+    rows = _plain(acc_matrix)
+    rows = [_plain(row) for row in rows] if isinstance(rows, (list, tuple)) else None
+    if not rows or not all(isinstance(row, (list, tuple)) for row in rows):
+        raise ValueError('CLEAR metrics need a square accuracy matrix, a list of rows; '
+                         f'got {type(acc_matrix).__name__} without rows and columns.')
+    for i, row in enumerate(rows):
+        if len(row) != len(rows):
+            raise ValueError(f'CLEAR metrics need a square accuracy matrix; got {len(rows)} rows, and row {i} has '
+                             f'{len(row)} columns. Was an experience skipped? Fill what was not measured with None.')
+    return [[_checked_entry(value, i, j) for j, value in enumerate(row)] for i, row in enumerate(rows)]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and tensors as lists."""
+    return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def _checked_entry(value: Any, i: int, j: int) -> float | None:
+    if value is None or math.isnan(value):
+        return None
+    if not 0 <= value <= 1:
+        raise ValueError(f'acc_matrix[{i}][{j}] is {float(value):g}; accuracies are fractions in [0, 1], '
+                         'not percent.')
+    return float(value)
+
+
+def _mean_over(matrix: list[list[float | None]], chosen: Callable[[int, int, int], bool]) -> float | None:
+    n = len(matrix)
+    return _mean([matrix[i][j] for i in range(n) for j in range(n) if chosen(i, j, n)])
+
+
+def _forgetting(matrix: list[list[float | None]]) -> float | None:
+    last = len(matrix) - 1
+    first_values = _mean([matrix[j][j] for j in range(last)])
+    last_values = _mean([matrix[last][j] for j in range(last)])
+    return None if first_values is None or last_values is None else first_values - last_values
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean; None if there is nothing to average or something is missing."""
+    if not values or any(value is None for value in values):
+        return None
+    # fsum: the result does not depend on the order of the entries.
+    return math.fsum(values) / len(values)

@@ -1,0 +1,84 @@
+"""The CLEAR benchmark: a stream of time buckets read from a CLEAR folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
+from clear.core.errors import ConfigError
+from clear.datasets import BadSamples, Bucket, BucketImages, ClearData, SampleContext, read_clear, to_tensors
+from clear.datasets.transforms import build_transform
+from clear.registry import SCENARIOS
+
+CACHES = (None, 'ram')
+
+
+@SCENARIOS.register_module(name='CLEAR')
+def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_protocol: str = 'iid',
+                    seed: int | None = None, shot: int | None = None, feature_type: str | None = None,
+                    layout: str = 'auto', train_transform: list[dict] | None = None,
+                    eval_transform: list[dict] | None = None, cache: str | None = None,
+                    max_bad_fraction: float = 0.01, work_dir: str | None = None):
+    """Read CLEAR (Lin et al. 2021, arXiv:2201.06289) as an Avalanche benchmark, one experience per time bucket.
+
+    Under `iid` an experience trains on the training list of its bucket and is tested on the bucket's test list;
+    under `streaming` both are the whole bucket, and only entries j > i of the accuracy matrix measure unseen data.
+
+    Args:
+        data_root: folder in either CLEAR layout.
+        data_name: `clear10`, `clear100`, `clear10_neurips2021`, `clear100_cvpr2022`, `demo`; None for own data.
+        evaluation_protocol: 'iid' or 'streaming'.
+        seed: which split, 0 ... 4; None means 0 under `iid` and must be None under `streaming`.
+        shot: train on `shot` images per class, test on the rest of the bucket.
+        feature_type: read stored features in place of images; the transforms are then not used.
+        layout: 'auto' looks which of 'old' and 'new' it is.
+        train_transform, eval_transform: lists of transform dicts; a bare name is torchvision's v2.
+        cache: 'ram' keeps decoded images in memory; where a transform is deterministic, its results.
+        max_bad_fraction: share of unreadable images past which the run stops.
+        work_dir: where `bad_samples.jsonl` is written; None counts without a file.
+
+    Raises:
+        ConfigError, DataError: as `read_clear` does; ConfigError for image mode without transforms.
+    """
+    if cache not in CACHES:
+        raise ConfigError(f"scenario.cache is {cache!r}; expected one of {', '.join(map(repr, CACHES))}.")
+    if seed is None and evaluation_protocol == 'iid':
+        seed = 0
+    data = read_clear(data_root, data_name=data_name, evaluation_protocol=evaluation_protocol, seed=seed, shot=shot,
+                      feature_type=feature_type, layout=layout)
+    info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
+                        protocol=data.protocol, fingerprint=data.fingerprint, train=[], test=[],
+                        context=SampleContext())
+    if feature_type is not None:
+        info.train = [_feature_bucket(bucket) for bucket in data.train]
+        info.test = [_feature_bucket(bucket) for bucket in data.test]
+        return make_benchmark(info)
+    for key, transform in (('train_transform', train_transform), ('eval_transform', eval_transform)):
+        if not transform:
+            raise ConfigError(f'scenario.{key} is needed for images: at least a resize and ToTensor.')
+    _add_images(info, data, build_transform(train_transform), build_transform(eval_transform), cache,
+                max_bad_fraction, work_dir)
+    return make_benchmark(info)
+
+
+def _feature_bucket(bucket: Bucket) -> TensorBucket:
+    return TensorBucket(bucket.features, torch.from_numpy(bucket.targets))
+
+
+def _add_images(info: ScenarioInfo, data: ClearData, train_transform, eval_transform, cache: str | None,
+                max_bad_fraction: float, work_dir: str | None) -> None:
+    totals = {'train': sum(len(bucket.targets) for bucket in data.train),
+              'test': sum(len(bucket.targets) for bucket in data.test)}
+    path = Path(work_dir) / 'bad_samples.jsonl' if work_dir else None
+    info.bad_samples = BadSamples(path, totals, max_bad_fraction)
+    for buckets, transform, is_train, datasets in ((data.train, train_transform, True, info.train),
+                                                   (data.test, eval_transform, False, info.test)):
+        for bucket in buckets:
+            images = BucketImages(data.root, bucket, transform, is_train=is_train, context=info.context,
+                                  bad_samples=info.bad_samples, cache=cache)
+            if cache == 'ram' and not transform.is_random:
+                inputs, targets, _ = to_tensors(images)
+                images = TensorBucket(inputs, targets)
+            datasets.append(images)

@@ -1,0 +1,166 @@
+"""From `cl_strategy` in a config to an Avalanche strategy under our mix-in."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from clear.continual.strategies.engine import DISTRIBUTED_STRATEGIES, EngineMixin
+from clear.continual.strategies.schedule import POLICIES, SchedulePlugin
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
+
+# Keys of `cl_strategy` that are ours; all others are arguments of the strategy class.
+OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy'}
+# Arguments of the strategy class that the runner fills.
+FILLED = {'model', 'criterion', 'device', 'plugins', 'evaluator', 'eval_every', 'peval_mode', 'optimizer'}
+
+
+def strategy_class(name: str) -> type:
+    """Avalanche's (or our) strategy class of that name, with the mix-in first among its bases."""
+    base = STRATEGIES.require(name)
+    if not inspect.isclass(base) or not hasattr(base, 'train'):
+        raise ConfigError(f"cl_strategy.type '{name}' is no strategy.")
+    return type(base.__name__, (EngineMixin, base), {})
+
+
+def torch_class(name: str, module, what: str) -> Any:
+    """The optimiser or scheduler class `name`: ours, else of that torch module.
+
+    Raises:
+        RegistryError: if there is none, with the nearest names.
+    """
+    from clear.core.errors import nearest
+
+    found = OPTIMIZERS.get_own(name) if what == 'optimizer' else None
+    found = found or getattr(module, name, None)
+    if found is None or not inspect.isclass(found):
+        known = [item for item in dir(module) if inspect.isclass(getattr(module, item)) and not item.startswith('_')]
+        raise RegistryError(f"cl_strategy.{what}: no type '{name}'. Nearest: {nearest(name, known) or known} "
+                            f'({module.__name__}).')
+    return found
+
+
+def check_strategy(cfg: dict) -> None:
+    """Refuse unknown types and keys in `cl_strategy`, before anything is built.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    if 'type' not in cfg:
+        raise ConfigError("cl_strategy needs a type, e.g. 'Naive' or 'Replay'.")
+    cls = STRATEGIES.require(cfg['type'])
+    accepted = accepted_arguments(cls)
+    check_keys('cl_strategy', cfg, None if accepted is None else (accepted - FILLED) | OWN_KEYS, cfg['type'])
+    for key in ('train_mb_size', 'eval_mb_size', 'train_epochs'):
+        value = cfg.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f'cl_strategy.{key} is {value!r}; expected a whole number of at least 1.')
+    for key in ('optimizer_policy', 'scheduler_policy'):
+        if cfg.get(key, 'reset') not in POLICIES:
+            raise ConfigError(f"cl_strategy.{key} is {cfg[key]!r}; expected 'reset' or 'continue'.")
+    _check_part(cfg, 'optimizer', torch.optim, {'params'})
+    if cfg.get('scheduler'):
+        _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
+    if cfg.get('loss'):
+        loss = cfg['loss']
+        accepted = accepted_arguments(MODELS.require(loss['type']))
+        check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
+
+
+def _check_part(cfg: dict, what: str, module, filled: set[str], own: set[str] = frozenset()) -> None:
+    part = cfg.get(what)
+    if not isinstance(part, dict) or 'type' not in part:
+        raise ConfigError(f"cl_strategy.{what} needs a dict with a type, got {part!r}.")
+    accepted = accepted_arguments(torch_class(part['type'], module, what))
+    check_keys(f'cl_strategy.{what}', set(part) - {'type'},
+               None if accepted is None else (accepted - filled) | own, part['type'])
+
+
+def check_distributed(cfg: dict, world_size: int) -> None:
+    """Refuse what several processes cannot do exactly.
+
+    Raises:
+        ConfigError: if the strategy is not known to be exact, or a batch has fewer samples than processes.
+    """
+    if world_size == 1:
+        return
+    if cfg['type'] not in DISTRIBUTED_STRATEGIES:
+        raise ConfigError(f"{cfg['type']} runs in one process only so far; with {world_size} processes its result "
+                          f"would differ. Exact on several processes: {', '.join(DISTRIBUTED_STRATEGIES)}.")
+    size = cfg.get('train_mb_size', 1)
+    if size < world_size:
+        raise ConfigError(f'cl_strategy.train_mb_size is {size}, the global batch, but there are {world_size} '
+                          f'processes: some would have no sample. Use at least {world_size}.')
+
+
+def build_loss(cfg: dict | None) -> nn.Module:
+    """The criterion of `cl_strategy.loss`, a module called with (logits, targets); cross-entropy by default."""
+    return MODELS.build(cfg or dict(type='CrossEntropyLoss', loss_weight=1.0))
+
+
+def build_optimizer(cfg: dict, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of `cl_strategy.optimizer` over all parameters; frozen ones get no gradient and stay."""
+    options = {key: value for key, value in cfg.items() if key != 'type'}
+    try:
+        return torch_class(cfg['type'], torch.optim, 'optimizer')(model.parameters(), **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"cl_strategy.optimizer ({cfg['type']}): {error}") from error
+
+
+def build_schedule(cfg: dict) -> SchedulePlugin:
+    """The plugin that steps `cl_strategy.scheduler`."""
+    scheduler = dict(cfg.get('scheduler') or {})
+    policy = cfg.get('scheduler_policy', 'reset')
+    if not scheduler:
+        return SchedulePlugin(None, policy)
+    by_epoch = scheduler.pop('by_epoch', True)
+    cls = torch_class(scheduler.pop('type'), torch.optim.lr_scheduler, 'scheduler')
+    return SchedulePlugin(partial(_make_scheduler, cls, scheduler), policy, by_epoch)
+
+
+def _make_scheduler(cls: type, options: dict, optimizer: torch.optim.Optimizer):
+    try:
+        return cls(optimizer, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'cl_strategy.scheduler ({cls.__name__}): {error}') from error
+
+
+def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluator=None):
+    """Build the strategy that `cl_strategy` describes; `cfg` is not changed.
+
+    Args:
+        cfg: `type`, `optimizer`, `scheduler`, `loss`, the policies, and arguments of the strategy class.
+        model: maps a batch to (N, C) logits; stays unwrapped.
+        device: where training runs.
+        evaluator: an Avalanche `EvaluationPlugin`; None computes no Avalanche metrics.
+
+    Raises:
+        ConfigError, RegistryError: for unknown names, keys or values.
+    """
+    check_strategy(cfg)
+    check_distributed(cfg, dist.world_size())
+    cls = strategy_class(cfg['type'])
+    arguments = {key: _plain(value) for key, value in cfg.items() if key not in OWN_KEYS}
+    schedule = build_schedule(cfg)
+    optimizer = build_optimizer(cfg['optimizer'], model)
+    try:
+        strategy = cls(model=model, optimizer=optimizer, criterion=build_loss(cfg.get('loss')), device=device,
+                       plugins=[schedule], evaluator=evaluator, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"cl_strategy ({cfg['type']}): {error}") from error
+    strategy.schedule = schedule
+    return strategy
+
+
+def _plain(value: Any) -> Any:
+    # Avalanche tests `isinstance(value, (list, tuple))`; a config holds its own list and dict types.
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,10 @@
+"""Readers of data sets, their images, and transforms."""
+
+from clear.datasets.bad_samples import BadSampleError, BadSamples
+from clear.datasets.clear import ClearData, read_clear
+from clear.datasets.clear_layouts import Bucket
+from clear.datasets.images import BucketImages, SampleContext, to_tensors
+from clear.datasets.transforms import ImageTransform, build_transform
+
+__all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketImages', 'ClearData', 'ImageTransform', 'SampleContext',
+           'build_transform', 'read_clear', 'to_tensors']

@@ -1,0 +1,95 @@
+"""Zip archives from outside: checked before use, unpacked without leaving their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+
+from clear.core.errors import DataError
+from clear.core.files import inside
+from clear.datasets.writing import Progress
+
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, as lower-case hex."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def verify_archive(path: str | Path, sha256: str | None = None) -> str:
+    """Check the SHA-256, if one is given, and the CRC of every member; returns the SHA-256.
+
+    Raises:
+        DataError: if the hash differs, or the file is no zip archive or a damaged one.
+    """
+    found = sha256_of(path)
+    if sha256 is not None and found != sha256.lower():
+        raise DataError(f'{path} has SHA-256 {found}, expected {sha256.lower()}.')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except _ZIP_DAMAGE as error:
+        raise DataError(f'{path} is damaged or no zip archive: {error}.') from error
+    if damaged is not None:
+        raise DataError(f"{path} is damaged: the checksum of its member '{damaged}' does not match.")
+    return found
+
+
+def extract_archive(path: str | Path, folder: str | Path, progress: Progress | None = None) -> None:
+    """Unpack a zip archive into an existing folder. All members are checked before the first is written.
+
+    Args:
+        progress: called as `progress(done, total)` with unpacked bytes.
+
+    Raises:
+        DataError: if a member would leave `folder`, is a link or a special file, if the archive is damaged, or if
+            the disk has too little room.
+    """
+    folder = Path(folder)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            for member in members:
+                _check_member(member, folder, path)
+            total = sum(member.file_size for member in members)
+            require_space(folder, total, f'unpacking {path}')
+            done = 0
+            for member in members:
+                archive.extract(member, folder)
+                done += member.file_size
+                if progress is not None:
+                    progress(done, total)
+    except _ZIP_DAMAGE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f'{path} is damaged or no zip archive: {error}.') from error
+    except OSError as error:
+        raise DataError(f'{path} could not be unpacked into {folder}: {error}.') from error
+
+
+def _check_member(member: zipfile.ZipInfo, folder: Path, archive: str | Path) -> None:
+    name = member.filename
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 when the archive was made without Unix modes
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise DataError(f"{archive}: member '{name}' is a link or a special file; nothing was unpacked.")
+    # Backslashes and drive letters separate folders on Windows, so they may hide a way out of the folder.
+    if '\\' in name or ':' in name.split('/')[0]:
+        raise DataError(f"{archive}: member '{name}' has a path of another system; nothing was unpacked.")
+    try:
+        inside(folder, name)
+    except DataError as error:
+        raise DataError(f"{archive}: member '{name}' leads out of the folder; nothing was unpacked.") from error
+
+
+def require_space(folder: str | Path, needed_bytes: int, purpose: str) -> None:
+    """Raise a DataError if the disk of `folder` has less room than `needed_bytes`."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DataError(f'{purpose} needs {needed_bytes / 2**30:.1f} GiB, but the disk of {folder} has only '
+                        f'{free / 2**30:.1f} GiB left.')

@@ -1,0 +1,201 @@
+"""The CLEAR benchmark, and data of one's own in the same folders, as a train and a test stream of buckets.
+
+CLEAR: Lin, Shi, Pathak and Ramanan 2021, arXiv:2201.06289. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.files import inside
+from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
+
+logger = logging.getLogger('clear')
+
+# Classes of the published sets. `clear10` exists in both layouts, so the layout is found by looking.
+NUM_CLASSES = {'clear10': 11, 'clear10_neurips2021': 11, 'clear100': 100, 'clear100_cvpr2022': 100, 'demo': 10}
+PROTOCOLS = ('iid', 'streaming')
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class ClearData:
+    """A stream of buckets in time order; `train[i]` and `test[i]` are the same bucket.
+
+    Attributes:
+        class_names: class index to name.
+        train, test: under 'streaming' both hold all samples of the bucket, in lists of their own.
+        layout: 'old' or 'new'.
+        protocol: 'iid' or 'streaming'.
+        root: the data root; paths of buckets are relative to it.
+        fingerprint: SHA-256 of what was read, wherever the root is.
+        left_out: buckets that only one part of the new layout has, so that 'iid' cannot use them.
+    """
+
+    class_names: list[str]
+    train: list[Bucket]
+    test: list[Bucket]
+    layout: str
+    protocol: str
+    root: Path
+    fingerprint: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluation_protocol: str = 'iid',
+               seed: int | None = 0, shot: int | None = None, feature_type: str | None = None,
+               layout: str = 'auto') -> ClearData:
+    """Read the lists (and features) of a CLEAR tree. Images are not opened; the first of each bucket must exist.
+
+    | protocol  | train               | test                | seed                             |
+    |-----------|---------------------|---------------------|----------------------------------|
+    | iid       | train list          | test list           | 0-4; the new layout ignores it   |
+    | iid, shot | k-shot train list   | the rest            | 0-4                              |
+    | streaming | all of the bucket   | all of the bucket   | None                             |
+
+    Args:
+        data_name: a published set (its number of classes is checked), 'demo', or None for other data.
+        shot: images per class of the few-shot lists, or None.
+        feature_type: read these stored features in place of images.
+        layout: 'old', 'new', or 'auto' to tell by looking.
+
+    Raises:
+        ConfigError: if options are unknown or do not go together, or this tree does not offer them.
+        DataError: if something is missing or wrong; the message names the file and what to run.
+    """
+    _check_options(data_name, evaluation_protocol, seed, shot)
+    # Absolute, so that a later change of folder harms nobody and paths can be compared.
+    root = Path(data_root).resolve()
+    tree = open_layout(root, layout, how_to_get(data_name, root))
+    choice = Choice(seed, shot, feature_type)
+    _check_choice(tree, evaluation_protocol, choice)
+    class_names = tree.class_names()
+    _check_num_classes(data_name, class_names, root)
+
+    if evaluation_protocol == 'streaming':
+        names, left_out = tree.bucket_names('all', choice), ()
+        train = [tree.bucket(name, 'all', choice, len(class_names)) for name in names]
+        test = [bucket.copy() for bucket in train]
+    else:
+        names, left_out = _common_buckets(tree, choice)
+        train = [tree.bucket(name, 'train', choice, len(class_names)) for name in names]
+        test = [tree.bucket(name, 'test', choice, len(class_names)) for name in names]
+        _check_disjoint(train + test, root)
+    _check_streams(train, test, root, tree.hint)
+    return ClearData(class_names, train, test, tree.name, evaluation_protocol, root,
+                     _fingerprint(tree.name, evaluation_protocol, class_names, train, test), left_out)
+
+
+def how_to_get(data_name: str | None, root: Path) -> str:
+    """The sentence for messages about missing data: what to run."""
+    check = f'`python tools/dataset_converters/check_clear.py {root}` reports all that is missing.'
+    if data_name is None:
+        return check
+    get = f'make_demo_clear.py {root}' if data_name == 'demo' else f'download_clear.py {data_name} {root}'
+    return f'To get the data: `python tools/dataset_converters/{get}`. {check}'
+
+
+def check_data_name(data_name: str | None) -> None:
+    """Raise ConfigError unless `data_name` is a known set or None."""
+    if data_name is not None and data_name not in NUM_CLASSES:
+        near = nearest(str(data_name), NUM_CLASSES)
+        raise ConfigError(f"data_name '{data_name}' is unknown{f', nearest: {near}' if near else ''}. Known: "
+                          f'{", ".join(NUM_CLASSES)}; None for data of your own in CLEAR folders.')
+
+
+def _check_options(data_name: str | None, protocol: str, seed: int | None, shot: int | None) -> None:
+    check_data_name(data_name)
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"evaluation_protocol is '{protocol}', expected 'iid' or 'streaming'.")
+    if shot is not None and (type(shot) is not int or shot < 1):
+        raise ConfigError(f'shot is {shot!r}, expected a number of images per class >= 1, or None.')
+    if protocol == 'streaming' and seed is not None:
+        raise ConfigError(f'evaluation_protocol=\'streaming\' splits nothing, so seed must be None, not {seed!r}.')
+    if protocol == 'streaming' and shot is not None:
+        raise ConfigError(f"shot={shot} needs evaluation_protocol='iid': under 'streaming' every bucket is used whole.")
+
+
+def _check_choice(tree: OldLayout | NewLayout, protocol: str, choice: Choice) -> None:
+    if choice.feature_type is not None:
+        tree.require_feature_type(choice.feature_type)
+    if protocol == 'streaming':
+        return
+    if choice.shot is not None and choice.shot not in tree.shots():
+        offered = tree.shots() or 'none'
+        extra = ' The new layout has no few-shot lists.' if tree.name == 'new' else ''
+        raise ConfigError(f'shot={choice.shot}: {tree.root} has no {choice.shot}_shot lists; shots on disk: '
+                          f'{offered}.{extra}')
+    found = tree.seeds() if choice.shot is None else tree.shot_seeds(choice.shot)
+    on_disk = 'the official split, which has no seed' if tree.name == 'new' else f'splits of seeds {found or "none"}'
+    if type(choice.seed) is not int or choice.seed not in SEEDS:
+        raise ConfigError(f"seed is {choice.seed!r}; evaluation_protocol='iid' needs one of {list(SEEDS)}. "
+                          f'On disk: {on_disk}.')
+    if tree.name == 'old' and choice.seed not in found:
+        raise DataError(f'{tree.root} has no split of seed {choice.seed}; on disk: {on_disk}. {tree.hint}')
+
+
+def _check_num_classes(data_name: str | None, class_names: list[str], root: Path) -> None:
+    expected = NUM_CLASSES.get(data_name, len(class_names))
+    if len(class_names) != expected:
+        raise DataError(f'{data_name} has {expected} classes, but class_names.txt in {root} lists {len(class_names)} '
+                        f"('{class_names[0]}' ... '{class_names[-1]}'). Is data_root or data_name wrong? "
+                        'data_name=None reads data of your own.')
+
+
+def _common_buckets(tree: OldLayout | NewLayout, choice: Choice) -> tuple[list[str], tuple[str, ...]]:
+    """Buckets that train and test both have, and those that only one has."""
+    train, test = tree.bucket_names('train', choice), tree.bucket_names('test', choice)
+    names = [name for name in train if name in test]
+    left_out = tuple(sorted(set(train) ^ set(test), key=int))
+    if not names:
+        raise DataError(f'{tree.root}: train has buckets {train}, test has {test}: none in common. {tree.hint}')
+    if left_out:
+        logger.warning('%s: buckets %s are in only one of train and test and are left out of the iid streams.',
+                       tree.root, ', '.join(left_out))
+    return names, left_out
+
+
+def _check_disjoint(buckets: list[Bucket], root: Path) -> None:
+    """Every id once over all lists: a test image that is also trained on makes every figure wrong."""
+    seen: dict[str, Bucket] = {}
+    for bucket in buckets:
+        for name in bucket.ids:
+            if name in seen:
+                raise DataError(f"{root}: '{name}' is in two lists, of bucket {seen[name].name} and of bucket "
+                                f'{bucket.name}. Train and test lists of all buckets must not overlap. '
+                                f'`python tools/dataset_converters/check_clear.py {root}` lists every case.')
+            seen[name] = bucket
+
+
+def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: str) -> None:
+    _check_disjoint(train, root)
+    widths = {bucket.features.shape[1] for bucket in train + test if bucket.features is not None}
+    if len(widths) > 1:
+        raise DataError(f'{root}: features of different widths in different buckets, {sorted(widths)}.')
+    for bucket in train + test:
+        # One look per bucket tells a half-extracted archive without asking for every image.
+        if bucket.paths and not inside(root, bucket.paths[0]).is_file():
+            raise DataError(f"bucket {bucket.name}: its first image '{bucket.paths[0]}' is not in {root}. Is the data "
+                            f'set only half there? {hint}')
+
+
+def _fingerprint(layout: str, protocol: str, class_names: list[str], train: list[Bucket], test: list[Bucket]) -> str:
+    digest = hashlib.sha256(repr((layout, protocol, class_names)).encode())
+    # Under 'streaming' the test stream repeats the train stream.
+    for bucket in train if protocol == 'streaming' else train + test:
+        digest.update(repr((bucket.name, bucket.ids)).encode())
+        digest.update(np.ascontiguousarray(bucket.targets, dtype='<i8').tobytes())
+        if bucket.features is not None:
+            digest.update(repr(tuple(bucket.features.shape)).encode())
+            digest.update(memoryview(bucket.features.numpy()).cast('B'))
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""One tree in CLEAR's old layout from the official train and test folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clear.core.errors import DataError
+from clear.core.files import inside, read_json
+from clear.datasets.writing import (
+    Progress,
+    new_folder,
+    write_class_names,
+    write_labeled_metadata,
+    write_training_folder,
+)
+
+OFFICIAL_SEED = 0  # the official split is filed as split_0
+
+
+@dataclass(frozen=True)
+class MergeSummary:
+    """What `merge_official` wrote: image counts, the buckets, and those left out because one part lacks them."""
+
+    num_train: int
+    num_test: int
+    buckets: list[str]
+    skipped: list[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    root: Path
+    class_names: list[str]
+    records: dict[str, dict[str, dict[str, dict]]]  # bucket -> class name -> image id -> record
+
+    def num_images(self, bucket: str) -> int:
+        return sum(len(by_id) for by_id in self.records[bucket].values())
+
+
+def merge_official(train_root: str | Path, test_root: str | Path, out: str | Path, *, overwrite: bool = False,
+                   progress: Progress | None = None) -> MergeSummary:
+    """Write a self-contained old-layout tree with the official split as `testset_ratio_0.3/split_0`.
+
+    Images are hard links where the file system allows it, else copies; a hard link means that editing an image in
+    place changes both trees. In each `all.txt` classes follow `class_names.txt`, within a class the training images
+    come first. Only buckets that both parts have are taken (CLEAR-100 has a bucket 0 without test images). Features
+    are not carried over.
+
+    Args:
+        train_root, test_root: folders with `class_names.txt`, `labeled_metadata.json`, `labeled_images/`.
+        out: folder to write; it appears complete or not at all.
+        overwrite: replace whatever `out` holds.
+        progress: called as `progress(done, total)` with image counts.
+
+    Raises:
+        DataError: if the parts disagree on classes, share an image or no bucket, lack a file, or if `out` has content.
+    """
+    train, test = _read_part(train_root), _read_part(test_root)
+    if train.class_names != test.class_names:
+        raise DataError(f'{train_root} and {test_root} list different classes in class_names.txt.')
+    buckets = sorted(train.records.keys() & test.records.keys(), key=_bucket_number)
+    if not buckets:
+        raise DataError(f'{train_root} and {test_root} have no bucket in common.')
+    total = sum(part.num_images(bucket) for part in (train, test) for bucket in buckets)
+    rows, merged, splits = {}, {}, {}
+    with new_folder(out, replace=overwrite) as root:
+        write_class_names(root, train.class_names)
+        for bucket in buckets:
+            rows[bucket], merged[bucket], splits[bucket] = _merge_bucket(train, test, bucket)
+        done = 0
+        for part, bucket in ((part, bucket) for bucket in buckets for part in (train, test)):
+            for by_id in part.records[bucket].values():
+                for record in by_id.values():
+                    _link(inside(part.root, record['IMG_PATH']), inside(root, record['IMG_PATH']))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+        write_labeled_metadata(root, merged)
+        write_training_folder(root, rows, {OFFICIAL_SEED: splits})
+    return MergeSummary(sum(len(train_rows) for train_rows, _ in splits.values()),
+                        sum(len(test_rows) for _, test_rows in splits.values()), buckets,
+                        sorted(train.records.keys() ^ test.records.keys(), key=_bucket_number))
+
+
+def _read_part(root: str | Path) -> _Part:
+    root = Path(root)
+    if not (root / 'class_names.txt').is_file():
+        raise DataError(f'{root} is no train or test folder of CLEAR: it has no class_names.txt.')
+    names = (root / 'class_names.txt').read_text(encoding='utf-8').strip('\n').split('\n')
+    records: dict[str, dict[str, dict[str, dict]]] = {}
+    for bucket, files in read_json(root / 'labeled_metadata.json').items():
+        unlisted = sorted(set(files) ^ set(names))
+        if unlisted:
+            raise DataError(f'{root}: bucket {bucket} and class_names.txt disagree about {", ".join(unlisted)}.')
+        records[bucket] = {name: _read_records(inside(root, files[name])) for name in names}
+    return _Part(root, names, records)
+
+
+def _read_records(path: Path) -> dict[str, dict]:
+    records = read_json(path)
+    for image_id, record in records.items():
+        if 'IMG_PATH' not in record:
+            raise DataError(f'{path}: image {image_id} has no IMG_PATH.')
+    return records
+
+
+def _bucket_number(bucket: str) -> int:
+    try:
+        return int(bucket)
+    except ValueError as error:
+        raise DataError(f"labeled_metadata.json has a bucket '{bucket}', expected a number.") from error
+
+
+def _merge_bucket(train: _Part, test: _Part, bucket: str):
+    """Rows of `all.txt`, merged metadata, and (train, test) row numbers of one bucket."""
+    rows: list[tuple[str, int]] = []
+    merged: dict[str, dict[str, dict]] = {}
+    split: tuple[list[int], list[int]] = ([], [])
+    seen: set[str] = set()
+    for index, name in enumerate(train.class_names):
+        merged[name] = {}
+        for part, indices in ((train, split[0]), (test, split[1])):
+            for image_id, record in part.records[bucket][name].items():
+                path = record['IMG_PATH']
+                if path in seen or image_id in merged[name]:
+                    raise DataError(f'bucket {bucket}: image {image_id} ({path}) occurs twice in {train.root} and '
+                                    f'{test.root}.')
+                seen.add(path)
+                merged[name][image_id] = record
+                indices.append(len(rows))
+                rows.append((path, index))
+    return rows, merged, split
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except FileNotFoundError as error:
+        raise DataError(f'{source} is listed in the metadata but does not exist.') from error
+    except FileExistsError as error:
+        raise DataError(f'{source} is listed twice in the metadata.') from error
+    except OSError:  # another file system, or one without hard links
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise DataError(f'{source} could not be copied to {target}: {error.strerror}.') from error

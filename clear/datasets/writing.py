@@ -1,0 +1,165 @@
+"""What every writer of a CLEAR tree needs: folders that are whole or absent, file lists and splits, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from clear.core.errors import DataError
+
+TEST_RATIO = 0.3
+
+Progress = Callable[[int, int | None], None]  # (done, total); total is None while it is unknown
+Row = tuple[str, int]  # (image path relative to the root, class index)
+
+
+@contextmanager
+def new_folder(out: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `out` to write into, and rename it to `out` if the block ends without an error.
+
+    Args:
+        out: the folder to create; an empty one may exist.
+        replace: whether a folder with content is exchanged for the new one. It stays until the new one is complete.
+
+    Raises:
+        DataError: if `out` is a file, has content and `replace` is False, holds the home or the working
+            directory and would be replaced, or if its parent cannot be written.
+    """
+    out = Path(out).resolve()
+    _check_target(out, replace)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.', suffix='.tmp'))
+    except OSError as error:
+        raise DataError(f'{out.parent} cannot be written: {error.strerror or error}.') from error
+    try:
+        yield staging
+        # mkdtemp makes folders that only the owner reads; give it the usual mode instead.
+        umask = os.umask(0)
+        os.umask(umask)
+        staging.chmod(0o777 & ~umask)
+        _check_target(out, replace)  # again: somebody else may have written there in the meantime
+        _swap(staging, out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _check_target(out: Path, replace: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f'{out} is a file, expected a folder to write.')
+    if not any(out.iterdir()):
+        return
+    if not replace:
+        raise DataError(f'{out} exists and has other content. Choose another folder, or overwrite it explicitly.')
+    if Path.home().resolve().is_relative_to(out) or Path.cwd().resolve().is_relative_to(out):
+        raise DataError(f'{out} holds your home or working directory, it will not be overwritten.')
+
+
+def _swap(staging: Path, out: Path) -> None:
+    if not (out.exists() and any(out.iterdir())):
+        staging.replace(out)
+        return
+    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.', suffix='.old'))
+    out.replace(old)
+    try:
+        staging.replace(out)
+    except BaseException:
+        old.replace(out)
+        raise
+    shutil.rmtree(old)
+
+
+def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
+                          splits: dict[int, dict[str, tuple[Sequence[int], Sequence[int]]]]) -> None:
+    """Write `training_folder/` of CLEAR's old layout: bucket order, file lists, and the 70/30 splits.
+
+    Args:
+        root: the data root. It is expected to be a folder in the making (`new_folder`): files are written in place.
+        rows: for each bucket key, in stream order, the lines of its `all.txt`.
+        splits: seed -> bucket key -> (train, test), both row numbers of that bucket's `all.txt`.
+
+    Raises:
+        ValueError: if a split misses a bucket, or if its train and test rows overlap or do not cover the bucket.
+    """
+    folder = Path(root) / 'training_folder'
+    _write_plain_json(folder / 'bucket_indices.json', list(rows))
+    for bucket, listed in rows.items():
+        write_rows(folder / 'filelists' / bucket / 'all.txt', listed)
+    for seed, by_bucket in splits.items():
+        if list(by_bucket) != list(rows):
+            raise ValueError(f'split {seed} has buckets {list(by_bucket)}, the file lists have {list(rows)}.')
+        for bucket, (train, test) in by_bucket.items():
+            if sorted([*train, *test]) != list(range(len(rows[bucket]))):
+                raise ValueError(f'split {seed}, bucket {bucket}: train and test rows overlap or leave rows out.')
+            target = folder / f'testset_ratio_{TEST_RATIO}' / f'split_{seed}' / bucket
+            for name, indices in (('train', train), ('test', test)):
+                write_rows(target / f'{name}.txt', [rows[bucket][i] for i in indices])
+                _write_plain_json(target / f'{name}_indices.json', list(indices))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a CLEAR file list: `<relative path> <class index>` per line, without a newline at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n'.join(f'{image} {target}' for image, target in rows), encoding='utf-8')
+
+
+def write_labeled_metadata(root: str | Path, records: dict[str, dict[str, dict[str, dict]]]) -> None:
+    """Write `labeled_metadata/<bucket>/<class>.json` (`{id: record}`) and the `labeled_metadata.json` that lists them.
+
+    `records` is bucket key -> class name -> image id -> record, in the order that readers shall see.
+    """
+    index: dict[str, dict[str, str]] = {}
+    for bucket, by_class in records.items():
+        for name, by_id in by_class.items():
+            relative = f'labeled_metadata/{bucket}/{name}.json'
+            _write_plain_json(Path(root) / relative, by_id)
+            index.setdefault(bucket, {})[name] = relative
+    _write_plain_json(Path(root) / 'labeled_metadata.json', index)
+
+
+def write_class_names(root: str | Path, names: Sequence[str]) -> None:
+    """Write `class_names.txt`; no newline at the end, because readers split the text at newlines."""
+    Path(root).mkdir(parents=True, exist_ok=True)
+    (Path(root) / 'class_names.txt').write_text('\n'.join(names), encoding='utf-8')
+
+
+def _write_plain_json(path: Path, value) -> None:
+    # Not the atomic writer: the whole folder becomes visible by one rename, a sync per file would take minutes.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = 'files') -> Iterator[Progress]:
+    """Show a bar with an ETA on stderr, from the first report on. The block gets the function to report with.
+
+    With `unit='B'` the counts are bytes and shown as MiB, GiB.
+    """
+    from tqdm import tqdm
+
+    scaled = unit == 'B'
+    bar = None
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=title, unit=unit if scaled else f' {unit}', unit_scale=scaled, unit_divisor=1024,
+                       total=total, initial=done if scaled else 0,  # a resumed download does not start at zero
+                       mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()

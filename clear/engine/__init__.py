@@ -1,0 +1,3 @@
+from clear.engine.continual_runner import ContinualRunner
+
+__all__ = ['ContinualRunner']

@@ -1,0 +1,91 @@
+"""Checkpoints of a continual run: one file per experience, and `latest.pth`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clear.core.errors import CheckpointError
+from clear.core.files import load_tensors, save_tensors
+
+FORMAT = 1
+LATEST = 'latest.pth'
+KEYS = ('format', 'state_dict', 'optimizer', 'scheduler', 'strategy', 'rng', 'progress', 'acc_matrix', 'config',
+        'config_hash', 'data_fingerprint')
+
+
+def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int, *, keep_as_experience: bool,
+                    max_keep: int | None = None) -> None:
+    """Write `latest.pth` and, if asked for, `exp_<experience>.pth`; each is whole or absent.
+
+    Args:
+        max_keep: keep only that many `exp_*.pth`, the newest; None keeps all.
+    """
+    save_tensors(work_dir / LATEST, checkpoint)
+    if keep_as_experience:
+        _link(work_dir / LATEST, work_dir / f'exp_{experience}.pth')
+        if max_keep is not None:
+            for old in experience_checkpoints(work_dir)[:-max_keep]:
+                old.unlink()
+
+
+def experience_checkpoints(work_dir: Path) -> list[Path]:
+    """The `exp_*.pth` of a run, oldest experience first."""
+    numbered = [(int(match[1]), path) for path in work_dir.glob('exp_*.pth')
+                if (match := re.fullmatch(r'exp_(\d+)\.pth', path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+def _link(source: Path, target: Path) -> None:
+    # One file under two names: the next latest.pth is renamed over its name and leaves this one alone.
+    temporary = target.with_name(f'.{target.name}.tmp')
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one of our checkpoints; nothing in it is executed.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or not of our format.
+    """
+    checkpoint = load_tensors(path)
+    if not isinstance(checkpoint, dict) or checkpoint.get('format') != FORMAT:
+        raise CheckpointError(f'{path} is no checkpoint of this framework (format {FORMAT}). To start from its weights '
+                              f"use load_from='{path}' in the config.")
+    missing = [key for key in KEYS if key not in checkpoint]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}; it cannot be resumed from.")
+    return checkpoint
+
+
+def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
+    """The file that `--resume [CKPT]` means: the given one, else `latest.pth` of the run.
+
+    Raises:
+        CheckpointError: if it does not exist.
+    """
+    path = Path(resume) if isinstance(resume, str) else work_dir / LATEST
+    if not path.is_file():
+        raise CheckpointError(f'Nothing to resume: {path} does not exist.')
+    return path
+
+
+def cpu_copy(state: Any) -> Any:
+    """Nested state with every tensor copied to the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: cpu_copy(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(cpu_copy(value) for value in state)
+    return state

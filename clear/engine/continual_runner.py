@@ -1,0 +1,340 @@
+"""Training over a stream: build from a config, train through the experiences, measure, save, report."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from clear.continual.evaluate import count_correct
+from clear.continual.metrics import clear_metrics, overlap_mask
+from clear.core import dist
+from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
+from clear.core.errors import CheckpointError, ConfigError, Interrupted
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
+from clear.engine.checkpoint import FORMAT, cpu_copy, find_checkpoint, load_checkpoint, save_checkpoint
+from clear.engine.continual_config import check_continual_config, with_defaults
+from clear.engine.plan import check_fit, choose_device, describe, planned_iterations
+from clear.engine.progress import Progress
+from clear.models import build_classifier, freeze, load_weights
+from clear.registry import RUNNERS, SCENARIOS
+
+
+@RUNNERS.register_module()
+class ContinualRunner:
+    """Trains a strategy over the experiences of a scenario and measures the accuracy matrix.
+
+    Entry (i, j) is the top-1 accuracy on the test set of bucket j after training through bucket i. After every
+    experience the checkpoint and `results.json` are written, so a kill loses at most the experience under way.
+
+    Args:
+        cfg: a continual config (see `continual_config`); not changed.
+        work_dir: where everything is written; None writes nothing.
+
+    Raises:
+        ConfigError, RegistryError: for a config that cannot be run, before any data are read.
+    """
+
+    def __init__(self, cfg: dict, work_dir: Path | None = None):
+        self.cfg = with_defaults(cfg)
+        self.work_dir = Path(work_dir) if work_dir is not None else None
+        check_continual_config(self.cfg)
+        self.device = choose_device(self.cfg['device'])
+        self.strategy = None
+        self.is_joint = self.cfg['cl_strategy']['type'] == 'JointTraining'
+
+    # Building
+
+    def build(self) -> None:
+        """Read the data and build model, evaluator and strategy.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: for parts that do not fit together.
+        """
+        from clear.continual.loggers import build_evaluator, needs_evaluation_pass
+        from clear.continual.strategies import build_strategy, quiet_avalanche
+        from clear.continual.strategies.build import check_distributed
+
+        check_distributed(self.cfg['cl_strategy'], dist.world_size())
+        with self._stop_on_sigterm(), quiet_avalanche():
+            self.build_data()
+            self.build_model()
+            check_fit(self.cfg, self.model, self.info, self.device)
+            metrics, loggers = self.cfg['metrics'], self.cfg['loggers']
+            if dist.world_size() > 1 and metrics:
+                logger.warning("Avalanche's metrics and loggers see the samples of one process only; with %d processes "
+                               'they are off. The accuracy matrix and the loss cover all.', dist.world_size())
+                metrics, loggers = [], []
+            evaluator = build_evaluator(loggers, metrics, self.work_dir, to_plain(self.cfg))
+            self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
+            self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
+            self.experiences = list(self.benchmark.train_stream)
+            self.test_experiences = list(self.benchmark.test_stream)
+        self.size = len(self.experiences)
+        self.iterations = planned_iterations(self.cfg, self.info)
+        self.acc_matrix: list[list[float | None]] = [[None] * self.size for _ in range(self.size)]
+        self.train_log: list[dict] = []
+        self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
+
+    def build_data(self) -> None:
+        """Read the scenario: `self.benchmark`, `self.info`."""
+        scenario = self.cfg['scenario']
+        is_ours = SCENARIOS.get_own(scenario['type']) is not None
+        filled = dict(work_dir=str(self.work_dir) if self.work_dir else None) if is_ours else {}
+        if not is_ours:
+            raise ConfigError(f"scenario.type '{scenario['type']}' is Avalanche's; its own benchmarks come with a "
+                              "later release. Use type='CLEAR' on data in a CLEAR folder.")
+        self.benchmark = SCENARIOS.build(scenario, default_args=filled)
+        self.info = self.benchmark.info
+
+    def build_model(self) -> None:
+        """Build the model from the seed, load weights, freeze: `self.model`."""
+        seed_everything(derive_seed(self.cfg['seed'], 'model'))
+        self.model = build_classifier(self.cfg['model'])
+        load_from = self.cfg['load_from']
+        if load_from:
+            options = dict(load_from) if isinstance(load_from, dict) else dict(path=load_from)
+            path = options.pop('path')
+            logger.info('load_from %s\n%s', path, load_weights(self.model, path, **options))
+        if self.cfg['frozen'] or self.cfg['freeze_bn']:
+            logger.info('%s', freeze(self.model, self.cfg['frozen'], self.cfg['freeze_bn']))
+        self.model.to(self.device)
+        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
+        if dist.world_size() > 1 and has_batch_norm and not self.cfg['freeze_bn']:
+            if self.device.type == 'cuda':
+                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            else:
+                logger.warning('BatchNorm uses the statistics of each process: the result differs from one process. '
+                               'Running statistics are averaged before every evaluation; freeze_bn=True avoids both.')
+
+    def describe(self) -> str:
+        """What the run will do: data, model, steps, memory, disk."""
+        return describe(self.cfg, self.model, self.info, self.iterations, self.device, self.work_dir)
+
+    # Training
+
+    def train(self, resume: str | bool | None = None) -> Results:
+        """Train through the stream, from the last finished experience if `resume` says so.
+
+        Args:
+            resume: True for `latest.pth` of the work_dir, or the path of a checkpoint.
+
+        Raises:
+            Interrupted: after a SIGTERM; what was finished is saved.
+        """
+        from clear.continual.strategies import quiet_avalanche
+
+        first = self._resume(find_checkpoint(resume, self.work_dir)) if resume else 0
+        self.progress = Progress(sum(self.iterations))
+        self.progress.start_at(sum(self.iterations[:first]))
+        self.strategy.attach(seed=self.cfg['seed'], context=self.info.context, on_iteration=self._on_iteration)
+        try:
+            with self._stop_on_sigterm(), quiet_avalanche():
+                for experience in range(first, 1 if self.is_joint else self.size):
+                    self._run_experience(experience)
+        finally:
+            self.progress.close()
+        return self._finish()
+
+    def _run_experience(self, experience: int) -> None:
+        started = time.monotonic()
+        data = self.experiences if self.is_joint else self.experiences[experience]
+        policy = self.cfg['cl_strategy'].get('optimizer_policy', 'reset')
+        self.strategy.train(data, eval_streams=[], num_workers=self.cfg['num_workers'],
+                            reset_optimizer_state=policy == 'reset')
+        self.model = self.strategy.model
+        trained = time.monotonic()
+        self._measure(experience)
+        self.timing['train_s'] += trained - started
+        self.timing['eval_s'] += time.monotonic() - trained
+        self.train_log.append(dict(experience=experience, loss=self.strategy.epoch_loss,
+                                   accuracy=self.strategy.epoch_accuracy))
+        self._save(experience)
+        self.progress.clear()
+        row = self.acc_matrix[experience]
+        logger.info('experience %d/%d  bucket %s  train loss %.4f  own test bucket %s  mean of all %s  ETA %s',
+                    experience + 1, 1 if self.is_joint else self.size, self.info.bucket_names[experience],
+                    self.strategy.epoch_loss, _fraction(row[experience]), _fraction(_mean(row)), self.progress.eta())
+
+    def _measure(self, experience: int) -> None:
+        """Fill the row of the matrix; of every row under joint training, where one model stands for all."""
+        from clear.continual.strategies.engine import average_batch_norm
+
+        average_batch_norm(self.model)
+        row = []
+        for index, dataset in enumerate(self.info.test):
+            count = count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
+                                  device=self.device, num_workers=self.cfg['num_workers'])
+            row.append(count.accuracy)
+            self._leave_out(index, count.bad_rows)
+            self.strategy.check_stop()
+        for index in range(self.size) if self.is_joint else [experience]:
+            self.acc_matrix[index] = list(row)
+        if self.runs_avalanche_eval:
+            self.strategy.eval(self.test_experiences, num_workers=self.cfg['num_workers'])
+
+    def _leave_out(self, index: int, bad_rows: list[int]) -> None:
+        # Avalanche's evaluation, if the config asks for it, must not meet an unreadable image either.
+        experience = self.test_experiences[index]
+        if bad_rows and len(experience.dataset) == len(self.info.test[index]):
+            bad = set(bad_rows)
+            readable = [row for row in range(len(experience.dataset)) if row not in bad]
+            experience.dataset = experience.dataset.subset(readable)
+
+    def _on_iteration(self, strategy) -> None:
+        clock = strategy.clock
+        self.progress.step(f'experience {clock.train_exp_counter + 1}/{self.size} epoch {clock.train_exp_epochs + 1}/'
+                           f'{strategy.train_epochs}')
+
+    @contextmanager
+    def _stop_on_sigterm(self) -> Iterator[None]:
+        """Turn SIGTERM into `Interrupted`, raised between two iterations once training has begun."""
+
+        def stop(signum, frame):
+            if self.strategy is None:
+                raise Interrupted('Stopped by a signal before training began.')
+            self.strategy.request_stop()
+
+        try:
+            before = signal.signal(signal.SIGTERM, stop)
+        except ValueError:  # not the main thread: whoever runs us handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    # Saving and resuming
+
+    def _save(self, experience: int) -> None:
+        if self.work_dir is None or not dist.is_main():
+            return
+        from clear.continual.state import SampleIndex, strategy_state
+
+        state = strategy_state(self.strategy, SampleIndex([item.dataset for item in self.experiences]))
+        options = self.cfg['checkpoint_config'] or {}
+        interval = options.get('interval')
+        save_checkpoint(self.work_dir, dict(
+            format=FORMAT, state_dict=cpu_copy(dict(self.model.state_dict())),
+            optimizer=cpu_copy(self.strategy.optimizer.state_dict()), scheduler=state.pop('schedule'), strategy=state,
+            rng=get_rng_state(),
+            progress=dict(experience=experience + 1, train_log=self.train_log, timing=self.timing,
+                          strategy=self.cfg['cl_strategy']['type']),
+            acc_matrix=self.acc_matrix, config_hash=config_hash(self.cfg), config=self._computed_config(),
+            data_fingerprint=self.info.fingerprint), experience,
+            keep_as_experience=bool(interval) and (experience + 1) % interval == 0, max_keep=options.get('max_keep'))
+        write_results(self.work_dir / RESULTS_FILE, self.results())
+
+    def _computed_config(self) -> dict:
+        return {key: value for key, value in to_plain(self.cfg).items() if key not in EXECUTION_KEYS or key == 'seed'}
+
+    def _resume(self, path: Path) -> int:
+        """Load a checkpoint; the number of finished experiences."""
+        from clear.continual.state import SampleIndex, load_strategy_state
+        from clear.continual.strategies import quiet_avalanche
+
+        checkpoint = load_checkpoint(path)
+        self._check_resumable(path, checkpoint)
+        self.model.load_state_dict(checkpoint['state_dict'])
+        self.strategy.optimizer.load_state_dict(checkpoint['optimizer'])
+        with quiet_avalanche():
+            load_strategy_state(self.strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']},
+                                SampleIndex([item.dataset for item in self.experiences]))
+        self.acc_matrix = checkpoint['acc_matrix']
+        progress = checkpoint['progress']
+        self.train_log, self.timing = progress['train_log'], progress['timing']
+        set_rng_state(checkpoint['rng'])
+        logger.info('resumed from %s: %d of %d experiences are finished', path, progress['experience'],
+                    1 if self.is_joint else self.size)
+        return progress['experience']
+
+    def _check_resumable(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        was, now = checkpoint['progress']['strategy'], self.cfg['cl_strategy']['type']
+        if was != now:
+            raise CheckpointError(f'{path} was written by {was}; this config asks for {now}. To start {now} from its '
+                                  f"weights use load_from='{path}'.")
+        old, new = checkpoint['data_fingerprint'], self.info.fingerprint
+        if old != new:
+            raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
+                                  'files, another split or order. Resume on the same data.')
+        if checkpoint['config_hash'] != config_hash(self.cfg):
+            changed = _differences(checkpoint['config'], self._computed_config())
+            raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
+                                  'config, or start a new run.')
+
+    # Results
+
+    def results(self) -> Results:
+        """The results of what is finished."""
+        protocol = self.info.protocol
+        config = self._computed_config()
+        extras = dict(bucket_names=self.info.bucket_names, class_names=self.info.class_names,
+                      strategy=config['cl_strategy']['type'], config_text=_as_config_text(config),
+                      data_fingerprint=self.info.fingerprint, train_log=self.train_log)
+        if self.info.bad_samples is not None:
+            extras['bad_samples'] = self.info.bad_samples.counts()
+        return Results(
+            name=self.cfg['name'] or 'run', runner=type(self).__name__, protocol=f'clear/{protocol}/v1',
+            metrics=clear_metrics(self.acc_matrix, protocol), acc_matrix=self.acc_matrix,
+            overlap_mask=overlap_mask(self.size, protocol), config_hash=config_hash(self.cfg),
+            seeds=dict(train=self.cfg['seed'], split=self.cfg['scenario'].get('seed')), versions=library_versions(),
+            git=git_state(Path(__file__).parent), world_size=dist.world_size(), timing=self.timing, joint=self.is_joint,
+            extras=extras)
+
+    def _finish(self) -> Results:
+        results = self.results()
+        if dist.is_main():
+            from clear.visualization import draw_figures, format_matrix, format_metrics, write_report
+
+            logger.info('\n%s\n\n%s',
+                        format_matrix(results.acc_matrix, results.bucket_names), format_metrics(results.metrics))
+            if self.work_dir is not None:
+                write_results(self.work_dir / RESULTS_FILE, results)
+                figures = draw_figures(results, self.work_dir / 'figures')
+                write_report(results, self.work_dir / 'report.html', figures=figures)
+                logger.info('\nresults  %s\nreport   %s', self.work_dir / RESULTS_FILE, self.work_dir / 'report.html')
+        return results
+
+    def test(self, checkpoint: Path) -> list[float | None]:
+        """Top-1 accuracy of a checkpoint's weights on the test set of every bucket."""
+        from clear.core.files import load_tensors
+
+        state = load_tensors(checkpoint)
+        if isinstance(state, dict) and state.get('format') == FORMAT:
+            self.model.load_state_dict(state['state_dict'])
+        else:
+            logger.info('%s', load_weights(self.model, checkpoint))
+        return [count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
+                              device=self.device, num_workers=self.cfg['num_workers']).accuracy
+                for dataset in self.info.test]
+
+
+def _fraction(value: float | None) -> str:
+    return '-' if value is None else f'{value:.3f}'
+
+
+def _mean(row: list[float | None]) -> float | None:
+    known = [value for value in row if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _differences(old: Any, new: Any, path: str = '') -> list[str]:
+    """Where two nested configs differ, as `a.b: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [item for key in sorted({*old, *new}) for item in
+                _differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
+    return [] if old == new else [f'{path}: {old!r} -> {new!r}']
+
+
+def _as_config_text(config: dict) -> str:
+    import pprint
+
+    return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())

@@ -1,0 +1,245 @@
+"""From parsed command-line arguments to a finished run. The programs in `tools/` end here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from clear.core import dist
+from clear.core.config import find_config, load_config, parse_options, to_plain
+from clear.core.errors import ConfigError
+from clear.core.files import write_json, write_text
+from clear.core.logs import logger, setup_logging, write_environment
+from clear.core.results import RESULTS_FILE, git_state, library_versions
+from clear.engine.continual_config import KNOWN, check_options, suspicious_names
+
+# What a run writes into its work_dir, and --overwrite removes.
+RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth')
+RUN_PATTERNS = ('exp_*.pth', 'figures/*.png', '[0-9]*.log')
+
+
+def read_run_config(args: argparse.Namespace) -> Any:
+    """The config of a run: the file, then `--cfg-options`, then the options with a name of their own.
+
+    Returns:
+        The `mmengine.Config`, with `name` and `work_dir` set.
+
+    Raises:
+        ConfigError: for a missing file, a broken one, or an option on a key that nobody reads.
+    """
+    options = parse_options(args.cfg_options or [])
+    cfg, assigned = load_config(args.config, options)
+    if runner_type(cfg) == 'ContinualRunner':
+        check_options(options, assigned, KNOWN)
+        for name in suspicious_names(assigned, cfg):
+            logger.warning('The config assigns %s, which nobody reads.', name)
+    for key in ('seed', 'device', 'work_dir'):
+        if getattr(args, key, None) is not None:
+            cfg[key] = getattr(args, key)
+    stem = find_config(args.config).stem
+    cfg['name'] = cfg.get('name') or stem
+    cfg['work_dir'] = str(cfg.get('work_dir') or Path('work_dirs') / stem)
+    return cfg
+
+
+def runner_type(cfg: dict) -> str:
+    """Which runner a config asks for: `runner_type`, else by the keys it has."""
+    return cfg.get('runner_type') or ('ContinualRunner' if 'cl_strategy' in cfg else 'Runner')
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train as `tools/train.py` was told to. Returns the exit code."""
+    dist.start(args.launcher)
+    try:
+        setup_logging(None)
+        cfg = read_run_config(args)
+        if runner_type(cfg) == 'ContinualRunner':
+            _train_continual(cfg, args)
+        else:
+            _train_by_mmengine(cfg, args)
+        return 0
+    finally:
+        dist.stop()
+
+
+def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
+    from clear.engine.continual_runner import ContinualRunner
+
+    if args.amp:
+        raise ConfigError('--amp: mixed precision for continual learning comes with a later release; leave it out.')
+    _set_threads(cfg.get('threads'))
+    work_dir = Path(cfg['work_dir'])
+    runner = ContinualRunner(cfg, None if args.dry_run else work_dir)
+    if args.dry_run:
+        runner.build()
+        runner.work_dir = work_dir
+        logger.info('%s\ndry run: nothing was trained or written', runner.describe())
+        return
+    if dist.is_main():
+        _claim(work_dir, args.resume, args.overwrite)
+    dist.barrier()
+    _start_logs(work_dir, cfg)
+    runner.build()
+    logger.info('%s', runner.describe())
+    runner.train(args.resume)
+
+
+def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
+    """Refuse a folder that holds another run's results; empty it of them if told to.
+
+    Raises:
+        ConfigError: if there are results and neither --resume nor --overwrite was given.
+    """
+    if work_dir.exists() and not work_dir.is_dir():
+        raise ConfigError(f'work_dir {work_dir} is a file.')
+    if resume:
+        return
+    if overwrite:
+        for path in run_files(work_dir):
+            path.unlink()
+    elif (work_dir / RESULTS_FILE).exists() or (work_dir / 'latest.pth').exists():
+        raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
+                          'choose another folder with --work-dir.')
+
+
+def run_files(work_dir: Path) -> Iterable[Path]:
+    """The files of a run in its folder."""
+    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
+    for pattern in RUN_PATTERNS:
+        found += sorted(work_dir.glob(pattern))
+    return found
+
+
+def _start_logs(work_dir: Path, cfg: Any) -> None:
+    setup_logging(work_dir)
+    if dist.is_main():
+        write_text(work_dir / 'config.py', cfg.pretty_text)
+        write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is not None:
+        if not isinstance(threads, int) or threads < 1:
+            raise ConfigError(f'threads is {threads!r}; expected a whole number of at least 1.')
+        torch.set_num_threads(threads)
+    elif dist.world_size() > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))
+
+
+def _train_by_mmengine(cfg: Any, args: argparse.Namespace) -> None:
+    """Run mmengine's Runner on a config in mmengine's own keys."""
+    from mmengine.runner import Runner
+
+    if args.resume:
+        raise ConfigError("--resume: mmengine's checkpoints hold pickled objects, which are not loaded here; resuming "
+                          'an ordinary Runner comes with the pretraining release.')
+    for key in ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
+        if key not in cfg:
+            raise ConfigError(f"The config has neither 'cl_strategy' (continual learning) nor '{key}', which "
+                              "mmengine's Runner needs.")
+    cfg.setdefault('default_scope', 'clear')
+    cfg.setdefault('experiment_name', f"{cfg['name']}_{os.getpid()}")
+    if args.amp:
+        cfg.optim_wrapper['type'] = 'AmpOptimWrapper'
+    if args.seed is not None:
+        cfg['randomness'] = dict(seed=args.seed)
+    if args.launcher != 'none':
+        cfg['launcher'] = args.launcher
+    for key in ('seed', 'device', 'name'):
+        cfg.pop(key, None)
+    runner = Runner.from_cfg(cfg)
+    if args.dry_run:
+        logger.info('built a Runner for %s; dry run: nothing was trained', cfg['work_dir'])
+        shutil.rmtree(runner.log_dir, ignore_errors=True)
+        return
+    runner.train()
+
+
+def test(args: argparse.Namespace) -> int:
+    """Evaluate a checkpoint as `tools/test.py` was told to. Returns the exit code."""
+    from clear.engine.continual_runner import ContinualRunner
+
+    dist.start(args.launcher)
+    try:
+        setup_logging(None)
+        cfg = read_run_config(args)
+        if runner_type(cfg) != 'ContinualRunner':
+            raise ConfigError('tools/test.py evaluates continual configs (those with cl_strategy) so far.')
+        _set_threads(cfg.get('threads'))
+        cfg['loggers'], cfg['metrics'], cfg['load_from'] = [], [], None
+        runner = ContinualRunner(cfg)
+        runner.build()
+        accuracies = runner.test(Path(args.checkpoint))
+        names = runner.info.bucket_names
+        known = [value for value in accuracies if value is not None]
+        mean = sum(known) / len(known) if known else None
+        for name, value in zip(names, accuracies):
+            logger.info('bucket %-6s %s', name, '-' if value is None else f'{value:.3f}')
+        logger.info('mean %s', '-' if mean is None else f'{mean:.3f}')
+        if args.out and dist.is_main():
+            write_json(args.out, dict(checkpoint=str(args.checkpoint), protocol=runner.info.protocol, mean=mean,
+                                      accuracy=dict(zip(names, accuracies)), config=to_plain(runner.cfg)))
+        return 0
+    finally:
+        dist.stop()
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Classify images with a checkpoint as `tools/predict.py` was told to. Returns the exit code."""
+    from PIL import Image
+
+    from clear.continual.evaluate import evaluation_mode
+    from clear.core.files import load_tensors
+    from clear.datasets.transforms import build_transform
+    from clear.engine.checkpoint import FORMAT
+    from clear.engine.continual_runner import ContinualRunner
+    from clear.models import load_weights
+
+    setup_logging(None)
+    cfg = read_run_config(args)
+    if runner_type(cfg) != 'ContinualRunner':
+        raise ConfigError('tools/predict.py reads continual configs (those with cl_strategy) so far.')
+    if not cfg['scenario'].get('eval_transform'):
+        raise ConfigError('The config has no scenario.eval_transform: it trains on stored features, not on images.')
+    missing = [path for path in args.images if not Path(path).is_file()]
+    if missing:
+        raise ConfigError(f"No such image: {', '.join(missing)}.")
+    cfg['load_from'] = None
+    runner = ContinualRunner(cfg)
+    runner.build_model()
+    state = load_tensors(args.checkpoint)
+    if isinstance(state, dict) and state.get('format') == FORMAT:
+        runner.model.load_state_dict(state['state_dict'])
+    else:
+        logger.info('%s', load_weights(runner.model, args.checkpoint))
+    names = _class_names(cfg, runner.model.num_classes)
+    transform = build_transform(cfg['scenario']['eval_transform'])
+    with evaluation_mode(runner.model):
+        for path in args.images:
+            try:
+                image = transform(Image.open(path).convert('RGB'))
+            except OSError as error:
+                raise ConfigError(f'{path} cannot be read as an image: {error}') from error
+            scores = runner.model(image[None].to(runner.device)).softmax(1)[0]
+            top = scores.topk(min(args.top, len(scores)))
+            logger.info('%s  %s', path, '  '.join(f'{names[index]} {value:.3f}' for value, index in
+                                                   zip(top.values.tolist(), top.indices.tolist())))
+    return 0
+
+
+def _class_names(cfg: Any, num_classes: int) -> list[str]:
+    """The names beside the data if they are there, else the class numbers."""
+    root = Path(cfg['scenario'].get('data_root') or '.')
+    for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt'):
+        if path.is_file():
+            names = path.read_text().split('\n')
+            names = [name.strip() for name in names if name.strip()]
+            if len(names) == num_classes:
+                return names
+    return [str(index) for index in range(num_classes)]

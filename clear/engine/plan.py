@@ -1,0 +1,115 @@
+"""Before training: do data, model and strategy fit, on which device, and how much work is it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clear.continual.scenarios import ScenarioInfo
+from clear.core import dist
+from clear.core.errors import ConfigError
+
+# Strategies whose batches are divided evenly over all buckets seen so far.
+BALANCED_STRATEGIES = ('Cumulative', 'JointTraining', 'GDumb')
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None takes this process's GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: if torch does not know the name, or a GPU is asked for and absent.
+    """
+    if name is None or name == 'cuda':
+        if torch.cuda.is_available():
+            return torch.device('cuda', dist.local_rank())
+        if name == 'cuda':
+            raise ConfigError("device is 'cuda', but torch sees no GPU here. Leave device out, or use --device cpu.")
+        return torch.device('cpu')
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device is {name!r}, which torch cannot use here: {str(error).splitlines()[0]}') from error
+    return device
+
+
+def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
+    """Refuse a model, a strategy and data that do not fit each other.
+
+    Raises:
+        ConfigError: saying which two values disagree and what to set.
+    """
+    if model.num_classes != info.num_classes:
+        raise ConfigError(f'model.head has num_classes={model.num_classes}, but the data have {info.num_classes} '
+                          f"classes ({', '.join(info.class_names[:4])}, ...). Set model.head.num_classes={info.num_classes}.")
+    _check_forward(model, info, device)
+    _check_strategy_fits(cfg['cl_strategy'], len(info.train))
+
+
+def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
+    sample = info.train[0][0][0]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.stack([sample, sample]).to(device))
+    except RuntimeError as error:
+        raise ConfigError(f'The model cannot take the data: an input of shape {tuple(sample.shape)} gives "{error}". '
+                          'Compare head.in_channels, the backbone and the transforms.') from error
+    finally:
+        model.train(training)
+
+
+def _check_strategy_fits(options: dict, size: int) -> None:
+    name = options['type']
+    if name in BALANCED_STRATEGIES and options['train_mb_size'] < size:
+        raise ConfigError(f'{name} divides each batch over the buckets seen so far: cl_strategy.train_mb_size is '
+                          f"{options['train_mb_size']}, but there are {size} buckets. Use at least {size}.")
+    # 64 and 200 below are Avalanche's defaults.
+    sample_size = options.get('sample_size', 64)
+    if name == 'AGEM' and sample_size < size:
+        raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '
+                          f'{sample_size}, but there are {size} buckets. Use at least {size}.')
+    alpha = options.get('alpha')
+    if name == 'LwF' and isinstance(alpha, (list, tuple)) and len(alpha) < size:
+        raise ConfigError(f'cl_strategy.alpha of LwF has {len(alpha)} values for {size} experiences; give one each.')
+
+
+def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:
+    """Training iterations of each experience; an estimate for strategies that rebalance their batches."""
+    options, sizes = cfg['cl_strategy'], [len(dataset) for dataset in info.train]
+    seen = [sum(sizes[:index + 1]) for index in range(len(sizes))]
+    if options['type'] == 'JointTraining':
+        sizes = seen[-1:]
+    elif options['type'] == 'Cumulative':
+        sizes = seen
+    elif options['type'] == 'GDumb':
+        sizes = [min(size, options.get('mem_size', 200)) for size in seen]
+    return [math.ceil(size / options['train_mb_size']) * options['train_epochs'] for size in sizes]
+
+
+def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[int], device: torch.device,
+             work_dir: Path | None) -> str:
+    """What a run will do: data, model, steps, memory, disk."""
+    options, scenario = cfg['cl_strategy'], cfg['scenario']
+    parameters = list(model.parameters())
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    data = sum(dataset.inputs.nbytes for dataset in (*info.train, *info.test) if hasattr(dataset, 'inputs'))
+    interval = (cfg['checkpoint_config'] or {}).get('interval')
+    files = 1 + (len(info.train) // interval if interval else 0)
+    # A gradient and one optimiser state, of 4 bytes each; activations depend on the model and are not counted.
+    memory = weights + 8 * trainable + data
+    return '\n'.join([
+        f"data      {scenario['type']} {scenario.get('data_name') or ''}  protocol {info.protocol}  "
+        f'{len(info.train)} buckets  {info.num_classes} classes  {sum(map(len, info.train))} training and '
+        f'{sum(map(len, info.test))} test samples',
+        f'model     {sum(parameter.numel() for parameter in parameters):,} parameters, {trainable:,} trained',
+        f"training  {options['type']}  about {sum(iterations):,} iterations  {options['train_epochs']} epochs  global "
+        f"batch {options['train_mb_size']}  {dist.world_size()} process(es) on {device.type}",
+        f'memory    about {memory / 2**20:,.0f} MB without activations',
+        f'disk      about {files * (weights + 4 * trainable) / 2**20:,.0f} MB of checkpoints',
+        f'work_dir  {work_dir}'])

@@ -1,0 +1,65 @@
+"""How far a run is and how long it will take: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+
+from clear.core import dist
+from clear.core.logs import logger
+
+
+class Progress:
+    """Counts training iterations over a whole run.
+
+    Args:
+        total: expected iterations of the run, an estimate where a strategy decides on the way.
+        interval_s: seconds between two log lines where there is no terminal.
+    """
+
+    def __init__(self, total: int, interval_s: float = 15.0):
+        self.total = max(total, 1)
+        self.done = 0
+        self.interval_s = interval_s
+        self._started = self._last_line = time.monotonic()
+        self._begun_at = 0
+        self._bar = None
+        if dist.is_main() and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, unit='it', dynamic_ncols=True, leave=False)
+
+    def start_at(self, done: int) -> None:
+        """Count from `done`, after a resume; the speed is measured from here on."""
+        self.done = self._begun_at = done
+        self._started = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(done)
+
+    def step(self, where: str) -> None:
+        """One more iteration; `where` says in which experience and epoch."""
+        self.done += 1
+        if self._bar is not None:
+            self._bar.set_description_str(where, refresh=False)
+            self._bar.update()
+        elif time.monotonic() - self._last_line >= self.interval_s:
+            self._last_line = time.monotonic()
+            logger.info('%s  %d of about %d iterations  ETA %s', where, self.done, self.total, self.eta())
+
+    def eta(self) -> str:
+        """Time left at the mean speed so far, as h:mm:ss."""
+        made = self.done - self._begun_at
+        if made <= 0:
+            return 'unknown'
+        left_s = (time.monotonic() - self._started) / made * max(self.total - self.done, 0)
+        return str(timedelta(seconds=round(left_s)))
+
+    def clear(self) -> None:
+        """Take the bar off the screen, so that lines can be printed; the next step draws it again."""
+        if self._bar is not None:
+            self._bar.clear()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

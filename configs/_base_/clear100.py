@@ -1,0 +1,1 @@
+_base_ = ['scenarios/clear100.py']

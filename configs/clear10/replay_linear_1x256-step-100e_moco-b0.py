@@ -1,0 +1,2 @@
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py', '../_base_/strategies/replay.py',
+          '../_base_/default_runtime.py']

@@ -1,0 +1,429 @@
+"""The reader against lists that the tests parse themselves, in both layouts, and its messages."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clear_trees import FEATURE_TYPE, write_clear_tree
+
+from clear.core.errors import ConfigError, DataError
+from clear.datasets.clear import read_clear
+
+
+@pytest.fixture(scope='module')
+def old(tmp_path_factory):
+    return write_clear_tree(tmp_path_factory.mktemp('old'), features=5, seeds=(0, 3), shots=(1, 2))
+
+
+@pytest.fixture(scope='module')
+def new(tmp_path_factory):
+    return write_clear_tree(tmp_path_factory.mktemp('new'), layout='new', features=5)
+
+
+@pytest.fixture
+def broken(old, tmp_path):
+    """A copy of the old tree to damage."""
+    return Path(shutil.copytree(old, tmp_path / 'broken'))
+
+
+@pytest.fixture
+def broken_new(new, tmp_path):
+    return Path(shutil.copytree(new, tmp_path / 'broken'))
+
+
+def listed(path):
+    """(paths, targets) of a file list, parsed with a split of our own."""
+    pairs = [line.rpartition(' ') for line in Path(path).read_text().splitlines()]
+    return [path for path, _, _ in pairs], [int(target) for _, _, target in pairs]
+
+
+def official(root, part, bucket):
+    """(paths, targets) of a part of the new layout."""
+    index = json.loads((root / part / 'labeled_metadata.json').read_text())[bucket]
+    paths, targets = [], []
+    for label, name in enumerate((root / part / 'class_names.txt').read_text().split('\n')[:-1]):
+        for record in json.loads((root / part / index[name]).read_text()).values():
+            paths.append(f'{part}/{record["IMG_PATH"]}')
+            targets.append(label)
+    return paths, targets
+
+
+def as_lists(bucket):
+    assert bucket.ids == bucket.paths and bucket.features is None
+    assert bucket.targets.dtype == np.int64
+    return bucket.paths, bucket.targets.tolist()
+
+
+@pytest.mark.parametrize('seed', [0, 3])
+def test_iid_reads_the_split_of_the_seed(old, seed):
+    data = read_clear(old, seed=seed)
+    assert (data.layout, data.protocol, data.num_classes) == ('old', 'iid', 3)
+    assert data.class_names == ['BACKGROUND', 'field hockey', 'bus']
+    split = old / 'training_folder' / 'testset_ratio_0.3' / f'split_{seed}'
+    for part, stream in (('train', data.train), ('test', data.test)):
+        assert [bucket.name for bucket in stream] == ['1', '2', '3']
+        for bucket in stream:
+            assert as_lists(bucket) == listed(split / bucket.name / f'{part}.txt')
+
+
+@pytest.mark.parametrize('shot', [1, 2])
+def test_shot_reads_the_few_shot_lists(old, shot):
+    data = read_clear(old, seed=3, shot=shot)
+    for part, stream in (('train', data.train), ('test', data.test)):
+        for bucket in stream:
+            folder = old / 'training_folder' / f'{shot}_shot' / 'split_3' / bucket.name
+            assert as_lists(bucket) == listed(folder / f'{part}.txt')
+    assert np.bincount(data.train[0].targets).tolist() == [shot] * 3
+
+
+def test_streaming_tests_on_all_that_it_trains_on(old):
+    data = read_clear(old, evaluation_protocol='streaming', seed=None)
+    for train, test in zip(data.train, data.test):
+        expected = listed(old / 'training_folder' / 'filelists' / train.name / 'all.txt')
+        assert as_lists(train) == as_lists(test) == expected
+        assert train.ids is not test.ids and train.targets is not test.targets
+
+
+@pytest.mark.parametrize('seed', [0, 4])
+def test_new_layout_reads_the_official_split_whatever_the_seed(new, seed):
+    data = read_clear(new, seed=seed)
+    assert data.layout == 'new'
+    for part, stream in (('train', data.train), ('test', data.test)):
+        assert [bucket.name for bucket in stream] == ['1', '2', '3']
+        for bucket in stream:
+            assert as_lists(bucket) == official(new, part, bucket.name)
+            assert all((new / path).is_file() for path in bucket.paths)
+
+
+def test_new_layout_streaming_joins_train_and_test_of_each_bucket(new):
+    data = read_clear(new, evaluation_protocol='streaming', seed=None)
+    for bucket in data.train:
+        train, test = official(new, 'train', bucket.name), official(new, 'test', bucket.name)
+        assert as_lists(bucket) == (train[0] + test[0], train[1] + test[1])
+    assert len({name for bucket in data.train for name in bucket.ids}) == 3 * 3 * 4
+
+
+@pytest.mark.parametrize('layout', ['old', 'new'])
+@pytest.mark.parametrize('first', [0, 1])
+def test_buckets_come_in_numeric_order(tmp_path, layout, first):
+    root = write_clear_tree(tmp_path, layout=layout, num_buckets=11, num_classes=1, per_class=2, first_bucket=first)
+    if layout == 'old':
+        path = root / 'training_folder' / 'bucket_indices.json'
+        path.write_text(json.dumps(sorted(json.loads(path.read_text()))))  # '10' before '2'
+    for data in (read_clear(root), read_clear(root, evaluation_protocol='streaming', seed=None)):
+        assert [bucket.name for bucket in data.train] == [str(i) for i in range(first, first + 11)]
+        assert [bucket.name for bucket in data.test] == [bucket.name for bucket in data.train]
+        for bucket in data.train:
+            assert all(f'/{bucket.name}/' in path for path in bucket.paths)
+
+
+@pytest.mark.parametrize('shot, folder', [(None, 'testset_ratio_0.3'), (2, '2_shot')])
+def test_old_features_are_the_rows_of_the_index_lists(old, shot, folder):
+    data = read_clear(old, seed=3, shot=shot, feature_type=FEATURE_TYPE)
+    for part, stream in (('train', data.train), ('test', data.test)):
+        for bucket in stream:
+            place = old / 'training_folder'
+            tensor, labels = torch.load(place / 'features' / FEATURE_TYPE / bucket.name / 'all.pth')
+            rows = json.loads((place / folder / 'split_3' / bucket.name / f'{part}_indices.json').read_text())
+            for position, row in enumerate(rows):
+                assert bucket.features[position].tolist() == tensor[row].tolist()
+                assert bucket.targets[position] == labels[row]
+            assert bucket.ids == [f'features/{FEATURE_TYPE}/{bucket.name}/{row}' for row in rows]
+            assert bucket.paths == [] and bucket.features.is_contiguous()
+
+
+def test_old_features_under_streaming_are_all_rows(old):
+    data = read_clear(old, evaluation_protocol='streaming', seed=None, feature_type=FEATURE_TYPE)
+    tensor, labels = torch.load(old / 'training_folder' / 'features' / FEATURE_TYPE / '2' / 'all.pth')
+    assert torch.equal(data.train[1].features, tensor) and torch.equal(data.test[1].features, tensor)
+    assert data.train[1].targets.tolist() == labels
+
+
+def test_features_as_a_list_of_half_precision_rows(broken):
+    path = broken / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth'
+    tensor, labels = torch.load(path)
+    torch.save(([row.half().clone() for row in tensor], torch.tensor(labels)), path)
+    bucket = read_clear(broken, evaluation_protocol='streaming', seed=None, feature_type=FEATURE_TYPE).train[0]
+    assert bucket.features.dtype == torch.float32
+    assert torch.equal(bucket.features, tensor.half().float()) and bucket.targets.tolist() == labels
+
+
+def test_new_features_are_read_by_class_and_id(new):
+    data = read_clear(new, feature_type=FEATURE_TYPE)
+    whole = read_clear(new, evaluation_protocol='streaming', seed=None, feature_type=FEATURE_TYPE)
+    for train, test, union in zip(data.train, data.test, whole.train):
+        for part, bucket in (('train', train), ('test', test)):
+            position = 0
+            for label, name in enumerate(data.class_names):
+                folder = new / part / 'features' / FEATURE_TYPE / bucket.name
+                for key, tensor in torch.load(folder / f'{name}.pth').items():
+                    assert bucket.features[position].tolist() == tensor.tolist()
+                    assert bucket.targets[position] == label
+                    assert bucket.ids[position] == f'{part}/features/{FEATURE_TYPE}/{bucket.name}/{name}/{key}'
+                    position += 1
+            assert position == len(bucket) == len(bucket.features)
+        assert torch.equal(union.features, torch.cat([train.features, test.features]))
+
+
+def test_features_need_no_images(tmp_path):
+    for layout in ('old', 'new'):
+        root = write_clear_tree(tmp_path / layout, layout=layout, features=4, images=False)
+        assert read_clear(root, feature_type=FEATURE_TYPE).train[0].features.shape == (9, 4)
+        with pytest.raises(DataError, match='first image'):
+            read_clear(root)
+
+
+def test_fingerprint_tells_content_and_not_place(old, broken):
+    def fingerprint(root, **options):
+        return read_clear(root, **options).fingerprint
+
+    variants = [{}, {'seed': 3}, {'shot': 1}, {'evaluation_protocol': 'streaming', 'seed': None},
+                {'feature_type': FEATURE_TYPE}]
+    before = [fingerprint(old, **options) for options in variants]
+    assert before == [fingerprint(broken, **options) for options in variants]
+    assert len(set(before)) == len(variants)
+
+    path = broken / 'training_folder' / 'features' / FEATURE_TYPE / '3' / 'all.pth'
+    tensor, labels = torch.load(path)
+    tensor[-1, -1] += 1e-3
+    torch.save((tensor, labels), path)
+    assert fingerprint(broken, evaluation_protocol='streaming', seed=None, feature_type=FEATURE_TYPE) \
+        != fingerprint(old, evaluation_protocol='streaming', seed=None, feature_type=FEATURE_TYPE)
+    assert fingerprint(broken) == before[0]
+
+
+def test_relative_root_with_dots(old, monkeypatch):
+    (old / 'below').mkdir(exist_ok=True)
+    monkeypatch.chdir(old / 'below')
+    assert read_clear('..').fingerprint == read_clear(old).fingerprint
+    (old / 'below').rmdir()
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'seed': 5}, r'one of \[0, 1, 2, 3, 4\]. On disk: splits of seeds \[0, 3\]'),
+    ({'seed': None}, r'seed is None.*needs one of'),
+    ({'seed': True}, 'seed is True'),
+    ({'evaluation_protocol': 'streaming'}, 'seed must be None, not 0'),
+    ({'evaluation_protocol': 'streaming', 'seed': None, 'shot': 1}, r"shot=1 needs evaluation_protocol='iid'"),
+    ({'evaluation_protocol': 'online'}, "'online', expected 'iid' or 'streaming'"),
+    ({'shot': 7}, r'no 7_shot lists; shots on disk: \[1, 2\]'),
+    ({'shot': 0}, 'shot is 0'),
+    ({'feature_type': 'moco'}, "feature_type 'moco' is not .*found: 'moco_b0'"),
+    ({'layout': 'older'}, "layout is 'older'"),
+    ({'data_name': 'clear1o'}, "'clear1o' is unknown, nearest: .*'clear10'"),
+])
+def test_options_that_cannot_be(old, options, message):
+    with pytest.raises(ConfigError, match=message):
+        read_clear(old, **options)
+
+
+def test_seeds_and_shots_of_the_new_layout(new):
+    with pytest.raises(ConfigError, match='seed is 9.*official split'):
+        read_clear(new, seed=9)
+    with pytest.raises(ConfigError, match='no few-shot lists'):
+        read_clear(new, shot=1)
+
+
+def test_allowed_seed_that_is_not_on_disk(old):
+    with pytest.raises(DataError, match=r'no split of seed 1; on disk: splits of seeds \[0, 3\]'):
+        read_clear(old, seed=1)
+
+
+@pytest.mark.parametrize('data_name, command', [('clear10', 'download_clear.py clear10'),
+                                                ('demo', 'make_demo_clear.py')])
+def test_missing_root_says_what_to_run(tmp_path, data_name, command):
+    with pytest.raises(DataError, match=f'does not exist.*{command}.*check_clear.py'):
+        read_clear(tmp_path / 'nothing', data_name=data_name)
+
+
+def test_half_a_tree_says_what_is_missing_and_what_is_there(broken):
+    shutil.rmtree(broken / 'training_folder')
+    with pytest.raises(DataError, match='training_folder/ .*it holds class_names.txt, labeled_images/'):
+        read_clear(broken)
+
+
+@pytest.mark.parametrize('lost', ['class_names.txt', 'training_folder/bucket_indices.json',
+                                  'training_folder/testset_ratio_0.3/split_0/2/test.txt'])
+def test_missing_file_of_the_old_layout_is_named(broken, lost):
+    (broken / lost).unlink()
+    with pytest.raises(DataError, match=f'{lost} is missing; .* holds .*check_clear.py'):
+        read_clear(broken)
+
+
+@pytest.mark.parametrize('lost', ['test/class_names.txt', 'train/labeled_metadata.json',
+                                  'test/labeled_metadata/3/bus.json'])
+def test_missing_file_of_the_new_layout_is_named(broken_new, lost):
+    (broken_new / lost).unlink()
+    with pytest.raises(DataError, match=f'{lost} is missing'):
+        read_clear(broken_new)
+
+
+def test_first_image_of_a_bucket_missing(broken):
+    shutil.rmtree(broken / 'labeled_images' / '3')
+    with pytest.raises(DataError, match="bucket 3: its first image 'labeled_images/3/.* half there"):
+        read_clear(broken)
+
+
+def test_both_layouts_need_a_choice(old, new, tmp_path):
+    for source in (old, new):
+        shutil.copytree(source, tmp_path / 'both', dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match='both CLEAR layouts'):
+        read_clear(tmp_path / 'both')
+    for layout, source in (('old', old), ('new', new)):
+        assert read_clear(tmp_path / 'both', layout=layout).fingerprint == read_clear(source).fingerprint
+    with pytest.raises(DataError, match='train/class_names.txt and test/class_names.txt missing'):
+        read_clear(old, layout='new')
+
+
+@pytest.mark.parametrize('data_name, num_classes', [('clear10', 11), ('clear10_neurips2021', 11), ('clear100', 100),
+                                                    ('clear100_cvpr2022', 100), ('demo', 10)])
+def test_number_of_classes_of_published_sets(old, tmp_path, data_name, num_classes):
+    root = write_clear_tree(tmp_path, num_buckets=1, num_classes=num_classes, per_class=2, features=2, images=False)
+    assert read_clear(root, data_name=data_name, feature_type=FEATURE_TYPE).num_classes == num_classes
+    with pytest.raises(DataError, match=f'{data_name} has {num_classes} classes, but class_names.txt .* lists 3'):
+        read_clear(old, data_name=data_name)
+
+
+@pytest.mark.parametrize('text, message', [
+    ('a\nb\na\n', "class_names.txt:3: class 'a' is already on line 1"),
+    ('a\n\nb', 'class_names.txt:2: a blank line'),
+])
+def test_class_names_that_are_wrong(broken, text, message):
+    (broken / 'class_names.txt').write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_clear(broken)
+
+
+def test_blank_lines_after_the_class_names(broken):
+    (broken / 'class_names.txt').write_text('a\nb\nc\n\n \n')
+    assert read_clear(broken).class_names == ['a', 'b', 'c']
+
+
+def test_parts_with_other_classes(broken_new):
+    (broken_new / 'test' / 'class_names.txt').write_text('a\nb\n')
+    with pytest.raises(DataError, match='differ'):
+        read_clear(broken_new)
+
+
+@pytest.mark.parametrize('line, message', [
+    ('labeled_images/1/bus/x.jpg 3', r'train.txt:2: class index 3 is outside 0 ... 2'),
+    ('labeled_images/1/bus/x.jpg -1', r'train.txt:2: class index -1'),
+    ('labeled_images/1/bus/x.jpg', r"train.txt:2: expected '<relative path> <class index>'"),
+    ('a.jpg one', r'train.txt:2: expected'),
+    ('../../etc/passwd 0', r'train.txt:2: .*outside'),
+    ('/etc/passwd 0', r'train.txt:2: .*absolute'),
+    ('FIRST', r'train.txt:2: .* is already on line 1'),
+])
+def test_lines_that_are_wrong(broken, line, message):
+    path = broken / 'training_folder' / 'testset_ratio_0.3' / 'split_0' / '1' / 'train.txt'
+    lines = path.read_text().splitlines()
+    lines[1] = lines[0] if line == 'FIRST' else line
+    path.write_text('\n'.join(lines))
+    with pytest.raises(DataError, match=message):
+        read_clear(broken)
+
+
+def test_empty_list(broken):
+    path = broken / 'training_folder' / 'testset_ratio_0.3' / 'split_0' / '2' / 'test.txt'
+    path.write_text('\n')
+    with pytest.raises(DataError, match='test.txt is empty'):
+        read_clear(broken)
+
+
+def test_test_image_that_is_also_trained_on(broken):
+    split = broken / 'training_folder' / 'testset_ratio_0.3' / 'split_0' / '2'
+    shared = (split / 'train.txt').read_text().splitlines()[0]
+    (split / 'test.txt').write_text(shared)
+    with pytest.raises(DataError, match='is in two lists, of bucket 2 and of bucket 2'):
+        read_clear(broken)
+
+
+@pytest.mark.parametrize('text, message', [
+    ('["1", "two"]', "bucket 'two' is not a number"), ('[]', 'no buckets'), ('{"1": 2}', 'expected a list'),
+    ('["1", "01"]', 'same number'), ('["1"', 'no valid JSON'),
+])
+def test_bucket_indices_that_are_wrong(broken, text, message):
+    (broken / 'training_folder' / 'bucket_indices.json').write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_clear(broken)
+
+
+@pytest.mark.parametrize('rows, message', [
+    ('[0, 12]', 'entry 1 is row 12, but .* has 12 rows'), ('[-1]', 'entry 0 is row -1'), ('[]', 'is empty'),
+    ('[1, 1]', 'listed twice'), ('[0.5]', 'expected a list of row numbers'), ('{}', 'expected a list of row numbers'),
+])
+def test_indices_that_are_wrong(broken, rows, message):
+    folder = broken / 'training_folder' / 'testset_ratio_0.3' / 'split_0' / '1'
+    (folder / 'train_indices.json').write_text(rows)
+    with pytest.raises(DataError, match=f'train_indices.json.*{message}'):
+        read_clear(broken, feature_type=FEATURE_TYPE)
+
+
+@pytest.mark.parametrize('value, message', [
+    (torch.zeros(12, 5), 'expected \\(features, class indices\\)'),
+    ((torch.zeros(12, 5), [0] * 11), '12 feature rows, but 11 class indices'),
+    ((torch.zeros(12), [0] * 12), 'shape \\(N, D\\)'),
+    ((torch.zeros(12, 5), [0] * 11 + [3]), 'row 11 has class index 3, expected 0 ... 2'),
+    ((torch.full((12, 5), torch.nan), [0] * 12), '12 feature rows hold NaN'),
+    (([torch.zeros(5)] * 11 + [torch.zeros(4)], [0] * 12), 'different widths'),
+    ((torch.zeros(12, 5), [0] * 12), 'does not belong to .*all.txt'),
+    ((torch.zeros(0, 5), []), 'is empty'),
+])
+def test_feature_files_that_are_wrong(broken, value, message):
+    path = broken / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth'
+    torch.save(value, path)
+    with pytest.raises(DataError, match=f'all.pth.*{message}'):
+        read_clear(broken, feature_type=FEATURE_TYPE)
+
+
+def test_damaged_and_missing_feature_files(broken):
+    path = broken / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth'
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match='all.pth'):
+        read_clear(broken, feature_type=FEATURE_TYPE)
+    path.unlink()
+    with pytest.raises(DataError, match='all.pth is missing'):
+        read_clear(broken, feature_type=FEATURE_TYPE)
+
+
+def test_feature_files_run_no_code(broken):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (broken / 'trapped',))
+
+    torch.save(Trap(), broken / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth')
+    with pytest.raises(DataError, match='tensors and plain values'):
+        read_clear(broken, feature_type=FEATURE_TYPE)
+    assert not (broken / 'trapped').exists()
+
+
+def test_new_layout_entries_that_are_wrong(broken_new):
+    path = broken_new / 'train' / 'labeled_metadata' / '1' / 'bus.json'
+    good = path.read_text()
+    for records, message in (({'7': {'ID': '7'}}, "'7' has no IMG_PATH"),
+                             ({'7': {'IMG_PATH': '../../x.jpg'}}, 'outside'),
+                             ({'7': {'IMG_PATH': '/x.jpg'}}, 'expected a relative path'), ([1], 'expected')):
+        path.write_text(json.dumps(records))
+        with pytest.raises(DataError, match=message):
+            read_clear(broken_new)
+    path.write_text(good)
+    index = broken_new / 'train' / 'labeled_metadata.json'
+    index.write_text(json.dumps(json.loads(index.read_text()) | {'1': {'buss': 'x.json'}}))
+    with pytest.raises(DataError, match="bucket 1 has classes .*'buss'"):
+        read_clear(broken_new)
+
+
+def test_bucket_that_only_train_has_is_left_out_of_iid_and_said(broken_new, caplog):
+    index = broken_new / 'test' / 'labeled_metadata.json'
+    buckets = json.loads(index.read_text())
+    del buckets['2']
+    index.write_text(json.dumps(buckets))
+    with caplog.at_level('WARNING', logger='clear'):
+        data = read_clear(broken_new)
+    assert [bucket.name for bucket in data.train] == [bucket.name for bucket in data.test] == ['1', '3']
+    assert data.left_out == ('2',) and 'buckets 2 are in only one' in caplog.text
+    streaming = read_clear(broken_new, evaluation_protocol='streaming', seed=None)
+    assert as_lists(streaming.train[1]) == official(broken_new, 'train', '2')

@@ -1,0 +1,58 @@
+"""Draw the figures and the report of a run again, from its results.json."""
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLE = """example:
+  python tools/analysis_tools/make_report.py work_dirs/clear10_naive
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('run', metavar='RUN', help='a work_dir, or its results.json')
+    parser.add_argument('--out', type=Path, help='folder for figures/*.png and report.html (default: the work_dir)')
+    parser.add_argument('--dry-run', action='store_true', help='print the tables, write nothing')
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    from clear.core.errors import USER_ERRORS
+
+    try:
+        make_report(args)
+    except USER_ERRORS as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_report(args: argparse.Namespace) -> None:
+    """Print the matrix and the metrics, then write figures and report."""
+    from clear.core.errors import DataError
+    from clear.core.results import find_results, read_results
+    from clear.visualization.figures import draw_figures
+    from clear.visualization.report import write_report
+    from clear.visualization.tables import format_matrix, format_metrics
+
+    path = find_results(args.run)
+    out = args.out or path.parent
+    if out.exists() and not out.is_dir():
+        raise DataError(f'--out {out} is a file; it should be a folder.')
+    results = read_results(path)
+    print(f'{results.name}, protocol {results.protocol}')
+    if results.acc_matrix is not None:
+        print(format_matrix(results.acc_matrix, results.bucket_names))
+    print(format_metrics(results.metrics))
+    if args.dry_run:
+        return
+    figures = draw_figures(results, out / 'figures')
+    report = write_report(results, out / 'report.html', figures=figures)
+    print('\n'.join(f'wrote {path}' for path in [*figures, report]))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

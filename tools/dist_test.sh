@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Evaluate a checkpoint on several GPUs; on a machine without one, in that many CPU processes (gloo).
+#   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+set -euo pipefail
+if [ $# -lt 3 ]; then
+  echo "usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
+  exit 2
+fi
+exec "$(dirname "$0")/dist_run.sh" test.py "$3" "$1" "$2" "${@:4}"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Train on several GPUs; on a machine without one, in that many CPU processes (gloo).
+#   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo "usage: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]" >&2
+  exit 2
+fi
+exec "$(dirname "$0")/dist_run.sh" train.py "$2" "$1" "${@:3}"

@@ -1,0 +1,37 @@
+"""Classify images with a trained checkpoint."""
+
+import argparse
+import sys
+
+EXAMPLE = """example:
+  python tools/predict.py configs/demo/naive_lenet5_demo.py work_dirs/naive_lenet5_demo/latest.pth \\
+      data/demo/labeled_images/10/seven/*.jpg
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='predict.py', description=__doc__, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument('checkpoint', help='exp_<i>.pth or latest.pth of a run, or a file of weights')
+    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument('--top', type=int, default=3, help='how many classes to print per image (default: 3)')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields')
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    from clear.core.errors import USER_ERRORS, report_error
+
+    try:
+        from clear.engine.launch import predict
+
+        return predict(args)
+    except USER_ERRORS as error:
+        return report_error(error)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Print a config as it is after its bases and the options are applied."""
+
+import argparse
+import sys
+
+EXAMPLE = """example:
+  python tools/print_config.py configs/demo/replay_lenet5_demo.py --cfg-options cl_strategy.mem_size=300
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='print_config.py', description=__doc__, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields')
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    from clear.core.errors import USER_ERRORS, report_error
+
+    try:
+        from clear.core.config import load_config, parse_options
+
+        cfg, _ = load_config(args.config, parse_options(args.cfg_options or []))
+        print(cfg.pretty_text)
+        return 0
+    except USER_ERRORS as error:
+        return report_error(error)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
