@@ -13,7 +13,7 @@ VERSION = re.search(r"^__version__ = '([^']+)'", (ROOT / 'clear' / '__init__.py'
 # Exact pins where the library is no longer maintained and our repairs (clear/core/compat.py, clear/continual) aim at
 # one version; ranges elsewhere, both ends of which the tests ran with. requirements/constraints.txt is CI's set.
 CORE = [
-    'torch>=2.9.1,<2.15', 'torchvision>=0.24.1,<0.30', 'numpy>=2,<2.5', 'pillow>=12,<14', 'mmengine==0.10.7',
+    'torch>=2.9.1,<2.15', 'torchvision>=0.24.1,<0.30', 'numpy>=2.1,<2.5', 'pillow>=12,<14', 'mmengine==0.10.7',
     'mmcv-lite==2.2.0', 'mmpretrain==1.2.0', 'avalanche-lib==0.6.0', 'quadprog==0.1.14', 'timm==1.0.31',
     'open_clip_torch==3.3.0', 'wandb==0.31.0', 'scikit-learn>=1.9,<1.10', 'torchmetrics>=1.9,<2',
     'tensorboard>=2.21,<3', 'pyarrow==26.0.1', 'matplotlib>=3.10,<4', 'tqdm>=4.66,<5', 'safetensors>=0.5,<1',

@@ -17,11 +17,19 @@ from typing import Any
 from mmengine.registry import Registry as MMRegistry
 from mmpretrain import registry as mmpretrain_registry
 
+from clear.core.compat import patch_libraries
 from clear.core.errors import RegistryError
 
-# Names of ours that hide one of mmpretrain or mmengine on purpose, with the reason. A test compares this
-# list with what is registered.
-SHADOWED: dict[str, str] = {}
+# Names of ours that hide one of mmpretrain, mmengine or a library on purpose, with the reason. A test compares
+# this list with what is registered.
+SHADOWED: dict[str, str] = {
+    'CLEAR': "Avalanche's reader gives every experience the samples of all buckets in one of the two layouts",
+    'CSVLogger': 'writes into the work_dir unless told otherwise',
+    'SynapticIntelligence': "Avalanche's does nothing on a CPU; legacy=True gives it back",
+    'TensorboardLogger': 'writes into the work_dir unless told otherwise',
+    'TextLogger': 'takes the name of a file, which a config can hold; without one the file is named by time',
+    'WandBLogger': 'runs offline without a key, and works with the wandb of today',
+}
 
 
 class Registry(MMRegistry):
@@ -46,7 +54,11 @@ class Registry(MMRegistry):
         """The object registered under `key`, else the library's, else None."""
         if not isinstance(key, str):
             raise TypeError(f'{self.name}: a type is a name, not {key!r}.')
+        if '.' not in key and self.parent is not None and self.get_own(key) is None:
+            self._import_parents()
         found = super().get(key)
+        if inspect.ismodule(found):
+            found = None  # mmengine takes a key that nobody registered for the path of something to import
         if found is None and self._library is not None and '.' not in key:
             found = self._library(key)
         return found
@@ -83,15 +95,21 @@ class Registry(MMRegistry):
     def known_names(self) -> dict[str, str]:
         """Every name that resolves here, with the place it comes from."""
         names = dict.fromkeys(self._library_names(), self._library_title)
-        registry: MMRegistry | None = self
-        chain = []
-        while registry is not None:
-            registry.import_from_location()
-            chain.append(registry)
-            registry = registry.parent
-        for registry in reversed(chain):
+        self.import_from_location()
+        for registry in reversed([self, *self._import_parents()]):
             names.update(dict.fromkeys(registry.module_dict, registry.scope))
         return names
+
+    def _import_parents(self) -> list[MMRegistry]:
+        """The parents, nearest first, with all they register imported; mmengine imports only those it asks first."""
+        patch_libraries()
+        parents = []
+        registry = self.parent
+        while registry is not None:
+            registry.import_from_location()
+            parents.append(registry)
+            registry = registry.parent
+        return parents
 
     def _suggest(self, key: str) -> str:
         names = self.known_names()
@@ -169,15 +187,15 @@ EVALUATORS = _child('EVALUATORS')
 VISUALIZERS = _child('VISUALIZERS')
 VISBACKENDS = _child('VISBACKENDS')
 
-SCENARIOS = Registry('scenario', locations=['clear.continual'],
+SCENARIOS = Registry('scenario', locations=['clear.continual.scenarios'],
                      **_attribute_of('avalanche.benchmarks.classic', _is_public_callable))
-STRATEGIES = Registry('strategy', locations=['clear.continual'],
+STRATEGIES = Registry('strategy', locations=['clear.continual.strategies'],
                       **_attribute_of('avalanche.training.supervised', _is_class))
 BUFFERS = Registry('buffer', locations=['clear.continual'],
                    **_attribute_of('avalanche.training.storage_policy', _is_class))
 CL_METRICS = Registry('continual metric', locations=['clear.continual'],
                       **_attribute_of('avalanche.evaluation.metrics', _is_metric_factory))
-LOGGERS = Registry('logger', locations=['clear.continual'],
+LOGGERS = Registry('logger', locations=['clear.continual.loggers'],
                    **_attribute_of('avalanche.logging', _is_class))
 TASKS = Registry('task', locations=['clear.evaluation'])
 STAGES = Registry('stage', locations=['clear.curation'])

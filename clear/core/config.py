@@ -59,15 +59,16 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
         ConfigError: if the file is missing or cannot be read as a config.
     """
     from mmengine.config import Config
-    from mmengine.config.utils import ConfigParsingError
 
     path = find_config(path)
     try:
         cfg = Config.fromfile(str(path))
-    except (SyntaxError, ConfigParsingError, KeyError, TypeError, NameError, AttributeError, FileNotFoundError,
-            ValueError, OSError, ImportError) as error:
+        list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
+    # A config is a program: running it can raise anything.
+    except Exception as error:
         raise ConfigError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
     assigned = set(cfg.keys())
+    _rename_old_keys(cfg)  # before the options, so that they win under either name
     if options:
         try:
             cfg.merge_from_dict(options)

@@ -33,6 +33,8 @@ def start(launcher: str = 'none') -> None:
         return
     from mmengine.dist import init_dist
 
+    # Asking settles the start method; mmengine would set 'spawn', and every epoch's workers would import torch anew.
+    torch.multiprocessing.get_start_method()
     try:
         init_dist(launcher, backend=backend)
     except KeyError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import time
 from collections.abc import Iterable
 
 
@@ -38,6 +39,7 @@ class Interrupted(ClearError):
 
 # What a program reports as a message in place of a traceback.
 USER_ERRORS = (ClearError,)
+RANK_0_FIRST_S = 3.0
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -51,5 +53,15 @@ def report_error(error: Exception) -> int:
     """Write a user error to stderr as one message and return the exit code of the program: 2, or 143 after SIGTERM."""
     # Every process of a distributed run meets the same error; one copy is enough, except where ranks differ.
     if os.environ.get('RANK', '0') == '0' or isinstance(error, (DataError, TrainingError)):
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(f'error: {_message(error)}\n')
+    else:
+        # A launcher stops all processes when the first one ends: leave rank 0 the time to say why.
+        time.sleep(RANK_0_FIRST_S)
     return 143 if isinstance(error, Interrupted) else 2
+
+
+def _message(error: Exception) -> str:
+    """The message alone: torch puts a traceback in front of one that comes out of a loader's worker."""
+    text = str(error)
+    name = f'{type(error).__module__}.{type(error).__qualname__}: '
+    return text.rpartition(name)[2].strip() if text.startswith('Caught ') and name in text else text

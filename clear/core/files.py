@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import struct
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,13 +82,19 @@ def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
     if not Path(path).is_file():
         raise CheckpointError(f'Checkpoint {path} does not exist.')
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Detected pickle protocol')  # the error below says enough
+            return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f'{path} holds more than tensors and plain values, or is damaged; it was not loaded, '
-                              f'because doing so could run foreign code ({reason}).') from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(f'{path} is damaged or no checkpoint: {error}') from error
+        # torch's own text is a page that advises to load it all the same.
+        asked = re.search(r'GLOBAL ([\w.]+)', str(error))
+        what = f'it asks for {asked[1]}' if asked else 'not a pickle of tensors'
+        raise CheckpointError(f'{path} holds more than tensors and plain values, or is damaged ({what}); it was not '
+                              'loaded, because doing so could run foreign code.') from error
+    # What torch's unpickler raises on bytes that are no checkpoint at all.
+    except (RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError, AssertionError,
+            struct.error) as error:
+        raise CheckpointError(f'{path} is damaged or no checkpoint: {type(error).__name__}: {error}') from error
 
 
 def inside(root: str | Path, relative: str | Path) -> Path:

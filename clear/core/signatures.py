@@ -19,14 +19,19 @@ def accepted_arguments(obj: Any) -> set[str] | None:
         names, is_open = _keywords(obj)
         return None if is_open else names
     accepted: set[str] = set()
+    is_closed = False
     for cls in obj.__mro__:
         if '__init__' not in vars(cls) or cls is object:
+            continue
+        if getattr(cls, '_is_protocol', False):
+            # Its `__init__(*args, **kwargs)` is typing's and takes nothing: what reaches it, nobody wants.
+            is_closed = True
             continue
         names, is_open = _keywords(vars(cls)['__init__'])
         accepted |= names
         if not is_open:
             return accepted - {'self'}
-    return None if accepted else set()
+    return None if accepted and not is_closed else accepted - {'self'}
 
 
 def _keywords(function: Any) -> tuple[set[str], bool]:

@@ -1,16 +1,25 @@
-"""Opening one image: any common file becomes 8-bit RGB, or a stated reason why not."""
+"""Opening one image: any common file becomes 8-bit RGB, or a stated reason why not.
+
+PIL sets the rules. OpenCV is about 1.7 times as fast and gives the same pixels for ordinary JPEG and PNG files;
+`ImageDecoder` uses it for those and PIL for the rest.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import struct
+import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from clear.core.errors import ConfigError
+
+DECODERS = ('cv2', 'pil')
 MAX_PIXELS = 89_478_485  # PIL's own limit against decompression bombs: a quarter of a gigabyte as RGB
 
 # What PIL's readers raise on damaged files. Only decoding is under this guard, so a bug elsewhere still shows.
@@ -35,16 +44,121 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
     Raises:
         UnreadableImage: with the reason.
     """
+    return _decode_by_pil(source)[0]
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f'{image.width} x {image.height} pixels, more than {MAX_PIXELS}')
-            image.load()
-            return to_rgb(image)
+        return Path(path).read_bytes()
+    except OSError as error:
+        if error.errno in _NOT_THE_FILE:
+            raise
+        raise UnreadableImage(_reason(error, path)) from error
+
+
+class ImageDecoder:
+    """`decoder(content)` is the file content as (H, W, 3) uint8 RGB, by the rules of `decode_image`.
+
+    Args:
+        name: 'cv2' decodes JPEG of one or three channels and plain PNG by OpenCV, everything else by PIL: CMYK,
+            animated and interlaced files, other formats, and whatever OpenCV refuses. 'pil' is PIL for all. For a
+            JPEG or PNG that is damaged inside but has its end, the library below OpenCV writes a line to stderr.
+
+    Attributes:
+        fallbacks: images that PIL decoded in place of OpenCV, by format, in this process.
+
+    Raises:
+        ConfigError: if the name is unknown. A call raises UnreadableImage, with the reason.
+    """
+
+    def __init__(self, name: str = 'cv2'):
+        if name not in DECODERS:
+            raise ConfigError(f"decoder is {name!r}, expected one of {', '.join(map(repr, DECODERS))}.")
+        self.name = name
+        self.fallbacks: Counter[str] = Counter()
+
+    def settings(self) -> dict:
+        """What the pixels depend on besides the file; versions, because codecs change in the last bit."""
+        import cv2
+        import PIL
+
+        return {'decoder': self.name, 'max_pixels': MAX_PIXELS, 'versions': [PIL.__version__, cv2.__version__]}
+
+    def __call__(self, content: bytes) -> np.ndarray:
+        if self.name == 'cv2':
+            array = _decode_by_cv2(content)
+            if array is not None:
+                return array
+        image, kind = _decode_by_pil(content)
+        if self.name == 'cv2':
+            self.fallbacks[kind] += 1
+        return np.array(image)  # a copy: what PIL lends is read-only
+
+
+def _decode_by_pil(source: str | Path | bytes) -> tuple[Image.Image, str]:
+    """The RGB image and the name of its format."""
+    try:
+        # PIL warns of large, odd and damaged files, each with its own text, so a data set could print thousands of
+        # lines. What matters is in the exception.
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                _check_size(image.width, image.height)
+                image.load()
+                return to_rgb(image), image.format or 'unknown'
     except _DECODE_ERRORS as error:
         if getattr(error, 'errno', None) in _NOT_THE_FILE:
             raise
         raise UnreadableImage(_reason(error, source)) from error
+
+
+def _decode_by_cv2(content: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB, or None where PIL must decide."""
+    size = _jpeg_size(content) if content.startswith(b'\xff\xd8') else _png_size(content)
+    if size is None or 0 in size or size[0] * size[1] > MAX_PIXELS:
+        return None
+    import cv2
+
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height from the header of an 8-bit Huffman-coded JPEG of 1 or 3 channels, else None."""
+    position = 2
+    while position + 10 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            precision, height, width, channels = struct.unpack_from('>BHHB', content, position + 4)
+            return (width, height) if precision == 8 and channels in (1, 3) else None
+        position += 2 + int.from_bytes(content[position + 2:position + 4], 'big')
+    return None
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height from the header of a whole PNG that is neither animated nor interlaced, else None."""
+    # OpenCV prints a line for a PNG without its end; PIL says it in the exception.
+    if not content.startswith(b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR') or not content.endswith(b'IEND\xaeB`\x82'):
+        return None
+    width, height = struct.unpack_from('>II', content, 16)
+    is_interlaced = content[28] != 0
+    is_animated = content.find(b'acTL', 33, content.find(b'IDAT', 33)) >= 0
+    return None if is_interlaced or is_animated else (width, height)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'{width} x {height} pixels, more than {MAX_PIXELS}')
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,190 @@
+import json
+import pickle
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from clear.core.errors import CheckpointError, DataError
+from clear.core.files import (
+    atomic_writer,
+    inside,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    write_text,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Writing
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / 'deep' / 'er' / 'x.txt'
+    for text in ('old', 'new, with ümlauts and 日本'):
+        with atomic_writer(path, 'w') as file:
+            file.write(text)
+            file.flush()
+            assert not path.exists() or path.read_text() == 'old'
+        assert path.read_text(encoding='utf-8') == text
+    assert names(path.parent) == ['x.txt']
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_error_leaves_the_old_file_and_nothing_else(error, tmp_path):
+    path = tmp_path / 'x.txt'
+    path.write_text('old')
+    with pytest.raises(error), atomic_writer(path, 'w') as file:
+        file.write('half')
+        raise error
+    assert path.read_text() == 'old' and names(tmp_path) == ['x.txt']
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'x.json'
+    write_json(path, [1])
+
+    def full(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('os.fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        write_json(path, [2])
+    assert read_json(path) == [1] and names(tmp_path) == ['x.json']
+
+
+def test_files_have_the_usual_mode(tmp_path):
+    write_text(tmp_path / 'ours', 'x')
+    (tmp_path / 'plain').write_text('x')
+    assert (tmp_path / 'ours').stat().st_mode == (tmp_path / 'plain').stat().st_mode
+
+
+# JSON
+
+
+@pytest.mark.parametrize('value', [None, [], {}, {'b': 1, 'a': [1.5, None, 'ü']}, 'text', [[0.1, None], [1 / 3, 1]]])
+def test_json_returns_as_it_was_with_its_order(value, tmp_path):
+    write_json(tmp_path / 'x.json', value)
+    result = read_json(tmp_path / 'x.json')
+    assert result == value and json.dumps(result) == json.dumps(value)
+    assert (tmp_path / 'x.json').read_text().endswith('\n')
+
+
+@pytest.mark.parametrize('value', [float('nan'), [float('inf')], {'x': -float('inf')}])
+def test_json_has_no_nan(value, tmp_path):
+    with pytest.raises(ValueError, match='JSON'):
+        write_json(tmp_path / 'x.json', value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize('content', [b'', b'{"a": ', b'{\'a\': 1}', b'\xff\xfe\x00', b'[1, 2'])
+def test_a_broken_json_file_is_named(content, tmp_path):
+    (tmp_path / 'x.json').write_bytes(content)
+    with pytest.raises(DataError, match='x.json is no valid JSON'):
+        read_json(tmp_path / 'x.json')
+
+
+def test_a_missing_json_file_is_named(tmp_path):
+    with pytest.raises(DataError, match='none.json does not exist'):
+        read_json(tmp_path / 'none.json')
+
+
+# Tensors
+
+
+def test_tensors_and_plain_values_return_as_they_were(tmp_path):
+    value = {'w': torch.randn(3, 2), 1: [torch.tensor(True), None, 'x', (2, 0.5)], 'empty': torch.zeros(0).half()}
+    save_tensors(tmp_path / 'x.pth', value)
+    result = load_tensors(tmp_path / 'x.pth')
+    assert torch.equal(result['w'], value['w']) and result[1][0].item() is True and result[1][1:] == value[1][1:]
+    assert result['empty'].dtype == torch.float16 and names(tmp_path) == ['x.pth']
+
+
+class Attack:
+    """Leaves a mark if it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize('save', [lambda value, path: torch.save(value, path),
+                                  lambda value, path: path.write_bytes(pickle.dumps(value))], ids=['torch', 'pickle'])
+def test_code_in_a_checkpoint_does_not_run(save, tmp_path):
+    save({'w': Attack(tmp_path / 'mark')}, tmp_path / 'evil.pth')
+    with warnings.catch_warnings(), pytest.raises(CheckpointError) as error:
+        warnings.simplefilter('error')
+        load_tensors(tmp_path / 'evil.pth')
+    message = str(error.value)
+    assert 'evil.pth' in message and 'could run foreign code' in message and '\n' not in message
+    assert 'weights_only=False' not in message  # torch's own advice would be wrong here
+    assert not (tmp_path / 'mark').exists()
+
+
+def test_an_object_in_a_checkpoint_is_refused(tmp_path):
+    torch.save({'model': torch.nn.Linear(1, 1)}, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='more than tensors and plain values'):
+        load_tensors(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'x', b'PK\x03\x04 no archive', b'\x80\x04garbage', b'<html>not found</html>' * 30, bytes(200)],
+    ids=['empty', 'x', 'zip', 'pickle', 'html', 'zeros'])
+def test_a_file_that_is_no_checkpoint_is_a_user_error(content, tmp_path):
+    (tmp_path / 'x.pth').write_bytes(content)
+    with pytest.raises(CheckpointError, match='x.pth'):
+        load_tensors(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('keep', [1, 30, 99])
+def test_a_truncated_checkpoint_is_a_user_error(keep, tmp_path):
+    save_tensors(tmp_path / 'x.pth', {'w': torch.randn(50, 50)})
+    whole = (tmp_path / 'x.pth').read_bytes()
+    (tmp_path / 'x.pth').write_bytes(whole[:len(whole) * keep // 100])
+    with pytest.raises(CheckpointError, match='x.pth'):
+        load_tensors(tmp_path / 'x.pth')
+
+
+def test_a_missing_checkpoint_is_a_user_error(tmp_path):
+    for path in (tmp_path / 'none.pth', tmp_path):
+        with pytest.raises(CheckpointError, match='does not exist'):
+            load_tensors(path)
+
+
+# Paths
+
+
+@pytest.mark.parametrize('relative', ['a.jpg', 'a/b.jpg', 'a/../b.jpg', './a', '..a/b', 'a..'])
+def test_paths_below_the_root_pass(relative, tmp_path):
+    path = inside(tmp_path, relative)
+    assert path.is_absolute() and path.is_relative_to(tmp_path) and '..' not in path.parts
+    assert path.resolve() == (tmp_path / relative).resolve()
+
+
+@pytest.mark.parametrize('relative', ['../a', 'a/../../b', '/etc/passwd', '..', 'a/b/../../../c'])
+@pytest.mark.parametrize('make_root', [str, lambda path: '.', lambda path: path.name],
+                         ids=['absolute', 'dot', 'relative'])
+def test_paths_that_leave_the_root_are_refused(relative, make_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if make_root(tmp_path) == '.' else tmp_path.parent)
+    with pytest.raises(DataError, match='lies outside'):
+        inside(make_root(tmp_path), relative)
+
+
+def test_a_sibling_with_the_same_start_is_outside(tmp_path):
+    with pytest.raises(DataError):
+        inside(tmp_path / 'data', '../data2/x')
+
+
+def test_a_linked_data_folder_is_inside(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'root').mkdir()
+    (tmp_path / 'root' / 'images').symlink_to(tmp_path / 'disk')
+    assert inside(tmp_path / 'root', 'images/a.jpg') == tmp_path / 'root' / 'images' / 'a.jpg'
