@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,36 +14,14 @@ from torch import Tensor, nn
 
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import load_tensors
+from clear.models.converters.rules import SOURCES
 
 # Keys under which checkpoints keep their weights, tried in this order.
 _STATE_KEYS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'network', 'net')
+# Where VISSL's checkpoints (PIRL, exemplar networks) keep the backbone.
+_NESTED_STATE = ('classy_state_dict', 'base_model', 'model', 'trunk')
 # Put in front of every name by a wrapper (data parallel, torch.compile) around the saved model.
 _WRAPPERS = ('module.', '_orig_mod.')
-
-
-def _as_it_is(key: str) -> str:
-    return key
-
-
-def _from_torchvision(key: str) -> str:
-    return f'head.{key}' if key.startswith('fc.') else key
-
-
-def _from_moco(key: str) -> str | None:
-    # encoder_q is the trained encoder; its `fc` is the projection of the contrastive loss, not a classifier.
-    if not key.startswith('encoder_q.') or key.startswith('encoder_q.fc.'):
-        return None
-    return key.removeprefix('encoder_q.')
-
-
-# Format -> new name of a tensor, or None to leave it out. Wrappers are already stripped; `backbone.` is put in
-# front afterwards where the model wants it. With source='auto' the format that fits most tensors wins, then order.
-SOURCES: dict[str, Callable[[str], str | None]] = {
-    'clear': _as_it_is,
-    'mmpretrain': _as_it_is,
-    'torchvision': _from_torchvision,
-    'moco': _from_moco,
-}
 
 
 @dataclass(frozen=True)
@@ -159,6 +137,7 @@ def _find_state(value: Any) -> dict[str, Tensor] | None:
     if not isinstance(value, Mapping):
         return None
     inner = [value[key] for key in _STATE_KEYS if isinstance(value.get(key), Mapping)]
+    inner += [nested for nested in [_below(value, _NESTED_STATE)] if nested is not None]
     if not inner and len(value) == 1:
         inner = list(value.values())  # {'anything': state dict}
     for candidate in inner:
@@ -166,6 +145,12 @@ def _find_state(value: Any) -> dict[str, Tensor] | None:
         if found is not None:
             return found
     return {key: item for key, item in value.items() if isinstance(item, Tensor)} or None
+
+
+def _below(value: Any, keys: Sequence[str]) -> Mapping | None:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else None
 
 
 def _strip_wrappers(key: str) -> str:
@@ -217,8 +202,10 @@ def _place(tensors: dict[str, Tensor], rename: Callable[[str], str | None],
     # Exact names first, so that `backbone.x` keeps its place before an `x` that could also go there.
     for key in sorted(tensors, key=lambda key: key not in wanted):
         name = rename(key)
-        place = next((place for place in (name, f'backbone.{name}') if place in wanted and place not in state), None)
-        if name is None or place is None:
+        # A bare backbone takes the tensors of a whole model's backbone, and the other way round.
+        places = () if name is None else (name, f'backbone.{name}', name.removeprefix('backbone.'))
+        place = next((place for place in places if place in wanted and place not in state), None)
+        if place is None:
             homeless.append(key)
         else:
             state[place] = tensors[key]

@@ -1,0 +1,96 @@
+"""How each published format names the tensors of a backbone.
+
+A rule gives the name without the format's own dressing, or None for what is no part of the backbone: a projection, a
+prototype, a momentum copy, a queue. Prefixes of wrappers (`module.`) are already gone when it is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from clear.models.converters.efficientnet import from_efficientnet_pytorch
+
+# BYOL was never published in one place: online encoder of the common PyTorch versions, with what they nest in it.
+_BYOL = re.compile(r'online(?:_encoder|_network|_net|_backbone)?\.(?:(?:net|encoder|backbone)\.)?')
+_BYOL_HEADS = ('projector.', 'projection.', 'predictor.', 'fc.')
+
+# What files hold besides a backbone, by the beginning of the name after the rule.
+HEADS = ('fc.', 'head.', 'heads.', 'head_dist.', 'classifier.', 'last_linear.', 'neck.', 'projection_head.',
+         'prototypes.', 'projector.', 'predictor.', 'data_preprocessor.', 'encoder_k.', 'queue', 'momentum_encoder.',
+         'target_generator.')
+
+
+def _as_it_is(key: str) -> str:
+    return key
+
+
+def _from_torchvision(key: str) -> str:
+    # Our classifiers call their last layer `head.fc`.
+    return f'head.{key}' if key.startswith('fc.') else key
+
+
+def _from_moco(key: str) -> str | None:
+    # encoder_q is the trained encoder; its `fc` is the projection of the contrastive loss, not a classifier.
+    return _below(key, 'encoder_q.', but='fc.')
+
+
+def _from_simsiam(key: str) -> str | None:
+    return _below(key, 'encoder.', but='fc.')
+
+
+def _from_swav(key: str) -> str | None:
+    return None if key.startswith(('projection_head.', 'prototypes.')) else key
+
+
+def _from_vissl(key: str) -> str | None:
+    return _below(key, '_feature_blocks.')
+
+
+def _from_byol(key: str) -> str | None:
+    found = _BYOL.match(key)
+    name = key[found.end():] if found else None
+    return None if name is None or name.startswith(_BYOL_HEADS) else name
+
+
+def _from_openclip(key: str) -> str | None:
+    return _below(key, 'visual.')
+
+
+def _below(key: str, prefix: str, but: str | None = None) -> str | None:
+    name = key.removeprefix(prefix) if key.startswith(prefix) else None
+    return None if name is None or (but is not None and name.startswith(but)) else name
+
+
+# Format -> rule. `backbone.` is put in front or taken off afterwards, as the model wants it. With source='auto' the
+# format that fits most tensors wins, then order.
+SOURCES: dict[str, Callable[[str], str | None]] = {
+    'clear': _as_it_is,
+    'mmpretrain': _as_it_is,
+    'torchvision': _from_torchvision,
+    'timm': _as_it_is,
+    'moco': _from_moco,
+    'clsa': _from_moco,  # built on MoCo's code, with its names
+    'swav': _from_swav,
+    'simsiam': _from_simsiam,
+    'pirl': _from_vissl,
+    'exemplar': _from_vissl,
+    'byol': _from_byol,
+    'openclip': _from_openclip,
+    'efficientnet_pytorch': from_efficientnet_pytorch,
+}
+
+
+def without_a_place(names: tuple[str, ...], source: str, removed: tuple[str, ...] = ()) -> list[str]:
+    """Those of a file's unexpected tensors that are neither a head nor anything else known beside a backbone.
+
+    They say that the file holds a larger network than the one it was loaded into (a ResNet-101 into a ResNet-50).
+
+    Args:
+        names: `LoadReport.unexpected`.
+        removed: modules taken off the network, its own classifier among them.
+    """
+    heads = HEADS + tuple(f'{name}.' for name in removed)
+    renamed = ((name, SOURCES[source](name)) for name in names)
+    return [name for name, new in renamed
+            if new is not None and not new.removeprefix('backbone.').startswith(heads)]

@@ -1,0 +1,34 @@
+"""Build an image encoder from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clear.core.errors import ConfigError
+from clear.models.towers.base import ImageEncoder
+from clear.registry import MODELS
+
+
+def build_encoder(cfg: Mapping[str, Any] | ImageEncoder) -> ImageEncoder:
+    """The encoder of a config such as `dict(type='TimmEncoder', arch='resnet18')`: frozen, in eval mode, on the CPU.
+
+    An encoder that is built already is returned as it is.
+
+    Raises:
+        ConfigError: if the type is no image encoder or its arguments do not fit.
+        CheckpointError: if its weights do not fit.
+    """
+    if isinstance(cfg, ImageEncoder):
+        return cfg
+    if not isinstance(cfg, Mapping) or 'type' not in cfg:
+        raise ConfigError("encoder must be a dict with a type, such as dict(type='TorchvisionEncoder', "
+                          f"arch='resnet50'), got {cfg!r}.")
+    kind = MODELS.require(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    if not (isinstance(kind, type) and issubclass(kind, ImageEncoder)):
+        raise ConfigError(f"encoder.type: {getattr(kind, '__name__', kind)} is no image encoder. There are "
+                          'MMPretrainEncoder, TorchvisionEncoder, TimmEncoder, OpenCLIPImageEncoder, TorchHubEncoder.')
+    try:
+        return MODELS.build(dict(cfg))
+    except TypeError as error:
+        raise ConfigError(f'encoder ({kind.__name__}): {error}') from error

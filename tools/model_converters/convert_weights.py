@@ -1,0 +1,78 @@
+"""Turn a published checkpoint (MoCo, CLSA, SwAV, SimSiam, PIRL ...) into the plain weights of its backbone."""
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLE = """example:
+  python tools/model_converters/convert_weights.py moco_v2_800ep.pth.tar weights/moco_v2.pth --source moco
+
+Heads, queues and momentum copies are left out. Every tensor of the backbone must be there, else nothing is written.
+"""
+SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'byol', 'mmpretrain', 'torchvision', 'timm',
+           'openclip', 'clear', 'efficientnet_pytorch')
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='convert_weights.py', description=__doc__, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('input', metavar='IN', help='checkpoint of tensors and plain values (.pth, .safetensors ...)')
+    parser.add_argument('output', metavar='OUT', type=Path, help='file to write; .safetensors is written as such')
+    parser.add_argument('--source', choices=SOURCES, default='auto', help='whose names IN uses (default: what fits)')
+    parser.add_argument('--arch', default='resnet50', help='network of torchvision, or timm/NAME, open_clip/NAME')
+    parser.add_argument('--target', choices=('torchvision', 'mmpretrain'), default='torchvision',
+                        help='whose names OUT uses (default: those of the library of --arch)')
+    parser.add_argument('--sanity', metavar='FOLDER', help='also print the nearest-class-mean accuracy on the images '
+                        'FOLDER/<class>/<file>, beside that of random weights')
+    parser.add_argument('--max-images', type=int, default=400, help='images that --sanity reads (default: 400)')
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT')
+    parser.add_argument('--dry-run', action='store_true', help='check everything, write nothing')
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clear.core.errors import ConfigError
+    from clear.core.logs import setup_logging
+    from clear.models.converters.convert import convert_weights, write_weights
+
+    if args.output.exists() and not (args.overwrite or args.dry_run):
+        raise ConfigError(f'{args.output} exists; replace it with --overwrite.')
+    setup_logging(None)
+    done = convert_weights(args.input, source=args.source, arch=args.arch, target=args.target)
+    print(f'{args.input}: {done.report.source} -> {args.target} {args.arch}')
+    print(f'kept {len(done.state)} tensors, dropped {len(done.report.unexpected)}')
+    if args.sanity:
+        check_sanity(done.encoder, args.arch, args.sanity, args.max_images)
+    if args.dry_run:
+        print('dry run: nothing was written')
+        return 0
+    write_weights(args.output, done.state)
+    print(f'wrote {args.output}')
+    return 0
+
+
+def check_sanity(encoder, arch: str, folder: str, max_images: int) -> None:
+    import torch
+
+    from clear.features.sanity import read_labelled_images, sanity_ncm
+    from clear.models.converters.convert import random_encoder
+
+    images, labels, names = read_labelled_images(folder, encoder.preprocess, max_images)
+    torch.manual_seed(0)
+    found, chance = sanity_ncm(encoder, images, labels), sanity_ncm(random_encoder(arch), images, labels)
+    print(f'nearest class mean on {len(images)} images of {len(names)} classes: {found:.3f}, '
+          f'random weights {chance:.3f}')
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    from clear.core.errors import USER_ERRORS, report_error
+
+    try:
+        return run(args)
+    except USER_ERRORS as error:
+        return report_error(error)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
