@@ -1,0 +1,144 @@
+"""A bank in the making: blocks of rows that are finished one by one, in any order, by any process.
+
+::
+
+    OUT.partial/plan.json            what is being made; written when the arrays below have their disk space
+    OUT.partial/features.npy, ...    arrays of full size, filled block by block
+    OUT.partial/done/<block>.json    a finished block, with its unreadable images
+
+A block is noted in `done/` only after its rows are on disk, so a kill at any moment loses at most the blocks under
+way, and doing one again writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import read_json, write_json
+from clear.features.bank import META_FILE
+from clear.features.identity import require_same
+from clear.features.writing import allocate_array, remove_folder, room_on_disk, write_rows
+
+
+class BlockFolder:
+    """The folder `<out>.partial`.
+
+    Args:
+        out: the bank to be.
+        plan: `identity`, `count`, `block_size`, `batch_size`, and `arrays`: name -> row shape.
+    """
+
+    def __init__(self, out: Path, plan: dict[str, Any]):
+        self.out = out
+        self.path = out.with_name(f'{out.name}.partial')
+        self.plan = plan
+        self._done = self.path / 'done'
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.plan['count'] // self.plan['block_size'])
+
+    def block_range(self, block: int) -> tuple[int, int]:
+        """First row of a block and the one after its last."""
+        start = block * self.plan['block_size']
+        return start, min(start + self.plan['block_size'], self.plan['count'])
+
+    def prepare(self, resume: bool) -> None:
+        """Make the folder, or check that the one there belongs to this plan. For one process only.
+
+        Raises:
+            DataError: if the folder belongs to another bank, or the disk is full.
+            ConfigError: if it was begun with another block or batch size.
+        """
+        source = self.path / (META_FILE if self.is_complete else 'plan.json')
+        if not resume or not source.is_file():
+            self._start_over()
+            return
+        old = read_json(source)
+        require_same(str(self.path), old['identity'], self.plan['identity'],
+                     'Write to another folder, or delete this one (resume=False, --no-resume).')
+        for key in ('block_size', 'batch_size', 'count', 'arrays'):
+            if not self.is_complete and old[key] != self.plan[key]:
+                raise ConfigError(f'{self.path} was begun with {key} {old[key]}, not {self.plan[key]}. Continue with '
+                                  'that value, or start over (resume=False, --no-resume).')
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether only the new name is missing: `meta.json` is written after everything else."""
+        return (self.path / META_FILE).is_file()
+
+    def _start_over(self) -> None:
+        found = {path.name for path in self.path.iterdir()} - {'lock'}
+        if found and not found & {'plan.json', 'done', META_FILE}:
+            raise DataError(f'{self.path} holds files that no extraction wrote. Move it away.')
+        for name in sorted(found, key=lambda name: name != 'plan.json'):  # first what says that the rest is whole
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._done.mkdir()
+        with room_on_disk(self.path):
+            for name, shape in self.plan['arrays'].items():
+                allocate_array(self.path / f'{name}.npy', self.plan['identity']['dtype'],
+                               (self.plan['count'], *shape))
+            write_json(self.path / 'plan.json', self.plan)
+
+    def missing(self) -> list[int]:
+        """Blocks that are not finished, in order."""
+        finished = {path.stem for path in self._done.glob('*.json')}
+        return [block for block in range(self.num_blocks) if f'{block:08}' not in finished]
+
+    def write_block(self, block: int, arrays: dict[str, np.ndarray], bad: list[dict]) -> None:
+        """Store the rows of a block, then note it as finished.
+
+        Raises:
+            DataError: if the disk is full.
+        """
+        with room_on_disk(self.path):
+            for name, rows in arrays.items():
+                write_rows(self.path / f'{name}.npy', self.block_range(block)[0], rows)
+            write_json(self._done / f'{block:08}.json', {'bad': bad})
+
+    def bad_samples(self) -> list[dict]:
+        """Records of the unreadable images of all finished blocks, in row order."""
+        return [record for path in sorted(self._done.glob('*.json')) for record in read_json(path)['bad']]
+
+    def publish(self) -> None:
+        """Give the complete folder its name; a bank that was there before goes."""
+        shutil.rmtree(self._done, ignore_errors=True)
+        for name in ('plan.json', 'lock'):
+            (self.path / name).unlink(missing_ok=True)
+        old = self.out.with_name(f'.{self.out.name}.old')
+        for _ in range(2):  # one that a kill left, then the one replaced now
+            if old.exists():
+                remove_folder(old)
+            if self.path.exists():
+                if self.out.exists():
+                    self.out.replace(old)
+                self.path.replace(self.out)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other runs. The lock goes with the process, however that ends.
+
+        Raises:
+            DataError: if another run holds it.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DataError(f'{self.path} is being written by another process.') from error
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,251 @@
+"""Run an encoder over a source and store what it gives: in blocks, over processes, safe against kills."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clear.core import dist
+from clear.core.errors import ClearError, ConfigError, DataError
+from clear.features.bank import META_FILE, FeatureBank
+from clear.features.blocks import BlockFolder
+from clear.features.identity import DTYPES, bank_identity, require_same
+from clear.features.loading import ImageBatch, image_batches
+from clear.features.sources import Source, build_source
+from clear.features.writing import room_on_disk, write_small_files
+
+LEVELS = (0, 1, 2, 3, 4)
+
+
+def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', maps: Sequence[int] | None = None
+                ) -> dict[str, Any]:
+    """What the bank of this encoder over this source depends on; needs no forward pass.
+
+    Raises:
+        ConfigError: for an unknown dtype or level.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
+    maps = list(maps or [])
+    if len(set(maps)) < len(maps) or any(type(level) is not int or level not in LEVELS for level in maps):
+        raise ConfigError(f'maps is {maps!r}; expected different levels from 0 (fine) to 4 (coarse).')
+    return bank_identity(encoder.fingerprint(), source.fingerprint(), encoder.preprocess.to_dict(), dtype, sorted(maps))
+
+
+def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch_size: int = 64,
+            dtype: str = 'float16', maps: Sequence[int] | None = None, num_workers: int = 0,
+            device: str | torch.device | None = None, resume: bool = True, overwrite: bool = False,
+            block_size: int | None = None, max_bad_fraction: float = 0.01,
+            encoder_config: dict | None = None, progress: Callable[[int, int], None] | None = None) -> FeatureBank:
+    """Encode a source into a bank, or open the bank if it is already there.
+
+    Blocks of rows are finished one by one in `<out>.partial/`, which becomes `out` at the end. After a kill the same
+    call goes on with the first unfinished block, and the bank is equal byte for byte to that of an uninterrupted run.
+    Under `torchrun` every process takes a contiguous part of the blocks; batches are cut inside blocks, so the bank
+    does not depend on the number of processes (on one kind of machine, with equally many threads).
+
+    Args:
+        encoder: (B, 3, H, W) -> (B, embed_dim), in eval mode, with `preprocess` and `fingerprint()`.
+        batch_size: images of one forward pass.
+        dtype: of the stored features; float16 holds values up to 65504, in half the space.
+        maps: levels whose feature maps are stored too (a second forward pass), 0 (fine) ... 4 (coarse).
+        device: None takes this process's GPU if there is one.
+        resume: False throws unfinished work away.
+        overwrite: replace another bank at `out`, once the new one is complete.
+        block_size: rows between two savings, a multiple of `batch_size`; by default the multiple next to 512, with
+            maps one batch. A block is held in memory.
+        max_bad_fraction: share of images that may be unreadable. They get zero rows, `valid` False and a line in
+            `bad_samples.jsonl`.
+        encoder_config: what `meta.json` tells about the encoder beside its type and fingerprint; plain values.
+        progress: called with (rows done, rows to do) of this process.
+
+    Raises:
+        ConfigError: for options that do not go together.
+        DataError: if `out` holds something else, too many images are unreadable, features are not finite in `dtype`,
+            or the disk is full.
+    """
+    source, out = build_source(source), Path(out).absolute()
+    block_size = _check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
+    identity = identity_of(encoder, source, dtype=dtype, maps=maps)
+    if _is_there(out, identity, overwrite):
+        return FeatureBank.open(out, expect=identity)
+    device = _device(device)
+    encoder = encoder.to(device)
+    shapes = _row_shapes(encoder, identity['maps'], device)
+    folder = BlockFolder(out, dict(identity=identity, count=len(source), block_size=block_size, batch_size=batch_size,
+                                   arrays=shapes))
+    with folder.locked() if dist.is_main() else contextlib.nullcontext():
+        _on_main(lambda: folder.prepare(resume), device)
+        # Listed before anyone writes, so that all processes divide the same list.
+        todo = [] if folder.is_complete else _shard(folder.missing())
+        dist.barrier()
+        _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction, progress)
+        dist.barrier()
+        _on_main(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction), device)
+    return FeatureBank.open(out, expect=identity)
+
+
+def _check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float, has_maps: bool) -> int:
+    if type(batch_size) is not int or batch_size < 1:
+        raise ConfigError(f'batch_size is {batch_size!r}, expected a whole number of at least 1.')
+    if not 0 <= max_bad_fraction <= 1:
+        raise ConfigError(f'max_bad_fraction is {max_bad_fraction}, expected a share from 0 to 1.')
+    if block_size is None:
+        return batch_size if has_maps else -(-512 // batch_size) * batch_size  # maps of 512 images are gigabytes
+    if type(block_size) is not int or block_size < 1 or block_size % batch_size:
+        raise ConfigError(f'block_size is {block_size!r}, expected a multiple of batch_size ({batch_size}).')
+    return block_size
+
+
+def _is_there(out: Path, identity: dict, overwrite: bool) -> bool:
+    """Whether `out` is this very bank already.
+
+    Raises:
+        DataError: if `out` is something else that may not be replaced.
+    """
+    if not out.exists():
+        return False
+    if not (out / META_FILE).is_file():
+        if out.is_dir() and not any(out.iterdir()):
+            return False
+        raise DataError(f'{out} exists and is no feature bank. Choose another folder.')
+    try:
+        require_same(str(out), FeatureBank.open(out).meta['identity'], identity,
+                     'Write to another folder, or replace this bank (overwrite=True, --overwrite).')
+    except DataError:
+        if overwrite:
+            return False
+        raise
+    return True
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device('cuda', dist.local_rank()) if torch.cuda.is_available() else torch.device('cpu')
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device is {device!r}, which torch cannot use here: {str(error).splitlines()[0]}') from error
+
+
+@torch.no_grad()
+def _row_shapes(encoder: nn.Module, levels: Sequence[int], device: torch.device) -> dict[str, list[int]]:
+    """Array name -> shape of one row. The sizes of maps are only known by asking."""
+    shapes = {'features': [encoder.embed_dim]}
+    if levels:
+        crop = encoder.preprocess.crop
+        found = encoder.feature_maps(torch.zeros(1, 3, crop, crop, device=device))
+        shapes |= {f'maps_{level}': list(found[level].shape[1:]) for level in levels}
+    return shapes
+
+
+def _on_main(work: Callable[[], None], device: torch.device) -> None:
+    """Do `work` in the main process; if it fails there with a user error, every process raises one."""
+    error: ClearError | None = None
+    if dist.is_main():
+        try:
+            work()
+        except ClearError as found:
+            error = found
+    if dist.any_rank(error is not None, device):
+        raise error or DataError('The main process could not go on; its message says why.')
+
+
+def _shard(blocks: list[int]) -> list[int]:
+    """This process's contiguous part of the blocks that are left."""
+    rank, size = dist.rank(), dist.world_size()
+    return blocks[len(blocks) * rank // size:len(blocks) * (rank + 1) // size]
+
+
+def _encode_blocks(encoder: nn.Module, source: Source, folder: BlockFolder, blocks: list[int], device: torch.device,
+                   num_workers: int, max_bad_fraction: float, progress) -> None:
+    """Encode and save the given blocks one after another, over one stream of batches."""
+    batch_size = folder.plan['batch_size']
+    ranges = [folder.block_range(block) for block in blocks]
+    batches = [range(start, min(start + batch_size, stop)) for first, stop in ranges
+               for start in range(first, stop, batch_size)]
+    stream = image_batches(source, encoder.preprocess, batches, num_workers=num_workers,
+                           pin_memory=device.type == 'cuda')
+    done, num_bad = 0, 0
+    for block, (first, stop) in zip(blocks, ranges):
+        arrays = {name: np.zeros((stop - first, *shape), folder.plan['identity']['dtype'])
+                  for name, shape in folder.plan['arrays'].items()}
+        bad: list[dict] = []
+        for _ in range(first, stop, batch_size):
+            batch = next(stream)
+            _encode_batch(encoder, source, batch, arrays, batch.rows[0] - first, device)
+            bad += [_bad_record(source, row, reason) for row, reason in batch.reasons.items()]
+            done += len(batch.rows)
+            if progress is not None:
+                progress(done, sum(stop - first for first, stop in ranges))
+        folder.write_block(block, arrays, bad)
+        num_bad += len(bad)
+        _check_bad(num_bad, len(source), max_bad_fraction, folder.path, bad)
+
+
+@torch.no_grad()
+def _encode_batch(encoder: nn.Module, source: Source, batch: ImageBatch, arrays: dict[str, np.ndarray], start: int,
+                  device: torch.device) -> None:
+    """Fill rows `start ...` of the block's arrays; rows of unreadable images become zero."""
+    images = batch.images.to(device, non_blocking=True)
+    found = {'features': encoder(images)}
+    if len(arrays) > 1:
+        levels = encoder.feature_maps(images)
+        found |= {name: levels[int(name.removeprefix('maps_'))] for name in arrays if name != 'features'}
+    for name, values in found.items():
+        target = arrays[name][start:start + len(images)]
+        if tuple(values.shape) != target.shape:
+            raise ConfigError(f'{type(encoder).__name__} gives {name} of shape {tuple(values.shape)}, its attributes '
+                              f'promise {target.shape}.')
+        with np.errstate(over='ignore'):  # an overflow is reported below, with the image
+            target[:] = values.float().cpu().numpy()
+        for row in batch.reasons:
+            target[row - batch.rows[0]] = 0
+        _check_finite(target, name, batch, source)
+
+
+def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: Source) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = batch.rows[int((~finite).nonzero()[0][0])]
+        advice = ' float16 ends at 65504; use dtype=\'float32\'.' if values.dtype == np.float16 else ''
+        raise DataError(f"The {name} of '{source.ids[row]}' are not finite as {values.dtype}.{advice}")
+
+
+def _bad_record(source: Source, row: int, reason: str) -> dict[str, Any]:
+    return {'row': row, 'bucket': source.buckets[row], 'id': source.ids[row], 'reason': reason}
+
+
+def _check_bad(num_bad: int, total: int, max_bad_fraction: float, folder: Path, last: Sequence[dict]) -> None:
+    if num_bad > max_bad_fraction * total:
+        example = f" Last: '{last[-1]['id']}' ({last[-1]['reason']})." if last else ''
+        raise DataError(f'{num_bad} of {total} images cannot be read ({num_bad / total:.1%}), more than '
+                        f'max_bad_fraction = {max_bad_fraction:.1%}.{example} Repair the data and delete {folder}, or '
+                        'raise max_bad_fraction to go on without them.')
+
+
+def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, encoder_config: dict | None,
+            max_bad_fraction: float) -> None:
+    if not folder.is_complete:
+        bad = folder.bad_samples()
+        _check_bad(len(bad), len(source), max_bad_fraction, folder.path, bad)
+        valid = np.ones(len(source), dtype=bool)
+        valid[[record['row'] for record in bad]] = False
+        plan = folder.plan
+        with room_on_disk(folder.path):
+            write_small_files(
+                folder.path, identity=plan['identity'], dim=encoder.embed_dim, labels=source.labels, valid=valid,
+                ids=source.ids, paths=source.paths, buckets=source.buckets, timestamps=source.timestamps,
+                class_names=source.class_names, bad=bad,
+                maps={name.removeprefix('maps_'): shape for name, shape in plan['arrays'].items()
+                      if name != 'features'},
+                notes=dict(encoder=dict(type=type(encoder).__name__, config=encoder_config), source=source.kind,
+                           block_size=plan['block_size'], batch_size=plan['batch_size']))
+    folder.publish()
+

@@ -1,0 +1,68 @@
+"""What a bank's features depend on, as one comparable value: the encoder, the data, the transform, the storage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from clear.core.errors import DataError
+
+FORMAT = 1
+DTYPES = ('float16', 'float32')
+
+
+def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, maps: list[int] = ()) -> dict[str, Any]:
+    """The parts that decide what a bank holds, as plain JSON values.
+
+    Batch and block size are not among them: they change features by rounding at most.
+
+    Args:
+        encoder, data: fingerprints of the encoder (config and weights) and of the data set.
+        preprocess: the encoder's transform; None where it is unknown (imported features).
+    """
+    parts = dict(encoder=encoder, data=data, preprocess=preprocess, dtype=dtype, maps=list(maps))
+    return json.loads(json.dumps(parts))  # tuples as lists, as they come back from a file
+
+
+def fingerprint_of(identity: dict[str, Any]) -> str:
+    """SHA-256 of an identity and the format of the bank."""
+    text = json.dumps({'format': FORMAT, **identity}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_same(where: str, found: dict[str, Any], expected: str | dict[str, Any], advice: str) -> None:
+    """Refuse a bank that is not the one asked for.
+
+    Args:
+        found: the identity of the bank at `where`.
+        expected: the identity asked for, or only its fingerprint.
+        advice: the last sentence of the message: what to do.
+
+    Raises:
+        DataError: with both fingerprints, and the parts that differ where they are known.
+    """
+    wanted = expected if isinstance(expected, str) else fingerprint_of(expected)
+    held = fingerprint_of(found)
+    if held == wanted:
+        return
+    parts = '' if isinstance(expected, str) else f' Different: {"; ".join(_differences(found, expected))}.'
+    raise DataError(f'{where} is another bank than the one asked for: its fingerprint is {held}, expected '
+                    f'{wanted}.{parts} {advice}')
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    lines = []
+    for key in expected:
+        old, new = found.get(key), expected[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += [f'{key}.{name} {old.get(name)!r}, expected {new.get(name)!r}'
+                      for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        elif old != new:
+            lines.append(f'{key} {_short(old)}, expected {_short(new)}')
+    return lines
+
+
+def _short(value: Any) -> str:
+    is_hash = isinstance(value, str) and len(value) > 40
+    return value[:12] + '...' if is_hash else repr(value)

@@ -1,0 +1,87 @@
+"""Images of a source as batches: decoded, transformed, with unreadable ones marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from clear.datasets.decode import MAX_PIXELS, UnreadableImage
+from clear.features.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Some rows of a source.
+
+    Attributes:
+        rows: row numbers.
+        images: (B, 3, crop, crop) float32; unreadable ones are zero.
+        reasons: row -> why the image is unreadable.
+    """
+
+    rows: list[int]
+    images: torch.Tensor
+    reasons: dict[int, str]
+
+
+class SourceImages(Dataset):
+    """`dataset[row]` is (row, transformed image (3, crop, crop) or None, reason or None).
+
+    Args:
+        preprocess: an encoder's transform specification (`resize`, `build()`).
+    """
+
+    def __init__(self, source: Source, preprocess):
+        self.source = source
+        self.resize = preprocess.resize
+        self.preprocess = preprocess
+        self._transform: Callable | None = None
+
+    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str | None]:
+        if self._transform is None:  # built where it is used: transforms need not travel to workers
+            self._transform = self.preprocess.build()
+        try:
+            image = self.source.open(row)
+            self._check_resized(image)
+        except UnreadableImage as error:
+            return row, None, str(error)
+        try:
+            return row, self._transform(image), None
+        except Exception as error:
+            error.add_note(f"in the transform of '{self.source.ids[row]}', {image.width} x {image.height} pixels")
+            raise
+
+    def _check_resized(self, image: Image.Image) -> None:
+        # A strip of 1 x 60000 pixels whose shorter side becomes 224 would take ten gigabytes.
+        scale = (self.resize or 0) / min(image.size)
+        if image.width * image.height * scale**2 > MAX_PIXELS:
+            raise UnreadableImage(f'{image.width} x {image.height} pixels: with the shorter side resized to '
+                                  f'{self.resize}, more than {MAX_PIXELS}')
+
+
+def image_batches(source: Source, preprocess, batches: Sequence[Sequence[int]], *, num_workers: int = 0,
+                  pin_memory: bool = False) -> Iterator[ImageBatch]:
+    """The given batches of rows, in order. A batch of unreadable images only is zeros too."""
+    crop = preprocess.crop
+    loader = DataLoader(SourceImages(source, preprocess), batch_sampler=list(batches), num_workers=num_workers,
+                        collate_fn=_Collate(crop), pin_memory=False, prefetch_factor=2 if num_workers else None)
+    for rows, images, reasons in loader:
+        yield ImageBatch(rows, images.pin_memory() if pin_memory else images, reasons)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    crop: int
+
+    def __call__(self, samples: list[tuple]) -> tuple[list[int], torch.Tensor, dict[int, str]]:
+        # Zeros keep their place: how a batch is cut must not depend on which images can be read.
+        images = torch.zeros(len(samples), 3, self.crop, self.crop)
+        for place, (_, image, _) in enumerate(samples):
+            if image is not None:
+                images[place] = image
+        return ([row for row, _, _ in samples], images,
+                {row: reason for row, _, reason in samples if reason is not None})

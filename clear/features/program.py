@@ -1,0 +1,123 @@
+"""From the command line of `tools/extract_features.py` to a bank."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clear.core import dist
+from clear.core.config import load_config, parse_options
+from clear.core.errors import ConfigError, nearest
+from clear.core.logs import logger, setup_logging
+from clear.core.signatures import check_keys
+from clear.datasets.writing import progress_bar
+from clear.features.bank import FeatureBank
+from clear.features.build import ROOT, bank_path, describe_encoder, make_encoder
+from clear.features.extract import extract, identity_of
+from clear.features.identity import fingerprint_of
+from clear.features.sources import Source, build_source, guess_source
+
+DEFAULTS: dict[str, Any] = dict(dtype='float16', batch_size=64, block_size=None, maps=None, num_workers=0, device=None,
+                                max_bad_fraction=0.01)
+KNOWN = {'encoder', 'data', 'out', 'threads', 'default_scope', *DEFAULTS}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Extract as the command line says. Returns the exit code.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: for anything that cannot be run.
+    """
+    dist.start(args.launcher)
+    try:
+        setup_logging(None)
+        cfg = read_config(args)
+        if cfg.get('threads'):
+            torch.set_num_threads(cfg['threads'])
+        encoder, source = make_encoder(cfg['encoder']), build_source(cfg['data'])
+        options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
+        place = dict(dtype=options['dtype'], maps=options['maps'])
+        out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, ROOT, **place)
+        logger.info('%s', _describe(encoder, source, out, **place))
+        if args.dry_run:
+            logger.info('dry run: nothing was encoded or written')
+            return 0
+        with progress_bar('encode', 'images') if dist.is_main() else contextlib.nullcontext() as progress:
+            bank = extract(encoder, source, out, resume=args.resume, overwrite=args.overwrite, progress=progress,
+                           encoder_config=describe_encoder(cfg['encoder']), **options)
+        logger.info('%s', _report(bank))
+        return 0
+    finally:
+        dist.stop()
+
+
+def read_config(args: argparse.Namespace) -> dict[str, Any]:
+    """The config with the command line's changes as plain values, its keys checked.
+
+    Raises:
+        ConfigError: for a missing or misspelt key.
+    """
+    options = parse_options(args.cfg_options or [])
+    loaded, assigned = load_config(args.config, options)
+    cfg = loaded.to_dict()
+    check_keys('--cfg-options', {option.split('.')[0] for option in options}, KNOWN, 'an extraction config')
+    for name in sorted(assigned - KNOWN):
+        if near := nearest(name, KNOWN, 1):
+            logger.warning("The config assigns '%s', which nobody reads (read: %s).", name, near)
+    if args.encoder:
+        cfg['encoder'] = _encoder_option(args.encoder)
+    if args.data:
+        is_config = Path(args.data).suffix == '.py'
+        cfg['data'] = _part_of(args.data, 'data') if is_config else guess_source(args.data)
+    for key in ('out', 'device'):
+        cfg[key] = getattr(args, key) or cfg.get(key)
+    for key in ('encoder', 'data'):
+        if not isinstance(cfg.get(key), dict) or 'type' not in cfg[key]:
+            raise ConfigError(f"{args.config} has no {key}=dict(type=...), and --{key} is not given.")
+    threads = cfg.get('threads')
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ConfigError(f'threads is {threads!r}; expected a whole number of at least 1.')
+    return cfg
+
+
+def _encoder_option(text: str) -> dict[str, Any]:
+    if text.endswith('.py'):
+        return _part_of(text, 'encoder')
+    kind, colon, arch = text.partition(':')
+    if not (kind and colon and arch):
+        raise ConfigError(f"--encoder is '{text}'; expected TYPE:ARCH such as TorchvisionEncoder:resnet18, or a config "
+                          'file with encoder=dict(...).')
+    return dict(type=kind, arch=arch)
+
+
+def _part_of(path: str, key: str) -> dict[str, Any]:
+    part = load_config(path)[0].to_dict().get(key)
+    if not isinstance(part, dict):
+        raise ConfigError(f'{path} has no {key}=dict(type=...).')
+    return part
+
+
+def _describe(encoder: nn.Module, source: Source, out: Path, *, dtype: str, maps: list[int] | None) -> str:
+    """What an extraction will do: data, model, bank, disk."""
+    fingerprint = fingerprint_of(identity_of(encoder, source, dtype=dtype, maps=maps))
+    num_bytes = len(source) * encoder.embed_dim * torch.tensor([], dtype=getattr(torch, dtype)).element_size()
+    spec = encoder.preprocess
+    state = 'is there' if out.is_dir() else 'has begun' if Path(f'{out}.partial').is_dir() else 'new'
+    return '\n'.join([
+        f'data      {source.kind} {source.root}  {len(source)} images  {len(source.class_names)} classes',
+        f'encoder   {type(encoder).__name__}  {sum(p.numel() for p in encoder.parameters()):,} parameters  '
+        f'{spec.crop} x {spec.crop} pixels -> {encoder.embed_dim} numbers',
+        f'disk      {num_bytes / 2**20:,.1f} MB as {dtype}' + (f', and maps of levels {maps}' if maps else ''),
+        f'bank      {out} ({state})  fingerprint {fingerprint}'])
+
+
+def _report(bank: FeatureBank) -> str:
+    bad = len(bank) - bank.meta['num_valid']
+    text = f'{len(bank)} x {bank.dim} {bank.meta["dtype"]}'
+    return f'{text}, {bad} unreadable images (bad_samples.jsonl)\nbank {bank.path}' if bad else \
+        f'{text}\nbank {bank.path}'

@@ -1,0 +1,263 @@
+"""What can be encoded: CLEAR trees, image folders, list files, tables, torchvision data sets. Images in a fixed order.
+
+A source is a plain table (id, path, label, bucket, timestamp per row) and a way to open row i. Splits are no part of
+it: their images are found by id in the bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.files import inside
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.datasets import read_clear
+from clear.datasets.decode import decode_image
+from clear.features.writing import check_ids, hash_data
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+@dataclass(eq=False)
+class Source:
+    """Images to encode.
+
+    Attributes:
+        kind: the `type` it was built from.
+        name: a short name, used for the folder of a bank.
+        root: what `paths` are relative to.
+        ids: one per image, unique.
+        labels: (N,) int64 class indices, -1 = no label.
+        buckets, timestamps: one per image, None = none.
+
+    Raises:
+        DataError: if there are no images, ids repeat or a label has no name.
+    """
+
+    kind: str
+    name: str
+    root: Path
+    ids: list[str]
+    paths: list[str]
+    labels: np.ndarray
+    class_names: list[str]
+    buckets: list[str | None] = field(default_factory=list)
+    timestamps: list[datetime | None] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.labels = np.asarray(self.labels, dtype=np.int64)
+        self.buckets = self.buckets or [None] * len(self.ids)
+        self.timestamps = self.timestamps or [None] * len(self.ids)
+        if not self.ids:
+            raise DataError(f'{self.root}: no images to encode.')
+        check_ids(self.ids, str(self.root))
+        if self.labels.min() < -1 or self.labels.max() >= len(self.class_names):
+            raise DataError(f'{self.root}: labels {self.labels.min()} ... {self.labels.max()} do not fit '
+                            f'{len(self.class_names)} class names (-1 means no label).')
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def open(self, row: int) -> Image.Image:
+        """The image of a row as RGB.
+
+        Raises:
+            UnreadableImage: with the reason.
+        """
+        return decode_image(inside(self.root, self.paths[row]))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, labels, buckets, class names and file sizes, in order; a missing file has size -1.
+
+        A file whose content changes at equal size goes unnoticed: reading every image would cost as much as the bank
+        saves.
+        """
+        return hash_data(self.ids, self.labels, self.buckets, self.class_names,
+                         [_size(self.root / path) for path in self.paths])
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def clear_source(data_root: str, data_name: str | None = None, layout: str = 'auto') -> Source:
+    """All images of a CLEAR tree in either layout, bucket by bucket. Ids are the paths, as in the splits' lists."""
+    data = read_clear(data_root, data_name=data_name, evaluation_protocol='streaming', seed=None, layout=layout)
+    return Source('CLEAR', data.root.name, data.root,
+                  ids=[name for bucket in data.train for name in bucket.ids],
+                  paths=[path for bucket in data.train for path in bucket.paths],
+                  labels=np.concatenate([bucket.targets for bucket in data.train]), class_names=data.class_names,
+                  buckets=[bucket.name for bucket in data.train for _ in bucket.ids])
+
+
+def image_folder(root: str) -> Source:
+    """`root/<class>/<anything>.jpg`, in alphabetical order; images right below `root` have no label."""
+    base = _existing(root)
+    paths = [path.relative_to(base) for path in base.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths.sort(key=lambda path: path.parts)
+    names = sorted({path.parts[0] for path in paths if len(path.parts) > 1})
+    of_name = {name: label for label, name in enumerate(names)}
+    labels = [of_name.get(path.parts[0], -1) if len(path.parts) > 1 else -1 for path in paths]
+    listed = [path.as_posix() for path in paths]
+    return Source('ImageFolder', base.name, base, listed, list(listed), labels, names)
+
+
+def list_file(path: str, root: str | None = None, class_names: Sequence[str] | None = None) -> Source:
+    """Lines `<path> <class index>`; a line without an index has no label. Paths are relative to `root`.
+
+    Args:
+        root: by default the folder of the list.
+    """
+    file = Path(path)
+    paths, labels = [], []
+    for line in _lines(file):
+        name, _, last = line.rpartition(' ')
+        is_labelled = bool(name) and last.lstrip('-').isdigit()
+        paths.append(name.strip() if is_labelled else line)
+        labels.append(int(last) if is_labelled else -1)
+    names = list(class_names) if class_names else [str(label) for label in range(max(labels, default=-1) + 1)]
+    return Source('FileList', file.stem, _root_of(file, root, paths), list(paths), paths, labels, names)
+
+
+def table(path: str, root: str | None = None, class_names: Sequence[str] | None = None) -> Source:
+    """A `.csv` or `.parquet` file with the column `path`, and if wanted `label`, `id`, `bucket`, `timestamp`.
+
+    Labels are class indices, or class names (then sorted, unless `class_names` gives the order); empty = no label.
+    Timestamps without a zone are UTC.
+
+    Args:
+        root: what paths are relative to; by default the folder of the table.
+    """
+    file = Path(path)
+    columns = _read_table(file)
+    if 'path' not in columns:
+        raise DataError(f"{file} has no column 'path'; it has {', '.join(columns)}.")
+    paths = [str(value) for value in columns['path']]
+    ids = [str(value) for value in columns.get('id', paths)]
+    labels, names = _labels(file, columns.get('label', [None] * len(paths)), class_names)
+    buckets = [None if value is None else str(value) for value in columns.get('bucket', [None] * len(paths))]
+    return Source('Table', file.stem, _root_of(file, root, paths), ids, paths, labels, names, buckets,
+                  list(columns.get('timestamp', [])))
+
+
+def _read_table(file: Path) -> dict[str, list]:
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    as_text = {name: pyarrow.string() for name in ('path', 'id', 'bucket', 'timestamp')}
+    try:
+        if file.suffix.lower() == '.csv':
+            options = csv.ConvertOptions(column_types=as_text, null_values=[''], strings_can_be_null=True)
+            found = csv.read_csv(file, convert_options=options)
+        else:
+            found = parquet.read_table(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f'{file} cannot be read as a table: {error}') from error
+    if 'path' in found.column_names and found['path'].null_count:
+        raise DataError(f'{file}: {found["path"].null_count} rows have no path.')
+    columns = found.to_pydict()
+    if 'timestamp' in columns:
+        columns['timestamp'] = [_as_utc(value, file, row) for row, value in enumerate(columns['timestamp'])]
+    return columns
+
+
+def _as_utc(value: Any, file: Path, row: int) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise DataError(f"{file}: the timestamp '{value}' of row {row} is no ISO date and time, such as "
+                        "'2011-05-01T12:00:00Z'.") from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _labels(file: Path, values: list, class_names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in given):
+        names = list(class_names) if class_names else [str(label) for label in range(max(given, default=-1) + 1)]
+        return [-1 if value is None else value for value in values], names
+    names = list(class_names) if class_names else sorted({str(value) for value in given})
+    of_name = {name: label for label, name in enumerate(names)}
+    unknown = next((value for value in given if str(value) not in of_name), None)
+    if unknown is not None:
+        raise DataError(f"{file}: label '{unknown}' is none of the class names ({', '.join(names[:5])} ...).")
+    return [-1 if value is None else of_name[str(value)] for value in values], names
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding='utf-8').split('\n') if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{file} cannot be read as a list of images: {error}') from error
+
+
+def _root_of(file: Path, root: str | None, paths: Sequence[str]) -> Path:
+    base = file.resolve().parent if root is None else _existing(root)
+    for path in paths:
+        if path.startswith('/') or '..' in path:
+            inside(base, path)
+    return base
+
+
+def _existing(root: str) -> Path:
+    base = Path(root).resolve()
+    if not base.is_dir():
+        raise DataError(f'The folder {base} does not exist.')
+    return base
+
+
+def _builders() -> dict[str, Callable[..., Source]]:
+    from clear.features.torchvision_source import torchvision_source
+
+    return {'CLEAR': clear_source, 'ImageFolder': image_folder, 'FileList': list_file, 'Table': table,
+            'TorchVision': torchvision_source}
+
+
+def build_source(cfg: dict[str, Any] | Source) -> Source:
+    """Build a source from `dict(type='CLEAR' | 'ImageFolder' | 'FileList' | 'Table' | 'TorchVision', ...)`.
+
+    Raises:
+        ConfigError: for an unknown type or key.
+        DataError: if the data are missing or wrong.
+    """
+    if isinstance(cfg, Source):
+        return cfg
+    options = dict(cfg)
+    kind, builders = options.pop('type', None), _builders()
+    if kind not in builders:
+        near = nearest(str(kind), builders)
+        raise ConfigError(f'data.type is {kind!r}{f", nearest: {near}" if near else ""}. Known: '
+                          f'{", ".join(builders)}.')
+    check_keys('data', options, accepted_arguments(builders[kind]), kind)
+    try:
+        return builders[kind](**options)
+    except TypeError as error:
+        raise ConfigError(f'data of type {kind}: {error}') from error
+
+
+def guess_source(path: str | Path) -> dict[str, Any]:
+    """The config of the source that a path looks like: a CLEAR tree, an image folder, a list or a table.
+
+    Raises:
+        DataError: if it is none of them.
+    """
+    path = Path(path)
+    if path.suffix.lower() in ('.csv', '.parquet'):
+        return dict(type='Table', path=str(path))
+    if path.suffix.lower() == '.txt':
+        return dict(type='FileList', path=str(path))
+    if not path.is_dir():
+        raise DataError(f'{path} is no folder, list (.txt) or table (.csv, .parquet) of images.')
+    is_clear = (path / 'training_folder').is_dir() or (path / 'train' / 'labeled_metadata.json').is_file()
+    return dict(type='CLEAR', data_root=str(path)) if is_clear else dict(type='ImageFolder', root=str(path))

@@ -1,0 +1,167 @@
+import csv
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow
+import pytest
+import torchvision.datasets
+from clear_trees import write_clear_tree
+from features.tiny_encoder import TinyEncoder, write_images
+from PIL import Image
+from pyarrow import parquet
+
+from clear.core.errors import ConfigError, DataError
+from clear.datasets import read_clear
+from clear.features import build_source, extract
+from clear.features.sources import guess_source
+
+
+@pytest.mark.parametrize('layout', ['old', 'new'])
+def test_clear_tree_holds_every_image_of_every_list_once(tmp_path, layout):
+    root = write_clear_tree(tmp_path / 'tree', layout=layout)
+    source = build_source(dict(type='CLEAR', data_root=str(root)))
+    assert len(source) == 3 * 3 * 4 and source.buckets == ['1'] * 12 + ['2'] * 12 + ['3'] * 12
+    lists = read_clear(root, seed=0)
+    for bucket in lists.train + lists.test:
+        rows = [source.ids.index(name) for name in bucket.ids]
+        assert source.labels[rows].tolist() == bucket.targets.tolist()
+        assert {source.buckets[row] for row in rows} == {bucket.name}
+    assert sorted(source.ids) == sorted(name for bucket in lists.train + lists.test for name in bucket.ids)
+
+
+def test_image_folder_is_sorted_by_class_and_file(tmp_path):
+    write_images(tmp_path / 'images', count=4, classes=('zebra', 'ant'))
+    Image.new('RGB', (4, 4)).save(tmp_path / 'images' / 'loose.JPEG')
+    (tmp_path / 'images' / 'ant' / 'notes.txt').write_text('no image')
+    (tmp_path / 'images' / 'empty').mkdir()
+    source = build_source(dict(type='ImageFolder', root=str(tmp_path / 'images')))
+    assert source.ids == ['ant/001.png', 'ant/003.png', 'loose.JPEG', 'zebra/000.png', 'zebra/002.png']
+    assert source.labels.tolist() == [0, 0, -1, 1, 1] and source.class_names == ['ant', 'zebra']
+
+
+def test_list_file(tmp_path):
+    write_images(tmp_path / 'images', count=3)
+    (tmp_path / 'images' / 'list.txt').write_text('field hockey/001.png 2\n\nbus/000.png\nbus/002.png 0\n')
+    source = build_source(dict(type='FileList', path=str(tmp_path / 'images' / 'list.txt')))
+    assert source.ids == ['field hockey/001.png', 'bus/000.png', 'bus/002.png']
+    assert source.labels.tolist() == [2, -1, 0] and source.class_names == ['0', '1', '2']
+    assert source.open(0).size == (12, 12)
+
+
+def write_table(path, rows):
+    if path.suffix == '.csv':
+        with path.open('w', newline='') as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+@pytest.mark.parametrize('suffix', ['csv', 'parquet'])
+def test_table_with_every_column(tmp_path, suffix):
+    path = tmp_path / f'images.{suffix}'
+    write_table(path, [dict(path='b.png', label='bus', id='007', bucket='10', timestamp='2011-05-01 12:00:00'),
+                       dict(path='a.png', label='ant', id='008', bucket='2', timestamp='2012-01-01 00:00:00')])
+    source = build_source(dict(type='Table', path=str(path)))
+    assert source.ids == ['007', '008'] and source.paths == ['b.png', 'a.png'] and source.buckets == ['10', '2']
+    assert source.labels.tolist() == [1, 0] and source.class_names == ['ant', 'bus']
+    assert source.timestamps[0] == datetime(2011, 5, 1, 12, tzinfo=UTC)
+
+
+def test_table_with_numbers_and_gaps(tmp_path):
+    write_table(tmp_path / 't.csv', [dict(path='a', label=3), dict(path='b', label=None)])
+    source = build_source(dict(type='Table', path=str(tmp_path / 't.csv'), class_names=['p', 'q', 'r', 's']))
+    assert source.labels.tolist() == [3, -1] and source.class_names == ['p', 'q', 'r', 's'] and source.ids == ['a', 'b']
+
+
+def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
+    write_images(tmp_path, count=2)
+    write_table(tmp_path / 't.csv', [dict(path='bus/000.png', bucket='4', timestamp='2011-05-01T12:00:00Z'),
+                                     dict(path='field hockey/001.png', bucket='', timestamp='')])
+    bank = extract(TinyEncoder(), dict(type='Table', path=str(tmp_path / 't.csv')), tmp_path / 'bank')
+    assert bank.index['bucket'].to_pylist() == ['4', None] and bank.labels.tolist() == [-1, -1]
+    assert bank.index['timestamp'].to_pylist() == [datetime(2011, 5, 1, 12, tzinfo=UTC), None]
+
+
+@pytest.mark.parametrize('text, message', [
+    ('file,label\na,1\n', "no column 'path'"), ('path\n../../etc/passwd\n', 'outside'), ('path\na\na\n', 'twice'),
+    ('path,label\na,-7\n', 'labels -7'), ('path\n', 'no images'),
+    ('path,timestamp\na,soon\n', "'soon' of row 0 is no ISO date")])
+def test_wrong_tables_are_refused(tmp_path, text, message):
+    (tmp_path / 't.csv').write_text(text)
+    with pytest.raises(DataError, match=message):
+        build_source(dict(type='Table', path=str(tmp_path / 't.csv')))
+
+
+def write_cifar(root):
+    """CIFAR-10's files with 2 images per batch, written as torchvision wants them."""
+    import hashlib
+    import pickle
+
+    folder = root / 'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    rng, sums = np.random.default_rng(0), []
+    for name in [*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']:
+        data = {'data': rng.integers(0, 256, (2, 3072), dtype=np.uint8), 'labels': [3, int(rng.integers(10))]}
+        (folder / name).write_bytes(pickle.dumps(data))
+        sums.append([name, hashlib.md5((folder / name).read_bytes()).hexdigest()])
+    names = {'label_names': [f'class {i}' for i in range(10)]}
+    (folder / 'batches.meta').write_bytes(pickle.dumps(names))
+    return sums[:5], sums[5:], hashlib.md5((folder / 'batches.meta').read_bytes()).hexdigest()
+
+
+def test_torchvision_set_with_images_in_memory(tmp_path, monkeypatch):
+    train, test, meta = write_cifar(tmp_path)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, 'train_list', train)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, 'test_list', test)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, 'meta', {**torchvision.datasets.CIFAR10.meta, 'md5': meta})
+    cfg = dict(type='TorchVision', dataset='CIFAR10', root=str(tmp_path), train=False)
+    source = build_source(cfg)
+    assert source.ids == ['CIFAR10/train=False/0', 'CIFAR10/train=False/1'] and source.class_names[3] == 'class 3'
+    bank = extract(TinyEncoder(), cfg, tmp_path / 'bank', dtype='float32')
+    image = torchvision.datasets.CIFAR10(str(tmp_path), train=False).data[1]
+    encoder = TinyEncoder()
+    expected = encoder(encoder.preprocess.build()(Image.fromarray(image))[None])[0]
+    assert bank.labels[0] == 3 and np.allclose(bank.features[1], expected, rtol=1e-5, atol=1e-6)
+    fingerprint = source.fingerprint()
+    source.dataset.data[0, 0, 0, 0] ^= 1
+    assert source.fingerprint() != fingerprint
+
+
+def test_torchvision_set_with_files(tmp_path):
+    write_images(tmp_path / 'images', count=4)
+    cfg = dict(type='TorchVision', dataset='ImageFolder', root=str(tmp_path / 'images'))
+    source = build_source(cfg)
+    assert source.labels.tolist() == [0, 0, 1, 1] and source.open(3).size == (12, 12)
+    fingerprint = source.fingerprint()
+    Image.new('RGB', (99, 9)).save(tmp_path / 'images' / 'bus' / '000.png')
+    assert build_source(cfg).fingerprint() != fingerprint
+
+
+@pytest.mark.parametrize('cfg, error, message', [
+    (dict(type='ImageFolders', root='.'), ConfigError, "nearest: 'ImageFolder'"),
+    (dict(root='.'), ConfigError, 'data.type is None'),
+    (dict(type='ImageFolder', path='.'), ConfigError, "no key 'path'"),
+    (dict(type='ImageFolder'), ConfigError, 'missing 1 required'),
+    (dict(type='ImageFolder', root='nowhere'), DataError, 'does not exist'),
+    (dict(type='FileList', path='nowhere.txt'), DataError, 'cannot be read'),
+    (dict(type='Table', path='nowhere.parquet'), DataError, 'cannot be read'),
+    (dict(type='TorchVision', dataset='CIFAR11', root='.'), ConfigError, "'CIFAR10'"),
+    (dict(type='TorchVision', dataset='CIFAR10', root='nowhere'), DataError, 'not found'),
+    (dict(type='TorchVision', dataset='CIFAR10', root='.', download=True), ConfigError, 'from disk only'),
+    (dict(type='TorchVision', dataset='CIFAR10', root='.', trian=True), ConfigError, 'trian')])
+def test_wrong_sources_are_refused(cfg, error, message):
+    with pytest.raises(error, match=message):
+        build_source(cfg)
+
+
+def test_guess_by_looking(tmp_path):
+    for layout in ('old', 'new'):
+        root = write_clear_tree(tmp_path / layout, layout=layout, num_buckets=1, images=False)
+        assert guess_source(root) == dict(type='CLEAR', data_root=str(root))
+    write_images(tmp_path / 'images', count=1)
+    assert guess_source(tmp_path / 'images') == dict(type='ImageFolder', root=str(tmp_path / 'images'))
+    assert guess_source('a/b.txt')['type'] == 'FileList' and guess_source('a/b.parquet')['type'] == 'Table'
+    with pytest.raises(DataError, match='no folder, list'):
+        guess_source(tmp_path / 'nowhere')
