@@ -1,0 +1,152 @@
+"""The keys of a probing config: defaults, and every check that needs no data."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from typing import Any
+
+from clear.core.errors import ConfigError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.registry import MODELS, TASKS
+
+DEFAULTS: dict[str, Any] = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
+                                grid={}, banks={})
+REQUIRED = ('encoders', 'tasks')
+KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
+TASK_KEYS = ('type', 'name', 'data', 'level', 'kind')
+INFO_KEYS = {'method', 'pretrain_dataset', 'epochs'}
+BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
+SPLITS = ('train', 'val', 'test')
+# Names become file names and parts of metric names.
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
+
+
+def with_defaults(cfg: dict) -> dict[str, Any]:
+    """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
+    given = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
+    return {**copy.deepcopy(DEFAULTS), **copy.deepcopy(given)}
+
+
+def check_probe_config(cfg: dict) -> None:
+    """Refuse missing parts, unknown types and misspelt keys, values that a task refuses, and names used twice.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    if not isinstance(cfg.get('encoders'), dict) or not cfg['encoders']:
+        raise ConfigError("A probing config needs 'encoders', a dict of name -> dict(type=...) or dict(bank=...); got "
+                          f"{cfg.get('encoders')!r}.")
+    if not isinstance(cfg.get('tasks'), (list, tuple)) or not cfg['tasks']:
+        raise ConfigError("A probing config needs 'tasks', a list of dict(type=..., data=...); got "
+                          f"{cfg.get('tasks')!r}.")
+    for key, least in (('seed', 0), ('num_workers', 0)):
+        if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected a whole number of at least {least}.')
+    for key in ('grid', 'banks'):
+        if not isinstance(cfg[key], dict):
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict.')
+    check_keys('banks', cfg['banks'], BANK_KEYS, 'banks')
+    check_keys('grid', cfg['grid'], task_arguments('LinearProbe') - {'device'}, 'LinearProbe')
+    for name, encoder in cfg['encoders'].items():
+        _check_encoder(name, encoder)
+    names = []
+    for index, task in enumerate(cfg['tasks']):
+        _check_task(f'tasks[{index}]', task, cfg)
+        names.append(task_name(task))
+        for encoder in cfg['encoders']:
+            _check_data(f'tasks[{index}].data', task_data(cfg, task), encoder, cfg['encoders'][encoder])
+        build_task(task_options(cfg, task))
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
+
+
+def task_name(task: dict) -> str:
+    """The name of a task in tables: its `name`, else its type."""
+    return task.get('name') or task['type']
+
+
+def task_data(cfg: dict, task: dict) -> Any:
+    """Split -> source of a task: its own `data`, else the config's."""
+    return task.get('data') if task.get('data') is not None else cfg['data']
+
+
+def task_options(cfg: dict, task: dict) -> dict[str, Any]:
+    """Type and arguments of a task: its own, else `grid` (linear probes), else the config's `seed`."""
+    accepted = task_arguments(task['type'])
+    own = {key: value for key, value in task.items() if key not in TASK_KEYS}
+    shared = dict(cfg['grid']) if task['type'] == 'LinearProbe' else {}
+    if 'seed' in accepted:
+        shared.setdefault('seed', cfg['seed'])
+    return {'type': task['type'], **shared, **own}
+
+
+def task_arguments(kind: str) -> set[str]:
+    """What the constructor of a task accepts."""
+    return accepted_arguments(TASKS.require(kind)) or set(inspect.signature(TASKS.require(kind)).parameters)
+
+
+def build_task(options: dict[str, Any], device: str = 'cpu') -> Any:
+    """The task; `device` where its arguments leave it open.
+
+    Raises:
+        ConfigError: for a value that it refuses.
+    """
+    filled = dict(device=device) if 'device' in task_arguments(options['type']) else {}
+    try:
+        return TASKS.build(options, default_args=filled)
+    except TypeError as error:
+        raise ConfigError(f'task {options["type"]}: {error}') from error
+
+
+def _check_encoder(name: str, encoder: Any) -> None:
+    _check_name('encoders', name)
+    if not isinstance(encoder, dict) or ('type' in encoder) == ('bank' in encoder):
+        raise ConfigError(f'encoders.{name} is {encoder!r}; expected dict(type=...) or dict(bank=<folder of banks>).')
+    info = encoder.get('info') or {}
+    check_keys(f'encoders.{name}.info', info, INFO_KEYS, 'info')
+    arguments = {'bank'} if 'bank' in encoder else accepted_arguments(MODELS.require(encoder['type']))
+    check_keys(f'encoders.{name}', set(encoder) - {'type', 'info'}, arguments,
+               encoder.get('type', 'a folder of banks'))
+
+
+def _check_task(where: str, task: Any, cfg: dict) -> None:
+    if not isinstance(task, dict) or 'type' not in task:
+        raise ConfigError(f"{where} is {task!r}; expected dict(type=...), with arguments and data.")
+    accepted = task_arguments(task['type'])
+    check_keys(where, task, {*accepted, *TASK_KEYS}, task['type'])
+    _check_name(f'{where}.name', task_name(task))
+    data = task_data(cfg, task)
+    if not isinstance(data, dict) or 'test' not in data:
+        raise ConfigError(f"{where}.data is {data!r}; expected dict(train=..., test=...), and val=... if there is one, "
+                          "here or as 'data' of the whole config.")
+    check_keys(f'{where}.data', data, set(SPLITS), 'data')
+
+
+def _check_data(where: str, data: dict, name: str, encoder: dict) -> None:
+    """Each split must be something that the encoder can be asked for."""
+    for split, source in data.items():
+        if source is None and split == 'val':
+            continue
+        if isinstance(source, dict) and ('bank' in source) != ('type' in source):
+            if 'bank' in source:
+                check_keys(f'{where}.{split}', source, {'bank', 'bucket'}, 'a bank')
+            elif 'bank' in encoder:
+                raise ConfigError(f"{where}.{split} is a data source, but encoder '{name}' is a folder of banks: it "
+                                  'cannot encode. Name one of its banks.')
+        elif isinstance(source, str):
+            if 'bank' not in encoder:
+                raise ConfigError(f"{where}.{split} is {source!r}, the name of a bank, but encoder '{name}' is no "
+                                  "folder of banks. Give a data source, e.g. dict(type='ImageFolder', root=...), or "
+                                  'dict(bank=...).')
+        else:
+            raise ConfigError(f'{where}.{split} is {source!r}; expected a data source (dict with type), '
+                              'dict(bank=...), or the name of a bank.')
+
+
+def _check_name(where: str, name: Any) -> None:
+    # Two hyphens separate encoder and task in the key of a job.
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or '--' in name:
+        raise ConfigError(f'{where}: {name!r} is no name; use letters, digits, and after the first _ . + and single -.')

@@ -1,0 +1,172 @@
+"""The jobs of a probing run, encoders x tasks: what each computes, its state on disk, and the banks it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clear.core.config import to_plain
+from clear.core.errors import DataError
+from clear.core.files import read_json, write_json
+from clear.engine.probe_config import task_data, task_name, task_options
+from clear.evaluation.rows import BucketRows
+
+JOBS_FILE = 'jobs.json'
+SCHEMA = 1
+STATES = ('pending', 'running', 'done', 'failed')
+
+
+@dataclass
+class Job:
+    """One encoder on one task.
+
+    Args:
+        options: type and arguments of the task; data: split -> source; encoder_cfg: the encoder without `info`.
+        state: one of `STATES`.
+        attempts: how often it was started.
+        banks: split -> fingerprint of the bank that was read.
+        encoder_hash: first 16 digits of the encoder's fingerprint, '' while unknown.
+        result: `TaskResult.to_dict()` of a finished job.
+        error: last line of the traceback of a failed one.
+    """
+
+    encoder: str
+    task: str
+    encoder_cfg: dict[str, Any]
+    options: dict[str, Any]
+    data: dict[str, Any]
+    state: str = 'pending'
+    attempts: int = 0
+    time_s: float | None = None
+    banks: dict[str, str] = field(default_factory=dict)
+    encoder_hash: str = ''
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f'{self.encoder}--{self.task}'
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of what the job computes; names, device and state left out."""
+        what = dict(encoder=self.encoder_cfg, task=self.options, data=self.data)
+        return hashlib.sha256(json.dumps(to_plain(what), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan_jobs(cfg: dict) -> list[Job]:
+    """The jobs of a checked config: all tasks of the first encoder, then of the second, ..."""
+    jobs = []
+    for name, encoder in cfg['encoders'].items():
+        encoder_cfg = {key: value for key, value in encoder.items() if key != 'info'}
+        for task in cfg['tasks']:
+            data = {split: source for split, source in task_data(cfg, task).items() if source is not None}
+            jobs.append(Job(name, task_name(task), encoder_cfg, task_options(cfg, task), data))
+    return jobs
+
+
+def restore_jobs(jobs: list[Job], work_dir: Path) -> int:
+    """Take over the finished jobs of an earlier run in `work_dir`, those with the same hash; how many there are.
+
+    A finished job is done again if a bank that it read, given by path, has another fingerprint now.
+
+    Raises:
+        DataError: if `jobs.json` is damaged.
+    """
+    path = work_dir / JOBS_FILE
+    if not path.is_file():
+        return 0
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('jobs'), dict):
+        raise DataError(f'{path} is no job list of schema {SCHEMA}. Start again with --overwrite.')
+    count = 0
+    for job in jobs:
+        record = stored['jobs'].get(job.key)
+        if not record or record.get('hash') != job.hash:
+            continue
+        job.attempts = record['attempts']
+        if record['state'] == 'done' and not _changed_banks(job, record['banks']):
+            for key in ('state', 'time_s', 'banks', 'encoder_hash', 'result'):
+                setattr(job, key, record[key])
+            count += 1
+    return count
+
+
+def _changed_banks(job: Job, fingerprints: dict[str, str]) -> bool:
+    for split, source in job.data.items():
+        path = bank_path(job.encoder_cfg, source)
+        if path is not None and _open(path).fingerprint != fingerprints.get(split):
+            return True
+    return False
+
+
+def save_jobs(jobs: list[Job], work_dir: Path) -> None:
+    """Write `jobs.json`, atomically. Jobs of an earlier config that are not planned any more are left out."""
+    records = {job.key: {**to_plain(asdict(job)), 'hash': job.hash} for job in jobs}
+    write_json(work_dir / JOBS_FILE, dict(schema=SCHEMA, jobs=records))
+
+
+class BankFinder:
+    """Opens or makes the banks of a job. Keeps the last encoder and its banks: jobs come encoder by encoder.
+
+    Args:
+        options: of `clear.features.find_or_extract`: root, dtype, batch_size, num_workers, device ...
+    """
+
+    def __init__(self, options: dict[str, Any]):
+        self.options = options
+        self._encoder_cfg: dict | None = None
+        self._encoder: Any = None
+        self._found: dict[str, Any] = {}
+
+    def find(self, job: Job) -> dict[str, Any]:
+        """Split -> bank (or one bucket of it); fills `banks` and `encoder_hash` of the job.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: if an encoder, a data source or a bank cannot be had.
+        """
+        if job.encoder_cfg != self._encoder_cfg:
+            self._encoder_cfg, self._encoder, self._found = job.encoder_cfg, None, {}
+        whole = {split: self._bank(job.encoder_cfg, source) for split, source in job.data.items()}
+        job.banks = {split: bank.fingerprint for split, bank in whole.items()}
+        hashes = {bank.meta['identity']['encoder'] for bank in whole.values()}
+        # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
+        job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
+        return {split: _rows(bank, job.data[split]) for split, bank in whole.items()}
+
+    def _bank(self, encoder_cfg: dict, source: Any) -> Any:
+        path = bank_path(encoder_cfg, source)
+        key = json.dumps(to_plain(source) if path is None else str(path), sort_keys=True)
+        if key not in self._found:
+            self._found[key] = self._extracted(encoder_cfg, source) if path is None else _open(path)
+        return self._found[key]
+
+    def _extracted(self, encoder_cfg: dict, source: dict) -> Any:
+        from clear.features import find_or_extract
+        from clear.features.build import make_encoder
+
+        if self._encoder is None:
+            self._encoder = make_encoder(encoder_cfg)
+        whole = {key: value for key, value in source.items() if key != 'bucket'}
+        return find_or_extract(self._encoder, whole, **self.options)
+
+
+def bank_path(encoder_cfg: dict, source: Any) -> Path | None:
+    """Where the bank lies if the config says so; None if it is to be found by fingerprint or made."""
+    if isinstance(source, str):
+        return Path(encoder_cfg['bank']) / source
+    return Path(encoder_cfg.get('bank', '.')) / source['bank'] if 'bank' in source else None
+
+
+def _open(path: Path) -> Any:
+    from clear.features import FeatureBank
+
+    return FeatureBank.open(path)
+
+
+def _rows(bank: Any, source: Any) -> Any:
+    bucket = source.get('bucket') if isinstance(source, dict) else None
+    return bank if bucket is None else BucketRows(bank, bucket)

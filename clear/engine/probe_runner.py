@@ -1,0 +1,193 @@
+"""Frozen encoders on many tasks: find or make the banks, run every task, keep what is done, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from clear.core import dist
+from clear.core.config import config_hash, to_plain
+from clear.core.errors import ConfigError, Interrupted, TrainingError
+from clear.core.files import write_text
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.core.seeding import derive_seed, seed_everything
+from clear.engine.plan import choose_device
+from clear.engine.probe_config import build_task, check_probe_config, with_defaults
+from clear.engine.probe_jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
+from clear.engine.probe_table import flat_metrics, tidy_rows, write_csv
+from clear.registry import RUNNERS
+
+PROTOCOL = 'clear/probe/v1'
+TABLE_FILE = 'results.csv'
+FAILURES = 'failures'
+
+
+@RUNNERS.register_module()
+class ProbeRunner:
+    """Runs every task on every encoder. A job that fails is recorded and the others go on.
+
+    After each job `jobs.json`, `results.json` and `results.csv` are written, so a kill loses the job under way.
+
+    Args:
+        cfg: a probing config (see `probe_config`); not changed.
+        work_dir: where everything is written; None writes nothing.
+
+    Raises:
+        ConfigError, RegistryError: for a config that cannot be run, before any data are read.
+    """
+
+    def __init__(self, cfg: dict, work_dir: Path | None = None):
+        if dist.world_size() > 1:
+            raise ConfigError('ProbeRunner works in one process; tools/extract_features.py makes banks with several.')
+        self.cfg = with_defaults(cfg)
+        check_probe_config(self.cfg)
+        self.work_dir = Path(work_dir) if work_dir is not None else None
+        self.device = choose_device(self.cfg['device'])
+        self.jobs = plan_jobs(self.cfg)
+        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        self._finder = BankFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
+
+    def resume(self) -> int:
+        """Take over what an earlier run in the work_dir has finished; how many jobs."""
+        count = restore_jobs(self.jobs, self.work_dir) if self.work_dir is not None else 0
+        logger.info('resumed: %d of %d jobs are finished', count, len(self.jobs))
+        return count
+
+    def describe(self) -> str:
+        """What the run will do: encoders, tasks, and every job with its state."""
+        width = max(len(job.key) for job in self.jobs)
+        lines = [f"encoders  {', '.join(self.cfg['encoders'])}",
+                 f"tasks     {', '.join(dict.fromkeys(job.task for job in self.jobs))}",
+                 f'jobs      {len(self.jobs)} on {self.device.type}, {sum(job.state == "done" for job in self.jobs)} '
+                 f'finished before', f'work_dir  {self.work_dir}']
+        lines += [f'  {job.key:<{width}}  {job.options["type"]:<16}  {job.hash}  {job.state}' for job in self.jobs]
+        return '\n'.join(lines)
+
+    def run(self) -> Results:
+        """Run what is not done yet.
+
+        Raises:
+            TrainingError: at the end, if jobs failed; everything else is done and written.
+            Interrupted: after a SIGTERM; finished jobs are kept.
+        """
+        todo = [job for job in self.jobs if job.state != 'done']
+        started = time.monotonic()
+        with _stop_on_sigterm():
+            for index, job in enumerate(todo):
+                self._run_job(job)
+                self._save()
+                left_s = (time.monotonic() - started) / (index + 1) * (len(todo) - index - 1)
+                logger.info('job %d/%d  %s  %s  ETA %s', index + 1, len(todo), job.key, _outcome(job),
+                            timedelta(seconds=round(left_s)))
+        return self._finish()
+
+    def _run_job(self, job: Job) -> None:
+        job.state, job.attempts, job.error = 'running', job.attempts + 1, None
+        if self.work_dir is not None:
+            save_jobs(self.jobs, self.work_dir)
+        # Tasks seed themselves; this fixes what a library may draw on the side, whatever ran before.
+        seed_everything(derive_seed(self.cfg['seed'], 'probe', job.hash))
+        started = time.monotonic()
+        try:
+            task = build_task(job.options, str(self.device))
+            result = task.run(job.encoder, self._finder.find(job))
+        except (Interrupted, KeyboardInterrupt):
+            job.state = 'pending'
+            self._save()
+            raise
+        except Exception as error:  # whatever a job raises must not take the others with it
+            job.state, job.error = 'failed', f'{type(error).__name__}: {error}'
+            self._record_failure(job)
+        else:
+            job.state, job.result = 'done', to_plain(result.to_dict())
+        job.time_s = time.monotonic() - started
+
+    def _record_failure(self, job: Job) -> None:
+        if self.work_dir is not None:
+            write_text(self.work_dir / FAILURES / f'{job.key}.txt', traceback.format_exc())
+
+    # Results
+
+    def results(self) -> Results:
+        """The results of what is finished."""
+        rows = [{key: value for key, value in row.items() if key != 'time_s'} for row in tidy_rows(self.jobs, self.cfg)]
+        jobs = {job.key: dict(encoder=job.encoder, task=job.task, state=job.state, hash=job.hash, banks=job.banks,
+                              **({'error': job.error} if job.error else {}),
+                              **({'result': job.result} if job.result else {})) for job in self.jobs}
+        return Results(
+            name=self.cfg['name'] or 'probe', runner=type(self).__name__, protocol=PROTOCOL,
+            metrics=flat_metrics(self.jobs), config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']),
+            versions=self._versions, git=self._git, world_size=1,
+            timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
+            extras=dict(rows=rows, jobs=jobs, config_text=_as_text(to_plain(self.cfg))))
+
+    def _save(self) -> None:
+        if self.work_dir is None:
+            return
+        save_jobs(self.jobs, self.work_dir)
+        write_csv(self.work_dir / TABLE_FILE, tidy_rows(self.jobs, self.cfg))
+        write_results(self.work_dir / RESULTS_FILE, self.results())
+        for job in self.jobs:
+            if job.state == 'done':
+                (self.work_dir / FAILURES / f'{job.key}.txt').unlink(missing_ok=True)
+
+    def _finish(self) -> Results:
+        from clear.visualization.figures import write_figures
+        from clear.visualization.probing import format_probe_table, probe_figures
+        from clear.visualization.report import write_report
+
+        results = self.results()
+        logger.info('\n%s', format_probe_table(results))
+        if self.work_dir is not None:
+            self._save()
+            figures = write_figures(probe_figures(results), self.work_dir / 'figures')
+            # The page shows metrics and figures; every candidate of every grid stays in results.json.
+            page = dataclasses.replace(results, extras={key: value for key, value in results.extras.items()
+                                                        if key not in ('rows', 'jobs')})
+            write_report(page, self.work_dir / 'report.html', figures=figures)
+            logger.info('\nresults  %s\ntable    %s\nreport   %s', self.work_dir / RESULTS_FILE,
+                        self.work_dir / TABLE_FILE, self.work_dir / 'report.html')
+        failed = [job for job in self.jobs if job.state == 'failed']
+        if failed:
+            where = f' Tracebacks: {self.work_dir / FAILURES}/.' if self.work_dir is not None else ''
+            raise TrainingError(f'{len(failed)} of {len(self.jobs)} jobs failed; the others are done.{where} The same '
+                                'command with --resume tries only the failed ones again.\n'
+                                + '\n'.join(f'  {job.key}: {job.error}' for job in failed[:10]))
+        return results
+
+
+def _outcome(job: Job) -> str:
+    if job.state == 'failed':
+        return f'failed: {job.error}'
+    return f'{job.result["metric"]} {job.result["value"]:.3f}  {job.time_s:.1f} s'
+
+
+def _as_text(config: dict) -> str:
+    import pprint
+
+    return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `Interrupted`, raised wherever the job under way stands."""
+
+    def stop(signum, frame):
+        raise Interrupted('Stopped by a signal. Finished jobs are kept; continue with --resume.')
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,189 @@
+"""How well k-means clusters of features agree with the classes: AMI, NMI, ARI, accuracy by matching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.seeding import derive_seed
+from clear.evaluation.result import TaskResult
+from clear.evaluation.rows import check_splits, check_whole, class_names_of, read_rows, read_splits
+from clear.registry import TASKS
+
+_DISTANCES_PER_CHUNK = 2**23
+
+
+@TASKS.register_module()
+class Clustering:
+    """Cluster features with k-means, without labels, and compare the clusters of 'test' with its classes.
+
+    Of several restarts the one of the lowest inertia counts. The value is the adjusted mutual information; `metrics`
+    also holds `nmi` (arithmetic mean), `ari`, and `accuracy` under the one-to-one matching of clusters and classes
+    that fits 'test' best (Hungarian method), as is usual for clustering.
+
+    Args:
+        num_clusters: None for the number of classes that occur in the rows that are clustered.
+        fit_on: 'train' finds the centres there and gives every test row its nearest; 'test' clusters the test rows
+            themselves and needs no other bank.
+        scale_to_unit: give every feature unit length first, so that distances follow cosines.
+
+    Raises:
+        ConfigError: for numbers that are not positive, or an unknown `fit_on`.
+    """
+
+    def __init__(self, *, num_clusters: int | None = None, restarts: int = 10, max_iterations: int = 300,
+                 tolerance: float = 1e-4, fit_on: str = 'train', scale_to_unit: bool = True, seed: int = 0,
+                 device: str = 'cpu'):
+        if fit_on not in ('train', 'test'):
+            raise ConfigError(f"fit_on is {fit_on!r}; expected 'train' or 'test'.")
+        self.num_clusters = num_clusters if num_clusters is None else check_whole('num_clusters', num_clusters)
+        self.options = dict(restarts=check_whole('restarts', restarts), tolerance=tolerance,
+                            max_iterations=check_whole('max_iterations', max_iterations), seed=seed)
+        self.fit_on, self.scale_to_unit, self.device = fit_on, scale_to_unit, device
+
+    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+        """Cluster and compare.
+
+        Raises:
+            DataError: for banks that do not make a task (see `read_splits`), or fewer rows than clusters.
+        """
+        if self.fit_on == 'train':
+            data = read_splits(banks, self.device)
+            return self.fit(data.train.features, data.train.labels, data.test.features, data.test.labels)
+        check_splits(banks, required=('test',))
+        rows, _ = read_rows(banks['test'], 'test', self.device)
+        class_names_of(banks['test'], rows.labels)
+        return self.fit(rows.features, rows.labels, rows.features, rows.labels)
+
+    def fit(self, features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> TaskResult:
+        """The same on tensors; `labels` only count the clusters."""
+        if self.scale_to_unit:
+            features, test_features = functional.normalize(features, dim=1), functional.normalize(test_features, dim=1)
+        num_clusters = self.num_clusters or len(labels.unique())
+        found = k_means(features, num_clusters, **self.options)
+        metrics = agreement(nearest_centre(test_features, found.centres)[0].cpu().numpy(), test_labels.cpu().numpy())
+        extras = dict(metrics=metrics, num_clusters=num_clusters, inertia=found.inertia, iterations=found.iterations,
+                      converged=found.converged, n_train=len(features), n_val=0, n_test=len(test_features))
+        return TaskResult('ami', metrics['ami'], True, extras)
+
+
+@dataclass(frozen=True)
+class KMeansFit:
+    """Centres (K, D); the sum of squared distances to them; how Lloyd's iterations ended."""
+
+    centres: Tensor
+    inertia: float
+    iterations: int
+    converged: bool
+
+
+def k_means(features: Tensor, num_clusters: int, *, restarts: int = 10, max_iterations: int = 300,
+            tolerance: float = 1e-4, seed: int = 0) -> KMeansFit:
+    """Lloyd's algorithm from k-means++ centres; the restart of the lowest inertia.
+
+    Args:
+        features: (N, D), N >= num_clusters.
+        tolerance: it stops when the summed squared shift of the centres is at most this, relative to the mean
+            variance of the dimensions (as in scikit-learn).
+
+    Raises:
+        DataError: if there are fewer rows than clusters.
+    """
+    if len(features) < num_clusters:
+        raise DataError(f'{num_clusters} clusters were asked for, but there are {len(features)} rows only.')
+    fits = []
+    for restart in range(restarts):
+        generator = torch.Generator().manual_seed(derive_seed(seed, 'k-means', restart))
+        fits.append(lloyd(features, plus_plus_centres(features, num_clusters, generator), max_iterations, tolerance))
+    return min(fits, key=lambda fit: fit.inertia)
+
+
+def lloyd(features: Tensor, centres: Tensor, max_iterations: int = 300, tolerance: float = 1e-4) -> KMeansFit:
+    """Lloyd's iterations from the given centres (K, D). An empty cluster takes the row farthest from its centre."""
+    threshold = tolerance * features.var(0, correction=0).mean().item()
+    converged, iterations = False, 0
+    while iterations < max_iterations and not converged:
+        iterations += 1
+        assigned, distances = nearest_centre(features, centres)
+        moved = _centres_of(features, assigned, distances, len(centres))
+        converged = (moved - centres).square().sum().item() <= threshold
+        centres = moved
+    _, distances = nearest_centre(features, centres)
+    return KMeansFit(centres, distances.sum(dtype=torch.float64).item(), iterations, converged)
+
+
+def _centres_of(features: Tensor, assigned: Tensor, distances: Tensor, num_clusters: int) -> Tensor:
+    counts = torch.bincount(assigned, minlength=num_clusters)
+    empty = (counts == 0).nonzero().squeeze(1)
+    if len(empty):
+        far = distances.topk(len(empty)).indices
+        assigned = assigned.clone()
+        assigned[far] = empty
+        counts = torch.bincount(assigned, minlength=num_clusters)
+    sums = torch.zeros(num_clusters, features.shape[1], dtype=torch.float64, device=features.device)
+    for rows, targets in zip(features.split(8192), assigned.split(8192)):
+        sums.index_add_(0, targets, rows.double())
+    # A row moved to an empty cluster may have been the last of its own: that one keeps a centre at zero weight.
+    return (sums / counts.clamp(min=1)[:, None]).to(features.dtype)
+
+
+def plus_plus_centres(features: Tensor, num_clusters: int, generator: torch.Generator) -> Tensor:
+    """First centres by k-means++ (Arthur and Vassilvitskii 2007), greedy: the best of 2 + ln K draws each time."""
+    trials = 2 + int(np.log(num_clusters))
+    chosen = [int(torch.randint(len(features), (1,), generator=generator))]
+    nearest = _squared_distances(features, features[chosen]).squeeze(1)
+    while len(chosen) < num_clusters:
+        weights = nearest.double().cpu().cumsum(0)
+        draws = torch.rand(trials, generator=generator, dtype=torch.float64) * weights[-1]
+        rows = torch.searchsorted(weights, draws, right=True).clamp(max=len(features) - 1).to(features.device)
+        candidates = torch.minimum(_squared_distances(features, features[rows]), nearest[:, None])  # (N, trials)
+        best = int(candidates.sum(0, dtype=torch.float64).argmin())
+        chosen.append(int(rows[best]))
+        nearest = candidates[:, best]
+    return features[chosen]
+
+
+def nearest_centre(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) index of the nearest centre, the lower one of equals, and (N,) squared distance to it; in chunks of rows."""
+    assigned, distances = [], []
+    for rows in features.split(max(1, _DISTANCES_PER_CHUNK // len(centres))):
+        nearest = _squared_distances(rows, centres).min(1)
+        assigned.append(nearest.indices)
+        distances.append(nearest.values)
+    return torch.cat(assigned), torch.cat(distances)
+
+
+def _squared_distances(features: Tensor, centres: Tensor) -> Tensor:
+    """(N, K), never below 0."""
+    cross = features @ centres.T
+    return (features.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * cross).clamp_(min=0)
+
+
+def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`ami`, `nmi`, `ari` and `accuracy` of a clustering (N,) against classes (N,)."""
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+
+    return dict(ami=float(adjusted_mutual_info_score(labels, clusters)),
+                nmi=float(normalized_mutual_info_score(labels, clusters)),
+                ari=float(adjusted_rand_score(labels, clusters)), accuracy=matched_accuracy(clusters, labels))
+
+
+def matched_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows whose cluster is matched to their class, under the best one-to-one matching (Kuhn 1955).
+
+    Clusters beyond the number of classes stay unmatched; their rows count as wrong.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    _, rows = np.unique(clusters, return_inverse=True)
+    _, columns = np.unique(labels, return_inverse=True)
+    counts = np.zeros((rows.max() + 1, columns.max() + 1), dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels))

@@ -1,0 +1,70 @@
+"""Few-shot classification: a handful of training rows per class, drawn several times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from clear.core.errors import ConfigError
+from clear.evaluation.logistic_probe import check_strengths, fit_logistic
+from clear.evaluation.nearest_class_mean import nearest_mean_scores
+from clear.evaluation.result import TaskResult, classification_metrics, seed_extras
+from clear.evaluation.rows import LabelledRows, ProbeData, check_whole, read_splits, sample_shots, seed_list
+from clear.evaluation.scaling import check_scale, fit_scale
+from clear.registry import TASKS
+
+CLASSIFIERS = ('logistic', 'nearest_mean')
+
+
+@TASKS.register_module()
+class FewShotProbe:
+    """Train on `shots` rows of every class, test on all of 'test'; mean and sample standard deviation over draws.
+
+    With one seed the rows of fewer shots are a subset of those of more. Nothing is chosen on validation: a handful of
+    rows cannot spare any, and the strength of the penalty is fixed beforehand. A 'val' bank is not read.
+
+    Args:
+        seeds: of the draws; how many (seed, seed + 1, ...), or a list.
+        classifier: 'logistic', or 'nearest_mean' (cosine), which has no setting at all.
+        c: inverse strength of the penalty of 'logistic', as in `LogisticProbe`.
+        scale: of the features for 'logistic'; 'l2' by default, because the variance of a dimension over a few rows
+            says little.
+
+    Raises:
+        ConfigError: for an unknown classifier or scale, or a number that is not positive.
+    """
+
+    def __init__(self, *, shots: int = 5, seeds: int | Sequence[int] = 5, classifier: str = 'logistic', c: float = 10.0,
+                 scale: str = 'l2', seed: int = 0, device: str = 'cpu'):
+        if classifier not in CLASSIFIERS:
+            raise ConfigError(f'classifier is {classifier!r}; expected one of {", ".join(map(repr, CLASSIFIERS))}.')
+        self.shots, self.seeds = check_whole('shots', shots), seed_list(seeds, seed)
+        self.classifier, self.scale, self.device = classifier, check_scale(scale), device
+        self.c = check_strengths(c)[0]
+
+    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+        """Draw, train and test.
+
+        Raises:
+            DataError: for banks that do not make a task (see `read_splits`), or a class of fewer rows than shots.
+        """
+        return self.fit(read_splits(banks, self.device))
+
+    def fit(self, data: ProbeData) -> TaskResult:
+        """The same on tensors."""
+        per_seed = {}
+        for seed in self.seeds:
+            train = data.train.take(sample_shots(data.train.labels, self.shots, seed, data.class_names))
+            per_seed[seed] = classification_metrics(self._scores(train, data), data.test.labels)
+        extras = seed_extras(per_seed)
+        extras.update({**data.sizes(), 'n_train': len(train), 'n_val': 0}, shots=self.shots, seeds=self.seeds)
+        return TaskResult('top1', extras['metrics']['top1'], True, extras)
+
+    def _scores(self, train: LabelledRows, data: ProbeData) -> Tensor:
+        if self.classifier == 'nearest_mean':
+            return nearest_mean_scores(data.test.features, train.features, train.labels, data.num_classes)
+        scale = fit_scale(self.scale, train.features)
+        fit = fit_logistic(scale(train.features), train.labels, data.num_classes, self.c)
+        return fit.logits(scale(data.test.features))

@@ -1,0 +1,206 @@
+"""Nearest neighbours on frozen features: exact search in blocks, and the weighted vote of Wu et al. 2018."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clear.core.errors import ConfigError, DataError
+from clear.evaluation.result import TaskResult, classification_metrics
+from clear.evaluation.rows import ProbeData, check_whole, read_splits
+from clear.registry import TASKS
+
+BACKENDS = ('auto', 'torch', 'faiss')
+# 1024 queries x 4096 rows of float32 similarities are 16 MB: within reach of the caches, large enough for the GEMM.
+_QUERIES_PER_BLOCK, _ROWS_PER_BLOCK = 1024, 4096
+
+
+@TASKS.register_module()
+class KNN:
+    """Classify by the labels of the k most similar training rows (cosine).
+
+    A neighbour of similarity s votes for its class with exp(s / T); votes of a class add up (Wu et al. 2018,
+    arXiv:1805.01978; k=20 and T=0.07 as in DINO's evaluation, arXiv:2104.14294). Equal similarities prefer the lower
+    row, equal votes the lower class.
+
+    Several values of `k` or `temperature` are tried on validation ('val', or rows set aside from each training class)
+    and the best pair is tested once, with all rows of 'train' as neighbours.
+
+    Args:
+        temperature: T > 0; None gives every neighbour one vote.
+        backend: 'faiss', 'torch', or 'auto' for faiss where it is installed. Both are exact; they may differ in the
+            last bit of a similarity.
+
+    Raises:
+        ConfigError: for a k or a temperature that is not positive, or an unknown backend.
+    """
+
+    def __init__(self, *, k: int | Sequence[int] = 20, temperature: float | None | Sequence[float | None] = 0.07,
+                 backend: str = 'auto', val_fraction: float = 0.1, seed: int = 0, device: str = 'cpu'):
+        self.ks = [check_whole('k', value) for value in _as_list('k', k)]
+        self.temperatures = _as_list('temperature', temperature)
+        for value in self.temperatures:
+            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0):
+                raise ConfigError(f'temperature is {value!r}; expected a number above 0, or None for equal votes.')
+        self.backend = check_backend(backend)
+        self.val_fraction, self.seed, self.device = val_fraction, seed, device
+
+    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+        """Classify 'test' by the rows of 'train'.
+
+        Raises:
+            DataError: for banks that do not make a task (see `read_splits`), or fewer training rows than k.
+        """
+        return self.fit(read_splits(banks, self.device))
+
+    def fit(self, data: ProbeData) -> TaskResult:
+        """The same on tensors."""
+        k, temperature, table = self._select(data)
+        votes = self._votes(data.test.features, data.train, [(k, temperature)], data.num_classes)[0]
+        metrics = classification_metrics(votes, data.test.labels)
+        extras = dict(metrics=metrics, selected=dict(k=k, temperature=temperature), **data.sizes())
+        if table:
+            extras['candidates'] = table
+        return TaskResult('top1', metrics['top1'], True, extras)
+
+    def _select(self, data: ProbeData) -> tuple[int, float | None, list[dict[str, Any]]]:
+        pairs = list(itertools.product(self.ks, self.temperatures))
+        if len(pairs) == 1:
+            return *pairs[0], []
+        split = data.with_validation(self.val_fraction, self.seed)
+        all_votes = self._votes(split.val.features, split.train, pairs, data.num_classes)
+        table = [dict(k=k, temperature=temperature,
+                      val_top1=classification_metrics(votes, split.val.labels)['top1'])
+                 for (k, temperature), votes in zip(pairs, all_votes)]
+        best = max(range(len(table)), key=lambda index: (table[index]['val_top1'], -index))
+        return *pairs[best], table
+
+    def _votes(self, queries: Tensor, base: Any, pairs: Sequence[tuple], num_classes: int) -> list[Tensor]:
+        """Votes (Q, C) of each pair of k and temperature, from one search."""
+        similarity, rows = nearest_neighbours(queries, base.features, max(k for k, _ in pairs), backend=self.backend)
+        labels = base.labels[rows]
+        return [weighted_votes(similarity[:, :k], labels[:, :k], num_classes, temperature) for k, temperature in pairs]
+
+
+def nearest_neighbours(queries: Tensor, base: Tensor, k: int, *, backend: str = 'auto') -> tuple[Tensor, Tensor]:
+    """The k rows of `base` with the highest cosine similarity to each query, exactly.
+
+    Memory beyond the inputs and their normalised copies is bounded by one block of similarities. A row of zeros has
+    similarity 0 to everything.
+
+    Args:
+        queries: (Q, D); base: (N, D), N >= k.
+
+    Returns:
+        similarity (Q, k), falling; rows (Q, k) int64. Rows of equal similarity come in ascending order, also where
+        the k-th and the following are equal.
+
+    Raises:
+        DataError: if N < k.
+        ConfigError: if `backend` is 'faiss' and faiss is not installed.
+    """
+    if len(base) < k:
+        raise DataError(f'{k} neighbours were asked for, but there are {len(base)} training rows only. Lower k.')
+    queries, base = functional.normalize(queries, dim=1), functional.normalize(base, dim=1)
+    # One more than asked for: it tells whether the k-th is tied with a row that was not taken.
+    extra = min(k + 1, len(base))
+    faiss = _faiss(backend) if base.device.type == 'cpu' and base.dtype == torch.float32 else None
+    if backend == 'faiss' and faiss is None:
+        raise ConfigError(f"backend='faiss' searches float32 features on the CPU; these are {base.dtype} on "
+                          f"{base.device}. Use backend='torch'.")
+    search = _search_torch if faiss is None else lambda *args: _search_faiss(faiss, *args)
+    similarity, rows = search(queries, base, extra)
+    similarity, rows = _in_order(similarity, rows)
+    if extra > k:
+        tied = (similarity[:, k - 1] == similarity[:, k]).nonzero().squeeze(1)
+        for part in tied.split(256):
+            exact, order = (queries[part] @ base.T).sort(dim=1, descending=True, stable=True)
+            similarity[part], rows[part] = exact[:, :extra], order[:, :extra]
+    return similarity[:, :k], rows[:, :k]
+
+
+def weighted_votes(similarity: Tensor, labels: Tensor, num_classes: int, temperature: float | None) -> Tensor:
+    """Votes (Q, C) of neighbours (Q, k): the sum per class of exp(s / T), scaled so that the nearest has one vote."""
+    if temperature is None:
+        weights = torch.ones_like(similarity)
+    else:
+        # exp(s / T) overflows float32 for T < 0.012; a common factor per query changes no ranking.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+    return weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights)
+
+
+def _search_torch(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """GEMM and top-k block by block, merged: (Q, k) similarities, falling, and rows."""
+    found = [_search_block(block, base, k) for block in queries.split(_QUERIES_PER_BLOCK)]
+    return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
+
+
+def _search_block(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    buffer = queries.new_empty(len(queries) * min(_ROWS_PER_BLOCK, len(base)))
+    best = queries.new_empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    for start in range(0, len(base), _ROWS_PER_BLOCK):
+        block = base[start:start + _ROWS_PER_BLOCK]
+        sims = torch.mm(queries, block.T, out=buffer[:len(queries) * len(block)].view(len(queries), len(block)))
+        values, columns = sims.topk(min(k, len(block)), dim=1)
+        best, rows = torch.cat([best, values], 1), torch.cat([rows, columns + start], 1)
+        best, kept = best.topk(min(k, best.shape[1]), dim=1)
+        rows = rows.gather(1, kept)
+    return best, rows
+
+
+def _search_faiss(faiss: Any, queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    try:
+        index = faiss.IndexFlatIP(base.shape[1])
+        index.add(base.contiguous().numpy())
+        values, rows = index.search(queries.contiguous().numpy(), k)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return torch.from_numpy(values), torch.from_numpy(rows)
+
+
+def _in_order(similarity: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Falling similarity, ascending rows where it is equal."""
+    rows, order = rows.sort(dim=1)
+    similarity, order = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return similarity, rows.gather(1, order)
+
+
+def _faiss(backend: str) -> Any | None:
+    """The faiss module if `backend` wants it and it is there.
+
+    Raises:
+        ConfigError: if it is asked for by name and missing.
+    """
+    if backend == 'torch':
+        return None
+    try:
+        import faiss
+    except ImportError as error:
+        if backend == 'faiss':
+            raise ConfigError("backend='faiss' needs faiss: pip install 'clear-framework[curate]', or use "
+                              "backend='torch'.") from error
+        return None
+    return faiss
+
+
+def check_backend(backend: str) -> str:
+    """`backend`, refused unless it is known."""
+    if backend not in BACKENDS:
+        raise ConfigError(f'backend is {backend!r}; expected one of {", ".join(map(repr, BACKENDS))}.')
+    return backend
+
+
+def _as_list(where: str, value: Any) -> list[Any]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values or any(isinstance(item, float) and math.isnan(item) for item in values):
+        raise ConfigError(f'{where} is {value!r}; expected a value or a list of values.')
+    return values

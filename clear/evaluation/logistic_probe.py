@@ -1,0 +1,152 @@
+"""Logistic regression on frozen features: L-BFGS on the full batch, its strength chosen on validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clear.core.errors import ConfigError
+from clear.evaluation.result import TaskResult, classification_metrics
+from clear.evaluation.rows import ProbeData, check_whole, read_splits
+from clear.evaluation.scaling import check_scale, fit_scale
+from clear.registry import TASKS
+
+_LOGITS_PER_CHUNK = 2**22
+
+
+@TASKS.register_module()
+class LogisticProbe:
+    """Multinomial logistic regression with an L2 penalty; the inverse strength C is chosen on validation.
+
+    Minimises C * (sum of cross-entropies) + |W|^2 / 2 with a free bias: scikit-learn's `LogisticRegression(C=C)`. The
+    fit for each C starts from that of the next smaller one. The chosen C is tested once, with the weights fitted on
+    the training rows that validation left; a single C needs no validation and uses all.
+
+    Args:
+        cs: candidates, e.g. (0.01, 0.1, 1, 10).
+        max_iterations: of L-BFGS, for each C; whether it converged is in `extras['candidates']`.
+        tolerance: largest entry of the gradient of the mean objective at which it stops.
+        scale: as in `LinearProbe`.
+
+    Raises:
+        ConfigError: for a C that is not above 0.
+    """
+
+    def __init__(self, *, cs: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), max_iterations: int = 500,
+                 tolerance: float = 1e-5, scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0,
+                 device: str = 'cpu'):
+        self.cs = check_strengths(cs)
+        self.max_iterations, self.tolerance = check_whole('max_iterations', max_iterations), tolerance
+        self.scale = check_scale(scale)
+        self.val_fraction, self.seed, self.device = val_fraction, seed, device
+
+    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+        """Fit, select and test on the banks 'train', 'val' (optional) and 'test'.
+
+        Raises:
+            DataError: for banks that do not make a task (see `read_splits`).
+        """
+        return self.fit(read_splits(banks, self.device))
+
+    def fit(self, data: ProbeData) -> TaskResult:
+        """The same on tensors."""
+        if len(self.cs) > 1:
+            data = data.with_validation(self.val_fraction, self.seed)
+        scale = fit_scale(self.scale, data.train.features)
+        train = scale(data.train.features)
+        fits, table, start = [], [], None
+        for c in self.cs:
+            start = fit_logistic(train, data.train.labels, data.num_classes, c, start=start,
+                                 max_iterations=self.max_iterations, tolerance=self.tolerance)
+            fits.append(start)
+            table.append(dict(c=c, converged=start.converged, iterations=start.iterations))
+            if len(self.cs) > 1:
+                scores = start.logits(scale(data.val.features))
+                table[-1]['val_top1'] = classification_metrics(scores, data.val.labels)['top1']
+        # Equal accuracies: the smaller C, which is the simpler model.
+        best = max(range(len(fits)), key=lambda index: (table[index].get('val_top1', 0.0), -index))
+        metrics = classification_metrics(fits[best].logits(scale(data.test.features)), data.test.labels)
+        extras = dict(metrics=metrics, selected=dict(c=self.cs[best]), candidates=table, **data.sizes())
+        return TaskResult('top1', metrics['top1'], True, extras)
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted model: weight (C, D), bias (C,), and how the optimiser ended."""
+
+    weight: Tensor
+    bias: Tensor
+    converged: bool
+    iterations: int
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, C) logits."""
+        return torch.addmm(self.bias, features, self.weight.T)
+
+
+def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, *,
+                 start: LogisticFit | None = None, max_iterations: int = 500, tolerance: float = 1e-5) -> LogisticFit:
+    """Minimise c * sum(cross-entropy) + |W|^2 / 2, divided by c * N, with L-BFGS.
+
+    Products of features are in their dtype, sums over rows and the optimiser's vectors in float64.
+
+    Args:
+        features: (N, D) floating; labels: (N,) int64 in 0 ... num_classes-1.
+        start: where to begin; zeros if None.
+    """
+    import numpy as np
+    from scipy.optimize import minimize  # not torch.optim.LBFGS: it has no line search that is safe without tuning
+
+    dim = features.shape[1]
+    first = np.zeros((num_classes, dim + 1))
+    if start is not None:
+        first[:, :dim], first[:, dim] = start.weight.cpu().numpy(), start.bias.cpu().numpy()
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        head = torch.from_numpy(flat.reshape(num_classes, dim + 1)).to(features.device)
+        loss, grad = _mean_loss(features, labels, head)
+        weight = head[:, :dim]
+        grad[:, :dim] += weight / (c * len(labels))
+        return loss + weight.square().sum().item() / (2 * c * len(labels)), grad.cpu().numpy().ravel()
+
+    found = minimize(objective, first.ravel(), jac=True, method='L-BFGS-B',
+                     options=dict(maxiter=max_iterations, maxfun=2 * max_iterations, gtol=tolerance, ftol=0.0,
+                                  maxcor=20))
+    head = torch.from_numpy(found.x.reshape(num_classes, dim + 1)).to(features)
+    return LogisticFit(head[:, :dim].contiguous(), head[:, dim].contiguous(),
+                       bool(np.abs(found.jac).max() <= tolerance), int(found.nit))
+
+
+def _mean_loss(features: Tensor, labels: Tensor, head: Tensor) -> tuple[float, Tensor]:
+    """Mean cross-entropy and its gradient (C, D + 1), float64, in chunks of rows."""
+    weight, bias = head[:, :-1].to(features.dtype), head[:, -1].to(features.dtype)
+    loss, grad = 0.0, torch.zeros_like(head)
+    step = max(1, _LOGITS_PER_CHUNK // len(head))
+    for rows, targets in zip(features.split(step), labels.split(step)):
+        log_probs = torch.addmm(bias, rows, weight.T).log_softmax(1)
+        loss -= log_probs.gather(1, targets[:, None]).sum(dtype=torch.float64).item()
+        errors = log_probs.exp_()
+        errors.scatter_add_(1, targets[:, None], errors.new_full((len(targets), 1), -1.0))
+        grad[:, :-1] += errors.T @ rows
+        grad[:, -1] += errors.sum(0, dtype=torch.float64)
+    return loss / len(labels), grad / len(labels)
+
+
+def check_strengths(cs: Sequence[float]) -> list[float]:
+    """The candidates in ascending order.
+
+    Raises:
+        ConfigError: for none, one twice, or one that is not finite and above 0.
+    """
+    values = list(cs) if isinstance(cs, (list, tuple)) else [cs]
+    for value in values:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ConfigError(f'cs holds {value!r}; expected numbers above 0.')
+    if not values or len({*values}) != len(values):
+        raise ConfigError(f'cs is {cs!r}; expected at least one value, none twice.')
+    return sorted(float(value) for value in values)

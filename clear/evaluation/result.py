@@ -1,0 +1,89 @@
+"""What a task reports: one number, whether higher is better, and everything behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The outcome of one task on one encoder.
+
+    Args:
+        metric: name of `value`, as in 'top1'.
+        value: the number to report; the mean over seeds where there are several.
+        higher_is_better: how to compare two values of this metric.
+        extras: plain values (dicts, lists, numbers, text). Tasks agree on `metrics` (every metric of the run, `value`
+            among them, all on the scale of `higher_is_better`), `per_seed` (seed as text -> metrics; several seeds
+            only), `std` (metric -> sample standard deviation over seeds; several seeds only), `n_train`, `n_val`,
+            `n_test` (rows used), `unlabelled` (split -> rows left out for want of a label), `selected` (the
+            hyper-parameters chosen on validation) and `grid` (every candidate with its validation accuracy).
+    """
+
+    metric: str
+    value: float
+    higher_is_better: bool = True
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `TaskResult(**result.to_dict())` is the way back."""
+        return dict(metric=self.metric, value=self.value, higher_is_better=self.higher_is_better, extras=self.extras)
+
+
+def classification_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
+    """Accuracies of class scores; equal scores count in favour of the lower class index.
+
+    Args:
+        scores: (N, C), higher is more likely.
+        targets: (N,) int64 in 0 ... C-1.
+
+    Returns:
+        `top1`; `top5` where there are more than five classes; `mean_per_class`, the mean over the classes that occur
+        in `targets` of the top-1 accuracy on each.
+
+    Raises:
+        ValueError: for no rows, other shapes, or scores that are NaN (which would compare as neither more nor less).
+    """
+    if scores.ndim != 2 or len(scores) != len(targets) or not len(targets):
+        raise ValueError(f'scores should be (N, C) for N > 0 targets, got {tuple(scores.shape)} for {len(targets)}.')
+    if scores.isnan().any():
+        raise ValueError('scores hold NaN; a rank among them means nothing.')
+    ranks = ranks_of(scores, targets)
+    hits = (ranks == 0).double()
+    counts = torch.bincount(targets, minlength=scores.shape[1])
+    hits_per_class = torch.bincount(targets, weights=hits, minlength=scores.shape[1])
+    occurs = counts > 0
+    metrics = dict(top1=hits.mean().item())
+    if scores.shape[1] > 5:
+        metrics['top5'] = (ranks < 5).double().mean().item()
+    metrics['mean_per_class'] = (hits_per_class[occurs] / counts[occurs]).mean().item()
+    return metrics
+
+
+def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """(N,) how many classes stand before the target: those of higher score, or of equal score and lower index."""
+    own = scores.gather(1, targets[:, None])  # (N, 1)
+    is_lower_index = torch.arange(scores.shape[1], device=scores.device) < targets[:, None]
+    return ((scores > own) | ((scores == own) & is_lower_index)).sum(1)
+
+
+def over_seeds(per_seed: dict[int, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and sample standard deviation of each metric over seeds; no deviations for a single seed."""
+    names = next(iter(per_seed.values()))
+    columns = {name: torch.tensor([metrics[name] for metrics in per_seed.values()], dtype=torch.float64)
+               for name in names}
+    means = {name: column.mean().item() for name, column in columns.items()}
+    return means, {name: column.std().item() for name, column in columns.items()} if len(per_seed) > 1 else {}
+
+
+def seed_extras(per_seed: dict[int, dict[str, float]]) -> dict[str, Any]:
+    """The entries `metrics`, and for several seeds `std` and `per_seed`, of `TaskResult.extras`."""
+    means, deviations = over_seeds(per_seed)
+    extras: dict[str, Any] = dict(metrics=means)
+    if len(per_seed) > 1:
+        extras.update(std=deviations, per_seed={str(seed): metrics for seed, metrics in per_seed.items()})
+    return extras

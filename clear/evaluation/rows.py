@@ -1,0 +1,258 @@
+"""From banks to the tensors that a task works on: labels in one order of classes, checked, split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.seeding import derive_seed
+
+SPLITS = ('train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of one split.
+
+    Args:
+        features: (N, D) float32, finite.
+        labels: (N,) int64 in 0 ... C-1.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor) -> LabelledRows:
+        """The given rows, in that order."""
+        return LabelledRows(self.features[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """The splits of a task; class indices are the training split's."""
+
+    train: LabelledRows
+    test: LabelledRows
+    class_names: list[str]
+    val: LabelledRows | None = None
+    unlabelled: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def dim(self) -> int:
+        return self.train.features.shape[1]
+
+    def with_validation(self, fraction: float, seed: int) -> ProbeData:
+        """Itself if it has a validation split, else a copy whose `val` is a seeded share of each training class."""
+        if self.val is not None:
+            return self
+        train, val = stratified_split(self.train.labels, fraction, seed)
+        if not len(val):
+            raise DataError(f'No validation rows: every class has a single training sample, so none can be spared for '
+                            f"the validation split ({fraction:.0%} of 'train'). Give a 'val' bank, or one setting.")
+        return ProbeData(self.train.take(train), self.test, self.class_names, self.train.take(val), self.unlabelled)
+
+    def sizes(self) -> dict[str, Any]:
+        """The entries `n_train`, `n_val`, `n_test` and `unlabelled` of `TaskResult.extras`."""
+        sizes = dict(n_train=len(self.train), n_val=len(self.val) if self.val is not None else 0, n_test=len(self.test))
+        return {**sizes, **({'unlabelled': self.unlabelled} if self.unlabelled else {})}
+
+
+def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') -> ProbeData:
+    """The splits of a task from its feature banks, with the classes of 'val' and 'test' renumbered to those of 'train'.
+
+    Classes are matched by name where both banks have names, else by number. Rows without a label (-1) are left out
+    and counted.
+
+    Args:
+        banks: 'train', 'test' and optionally 'val' -> `FeatureBank`.
+
+    Raises:
+        ConfigError: if a split is missing or unknown.
+        DataError: for a split without labelled rows, features that are not finite or differ in width, or a class
+            that occurs in 'test' or 'val' but not in 'train'.
+    """
+    check_splits(banks, required=('train', 'test'))
+    rows = {split: read_rows(banks[split], split, device) for split in SPLITS if split in banks}
+    unlabelled = {split: count for split, (_, count) in rows.items() if count}
+    train = rows['train'][0]
+    names = class_names_of(banks['train'], train.labels)
+    found = {'train': train}
+    for split in ('val', 'test'):
+        if split in rows:
+            if rows[split][0].features.shape[1] != train.features.shape[1]:
+                raise DataError(f"The features of '{split}' have {rows[split][0].features.shape[1]} dimensions, those "
+                                f"of 'train' {train.features.shape[1]}: two encoders?")
+            own = class_names_of(banks[split], rows[split][0].labels)
+            found[split] = _renumbered(rows[split][0], split, own, names, train.labels)
+    return ProbeData(train, found['test'], names, found.get('val'), unlabelled)
+
+
+def check_splits(banks: Mapping[str, Any], required: Sequence[str]) -> None:
+    """Refuse missing and unknown splits."""
+    for split in banks:
+        if split not in SPLITS:
+            raise ConfigError(f"Banks are called 'train', 'val' and 'test'; got '{split}'.")
+    missing = [split for split in required if split not in banks]
+    if missing:
+        raise ConfigError(f"The task needs a bank called {' and one called '.join(map(repr, missing))}; "
+                          f"got {', '.join(map(repr, banks)) or 'none'}.")
+
+
+def read_rows(bank: Any, split: str, device: torch.device | str = 'cpu') -> tuple[LabelledRows, int]:
+    """The valid, labelled rows of a bank and how many valid rows have no label.
+
+    Raises:
+        DataError: if there are none, or a feature is NaN or infinite.
+    """
+    features, labels = bank.tensors()
+    keep = labels >= 0
+    unlabelled = int((~keep).sum())
+    if unlabelled:
+        features, labels = features[keep], labels[keep]
+    check_features(features, split)
+    return LabelledRows(features.to(device), labels.to(device)), unlabelled
+
+
+def check_features(features: Tensor, split: str) -> None:
+    """Refuse features that are empty, no matrix, or not finite.
+
+    Raises:
+        DataError: naming the split and the first bad row.
+    """
+    if features.ndim != 2 or not features.numel():
+        raise DataError(f"The split '{split}' has no labelled rows with features (shape {tuple(features.shape)}).")
+    # One number per row is enough to find NaN and infinity; a sum may overflow, the largest magnitude cannot.
+    bad = ~features.abs().amax(1).isfinite()
+    if bad.any():
+        raise DataError(f"The features of '{split}' are not finite in {int(bad.sum())} of {len(bad)} rows (first: row "
+                        f'{int(bad.nonzero()[0])} of the valid, labelled ones). Extract the bank again.')
+
+
+def class_names_of(bank: Any, labels: Tensor) -> list[str]:
+    """The names of a bank's classes, '0', '1', ... if it has none."""
+    names = [str(name) for name in bank.class_names or ()]
+    largest = int(labels.max())
+    if names and largest >= len(names):
+        raise DataError(f'A bank has the label {largest} but names {len(names)} classes only.')
+    return names or [str(index) for index in range(largest + 1)]
+
+
+def _renumbered(rows: LabelledRows, split: str, names: list[str], train_names: list[str],
+                train_labels: Tensor) -> LabelledRows:
+    """`rows` with the class indices of training; every class that occurs must occur in training."""
+    has_samples = torch.zeros(len(train_names), dtype=torch.bool)
+    has_samples[train_labels.unique().cpu()] = True
+    place = {name: index for index, name in enumerate(train_names) if has_samples[index]}
+    occurring = [names[index] for index in rows.labels.unique().tolist()]
+    missing = [name for name in occurring if name not in place]
+    if missing:
+        close = nearest(missing[0], place)
+        raise DataError(f"Classes of '{split}' that have no sample in 'train': {', '.join(map(repr, missing[:5]))}"
+                        + (f' and {len(missing) - 5} more' if len(missing) > 5 else '')
+                        + f". 'train' has {len(place)} classes" + (f', the nearest: {close}.' if close else '.'))
+    table = torch.tensor([place.get(name, -1) for name in names], device=rows.labels.device)
+    return LabelledRows(rows.features, table[rows.labels])
+
+
+def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Divide rows in two so that each class gives about `fraction` of its rows to the second part.
+
+    A class gives at least one row and keeps at least one; a class of one row keeps it.
+
+    Returns:
+        rows that stay, rows of the second part: int64, ascending; a function of labels, fraction and seed alone.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f'val_fraction is {fraction!r}; expected a share between 0 and 1.')
+    second = torch.zeros(len(labels), dtype=torch.bool)
+    for label, rows in rows_by_class(labels).items():
+        if len(rows) > 1:
+            count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+            second[rows[shuffled(len(rows), seed, 'validation', label)[:count]]] = True
+    return (~second).nonzero().squeeze(1).to(labels.device), second.nonzero().squeeze(1).to(labels.device)
+
+
+def sample_shots(labels: Tensor, shots: int, seed: int, class_names: Sequence[str] | None = None) -> Tensor:
+    """Draw `shots` rows of every class that occurs; with one seed, fewer shots are a subset of more.
+
+    Returns:
+        rows, int64, ascending.
+
+    Raises:
+        DataError: naming the classes that have fewer rows.
+    """
+    chosen, short = [], []
+    for label, rows in rows_by_class(labels).items():
+        if len(rows) < shots:
+            short.append(f"'{class_names[label] if class_names else label}' ({len(rows)})")
+        chosen.append(rows[shuffled(len(rows), seed, 'shots', label)[:shots]])
+    if short:
+        raise DataError(f'{shots} shots were asked for; these classes have fewer training samples: '
+                        f"{', '.join(short[:5])}" + (f' and {len(short) - 5} more' if len(short) > 5 else '') + '.')
+    return torch.cat(chosen).sort().values.to(labels.device)
+
+
+def rows_by_class(labels: Tensor) -> dict[int, Tensor]:
+    """Class -> its rows, both ascending."""
+    labels = labels.cpu()
+    order = labels.argsort(stable=True)
+    classes, counts = labels.unique(return_counts=True)
+    return dict(zip(classes.tolist(), order.split(counts.tolist())))
+
+
+def shuffled(count: int, seed: int, *purpose: Any) -> Tensor:
+    """A permutation of 0 ... count-1 that depends on the seed and the purpose alone."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, *purpose)))
+
+
+def check_whole(where: str, value: Any, least: int = 1) -> int:
+    """`value`, refused unless it is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f'{where} is {value!r}; expected a whole number of at least {least}.')
+    return value
+
+
+def seed_list(seeds: int | Sequence[int], seed: int) -> list[int]:
+    """Seeds as given, or for a number n: seed, seed + 1, ..., n of them.
+
+    Raises:
+        ConfigError: for none, for one twice, or for anything but whole numbers.
+    """
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        return [seed + index for index in range(check_whole('seeds', seeds))]
+    if not isinstance(seeds, (list, tuple)) or not seeds or len({*seeds}) != len(seeds):
+        raise ConfigError(f'seeds is {seeds!r}; expected how many, or a list of different seeds.')
+    return [check_whole('seeds', item, 0) for item in seeds]
+
+
+class BucketRows:
+    """One bucket of a bank, with the part of a bank's interface that tasks read.
+
+    Args:
+        bank: a `FeatureBank`.
+        bucket: the bucket's name.
+
+    Raises:
+        DataError: if the bank has no such bucket.
+    """
+
+    def __init__(self, bank: Any, bucket: str):
+        self.bank = bank
+        self.rows = bank.subset_rows(bucket=str(bucket))
+        self.class_names = bank.class_names
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Features (M, D) float32 and labels (M,) int64 of the bucket's valid rows."""
+        return self.bank.tensors(self.rows)

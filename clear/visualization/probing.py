@@ -1,0 +1,180 @@
+"""Tables and figures of a probing run: tasks x encoders, spread over seeds, sensitivity to the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from clear.core.results import Results
+from clear.visualization.comparison import COLORS
+from clear.visualization.figures import new_figure, plain_text
+from clear.visualization.tables import MISSING, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MAX_NAME = 24
+_MISSING_COLOR = '0.85'
+_LINE_STYLES = ('-', '--', ':')
+
+
+def format_probe_table(results: Results) -> str:
+    """Encoders x tasks in fixed width: the metric of each task, ± its standard deviation where there are seeds."""
+    cells = _cells(results)
+    encoders, tasks = _names(cells)
+    header = ['encoder', *(f'{shorten(task, _MAX_NAME)} [{_metric_of(cells, task)}]' for task in tasks)]
+    table = [header] + [[shorten(encoder, _MAX_NAME), *(_text(cells.get((encoder, task))) for task in tasks)]
+                        for encoder in encoders]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return '\n'.join('  '.join(text.ljust(width) if column == 0 else text.rjust(width)
+                               for column, (text, width) in enumerate(zip(row, widths))) for row in table)
+
+
+def probe_figures(results: Results) -> dict[str, Figure]:
+    """File stem -> figure, of what is finished; none if nothing is."""
+    cells = {key: cell for key, cell in _cells(results).items() if cell['state'] == 'done'}
+    if not cells:
+        return {}
+    figures = {'tasks_by_encoders': heat_map(results), 'accuracy_bars': bar_chart(results)}
+    for task in _names(cells)[1]:
+        grids = {encoder: cell['extras']['grid'] for (encoder, name), cell in cells.items()
+                 if name == task and 'grid' in cell['extras']}
+        if any(len(_curves(grid)) and len({entry['lr'] for entry in grid}) > 1 for grid in grids.values()):
+            figures[f'lr_sensitivity_{task}'] = lr_figure(results.name, task, grids)
+    return figures
+
+
+def heat_map(results: Results) -> Figure:
+    """Tasks x encoders; colours span each task's own range, because tasks have different metrics and difficulty."""
+    import numpy as np
+
+    cells = _cells(results)
+    encoders, tasks = _names(cells)
+    values = np.array([[_value(cells.get((encoder, task))) for encoder in encoders] for task in tasks])
+    figure = new_figure(3.2 + 1.1 * len(encoders), 2.2 + 0.5 * len(tasks), results.name,
+                        'Tasks by encoders; dark: worst of the task, bright: best')
+    axes = figure.subplots()
+    axes.set_facecolor(_MISSING_COLOR)
+    image = axes.imshow(_within_task(values, [_sign(cells, task) for task in tasks]), cmap='cividis', vmin=0, vmax=1,
+                        aspect='auto')
+    for row in range(len(tasks)):
+        for column in range(len(encoders)):
+            shade = image.get_array()[row, column]
+            axes.text(column, row, _text(cells.get((encoders[column], tasks[row]))), ha='center', va='center',
+                      fontsize=8, color='white' if np.isfinite(shade) and shade < 0.5 else 'black')
+    axes.set_xticks(range(len(encoders)), [plain_text(name, _MAX_NAME) for name in encoders], fontsize=8, rotation=30,
+                    ha='right', rotation_mode='anchor')
+    axes.set_yticks(range(len(tasks)), [plain_text(f'{task} [{_metric_of(cells, task)}]', 2 * _MAX_NAME)
+                                        for task in tasks], fontsize=8)
+    return figure
+
+
+def bar_chart(results: Results) -> Figure:
+    """A group of bars per task, one bar per encoder, with the standard deviation over seeds."""
+    cells = _cells(results)
+    encoders, tasks = _names(cells)
+    figure = new_figure(max(5.0, 2 + 0.35 * len(tasks) * (len(encoders) + 1)), 4.2, results.name,
+                        'Value per task and encoder; whiskers: standard deviation over seeds')
+    axes = figure.subplots()
+    width = 0.8 / len(encoders)
+    for index, encoder in enumerate(encoders):
+        found = [cells.get((encoder, task)) for task in tasks]
+        places = [place + (index - (len(encoders) - 1) / 2) * width for place in range(len(tasks))]
+        axes.bar(places, [_value(cell) for cell in found], width * 0.92, color=COLORS[index % len(COLORS)],
+                 yerr=[_deviation(cell) for cell in found], error_kw=dict(linewidth=1), label=plain_text(encoder, 40))
+    axes.set_xticks(range(len(tasks)), [plain_text(task, _MAX_NAME) for task in tasks], fontsize=8, rotation=20,
+                    ha='right', rotation_mode='anchor')
+    axes.set_ylabel('value')
+    axes.grid(axis='y', color='0.95')
+    axes.set_axisbelow(True)
+    figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def lr_figure(name: str, task: str, grids: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Validation accuracy over the learning rate: a panel per encoder, a line per optimiser, schedule and decay."""
+    columns = min(len(grids), 3)
+    rows = math.ceil(len(grids) / columns)
+    figure = new_figure(1.5 + 3.3 * columns, 1.9 + 2.5 * rows, name,
+                        f'{task}: validation accuracy over the learning rate; crosses: diverged')
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    labels = list(dict.fromkeys(label for grid in grids.values() for label in _curves(grid)))
+    for panel, (encoder, grid) in zip(panels.flat, grids.items()):
+        for label, entries in _curves(grid).items():
+            color = COLORS[labels.index(label) % len(COLORS)]
+            style = _LINE_STYLES[labels.index(label) // len(COLORS) % len(_LINE_STYLES)]
+            alive = [entry for entry in entries if not entry['diverged']]
+            panel.plot([entry['lr'] for entry in alive], [entry['val_top1'] for entry in alive], marker='o',
+                       markersize=3.5, linewidth=1.4, linestyle=style, color=color, label=plain_text(label, 60))
+            diverged = [entry['lr'] for entry in entries if entry['diverged']]
+            panel.plot(diverged, [0.0] * len(diverged), linestyle='', marker='x', color=color)
+        panel.set_title(plain_text(encoder, 40), fontsize=9)
+        panel.set_xscale('log')
+        panel.set_xlabel('learning rate', fontsize=9)  # not supxlabel: it would lie over the legend
+        panel.grid(color='0.95')
+    for panel in panels.flat[len(grids):]:
+        panel.axis('off')
+    figure.supylabel('validation accuracy', fontsize=10)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc='outside lower center', ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _cells(results: Results) -> dict[tuple[str, str], dict[str, Any]]:
+    """(encoder, task) -> state, and of a finished job metric, value, higher_is_better, extras."""
+    return {(job['encoder'], job['task']): {'state': job['state'], **(job.get('result') or {})}
+            for job in (results.extras.get('jobs') or {}).values()}
+
+
+def _names(cells: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(encoder for encoder, _ in cells)), list(dict.fromkeys(task for _, task in cells))
+
+
+def _metric_of(cells: dict, task: str) -> str:
+    return next((cell['metric'] for (_, name), cell in cells.items() if name == task and 'metric' in cell), MISSING)
+
+
+def _sign(cells: dict, task: str) -> int:
+    return -1 if any(name == task and cell.get('higher_is_better') is False for (_, name), cell in cells.items()) else 1
+
+
+def _value(cell: dict | None) -> float:
+    value = (cell or {}).get('value')
+    return math.nan if value is None else value
+
+
+def _deviation(cell: dict | None) -> float:
+    return ((cell or {}).get('extras') or {}).get('std', {}).get((cell or {}).get('metric'), 0.0)
+
+
+def _text(cell: dict | None) -> str:
+    if cell is None or cell.get('value') is None:
+        return cell['state'] if cell and cell['state'] == 'failed' else MISSING
+    deviation = _deviation(cell)
+    return f'{cell["value"]:.3f}' + (f' ± {deviation:.3f}' if deviation else '')
+
+
+def _within_task(values: Any, signs: list[int]) -> Any:
+    """Each row stretched to 0 ... 1, 1 the best; a row of equal values is 0.5 throughout; NaN stays."""
+    import numpy as np
+
+    shades = np.full(values.shape, np.nan)
+    for row, sign in enumerate(signs):
+        known = np.isfinite(values[row])
+        if known.any():
+            low, high = values[row][known].min(), values[row][known].max()
+            share = (values[row][known] - low) / (high - low) if high > low else np.full(known.sum(), 0.5)
+            shades[row][known] = share if sign > 0 else 1 - share
+    return shades
+
+
+def _curves(grid: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Label of a line -> its settings by learning rate; none if the grid was not measured on validation."""
+    if all(entry['val_top1'] is None for entry in grid):
+        return {}
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for entry in sorted(grid, key=lambda entry: entry['lr']):
+        label = f"{entry['optimizer']}, {entry['schedule']}, decay {entry['weight_decay']:g}"
+        curves.setdefault(label, []).append(entry)
+    return curves

@@ -1,0 +1,107 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from banks import blob_data, digit_banks, digits
+
+from clear.core.errors import ConfigError, DataError
+from clear.evaluation import KNN, knn, nearest_neighbours, weighted_votes
+
+
+def neighbours_by_loops(queries, base, k):
+    """Stable sort of all cosines, one query at a time."""
+    found = []
+    for query in queries.double():
+        cosines = [float(query @ row / (query.norm() * row.norm())) if row.norm() else 0.0 for row in base.double()]
+        found.append(sorted(range(len(base)), key=lambda row: (-round(cosines[row], 6), row))[:k])
+    return found
+
+
+@pytest.mark.parametrize('rows_per_block', [3, 7, 4096])
+@pytest.mark.parametrize('k', [1, 4, 25])
+def test_neighbours_match_a_full_sort_with_duplicates(monkeypatch, rows_per_block, k):
+    monkeypatch.setattr(knn, '_ROWS_PER_BLOCK', rows_per_block)
+    monkeypatch.setattr(knn, '_QUERIES_PER_BLOCK', 4)
+    # Small integers: cosines of duplicates are equal to the last bit, whatever the order of summation.
+    base = torch.randint(0, 2, (25, 4), generator=torch.manual_seed(0)).float() * 2
+    queries = torch.randint(0, 3, (9, 4), generator=torch.manual_seed(1)).float()
+    queries[0] = 1.0
+    similarity, rows = nearest_neighbours(queries, base, k, backend='torch')
+    assert rows.tolist() == neighbours_by_loops(queries, base, k) if queries.norm(dim=1).all() else True
+    assert (similarity[:, :-1] >= similarity[:, 1:]).all()
+
+
+def test_accuracy_equals_scikit_learn_with_the_same_weights():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, labels = digits()
+    train, test = slice(0, 1200), slice(1200, None)
+    for k, temperature in ((20, 0.07), (5, 1.0), (7, None)):
+        weights = 'uniform' if temperature is None else lambda d, t=temperature: np.exp((1 - d) / t)
+        peer = KNeighborsClassifier(k, metric='cosine', algorithm='brute', weights=weights)
+        peer.fit(features[train].numpy(), labels[train].numpy())
+        result = KNN(k=k, temperature=temperature, backend='torch').run('pixels', digit_banks())
+        assert result.value == pytest.approx(peer.score(features[test].numpy(), labels[test].numpy()), abs=1e-12)
+        votes = weighted_votes(*votes_of(features, labels, k), 10, temperature)
+        np.testing.assert_allclose((votes / votes.sum(1, keepdim=True)).numpy(),
+                                   peer.predict_proba(features[test].numpy()), atol=1e-4)
+
+
+def votes_of(features, labels, k):
+    similarity, rows = nearest_neighbours(features[1200:], features[:1200], k, backend='torch')
+    return similarity, labels[:1200][rows]
+
+
+def test_votes_survive_a_tiny_temperature():
+    similarity = torch.tensor([[0.9, 0.8, 0.8]])
+    votes = weighted_votes(similarity, torch.tensor([[1, 0, 0]]), 2, 1e-4)
+    assert votes.tolist() == [[0, 1]]
+    assert weighted_votes(similarity, torch.tensor([[1, 0, 0]]), 2, None).tolist() == [[2, 1]]
+
+
+def test_equal_votes_prefer_the_lower_class():
+    data = blob_data(4, 1, num_classes=2, dim=3)
+    data.train.features[:] = torch.ones(3)
+    data.test.features[:], data.test.labels[:] = torch.ones(3), 0
+    assert KNN(k=4).fit(data).value == 1.0
+
+
+def test_several_k_are_selected_on_validation():
+    data = blob_data(60, 30, spread=5.0)
+    result = KNN(k=[1, 5, 15], temperature=[0.07, None]).fit(data)
+    table = result.extras['candidates']
+    assert len(table) == 6
+    best = max(entry['val_top1'] for entry in table)
+    first = next(entry for entry in table if entry['val_top1'] == best)
+    assert result.extras['selected'] == dict(k=first['k'], temperature=first['temperature'])
+    assert result.value == KNN(**result.extras['selected']).fit(data).value
+    assert result.extras['n_train'] == 60
+
+
+def test_faiss_and_torch_agree():
+    pytest.importorskip('faiss', reason="faiss is not installed (extra 'curate')")
+    features, _ = digits()
+    for k in (1, 20):
+        by_torch = nearest_neighbours(features[1200:], features[:1200], k, backend='torch')
+        by_faiss = nearest_neighbours(features[1200:], features[:1200], k, backend='faiss')
+        torch.testing.assert_close(by_torch[0], by_faiss[0], rtol=0, atol=1e-5)
+        assert (by_torch[1] == by_faiss[1]).double().mean() > 0.999
+
+
+def test_missing_faiss_is_said_or_replaced(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'faiss', None)
+    features, _ = digits()
+    with pytest.raises(ConfigError, match='pip install'):
+        nearest_neighbours(features[:2], features, 3, backend='faiss')
+    found = nearest_neighbours(features[:2], features, 3, backend='auto')
+    assert found[1][:, 0].tolist() == [0, 1]
+
+
+def test_wrong_arguments():
+    for wrong, message in ((dict(k=0), 'k is 0'), (dict(k=[]), 'k is'), (dict(temperature=0.0), 'temperature'),
+                           (dict(temperature=[0.1, -1.0]), 'temperature'), (dict(backend='annoy'), "'annoy'")):
+        with pytest.raises(ConfigError, match=message):
+            KNN(**wrong)
+    with pytest.raises(DataError, match='61 neighbours were asked for, but there are 60'):
+        KNN(k=61).fit(blob_data())

@@ -1,0 +1,24 @@
+"""The benchmark scripts of this part run and end in one JSON object."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, key', [('linear_grid', 'peer_over_project'), ('knn', 'project_over_limit')])
+def test_benchmark_ends_in_json(name, key):
+    done = subprocess.run([sys.executable, ROOT / 'benchmarks' / f'{name}.py', '--small', '--rounds', '2'],
+                          capture_output=True, text=True, timeout=280, cwd=ROOT,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found['benchmark'] == name and found['rounds'] == 2 and found[key] > 0
+    if name == 'linear_grid':
+        assert found['float64_difference'] < 1e-9

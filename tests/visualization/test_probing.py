@@ -1,0 +1,68 @@
+import math
+
+import numpy as np
+import pytest
+
+from clear.core.results import Results
+from clear.visualization.probing import _within_task, format_probe_table, probe_figures
+
+
+def entry(lr, value, optimizer='sgd', diverged=False):
+    return dict(lr=lr, weight_decay=0.0, optimizer=optimizer, schedule='cosine', diverged=diverged, val_top1=value,
+                val_loss=None if value is None else 1 - value)
+
+
+def job(encoder, task, value=None, metric='top1', higher=True, **extras):
+    record = dict(encoder=encoder, task=task, state='failed' if value is None else 'done')
+    if value is not None:
+        record['result'] = dict(metric=metric, value=value, higher_is_better=higher, extras=extras)
+    return {f'{encoder}--{task}': record}
+
+
+@pytest.fixture
+def results():
+    grid = [entry(0.1, 0.8), entry(0.01, 0.6), entry(1.0, None, diverged=True), entry(0.1, 0.7, 'adam'),
+            entry(0.01, 0.75, 'adam')]
+    jobs = {**job('a', 'linear', 0.8, grid=grid, std=dict(top1=0.012)), **job('b', 'linear', 0.5, grid=grid),
+            **job('a', 'depth', 0.2, 'l1', higher=False), **job('b', 'depth')}
+    return Results('suite', 'ProbeRunner', 'clear/probe/v1', extras=dict(jobs=jobs))
+
+
+def test_table_by_hand(results):
+    lines = format_probe_table(results).splitlines()
+    assert [line.split() for line in lines] == [
+        ['encoder', 'linear', '[top1]', 'depth', '[l1]'], ['a', '0.800', '±', '0.012', '0.200'],
+        ['b', '0.500', 'failed']]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_figures_show_the_values(results):
+    figures = probe_figures(results)
+    assert list(figures) == ['tasks_by_encoders', 'accuracy_bars', 'lr_sensitivity_linear']
+    texts = {text.get_text() for text in figures['tasks_by_encoders'].axes[0].texts}
+    assert texts == {'0.800 ± 0.012', '0.500', '0.200', 'failed'}
+    heights = [bar.get_height() for bar in figures['accuracy_bars'].axes[0].patches]
+    assert [value for value in heights if not math.isnan(value)] == [0.8, 0.2, 0.5]
+    panel = figures['lr_sensitivity_linear'].axes[0]
+    curves = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in panel.lines
+              if not line.get_label().startswith('_')}
+    assert curves['sgd, cosine, decay 0'] == ([0.01, 0.1], [0.6, 0.8])
+    assert curves['adam, cosine, decay 0'] == ([0.01, 0.1], [0.75, 0.7])
+    crosses = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == 'x']
+    assert [1.0] in crosses, 'the diverged learning rate'
+
+
+def test_best_is_bright_also_where_lower_is_better():
+    shades = _within_task(np.array([[0.2, 0.4, 0.3], [0.2, 0.4, np.nan], [0.5, 0.5, 0.5]]), [1, -1, 1])
+    np.testing.assert_allclose(shades, [[0, 1, 0.5], [1, 0, np.nan], [0.5, 0.5, 0.5]])
+
+
+def test_nothing_finished_draws_nothing():
+    empty = Results('suite', 'ProbeRunner', 'clear/probe/v1', extras=dict(jobs=job('a', 'linear')))
+    assert probe_figures(empty) == {}
+    assert 'failed' in format_probe_table(empty)
+
+
+def test_grid_without_validation_has_no_sensitivity_figure():
+    jobs = job('a', 'linear', 0.5, grid=[entry(0.1, None)])
+    assert 'lr_sensitivity_linear' not in probe_figures(Results('s', 'ProbeRunner', 'p', extras=dict(jobs=jobs)))
