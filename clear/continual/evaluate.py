@@ -57,7 +57,7 @@ def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device
         dataset: a `TensorBucket`, or a map-style data set of (input, target).
         batch_size: rows per forward pass and process.
     """
-    rows = torch.arange(dist.rank(), len(dataset), dist.world_size())
+    rows = torch.arange(len(dataset))[dist.rank()::dist.world_size()]  # none, if there are more processes than samples
     counts = torch.zeros(2, dtype=torch.int64, device=device)
     bad_rows: list[int] = []
     with evaluation_mode(model):
@@ -72,7 +72,7 @@ def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device
 def _batches(dataset: Dataset, rows: torch.Tensor, batch_size: int, num_workers: int, bad_rows: list[int]
              ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     if isinstance(dataset, TensorBucket):
-        for part in rows.split(batch_size):
+        for part in rows.split(batch_size) if len(rows) else ():
             yield dataset.inputs[part], dataset.labels[part]
         return
     # A generator of its own: DataLoader would draw a seed from the one that orders training.

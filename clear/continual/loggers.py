@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from clear.core.compat import patch_wandb
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
+from clear.core.signatures import accepted_arguments, check_keys, required_arguments
 from clear.registry import CL_METRICS, LOGGERS
 
 # Hooks of a metric that only an evaluation pass of Avalanche calls.
 _EVAL_HOOKS = ('before_eval', 'before_eval_exp', 'after_eval_iteration', 'after_eval_exp', 'after_eval')
+# Metrics of Avalanche that cannot work here, with the reason.
+UNUSABLE = {'forward_transfer_metrics': 'needs an evaluation before training begins, which a run does not make. Every '
+                                        "run reports CLEAR's forward_transfer, from the accuracy matrix."}
 
 
 @LOGGERS.register_module(name='TextLogger')
@@ -44,7 +46,9 @@ def tensorboard_logger(tb_log_dir: str | None = None, filename_suffix: str = '',
 
 @LOGGERS.register_module(name='WandBLogger')
 def wandb_logger(project_name: str = 'clear', run_name: str | None = None, params: dict | None = None,
-                 dir: str | None = None, config: dict | None = None, work_dir: str | None = None, **kwargs: Any):  # noqa: A002
+                 dir: str | None = None, config: dict | None = None, log_artifacts: bool = False,  # noqa: A002
+                 path: str = 'Checkpoints', uri: str | None = None, sync_tfboard: bool = False,
+                 save_code: bool = False, work_dir: str | None = None):
     """Avalanche's `WandBLogger`. Without a key it runs offline into `<work_dir>/wandb`; `wandb sync` uploads later."""
     from avalanche.logging import WandBLogger
 
@@ -54,9 +58,8 @@ def wandb_logger(project_name: str = 'clear', run_name: str | None = None, param
     params = dict(params or {})
     if 'mode' not in params and 'WANDB_MODE' not in os.environ and not _has_wandb_key():
         params['mode'] = 'offline'
-    kwargs.setdefault('save_code', False)
     return WandBLogger(project_name=project_name, run_name=run_name, params=params, dir=str(folder), config=config,
-                       **kwargs)
+                       log_artifacts=log_artifacts, path=path, uri=uri, sync_tfboard=sync_tfboard, save_code=save_code)
 
 
 def _has_wandb_key() -> bool:
@@ -76,9 +79,15 @@ def check_loggers_and_metrics(loggers: list[dict], metrics: list[dict]) -> None:
         for position, cfg in enumerate(configs):
             if not isinstance(cfg, dict) or 'type' not in cfg:
                 raise ConfigError(f'{where}[{position}] needs a dict with a type, got {cfg!r}.')
-            accepted = accepted_arguments(registry.require(cfg['type']))
+            owner = registry.require(cfg['type'])
+            accepted = accepted_arguments(owner)
+            if cfg['type'] in UNUSABLE:
+                raise ConfigError(f"{where}[{position}]: {cfg['type']} {UNUSABLE[cfg['type']]}")
             check_keys(f'{where}[{position}]', set(cfg) - {'type'},
                        None if accepted is None else accepted - {'work_dir'}, cfg['type'])
+            missing = sorted(required_arguments(owner) - set(cfg))
+            if missing:
+                raise ConfigError(f"{where}[{position}]: {cfg['type']} needs {', '.join(missing)}.")
 
 
 def build_evaluator(loggers: list[dict], metrics: list[dict], work_dir: Path | None, config: dict | None = None):

@@ -8,6 +8,7 @@ Avalanche's small stateful objects. An unknown kind is an error that names its p
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,18 @@ from torch.utils.data import Dataset
 from clear.core.errors import CheckpointError
 
 KIND = '__kind__'
-# Fields that the strategy's own prologue makes anew, by class name.
+KINDS = ('param', 'module', 'dataset', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
+# Fields that a constructor or the strategy's own prologue makes anew, by class name.
 REBUILT = {
     'AGEMPlugin': ('buffer_dataloader', 'buffer_dliter', 'reference_gradients'),
+    'CPUUsage': ('_process_handle', '_first_update'),
+    'LabelsRepartitionPlugin': ('image_creator', 'strategy'),
+    'MaxGPU': ('thread',),
+    'MaxRAM': ('_process_handle', 'thread'),
+    'MeanScoresEvalPluginMetric': ('image_creator',),
+    'MeanScoresTrainPluginMetric': ('image_creator',),
     'RepairedSynapticIntelligencePlugin': ('_device',),
+    'StreamConfusionMatrix': ('_image_creator',),
     'SynapticIntelligencePlugin': ('_device',),
 }
 # Fields of the strategy itself that are state. Everything else on it is built or belongs to one batch.
@@ -38,22 +47,34 @@ class SampleIndex:
 
     def __init__(self, experiences: list):
         self.experiences = experiences
-        self._owner = {}
-        for index, dataset in enumerate(experiences):
-            bottoms, _ = _resolve(dataset)
-            for bottom in bottoms:
-                self._owner[id(bottom)] = index
+        # Of each data set at the bottom: which experience every row belongs to, and as which row of it.
+        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for number, dataset in enumerate(experiences):
+            bottoms, (which, rows) = _resolve(dataset)
+            for position, bottom in enumerate(bottoms):
+                if id(bottom) not in self._places:
+                    self._places[id(bottom)] = (np.full(len(bottom), -1), np.full(len(bottom), -1))
+                owner, row_there = self._places[id(bottom)]
+                here = np.flatnonzero(which == position)
+                owner[rows[here]], row_there[rows[here]] = number, here
 
     def locate(self, dataset) -> tuple[torch.Tensor, torch.Tensor]:
-        """Experience and row of each sample, in order."""
+        """Experience and row of each sample, in order.
+
+        Raises:
+            CheckpointError: if a sample belongs to no training experience.
+        """
         bottoms, (which, rows) = _resolve(dataset)
-        try:
-            owners = np.array([self._owner[id(bottom)] for bottom in bottoms], dtype=np.int64)
-        except KeyError:
+        experience, row_there = np.full(len(rows), -1), np.full(len(rows), -1)
+        for position, bottom in enumerate(bottoms):
+            if id(bottom) in self._places:
+                owner, place = self._places[id(bottom)]
+                here = which == position
+                experience[here], row_there[here] = owner[rows[here]], place[rows[here]]
+        if (experience < 0).any():
             raise CheckpointError('A strategy remembers samples that belong to no training experience; '
-                                  'they cannot be saved.') from None
-        experience = owners[which] if len(which) else np.empty(0, dtype=np.int64)
-        return torch.from_numpy(experience), torch.from_numpy(rows)
+                                  'they cannot be saved.')
+        return torch.from_numpy(experience), torch.from_numpy(row_there)
 
     def dataset(self, experience: torch.Tensor, rows: torch.Tensor):
         """The data set whose samples are those rows, in that order."""
@@ -180,7 +201,11 @@ def _is_stateful(value: Any) -> bool:
 def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:
     skipped = REBUILT.get(type(value).__name__, ())
     fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items() if name not in skipped}
-    return {KIND: 'object', 'class': f'{type(value).__module__}.{type(value).__qualname__}', 'fields': fields}
+    return {KIND: 'object', 'class': _class_name(type(value)), 'fields': fields}
+
+
+def _class_name(cls: type) -> str:
+    return f'{cls.__module__}.{cls.__qualname__}'
 
 
 class _Decoder:
@@ -194,15 +219,22 @@ class _Decoder:
     def __init__(self, index: SampleIndex, model: nn.Module):
         self.index = index
         self.model = model
-        # Kinds of objects that a strategy makes while it runs. Nothing else is ever constructed from a file.
+        # Kinds of objects that a strategy or metric makes while it runs, with how to make an empty one. Nothing else
+        # is ever constructed from a file.
+        from avalanche.evaluation.metrics.amca import AverageMeanClassAccuracy
         from avalanche.training.storage_policy import ReservoirSamplingBuffer
 
-        self.classes = {f'{cls.__module__}.{cls.__qualname__}': cls for cls in (ReservoirSamplingBuffer,)}
+        self.makers = {_class_name(cls): partial(cls, *arguments) for cls, *arguments in (
+            (ReservoirSamplingBuffer, 0), (AverageMeanClassAccuracy,))}
 
     def value(self, encoded: Any, existing: Any = None) -> Any:
         if not isinstance(encoded, dict):
             return encoded
-        return getattr(self, f'_{encoded[KIND]}')(encoded, existing)
+        kind = encoded.get(KIND)
+        if kind not in KINDS:
+            raise CheckpointError(f'The checkpoint holds a value of unknown kind {kind!r}: it is damaged, or a newer '
+                                  'version wrote it.')
+        return getattr(self, f'_{kind}')(encoded, existing)
 
     def into_object(self, target: Any, encoded: dict) -> Any:
         for name, item in encoded['fields'].items():
@@ -211,10 +243,10 @@ class _Decoder:
 
     def _object(self, encoded: dict, existing: Any) -> Any:
         name = encoded['class']
-        if existing is None or f'{type(existing).__module__}.{type(existing).__qualname__}' != name:
-            if name not in self.classes:
+        if existing is None or _class_name(type(existing)) != name:
+            if name not in self.makers:
                 raise CheckpointError(f'The checkpoint holds a {name}, which this strategy does not have.')
-            existing = object.__new__(self.classes[name])
+            existing = self.makers[name]()
         return self.into_object(existing, encoded)
 
     def _param(self, encoded: dict, _existing: Any) -> Any:
@@ -239,9 +271,12 @@ class _Decoder:
         # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.
         old = dict(existing) if isinstance(existing, dict) else {}
         target = existing if isinstance(existing, dict) else {}
+        # Metrics keep one object per task in a defaultdict, whose own factory makes those that are not there yet.
+        make = getattr(existing, 'default_factory', None) or (lambda: None)
         target.clear()
         for key, item in encoded['items']:
-            target[self.value(key)] = self.value(item, old.get(self.value(key)))
+            key = self.value(key)
+            target[key] = self.value(item, old[key] if key in old else make())
         return target
 
     def _list(self, encoded: dict, existing: Any) -> list:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, save_tensors
+from clear.core.logs import logger
+from clear.models import load_weights
 
 FORMAT = 1
 LATEST = 'latest.pth'
@@ -66,6 +69,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; it cannot be resumed from.")
     return checkpoint
+
+
+def load_model_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights of one of our checkpoints, or of any file that `load_weights` reads, into `model`.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or is a checkpoint of another model.
+    """
+    state = load_tensors(path)
+    if not isinstance(state, dict) or state.get('format') != FORMAT:
+        logger.info('%s', load_weights(model, path))
+        return
+    try:
+        model.load_state_dict(state['state_dict'])
+    except RuntimeError as error:
+        reasons = ' '.join(line.strip() for line in str(error).splitlines()[1:])
+        raise CheckpointError(f"{path} is a checkpoint of another model than the config's: {reasons}") from error
 
 
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:

@@ -26,7 +26,8 @@ def with_defaults(cfg: dict) -> dict[str, Any]:
     filled.update(copy.deepcopy(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)))
     if isinstance(filled.get('cl_strategy'), dict):
         strategy = filled['cl_strategy']
-        for key, value in (('train_mb_size', 1), ('train_epochs', 1), ('eval_mb_size', strategy.get('train_mb_size', 1))):
+        batch = strategy.get('train_mb_size', 1)
+        for key, value in (('train_mb_size', 1), ('train_epochs', 1), ('eval_mb_size', batch)):
             strategy.setdefault(key, value)
     return filled
 

@@ -19,7 +19,14 @@ from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
-from clear.engine.checkpoint import FORMAT, cpu_copy, find_checkpoint, load_checkpoint, save_checkpoint
+from clear.engine.checkpoint import (
+    FORMAT,
+    cpu_copy,
+    find_checkpoint,
+    load_checkpoint,
+    load_model_weights,
+    save_checkpoint,
+)
 from clear.engine.continual_config import check_continual_config, with_defaults
 from clear.engine.plan import check_fit, choose_device, describe, planned_iterations
 from clear.engine.progress import Progress
@@ -68,10 +75,12 @@ class ContinualRunner:
             self.build_model()
             check_fit(self.cfg, self.model, self.info, self.device)
             metrics, loggers = self.cfg['metrics'], self.cfg['loggers']
-            if dist.world_size() > 1 and metrics:
+            if dist.world_size() > 1 and (metrics or loggers):
                 logger.warning("Avalanche's metrics and loggers see the samples of one process only; with %d processes "
                                'they are off. The accuracy matrix and the loss cover all.', dist.world_size())
                 metrics, loggers = [], []
+            if self.work_dir is None:
+                loggers = []  # most open a file in the current folder when built
             evaluator = build_evaluator(loggers, metrics, self.work_dir, to_plain(self.cfg))
             self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
             self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
@@ -265,8 +274,10 @@ class ContinualRunner:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
-        if checkpoint['config_hash'] != config_hash(self.cfg):
-            changed = _differences(checkpoint['config'], self._computed_config())
+        config = self._computed_config()
+        # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
+        if checkpoint['config_hash'] != config_hash(self.cfg) or checkpoint['config']['seed'] != config['seed']:
+            changed = _differences(checkpoint['config'], config)
             raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
                                   'config, or start a new run.')
 
@@ -305,13 +316,7 @@ class ContinualRunner:
 
     def test(self, checkpoint: Path) -> list[float | None]:
         """Top-1 accuracy of a checkpoint's weights on the test set of every bucket."""
-        from clear.core.files import load_tensors
-
-        state = load_tensors(checkpoint)
-        if isinstance(state, dict) and state.get('format') == FORMAT:
-            self.model.load_state_dict(state['state_dict'])
-        else:
-            logger.info('%s', load_weights(self.model, checkpoint))
+        load_model_weights(self.model, checkpoint)
         return [count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
                               device=self.device, num_workers=self.cfg['num_workers']).accuracy
                 for dataset in self.info.test]

@@ -17,9 +17,11 @@ from clear.core.logs import logger, setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, git_state, library_versions
 from clear.engine.continual_config import KNOWN, check_options, suspicious_names
 
+RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
 # What a run writes into its work_dir, and --overwrite removes.
-RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth')
-RUN_PATTERNS = ('exp_*.pth', 'figures/*.png', '[0-9]*.log')
+RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
+             'results.csv', 'jobs.json')
+RUN_PATTERNS = ('exp_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt')
 
 
 def read_run_config(args: argparse.Namespace) -> Any:
@@ -37,6 +39,10 @@ def read_run_config(args: argparse.Namespace) -> Any:
         check_options(options, assigned, KNOWN)
         for name in suspicious_names(assigned, cfg):
             logger.warning('The config assigns %s, which nobody reads.', name)
+    elif runner_type(cfg) == 'ProbeRunner':
+        from clear.engine.probe_config import KNOWN as PROBE_KEYS
+
+        check_options(options, assigned, PROBE_KEYS)
     for key in ('seed', 'device', 'work_dir'):
         if getattr(args, key, None) is not None:
             cfg[key] = getattr(args, key)
@@ -47,18 +53,27 @@ def read_run_config(args: argparse.Namespace) -> Any:
 
 
 def runner_type(cfg: dict) -> str:
-    """Which runner a config asks for: `runner_type`, else by the keys it has."""
-    return cfg.get('runner_type') or ('ContinualRunner' if 'cl_strategy' in cfg else 'Runner')
+    """Which runner a config asks for: `runner_type`, else by the keys it has.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    name = cfg.get('runner_type') or ('ContinualRunner' if 'cl_strategy' in cfg else 'Runner')
+    if name not in RUNNER_TYPES:
+        raise ConfigError(f"runner_type '{name}' is unknown. Known: {', '.join(RUNNER_TYPES)}.")
+    return name
 
 
 def train(args: argparse.Namespace) -> int:
     """Train as `tools/train.py` was told to. Returns the exit code."""
-    dist.start(args.launcher)
+    _join_processes(args.launcher)
     try:
         setup_logging(None)
         cfg = read_run_config(args)
         if runner_type(cfg) == 'ContinualRunner':
             _train_continual(cfg, args)
+        elif runner_type(cfg) == 'ProbeRunner':
+            _train_probes(cfg, args)
         else:
             _train_by_mmengine(cfg, args)
         return 0
@@ -66,7 +81,15 @@ def train(args: argparse.Namespace) -> int:
         dist.stop()
 
 
+def _join_processes(launcher: str) -> None:
+    if launcher != 'none':
+        # On import Avalanche makes a console logger, which it refuses in every process of a group but the first.
+        import avalanche.training  # noqa: F401
+    dist.start(launcher)
+
+
 def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
+    from clear.engine.checkpoint import find_checkpoint
     from clear.engine.continual_runner import ContinualRunner
 
     if args.amp:
@@ -79,23 +102,50 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
         runner.work_dir = work_dir
         logger.info('%s\ndry run: nothing was trained or written', runner.describe())
         return
+    if args.resume:
+        find_checkpoint(args.resume, work_dir)
     if dist.is_main():
         _claim(work_dir, args.resume, args.overwrite)
     dist.barrier()
-    _start_logs(work_dir, cfg)
+    _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
     runner.build()
     logger.info('%s', runner.describe())
     runner.train(args.resume)
+
+
+def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
+    from clear.engine.probe_runner import ProbeRunner
+
+    if args.amp:
+        raise ConfigError('--amp: heads on frozen features are trained in float32; leave it out.')
+    if args.resume not in (None, False, True):
+        raise ConfigError('--resume takes no checkpoint for a ProbeRunner: what is finished stands in the work_dir.')
+    _set_threads(cfg.get('threads'))
+    work_dir = Path(cfg['work_dir'])
+    runner = ProbeRunner(cfg, work_dir)
+    if not args.dry_run:
+        _claim(work_dir, args.resume, args.overwrite)
+        # A rerun may add encoders and tasks: its config is the one to keep.
+        _start_logs(work_dir, cfg, is_resumed=False)
+    if args.resume:
+        runner.resume()
+    logger.info('%s', runner.describe())
+    if args.dry_run:
+        logger.info('dry run: nothing was computed or written')
+        return
+    runner.run()
 
 
 def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
     """Refuse a folder that holds another run's results; empty it of them if told to.
 
     Raises:
-        ConfigError: if there are results and neither --resume nor --overwrite was given.
+        ConfigError: if the folder cannot be made, or there are results and neither --resume nor --overwrite was given.
     """
-    if work_dir.exists() and not work_dir.is_dir():
-        raise ConfigError(f'work_dir {work_dir} is a file.')
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'work_dir {work_dir} cannot be made: {error.strerror}.') from error
     if resume:
         return
     if overwrite:
@@ -114,10 +164,12 @@ def run_files(work_dir: Path) -> Iterable[Path]:
     return found
 
 
-def _start_logs(work_dir: Path, cfg: Any) -> None:
+def _start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
     setup_logging(work_dir)
     if dist.is_main():
-        write_text(work_dir / 'config.py', cfg.pretty_text)
+        # A resume that is refused must leave the config of the run that is there.
+        if not (is_resumed and (work_dir / 'config.py').is_file()):
+            write_text(work_dir / 'config.py', cfg.pretty_text)
         write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))
 
 
@@ -165,7 +217,7 @@ def test(args: argparse.Namespace) -> int:
     """Evaluate a checkpoint as `tools/test.py` was told to. Returns the exit code."""
     from clear.engine.continual_runner import ContinualRunner
 
-    dist.start(args.launcher)
+    _join_processes(args.launcher)
     try:
         setup_logging(None)
         cfg = read_run_config(args)
@@ -192,14 +244,11 @@ def test(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Classify images with a checkpoint as `tools/predict.py` was told to. Returns the exit code."""
-    from PIL import Image
-
     from clear.continual.evaluate import evaluation_mode
-    from clear.core.files import load_tensors
+    from clear.datasets.decode import UnreadableImage, decode_image
     from clear.datasets.transforms import build_transform
-    from clear.engine.checkpoint import FORMAT
+    from clear.engine.checkpoint import load_model_weights
     from clear.engine.continual_runner import ContinualRunner
-    from clear.models import load_weights
 
     setup_logging(None)
     cfg = read_run_config(args)
@@ -213,18 +262,14 @@ def predict(args: argparse.Namespace) -> int:
     cfg['load_from'] = None
     runner = ContinualRunner(cfg)
     runner.build_model()
-    state = load_tensors(args.checkpoint)
-    if isinstance(state, dict) and state.get('format') == FORMAT:
-        runner.model.load_state_dict(state['state_dict'])
-    else:
-        logger.info('%s', load_weights(runner.model, args.checkpoint))
+    load_model_weights(runner.model, Path(args.checkpoint))
     names = _class_names(cfg, runner.model.num_classes)
     transform = build_transform(cfg['scenario']['eval_transform'])
     with evaluation_mode(runner.model):
         for path in args.images:
             try:
-                image = transform(Image.open(path).convert('RGB'))
-            except OSError as error:
+                image = transform(decode_image(path))
+            except UnreadableImage as error:
                 raise ConfigError(f'{path} cannot be read as an image: {error}') from error
             scores = runner.model(image[None].to(runner.device)).softmax(1)[0]
             top = scores.topk(min(args.top, len(scores)))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
+from clear.continual.evaluate import evaluation_mode
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.errors import ConfigError
+from clear.datasets import BadSampleError
 
 # Strategies whose batches are divided evenly over all buckets seen so far.
 BALANCED_STRATEGIES = ('Cumulative', 'JointTraining', 'GDumb')
@@ -44,23 +47,41 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
     """
     if model.num_classes != info.num_classes:
         raise ConfigError(f'model.head has num_classes={model.num_classes}, but the data have {info.num_classes} '
-                          f"classes ({', '.join(info.class_names[:4])}, ...). Set model.head.num_classes={info.num_classes}.")
+                          f"classes ({', '.join(info.class_names[:4])}, ...). Set "
+                          f'model.head.num_classes={info.num_classes}.')
     _check_forward(model, info, device)
     _check_strategy_fits(cfg['cl_strategy'], len(info.train))
 
 
 def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
-    sample = info.train[0][0][0]
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.stack([sample, sample]).to(device))
-    except RuntimeError as error:
-        raise ConfigError(f'The model cannot take the data: an input of shape {tuple(sample.shape)} gives "{error}". '
-                          'Compare head.in_channels, the backbone and the transforms.') from error
-    finally:
-        model.train(training)
+    for key, dataset in (('train_transform', info.train[0]), ('eval_transform', info.test[0])):
+        sample = _first_readable(dataset)
+        if sample is None:
+            continue
+        if not isinstance(sample, torch.Tensor) or not sample.is_floating_point():
+            raise ConfigError(f'scenario.{key} gives {_kind(sample)}, but the model takes floating-point tensors. '
+                              "Is dict(type='ToTensor') missing?")
+        try:
+            with evaluation_mode(model):
+                model(torch.stack([sample, sample]).to(device))
+        except RuntimeError as error:
+            raise ConfigError(f'The model cannot take the data: an input of shape {tuple(sample.shape)} from scenario.'
+                              f'{key} gives "{error}". Compare head.in_channels, the backbone and the transforms.'
+                              ) from error
+
+
+def _first_readable(dataset: Dataset) -> object | None:
+    """The first input that can be read; None if there is none among the first ten."""
+    for row in range(min(len(dataset), 10)):
+        try:
+            return dataset[row][0]
+        except BadSampleError:
+            continue
+    return None
+
+
+def _kind(sample: object) -> str:
+    return f'a tensor of {sample.dtype}' if isinstance(sample, torch.Tensor) else f'a {type(sample).__name__}'
 
 
 def _check_strategy_fits(options: dict, size: int) -> None:

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import torch
 
+from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
 from clear.core.errors import ConfigError
 from clear.datasets import BadSamples, Bucket, BucketImages, ClearData, SampleContext, read_clear, to_tensors
+from clear.datasets.cache import check_cache
 from clear.datasets.transforms import build_transform
 from clear.registry import SCENARIOS
-
-CACHES = (None, 'ram')
 
 
 @SCENARIOS.register_module(name='CLEAR')
 def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_protocol: str = 'iid',
                     seed: int | None = None, shot: int | None = None, feature_type: str | None = None,
-                    layout: str = 'auto', train_transform: list[dict] | None = None,
+                    feature: dict | None = None, layout: str = 'auto', train_transform: list[dict] | None = None,
                     eval_transform: list[dict] | None = None, cache: str | None = None,
+                    cache_dir: str | None = None, decoder: str = 'pil',
                     max_bad_fraction: float = 0.01, work_dir: str | None = None):
     """Read CLEAR (Lin et al. 2021, arXiv:2201.06289) as an Avalanche benchmark, one experience per time bucket.
 
@@ -33,17 +34,24 @@ def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_pro
         seed: which split, 0 ... 4; None means 0 under `iid` and must be None under `streaming`.
         shot: train on `shot` images per class, test on the rest of the bucket.
         feature_type: read stored features in place of images; the transforms are then not used.
+        feature: read a feature bank in place of images: `dict(bank=PATH)`, or `dict(encoder=dict(type=...))` for the
+            bank of that encoder, made on first use and found again afterwards (keys: `bank_features.open_bank`).
         layout: 'auto' looks which of 'old' and 'new' it is.
         train_transform, eval_transform: lists of transform dicts; a bare name is torchvision's v2.
-        cache: 'ram' keeps decoded images in memory; where a transform is deterministic, its results.
+        cache: 'ram' keeps decoded images in memory; where a transform is deterministic, its results. 'disk' keeps
+            decoded images in `cache_dir`, for all processes and later runs.
+        decoder: 'pil', or 'cv2', which is faster and gives the same pixels.
         max_bad_fraction: share of unreadable images past which the run stops.
         work_dir: where `bad_samples.jsonl` is written; None counts without a file.
 
     Raises:
-        ConfigError, DataError: as `read_clear` does; ConfigError for image mode without transforms.
+        ConfigError, DataError: as `read_clear` does; ConfigError for image mode without transforms, or for both
+            `feature` and `feature_type`.
     """
-    if cache not in CACHES:
-        raise ConfigError(f"scenario.cache is {cache!r}; expected one of {', '.join(map(repr, CACHES))}.")
+    check_cache(cache, cache_dir, where='scenario.')
+    if feature is not None and feature_type is not None:
+        raise ConfigError('scenario.feature reads a feature bank, scenario.feature_type the features stored in the '
+                          'tree; give one of them.')
     if seed is None and evaluation_protocol == 'iid':
         seed = 0
     data = read_clear(data_root, data_name=data_name, evaluation_protocol=evaluation_protocol, seed=seed, shot=shot,
@@ -55,11 +63,14 @@ def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_pro
         info.train = [_feature_bucket(bucket) for bucket in data.train]
         info.test = [_feature_bucket(bucket) for bucket in data.test]
         return make_benchmark(info)
+    if feature is not None:
+        add_bank_features(info, data, feature, max_bad_fraction, work_dir)
+        return make_benchmark(info)
     for key, transform in (('train_transform', train_transform), ('eval_transform', eval_transform)):
         if not transform:
             raise ConfigError(f'scenario.{key} is needed for images: at least a resize and ToTensor.')
-    _add_images(info, data, build_transform(train_transform), build_transform(eval_transform), cache,
-                max_bad_fraction, work_dir)
+    _add_images(info, data, build_transform(train_transform), build_transform(eval_transform),
+                dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
     return make_benchmark(info)
 
 
@@ -67,8 +78,9 @@ def _feature_bucket(bucket: Bucket) -> TensorBucket:
     return TensorBucket(bucket.features, torch.from_numpy(bucket.targets))
 
 
-def _add_images(info: ScenarioInfo, data: ClearData, train_transform, eval_transform, cache: str | None,
+def _add_images(info: ScenarioInfo, data: ClearData, train_transform, eval_transform, reading: dict,
                 max_bad_fraction: float, work_dir: str | None) -> None:
+    """`reading`: cache, cache_dir and decoder of the images."""
     totals = {'train': sum(len(bucket.targets) for bucket in data.train),
               'test': sum(len(bucket.targets) for bucket in data.test)}
     path = Path(work_dir) / 'bad_samples.jsonl' if work_dir else None
@@ -77,8 +89,8 @@ def _add_images(info: ScenarioInfo, data: ClearData, train_transform, eval_trans
                                                    (data.test, eval_transform, False, info.test)):
         for bucket in buckets:
             images = BucketImages(data.root, bucket, transform, is_train=is_train, context=info.context,
-                                  bad_samples=info.bad_samples, cache=cache)
-            if cache == 'ram' and not transform.is_random:
+                                  bad_samples=info.bad_samples, **reading)
+            if reading['cache'] == 'ram' and not transform.is_random:
                 inputs, targets, _ = to_tensors(images)
                 images = TensorBucket(inputs, targets)
             datasets.append(images)

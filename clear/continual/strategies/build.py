@@ -70,6 +70,8 @@ def check_strategy(cfg: dict) -> None:
         _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
     if cfg.get('loss'):
         loss = cfg['loss']
+        if not isinstance(loss, dict) or 'type' not in loss:
+            raise ConfigError(f'cl_strategy.loss needs a dict with a type, got {loss!r}.')
         accepted = accepted_arguments(MODELS.require(loss['type']))
         check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
 
