@@ -33,7 +33,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' tests
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

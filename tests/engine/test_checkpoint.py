@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import nn
+
+from clear.core.errors import CheckpointError
+from clear.engine.checkpoint import (
+    FORMAT,
+    KEYS,
+    cpu_copy,
+    experience_checkpoints,
+    find_checkpoint,
+    load_checkpoint,
+    load_model_weights,
+    save_checkpoint,
+)
+
+
+def checkpoint(value, **more):
+    filled = dict.fromkeys(KEYS, None) | dict(format=FORMAT, state_dict={'weight': torch.full((2,), float(value))})
+    return filled | more
+
+
+def test_every_experience_keeps_its_own_weights(tmp_path):
+    for experience in range(3):
+        save_checkpoint(tmp_path, checkpoint(experience), experience, keep_as_experience=experience != 1)
+    assert {path.name for path in tmp_path.iterdir()} == {'latest.pth', 'exp_0.pth', 'exp_2.pth'}
+    for name, value in (('exp_0.pth', 0.0), ('exp_2.pth', 2.0), ('latest.pth', 2.0)):
+        assert load_checkpoint(tmp_path / name)['state_dict']['weight'].tolist() == [value] * 2
+
+
+def test_oldest_are_removed_by_number_not_by_name(tmp_path):
+    for experience in range(12):
+        save_checkpoint(tmp_path, checkpoint(experience), experience, keep_as_experience=True, max_keep=3)
+    assert [path.name for path in experience_checkpoints(tmp_path)] == ['exp_9.pth', 'exp_10.pth', 'exp_11.pth']
+
+
+def test_foreign_files_are_no_checkpoints_of_experiences(tmp_path):
+    for name in ('exp_final.pth', 'exp_1.pth.bak', 'myexp_1.pth'):
+        (tmp_path / name).touch()
+    assert experience_checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize('has_links', [True, False])
+def test_failed_save_leaves_what_was_there(tmp_path, monkeypatch, has_links):
+    if not has_links:
+        def no_link(*_):
+            raise OSError('not on this file system')
+
+        monkeypatch.setattr('os.link', no_link)
+    save_checkpoint(tmp_path, checkpoint(0), 0, keep_as_experience=True)
+    with pytest.raises(AttributeError):  # an object that cannot be pickled, in the middle of the file
+        save_checkpoint(tmp_path, checkpoint(1, rng=lambda: None), 1, keep_as_experience=True)
+    assert {path.name for path in tmp_path.iterdir()} == {'latest.pth', 'exp_0.pth'}
+    assert load_checkpoint(tmp_path / 'latest.pth')['state_dict']['weight'].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize('content, words', [
+    ({'weight': torch.zeros(2)}, "load_from='"),
+    (checkpoint(0, format=99), 'format 1'),
+    ({key: value for key, value in checkpoint(0).items() if key not in ('rng', 'strategy')}, 'lacks strategy, rng'),
+], ids=['state dict', 'other format', 'keys missing'])
+def test_other_files_cannot_be_resumed_from(tmp_path, content, words):
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / 'other.pth')
+
+
+def test_half_a_file_is_damaged(tmp_path):
+    save_checkpoint(tmp_path, checkpoint(0), 0, keep_as_experience=False)
+    path = tmp_path / 'latest.pth'
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match='damaged'):
+        load_checkpoint(path)
+
+
+def test_resume_finds_the_given_file_else_the_latest(tmp_path):
+    (tmp_path / 'latest.pth').touch()
+    (tmp_path / 'exp_1.pth').touch()
+    assert find_checkpoint(True, tmp_path) == tmp_path / 'latest.pth'
+    assert find_checkpoint(str(tmp_path / 'exp_1.pth'), tmp_path / 'elsewhere') == tmp_path / 'exp_1.pth'
+    with pytest.raises(CheckpointError, match='Nothing to resume'):
+        find_checkpoint(True, tmp_path / 'elsewhere')
+
+
+def test_model_weights_come_from_ours_and_from_bare_files(tmp_path):
+    wanted = nn.Linear(3, 2)
+    torch.save(checkpoint(0, state_dict=wanted.state_dict()), tmp_path / 'ours.pth')
+    torch.save(wanted.state_dict(), tmp_path / 'bare.pth')
+    for name in ('ours.pth', 'bare.pth'):
+        model = nn.Linear(3, 2)
+        load_model_weights(model, tmp_path / name)
+        assert torch.equal(model.weight, wanted.weight) and torch.equal(model.bias, wanted.bias)
+    with pytest.raises(CheckpointError, match=r"another model than the config's: Missing key.*\"0.weight\""):
+        load_model_weights(nn.Sequential(nn.Linear(3, 2)), tmp_path / 'ours.pth')
+
+
+def test_copy_shares_nothing_with_the_state():
+    state = {'a': [torch.zeros(2), (torch.ones(1, requires_grad=True), 'text')], 'b': {'c': 3}}
+    copied = cpu_copy(state)
+    state['a'][0] += 1
+    state['b']['c'] = 4
+    assert copied['a'][0].tolist() == [0, 0] and copied['b'] == {'c': 3}
+    assert isinstance(copied['a'][1], tuple) and not copied['a'][1][0].requires_grad

@@ -1,0 +1,152 @@
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from clear_trees import write_clear_tree
+from short_runs import FEATURE_CONFIG, read_results, run, train, write_config
+
+from clear.core.errors import ConfigError
+from clear.engine.launch import read_run_config, run_files, runner_type
+
+
+@pytest.fixture(scope='module')
+def features(tmp_path_factory):
+    return write_clear_tree(tmp_path_factory.mktemp('data') / 'features', features=8, per_class=6, num_buckets=2,
+                            images=False)
+
+
+@pytest.fixture
+def config(features, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_config('config.py', FEATURE_CONFIG, features)
+
+
+def arguments(config, **values):
+    defaults = dict(config=str(config), cfg_options=None, seed=None, device=None, work_dir=None)
+    return argparse.Namespace(**{**defaults, **values})
+
+
+# Config and options
+
+def test_options_beat_the_file_and_flags_beat_options(config):
+    with config.open('a') as file:
+        file.write("seed = 1\ndevice = 'file'\nwork_dir = 'file'\n")
+    cfg = read_run_config(arguments(config))
+    assert (cfg.seed, cfg.device, cfg.work_dir, cfg.name) == (1, 'file', 'file', 'config')
+    cfg = read_run_config(arguments(config, cfg_options=['seed=2', 'work_dir=option', 'name=mine']))
+    assert (cfg.seed, cfg.device, cfg.work_dir, cfg.name) == (2, 'file', 'option', 'mine')
+    cfg = read_run_config(arguments(config, cfg_options=['seed=2', 'work_dir=option'], seed=0, work_dir='flag'))
+    assert (cfg.seed, cfg.work_dir) == (0, 'flag')
+
+
+def test_work_dir_is_named_after_the_file(config):
+    assert read_run_config(arguments(config)).work_dir == 'work_dirs/config'
+
+
+@pytest.mark.parametrize('cfg, expected', [
+    (dict(cl_strategy={}), 'ContinualRunner'),
+    (dict(train_dataloader={}), 'Runner'),
+    (dict(cl_strategy={}, runner_type='Runner'), 'Runner'),
+])
+def test_runner_is_chosen_by_the_keys(cfg, expected):
+    assert runner_type(cfg) == expected
+
+
+def test_unknown_runner_is_refused():
+    with pytest.raises(ConfigError, match="'Rnner' is unknown. Known: ContinualRunner"):
+        runner_type(dict(runner_type='Rnner'))
+
+
+def test_suspicious_section_is_pointed_out_before_training(config):
+    with config.open('a') as file:
+        file.write('checkpoint_confg = dict(interval=1)\n')
+    finished = train(config, '--dry-run')
+    assert "assigns 'checkpoint_confg' (read: 'checkpoint_config'), which nobody reads" in finished.out
+
+
+def test_threads_are_set(config):
+    before = torch.get_num_threads()
+    try:
+        train(config, '--dry-run', '--cfg-options', 'threads=2')
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+# The folder of a run
+
+def test_files_of_a_run_are_told_from_others(tmp_path):
+    own = ['results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
+           'exp_0.pth', 'exp_12.pth', 'figures/accuracy_matrix.png', '20260101_101010.log']
+    others = ['notes.txt', 'weights.pth', 'my.log', 'figures/mine.svg', 'sub/results.json', 'results.json.bak']
+    for name in own + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert sorted(run_files(tmp_path)) == sorted(tmp_path / name for name in own)
+    assert not list(run_files(tmp_path / 'nowhere'))
+
+
+def test_a_failed_start_can_be_repeated(config):
+    """A folder that holds logs only is no run: the corrected command needs no --overwrite."""
+    assert run('train', config, '--work-dir', 'run', '--cfg-options', 'model.head.num_classes=5').code == 2
+    assert Path('run/run.log').is_file()
+    train(config, '--work-dir', 'run')
+    assert read_results('run')['acc_matrix'][1][1] is not None
+
+
+def test_a_refused_resume_leaves_the_config_of_the_run(config):
+    train(config, '--work-dir', 'run')
+    before = Path('run/config.py').read_text()
+    finished = run('train', config, '--work-dir', 'run', '--resume', '--cfg-options', 'cl_strategy.train_epochs=9')
+    assert finished.code == 2
+    assert Path('run/config.py').read_text() == before
+
+
+def test_resuming_elsewhere_writes_the_config_there(config):
+    train(config, '--work-dir', 'run', '--cfg-options', 'checkpoint_config.interval=1')
+    train(config, '--work-dir', 'other', '--resume', 'run/exp_0.pth', '--cfg-options', 'checkpoint_config.interval=1')
+    assert 'interval=1' in Path('other/config.py').read_text()
+
+
+def test_environment_page_names_the_command_and_the_libraries(config, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['tools/train.py', 'config.py', '--seed', '5'])
+    train(config, '--work-dir', 'run')
+    page = dict(line.split(': ', 1) for line in Path('run/env.txt').read_text().splitlines())
+    assert page['command'] == 'tools/train.py config.py --seed 5'
+    assert page['processes'] == '1'
+    assert {'clear', 'torch', 'torchvision', 'mmengine', 'mmpretrain', 'avalanche'} <= set(page)
+
+
+# mmengine's Runner
+
+MMENGINE_CONFIG = """
+model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=3),
+             head=dict(type='ClsHead', loss=dict(type='CrossEntropyLoss')),
+             data_preprocessor=dict(mean=[127.5], std=[127.5], num_classes=3))
+train_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_prefix={root!r},
+                 pipeline=[dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='PackInputs')]))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+"""
+
+
+def test_config_in_the_keys_of_mmengine_is_trained_by_its_runner(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clear_tree('images', per_class=4, num_buckets=1, image_size=32)
+    write_config('other.py', MMENGINE_CONFIG, 'images/labeled_images/1')
+    train('other.py', '--work-dir', 'run', '--seed', 1)
+    weights = torch.load('run/epoch_1.pth', weights_only=False)['state_dict']
+    assert weights['backbone.classifier.2.weight'].shape == (3, 84)
+
+
+def test_config_of_no_runner_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('other.py').write_text("model = dict(type='ToyModel')\ntrain_dataloader = dict()\n")
+    finished = run('train', 'other.py')
+    assert finished.code == 2 and "'cl_strategy'" in finished.err and "'optim_wrapper'" in finished.err
+    finished = run('train', 'other.py', '--resume')
+    assert finished.code == 2 and '--resume' in finished.err

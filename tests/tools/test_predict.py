@@ -1,0 +1,86 @@
+"""`tools/predict.py`: classes of single images, as the model gives them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clear_trees import write_clear_tree
+from PIL import Image
+from short_runs import FEATURE_CONFIG, IMAGE_CONFIG, listed, run, train, write_config
+
+from clear.models import build_classifier
+
+MODEL = dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
+             head=dict(type='LinearClsHead', num_classes=3, in_channels=120))
+NAMES = ['BACKGROUND', 'field hockey', 'bus']
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return write_clear_tree(tmp_path_factory.mktemp('data') / 'images', per_class=10, num_buckets=2, image_size=32)
+
+
+@pytest.fixture
+def config(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_config('config.py', IMAGE_CONFIG, tree)
+
+
+def by_hand(checkpoint, path):
+    """Scores from the weights and the pixels, without our reader and transforms."""
+    model = build_classifier(MODEL).eval()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
+    pixels = np.asarray(Image.open(path).convert('RGB'), dtype=np.float64)
+    grey = np.floor(pixels @ [0.2989, 0.587, 0.114])  # PIL and torchvision round a little differently
+    with torch.no_grad():
+        return model(torch.from_numpy(grey / 255).float()[None, None]).softmax(1)[0]
+
+
+def test_scores_are_those_of_the_model(config, tree):
+    train(config, '--work-dir', 'run', '--cfg-options', 'cl_strategy.train_epochs=3')
+    paths = [tree / path for path in listed(tree, '1', 'test')[:3]]
+    finished = run('predict', config, 'run/latest.pth', *paths)
+    assert finished.code == 0 and not finished.err
+    lines = finished.out.splitlines()
+    assert len(lines) == 3
+    for line, path in zip(lines, paths):
+        assert line.startswith(f'{path}  ')
+        found = {name: float(score) for name, score in
+                 (part.rsplit(' ', 1) for part in line.removeprefix(f'{path}  ').split('  '))}
+        assert set(found) == set(NAMES) and sum(found.values()) == pytest.approx(1, abs=0.002)
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        expected = by_hand('run/latest.pth', path)
+        # One grey level is 0.004, and the weights are small: far less than the figures printed.
+        assert [found[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=0.003)
+
+
+def test_top_limits_the_classes(config, tree):
+    train(config, '--work-dir', 'run')
+    path = tree / listed(tree, '1', 'test')[0]
+    [line] = run('predict', config, 'run/latest.pth', path, '--top', 1).out.splitlines()
+    assert len(line.removeprefix(f'{path}  ').split('  ')) == 1
+
+
+def test_classes_without_the_data_are_numbers(config, tree):
+    train(config, '--work-dir', 'run')
+    finished = run('predict', config, 'run/latest.pth', tree / listed(tree, '1', 'test')[0], '--cfg-options',
+                   'scenario.data_root=elsewhere')
+    names = {part.rsplit(' ', 1)[0] for part in finished.out.strip().split('  ')[1:]}
+    assert names == {'0', '1', '2'}
+
+
+def test_what_cannot_be_classified_is_refused(config, tree, tmp_path):
+    train(config, '--work-dir', 'run')
+    Path('text.jpg').write_text('no image')
+    for arguments, words in [
+        (['config.py', 'run/latest.pth', 'gone.jpg'], 'No such image: gone.jpg'),
+        (['config.py', 'run/latest.pth', 'text.jpg'], 'text.jpg cannot be read as an image'),
+        (['config.py', 'gone.pth', tree / listed(tree, '1', 'test')[0]], 'gone.pth does not exist'),
+    ]:
+        finished = run('predict', *arguments)
+        assert finished.code == 2 and finished.err.startswith('error: ') and words in finished.err
+        assert len(finished.err.splitlines()) == 1
+    write_config('features.py', FEATURE_CONFIG, tmp_path)
+    finished = run('predict', 'features.py', 'run/latest.pth', 'text.jpg')
+    assert finished.code == 2 and 'eval_transform' in finished.err

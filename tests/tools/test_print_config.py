@@ -1,0 +1,46 @@
+"""`tools/print_config.py`: what it prints is a config again."""
+
+import pytest
+from mmengine.config import Config
+from short_runs import CONFIGS, ROOT, run
+
+SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_output_reloads_to_the_same_config(path, tmp_path):
+    finished = run('print_config', path)
+    assert finished.code == 0 and not finished.err
+    printed = tmp_path / 'printed.py'
+    printed.write_text(finished.out)
+    assert Config.fromfile(str(printed)).to_dict() == Config.fromfile(str(path)).to_dict()
+
+
+def test_options_are_applied(tmp_path):
+    finished = run('print_config', 'configs/demo/replay_lenet5_demo.py', '--cfg-options', 'cl_strategy.mem_size=300',
+                   'frozen=[backbone,neck]', 'cl_strategy.optimizer.lr=0.2')
+    printed = tmp_path / 'printed.py'
+    printed.write_text(finished.out)
+    config = Config.fromfile(str(printed))
+    assert config.cl_strategy.mem_size == 300
+    assert config.frozen == ['backbone', 'neck']
+    # Neighbours of what was set stay as the file and its bases have them.
+    assert config.cl_strategy.optimizer.to_dict() == dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=0.0)
+    assert config.cl_strategy.train_mb_size == 64
+
+
+@pytest.mark.parametrize('name', ['configs/demo/naive_lenet5_demo.py', 'demo/naive_lenet5_demo.py'])
+def test_shipped_configs_are_found_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finished = run('print_config', name)
+    assert finished.code == 0
+    assert finished.out == run('print_config', ROOT / 'configs/demo/naive_lenet5_demo.py').out
+
+
+def test_old_names_of_scenario_keys_are_translated(tmp_path):
+    path = tmp_path / 'old.py'
+    path.write_text("scenario = dict(dataset_type='CLEAR', dataset_root='here')\n")
+    assert "scenario = dict(data_root='here', type='CLEAR')" in run('print_config', path).out
+    # An option wins over the file, whichever name either of them uses.
+    for option in ('scenario.data_root=there', 'scenario.dataset_root=there'):
+        assert "data_root='there'" in run('print_config', path, '--cfg-options', option).out
