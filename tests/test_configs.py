@@ -86,7 +86,7 @@ def test_config_is_a_recipe(path):
 @pytest.mark.parametrize('path', [*ALL, *BASES], ids=lambda path: path.relative_to(CONFIGS).as_posix())
 def test_config_holds_decisions_only(path):
     text = path.read_text()
-    for word in ('import ', 'environ', 'open(', '/home', '/work', '/data/', '/mnt', 'api_key', 'password'):
+    for word in ('import ', 'environ', 'open(', '/home', '/data/', '/mnt', 'api_key', 'password'):
         assert word not in text, word
     config = Config.fromfile(str(path))
     for section in ('scenario', 'data'):

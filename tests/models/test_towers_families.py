@@ -89,8 +89,9 @@ TIMM = {
 }
 # Towers of language models and one of 300 million parameters: no small member.
 TIMM_LARGE = {'deepseek_vit', 'gemma4_vit', 'qwen3_vit', 'mobilenetv5'}
-# timm's own way takes off CAFormer's wide layer, too, and does not weigh the branches of EfficientViM.
-DIFFERENT = {'caformer_s18': (2048, 512), 'efficientvim_m1': (960, 960)}
+# timm's own way takes off CAFormer's wide layer, too, does not weigh the branches of EfficientViM, and drops VOLO's
+# second classifier, whose largest value the network adds to the class token.
+DIFFERENT = {'caformer_s18': (2048, 512), 'efficientvim_m1': (960, 960), 'volo_d1_224': (384, 384)}
 TIMM_QUICK = {'test_byobnet', 'test_convnext', 'test_efficientnet', 'test_maxvit', 'test_resnet', 'test_vit',
               'test_nfnet', 'test_mambaout', 'levit_128s', 'efficientvit_m0', 'ghostnet_050', 'cs3darknet_s'}
 
@@ -148,11 +149,11 @@ BACKBONES = [
     dict(type='MobileNetV3', arch='small'), dict(type='MobileOne', arch='s0'), dict(type='MobileViT', arch='xx_small'),
     dict(type='MViT', arch='tiny'), dict(type='PCPVT', arch='small'), dict(type='PoolFormer', arch='s12'),
     dict(type='RegNet', arch='regnetx_400mf'), dict(type='RepLKNet', arch='31B'),
-    dict(type='RepMLPNet', arch='B', img_size=224), dict(type='RepVGG', arch='A0'), dict(type='Res2Net'),
+    dict(type='RepMLPNet', arch='B', img_size=224), dict(type='RepVGG', arch='A0'), dict(type='Res2Net', depth=50),
     dict(type='ResNeSt', depth=50), dict(type='ResNet', depth=18), dict(type='ResNet_CIFAR', depth=18),
     dict(type='ResNeXt', depth=50), dict(type='RIFormer', arch='s12'), dict(type='SEResNet', depth=50),
     dict(type='ShuffleNetV1'), dict(type='ShuffleNetV2'), dict(type='SVT', arch='small'),
-    dict(type='SwinTransformer', arch='tiny'), dict(type='SwinTransformerV2', arch='tiny'), dict(type='T2T_ViT'),
+    dict(type='SwinTransformer', arch='tiny'), dict(type='SwinTransformerV2', arch='tiny', pad_small_map=True), dict(type='T2T_ViT'),
     dict(type='TinyViT', arch='5m'), dict(type='TNT', arch='s'), dict(type='VAN', arch='tiny'),
     dict(type='VGG', depth=11), dict(type='Vig', arch='tiny'), dict(type='PyramidVig', arch='tiny'),
     dict(type='VisionTransformer', arch='deit-tiny'), dict(type='ViTEVA02', arch='tiny', img_size=224),
