@@ -15,6 +15,9 @@ PROGRAMS = {
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
     'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
     'merge': ('dataset_converters/merge_clear.py', 'merge the official train and test folders'),
+    'extract-features': ('extract_features.py', 'encode a data set into a feature bank'),
+    'convert-features': ('dataset_converters/convert_features.py', 'features between a bank and the older layouts'),
+    'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),
     'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
     'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
 }
@@ -32,7 +35,7 @@ def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in ('-h', '--help'):
         print('usage: clear PROGRAM [arguments]\n\nprograms:')
-        print('\n'.join(f'  {program:<14}{text}' for program, (_, text) in PROGRAMS.items()))
+        print('\n'.join(f'  {program:<18}{text}' for program, (_, text) in PROGRAMS.items()))
         print('\nclear PROGRAM --help tells more, e.g.: clear train configs/demo/replay_lenet5_demo.py')
         return 0
     if name == '--version':
