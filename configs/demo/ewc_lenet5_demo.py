@@ -2,7 +2,7 @@ _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../
           '../_base_/default_runtime.py']
 
 # Sized for two CPU cores; values are ours, found on the demo stream.
-# Losses end near 0 here, so the Fisher is small and needs a large factor. 500 diverges when an experience has one epoch.
+# Losses end near 0 here, so the Fisher is small and needs a large factor; with one epoch per experience 500 diverges.
 threads = 1
 cl_strategy = dict(
     ewc_lambda=200.0, decay_factor=0.9, train_mb_size=64, train_epochs=5,
