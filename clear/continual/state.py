@@ -8,21 +8,25 @@ Avalanche's small stateful objects. An unknown kind is an error that names its p
 from __future__ import annotations
 
 import copy
+import inspect
+import operator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
+from clear.continual.samples import SampleIndex, attribute_values
+from clear.continual.strategies.loaders import BatchIterator, IndexLoader
 from clear.core.errors import CheckpointError
 
 KIND = '__kind__'
-KINDS = ('param', 'module', 'dataset', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
+KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
 # Fields that a constructor or the strategy's own prologue makes anew, by class name.
 REBUILT = {
-    'AGEMPlugin': ('buffer_dataloader', 'buffer_dliter', 'reference_gradients'),
+    'AGEMPlugin': ('buffer_dataloader', 'reference_gradients'),
+    'CWRStarPlugin': ('log',),
     'CPUUsage': ('_process_handle', '_first_update'),
     'LabelsRepartitionPlugin': ('image_creator', 'strategy'),
     'MaxGPU': ('thread',),
@@ -33,104 +37,58 @@ REBUILT = {
     'StreamConfusionMatrix': ('_image_creator',),
     'SynapticIntelligencePlugin': ('_device',),
 }
-# Fields of the strategy itself that are state. Everything else on it is built or belongs to one batch.
-STRATEGY_FIELDS = ('dataset', '_is_fitted')
+# Fields of every Avalanche strategy that are built from the config, belong to one batch, or are saved elsewhere. All
+# others, of the strategy's own class, are state.
+COMMON_FIELDS = frozenset({
+    'model', 'optimizer', 'device', 'plugins', 'evaluator', 'clock', 'schedule', 'experience', 'is_training',
+    'current_eval_stream', 'eval_every', 'train_epochs', 'train_mb_size', 'eval_mb_size', 'retain_graph',
+    'adapted_dataset', 'dataloader', 'mbatch', 'mb_output', 'loss', 'optimized_param_id', '_criterion',
+    '_distributed_check', '_eval_streams', '_experiences', '_stop_training'})
+LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
 SKIPPED_PLUGINS = ('EvaluationPlugin', 'PeriodicEval', 'SchedulePlugin')
 
 
-class SampleIndex:
-    """Finds the (experience, row) of every sample of an Avalanche data set, and makes data sets from them.
-
-    Args:
-        experiences: the Avalanche data set of each training experience.
-    """
-
-    def __init__(self, experiences: list):
-        self.experiences = experiences
-        # Of each data set at the bottom: which experience every row belongs to, and as which row of it.
-        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for number, dataset in enumerate(experiences):
-            bottoms, (which, rows) = _resolve(dataset)
-            for position, bottom in enumerate(bottoms):
-                if id(bottom) not in self._places:
-                    self._places[id(bottom)] = (np.full(len(bottom), -1), np.full(len(bottom), -1))
-                owner, row_there = self._places[id(bottom)]
-                here = np.flatnonzero(which == position)
-                owner[rows[here]], row_there[rows[here]] = number, here
-
-    def locate(self, dataset) -> tuple[torch.Tensor, torch.Tensor]:
-        """Experience and row of each sample, in order.
-
-        Raises:
-            CheckpointError: if a sample belongs to no training experience.
-        """
-        bottoms, (which, rows) = _resolve(dataset)
-        experience, row_there = np.full(len(rows), -1), np.full(len(rows), -1)
-        for position, bottom in enumerate(bottoms):
-            if id(bottom) in self._places:
-                owner, place = self._places[id(bottom)]
-                here = which == position
-                experience[here], row_there[here] = owner[rows[here]], place[rows[here]]
-        if (experience < 0).any():
-            raise CheckpointError('A strategy remembers samples that belong to no training experience; '
-                                  'they cannot be saved.')
-        return torch.from_numpy(experience), torch.from_numpy(row_there)
-
-    def dataset(self, experience: torch.Tensor, rows: torch.Tensor):
-        """The data set whose samples are those rows, in that order."""
-        from avalanche.benchmarks.utils.utils import concat_datasets
-
-        if not len(rows):
-            return concat_datasets([])
-        change = torch.nonzero(experience[1:] != experience[:-1]).reshape(-1) + 1
-        parts = []
-        for part in torch.tensor_split(torch.arange(len(rows)), change):
-            parts.append(self.experiences[int(experience[part[0]])].subset(rows[part].tolist()))
-        return parts[0] if len(parts) == 1 else concat_datasets(parts)
-
-
-def _resolve(dataset) -> tuple[list, tuple[np.ndarray, np.ndarray]]:
-    """The data sets at the bottom of Avalanche's tree, and for each sample which of them and its row there."""
-    from avalanche.benchmarks.utils.data import AvalancheDataset
-    from avalanche.benchmarks.utils.flat_data import FlatData
-
-    flat = dataset._flat_data if isinstance(dataset, AvalancheDataset) else dataset
-    if not isinstance(flat, FlatData):
-        return [flat], (np.zeros(len(flat), dtype=np.int64), np.arange(len(flat), dtype=np.int64))
-    bottoms: list[Dataset] = []
-    which, rows = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for child in flat._datasets:
-        child_bottoms, (child_which, child_rows) = _resolve(child)
-        which.append(child_which + len(bottoms))
-        rows.append(child_rows)
-        bottoms += child_bottoms
-    which, rows = np.concatenate(which), np.concatenate(rows)
-    if flat._indices is not None:
-        indices = np.asarray(list(flat._indices), dtype=np.int64)
-        which, rows = which[indices], rows[indices]
-    return bottoms, (which, rows)
-
-
 def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:
-    """What `strategy` (Avalanche, under the engine's mix-in) remembers between experiences."""
-    plugins = {}
-    for position, plugin in enumerate(strategy.plugins):
-        if type(plugin).__name__ not in SKIPPED_PLUGINS:
-            plugins[f'{position}:{type(plugin).__name__}'] = _encode_object(plugin, index, type(plugin).__name__)
-    fields = {name: encode(getattr(strategy, name), index, name) for name in STRATEGY_FIELDS if hasattr(strategy, name)}
+    """What `strategy` (Avalanche, under the engine's mix-in) remembers, beside model weights and optimiser.
+
+    Raises:
+        CheckpointError: naming what is of a kind that cannot be saved.
+    """
+    plugins = {name: _encode_object(plugin, index, name) for name, plugin in _stateful_plugins(strategy).items()}
+    fields = {name: encode(getattr(strategy, name), index, name) for name in _own_fields(strategy)}
     metrics = [_encode_object(metric, index, f'metrics[{position}]')
                for position, metric in enumerate(strategy.evaluator.metrics)]
-    return dict(plugins=plugins, fields=fields, metrics=metrics, schedule=strategy.schedule.state_dict())
+    last_metrics = {name: value for name, value in strategy.evaluator.last_metric_results.items()
+                    if isinstance(value, (int, float, torch.Tensor))}
+    return dict(plugins=plugins, fields=fields, metrics=metrics, last_metrics=encode(last_metrics, index, 'metrics'),
+                schedule=strategy.schedule.state_dict(), model_extras=_module_extras(strategy.model, index, 'model'))
+
+
+def _stateful_plugins(strategy) -> dict[str, Any]:
+    return {f'{position}:{type(plugin).__name__}': plugin for position, plugin in enumerate(strategy.plugins)
+            if type(plugin).__name__ not in SKIPPED_PLUGINS}
+
+
+def _own_fields(strategy) -> list[str]:
+    engine = {name for cls in type(strategy).__mro__ for name in getattr(cls, 'ENGINE_FIELDS', ())}
+    rebuilt = {name for cls in type(strategy).__mro__ for name in REBUILT.get(cls.__name__, ())}
+    plugins = {id(plugin) for plugin in strategy.plugins}
+    return [name for name, value in vars(strategy).items()
+            if name not in COMMON_FIELDS | engine | rebuilt and id(value) not in plugins and not callable_config(value)]
+
+
+def callable_config(value: Any) -> bool:
+    """Functions and classes that a strategy was built with; they are no state."""
+    return inspect.isroutine(value) or inspect.isclass(value)
 
 
 def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex) -> None:
-    """Put `strategy_state`'s result back into a freshly built strategy of the same config.
+    """Put `strategy_state`'s result back into a strategy of the same config.
 
     Raises:
         CheckpointError: if the plugins differ from those that were saved.
     """
-    present = {f'{position}:{type(plugin).__name__}': plugin for position, plugin in enumerate(strategy.plugins)
-               if type(plugin).__name__ not in SKIPPED_PLUGINS}
+    present = _stateful_plugins(strategy)
     if set(present) != set(state['plugins']) or len(strategy.evaluator.metrics) != len(state['metrics']):
         raise CheckpointError(f"The checkpoint holds the state of {', '.join(sorted(state['plugins']))}; this run has "
                               f"{', '.join(sorted(present))}. Resume with the config that wrote it.")
@@ -141,21 +99,11 @@ def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex) -> 
         setattr(strategy, name, decoder.value(value, getattr(strategy, name, None)))
     for metric, value in zip(strategy.evaluator.metrics, state['metrics']):
         decoder.into_object(metric, value)
+    strategy.evaluator.last_metric_results = decoder.value(state['last_metrics'])
+    decoder.load_extras(strategy.model, state['model_extras'])
     strategy.schedule.load_state_dict(state['schedule'], strategy.optimizer)
     # None would tell Avalanche to wipe the optimiser's state at the next experience.
     strategy.optimized_param_id = dict(strategy.model.named_parameters())
-    _rebuild_loaders(strategy)
-
-
-def _rebuild_loaders(strategy) -> None:
-    """Make the loaders that Avalanche creates after an experience and that hold no state but their data sets."""
-    for plugin in strategy.plugins:
-        if type(plugin).__name__ == 'AGEMPlugin' and plugin.buffers:
-            from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
-
-            plugin.buffer_dataloader = GroupBalancedInfiniteDataLoader(
-                plugin.buffers, batch_size=plugin.sample_size // len(plugin.buffers), num_workers=0, pin_memory=False)
-            plugin.buffer_dliter = iter(plugin.buffer_dataloader)
 
 
 def encode(value: Any, index: SampleIndex, path: str) -> Any:
@@ -173,15 +121,20 @@ def encode(value: Any, index: SampleIndex, path: str) -> Any:
         return value.item()
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone()
+    if isinstance(value, np.ndarray):
+        return {KIND: 'array', 'data': torch.from_numpy(value.copy())}
     if isinstance(value, ParamData):
         return {KIND: 'param', 'name': value.name, 'data': encode(value.data, index, path), 'device': str(value.device)}
     if isinstance(value, nn.Module):
         return {KIND: 'module', 'state': {key: encode(item, index, key) for key, item in value.state_dict().items()},
+                'extras': _module_extras(value, index, path),
                 'training': [module.training for module in value.modules()],
                 'requires_grad': [parameter.requires_grad for parameter in value.parameters()]}
     if isinstance(value, AvalancheDataset):
         experience, rows = index.locate(value)
-        return {KIND: 'dataset', 'experience': experience, 'rows': rows}
+        return {KIND: 'dataset', 'experience': experience, 'rows': rows, 'attributes': _tensor_attributes(value)}
+    if isinstance(value, (IndexLoader, BatchIterator)):
+        return _encode_batches(value, index, path)
     if isinstance(value, dict):
         return {KIND: 'dict', 'items': [[encode(key, index, path), encode(item, index, f'{path}[{key!r}]')]
                                         for key, item in value.items()]}
@@ -194,14 +147,60 @@ def encode(value: Any, index: SampleIndex, path: str) -> Any:
     raise CheckpointError(f'{path}: a {type(value).__name__} cannot be saved in a checkpoint.')
 
 
+def _tensor_attributes(dataset) -> dict[str, torch.Tensor]:
+    """What a data set remembers of each sample beside label and task, e.g. the logits of DER."""
+    return {attribute.name: attribute_values(attribute) for attribute in dataset._data_attributes.values()
+            if attribute.use_in_getitem and attribute.name != 'targets_task_labels'}
+
+
+def _encode_batches(value: IndexLoader | BatchIterator, index: SampleIndex, path: str) -> dict:
+    loader = value.loader if isinstance(value, BatchIterator) else value
+    options = {name: getattr(loader, name) for name in LOADER_OPTIONS}
+    return {KIND: 'batches', 'datasets': [encode(dataset, index, path) for dataset in loader.datasets],
+            'batch_sizes': list(loader.batch_sizes), 'options': options,
+            'iterator': value.state_dict() if isinstance(value, BatchIterator) else None}
+
+
+def _module_extras(module: nn.Module, index: SampleIndex, path: str) -> dict[str, dict]:
+    """State of Avalanche's and our modules that no state dict holds: class means, sets of seen classes ..."""
+    extras = {}
+    for name, part in module.named_modules():
+        if not _is_stateful(part):
+            continue
+        kept = part._parameters.keys() | part._modules.keys()
+        fields = {key: value for key, value in vars(part).items()
+                  if not key.startswith('_') and key not in kept and isinstance(value, (dict, set, torch.Tensor))}
+        fields.update(part._buffers)
+        if fields:
+            extras[name] = {key: encode(value, index, f'{path}.{name}.{key}') for key, value in fields.items()}
+    return extras
+
+
+def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
+    from avalanche.benchmarks.utils import make_avalanche_dataset
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute
+    from avalanche.benchmarks.utils.flat_data import FlatData
+
+    # A list, as Avalanche holds it: it drops the elements that a buffer leaves out.
+    return make_avalanche_dataset(dataset, data_attributes=[
+        DataAttribute(FlatData([list(values)], discard_elements_not_in_indices=True), name=name, use_in_getitem=True)
+        for name, values in attributes.items()])
+
+
 def _is_stateful(value: Any) -> bool:
     return type(value).__module__.split('.')[0] in ('avalanche', 'clear') and hasattr(value, '__dict__')
 
 
 def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:
     skipped = REBUILT.get(type(value).__name__, ())
-    fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items() if name not in skipped}
+    fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items()
+              if name not in skipped and not _is_empty_iterator(item)}
     return {KIND: 'object', 'class': _class_name(type(value)), 'fields': fields}
+
+
+def _is_empty_iterator(value: Any) -> bool:
+    # Avalanche's placeholder, `iter([])`.
+    return isinstance(value, type(iter([]))) and operator.length_hint(value) == 0
 
 
 def _class_name(cls: type) -> str:
@@ -254,8 +253,12 @@ class _Decoder:
 
         return ParamData(encoded['name'], init_tensor=encoded['data'].to(encoded['device']), device=encoded['device'])
 
+    def _array(self, encoded: dict, _existing: Any) -> np.ndarray:
+        return encoded['data'].numpy()
+
     def _module(self, encoded: dict, existing: Any) -> nn.Module:
         module = existing if isinstance(existing, nn.Module) else copy.deepcopy(self.model)
+        self.load_extras(module, encoded['extras'])  # first: buffers that were None are in the state too
         module.load_state_dict(encoded['state'])
         for part, training in zip(module.modules(), encoded['training']):
             part.training = training
@@ -264,8 +267,20 @@ class _Decoder:
             parameter.grad = None
         return module
 
+    def load_extras(self, module: nn.Module, extras: dict[str, dict]) -> None:
+        parts = dict(module.named_modules())
+        for name, fields in extras.items():
+            for key, value in fields.items():
+                setattr(parts[name], key, self.value(value, getattr(parts[name], key, None)))
+
     def _dataset(self, encoded: dict, _existing: Any) -> Any:
-        return self.index.dataset(encoded['experience'], encoded['rows'])
+        dataset = self.index.dataset(encoded['experience'], encoded['rows'])
+        return _with_attributes(dataset, encoded['attributes']) if encoded['attributes'] else dataset
+
+    def _batches(self, encoded: dict, _existing: Any) -> IndexLoader | BatchIterator:
+        datasets = [self.value(dataset) for dataset in encoded['datasets']]
+        loader = IndexLoader(datasets, encoded['batch_sizes'], **encoded['options'])
+        return loader if encoded['iterator'] is None else BatchIterator(loader, encoded['iterator'])
 
     def _dict(self, encoded: dict, existing: Any) -> dict:
         # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.

@@ -12,7 +12,8 @@ from typing import Any
 from clear.core.errors import ConfigError, nearest
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
-EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher')
+EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
+                  'checkpoint_config')
 
 # Old name -> name. An old name beside the new one wins: our own bases never use it, so the user wrote it.
 SCENARIO_ALIASES = {'dataset_type': 'type', 'dataset_root': 'data_root'}

@@ -18,6 +18,7 @@ from clear.models import load_weights
 
 FORMAT = 1
 LATEST = 'latest.pth'
+ITERATION = 'iteration.pth'
 KEYS = ('format', 'state_dict', 'optimizer', 'scheduler', 'strategy', 'rng', 'progress', 'acc_matrix', 'config',
         'config_hash', 'data_fingerprint')
 
@@ -89,12 +90,14 @@ def load_model_weights(model: nn.Module, path: Path) -> None:
 
 
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
-    """The file that `--resume [CKPT]` means: the given one, else `latest.pth` of the run.
+    """The file that `--resume [CKPT]` means: the given one, else `latest.pth` or `iteration.pth` of the run.
 
     Raises:
         CheckpointError: if it does not exist.
     """
     path = Path(resume) if isinstance(resume, str) else work_dir / LATEST
+    if not isinstance(resume, str) and not path.is_file() and (work_dir / ITERATION).is_file():
+        path = work_dir / ITERATION  # stopped inside the first experience
     if not path.is_file():
         raise CheckpointError(f'Nothing to resume: {path} does not exist.')
     return path

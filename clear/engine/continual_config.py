@@ -13,7 +13,7 @@ DEFAULTS: dict[str, Any] = dict(
     seed=0, num_workers=0, threads=None, device=None, frozen=[], freeze_bn=False, load_from=None, work_dir=None,
     name=None, loggers=[dict(type='TextLogger')],
     metrics=[dict(type='accuracy_metrics', epoch=True), dict(type='loss_metrics', epoch=True)],
-    checkpoint_config=dict(interval=None))
+    checkpoint_config=dict(interval=None), amp=False, max_iters_per_experience=None, max_time_per_experience=None)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
@@ -81,10 +81,7 @@ def check_continual_config(cfg: dict) -> None:
     build.check_strategy(cfg['cl_strategy'])
     check_loggers_and_metrics(cfg['loggers'], cfg['metrics'])
     check_keys('checkpoint_config', cfg['checkpoint_config'] or {}, CHECKPOINT_KEYS, 'checkpoint_config')
-    if (cfg['checkpoint_config'] or {}).get('iter_interval') is not None:
-        raise ConfigError('checkpoint_config.iter_interval: checkpoints inside an experience are not available yet; '
-                          'use interval, which counts experiences.')
-    for key in ('interval', 'max_keep'):
+    for key in ('interval', 'iter_interval', 'max_keep'):
         _whole(f'checkpoint_config.{key}', (cfg['checkpoint_config'] or {}).get(key), 1)
     if isinstance(cfg['load_from'], dict):
         check_keys('load_from', cfg['load_from'], LOAD_FROM_KEYS, 'load_from')
@@ -96,6 +93,12 @@ def _check_numbers(cfg: dict) -> None:
     if not isinstance(cfg['seed'], int) or isinstance(cfg['seed'], bool) or cfg['seed'] < 0:
         raise ConfigError(f"seed is {cfg['seed']!r}; expected a whole number of at least 0.")
     _whole('num_workers', cfg['num_workers'], 0)
+    _whole('max_iters_per_experience', cfg['max_iters_per_experience'], 1)
+    seconds = cfg['max_time_per_experience']
+    if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds <= 0):
+        raise ConfigError(f'max_time_per_experience is {seconds!r}; expected seconds, a number above 0.')
+    if cfg['amp'] not in (False, True, 'bf16', 'fp16'):
+        raise ConfigError(f"amp is {cfg['amp']!r}; expected False, True, 'bf16' or 'fp16'.")
     _whole('threads', cfg['threads'], 1)
     if not isinstance(cfg['freeze_bn'], bool):
         raise ConfigError(f"freeze_bn is {cfg['freeze_bn']!r}; expected True or False.")

@@ -7,30 +7,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from clear.continual.evaluate import count_correct
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.core import dist
-from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
-from clear.core.errors import CheckpointError, ConfigError, Interrupted
+from clear.core.config import config_hash, to_plain
+from clear.core.errors import ConfigError, Interrupted
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
-from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
-from clear.engine.checkpoint import (
-    FORMAT,
-    cpu_copy,
-    find_checkpoint,
-    load_checkpoint,
-    load_model_weights,
-    save_checkpoint,
-)
+from clear.core.seeding import derive_seed, seed_everything
+from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual_config import check_continual_config, with_defaults
+from clear.engine.continual_state import RunState, computed_config
 from clear.engine.plan import check_fit, choose_device, describe, planned_iterations
 from clear.engine.progress import Progress
 from clear.models import build_classifier, freeze, load_weights
+from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import RUNNERS, SCENARIOS
 
 
@@ -39,7 +31,8 @@ class ContinualRunner:
     """Trains a strategy over the experiences of a scenario and measures the accuracy matrix.
 
     Entry (i, j) is the top-1 accuracy on the test set of bucket j after training through bucket i. After every
-    experience the checkpoint and `results.json` are written, so a kill loses at most the experience under way.
+    experience the checkpoint and `results.json` are written, and inside an experience `iteration.pth`, about once a
+    minute or every `checkpoint_config.iter_interval` iterations; a resumed run ends as an uninterrupted one does.
 
     Args:
         cfg: a continual config (see `continual_config`); not changed.
@@ -68,6 +61,7 @@ class ContinualRunner:
         from clear.continual.loggers import build_evaluator, needs_evaluation_pass
         from clear.continual.strategies import build_strategy, quiet_avalanche
         from clear.continual.strategies.build import check_distributed
+        from clear.continual.strategies.precision import set_precision
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
         with self._stop_on_sigterm(), quiet_avalanche():
@@ -84,6 +78,7 @@ class ContinualRunner:
             evaluator = build_evaluator(loggers, metrics, self.work_dir, to_plain(self.cfg))
             self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
             self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
+            self.scaler = set_precision(self.strategy.model, self.cfg['amp'], self.device)
             self.experiences = list(self.benchmark.train_stream)
             self.test_experiences = list(self.benchmark.test_stream)
         self.size = len(self.experiences)
@@ -91,6 +86,7 @@ class ContinualRunner:
         self.acc_matrix: list[list[float | None]] = [[None] * self.size for _ in range(self.size)]
         self.train_log: list[dict] = []
         self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
+        self.state = RunState(self)
 
     def build_data(self) -> None:
         """Read the scenario: `self.benchmark`, `self.info`."""
@@ -115,22 +111,31 @@ class ContinualRunner:
         if self.cfg['frozen'] or self.cfg['freeze_bn']:
             logger.info('%s', freeze(self.model, self.cfg['frozen'], self.cfg['freeze_bn']))
         self.model.to(self.device)
-        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
-        if dist.world_size() > 1 and has_batch_norm and not self.cfg['freeze_bn']:
-            if self.device.type == 'cuda':
-                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-            else:
-                logger.warning('BatchNorm uses the statistics of each process: the result differs from one process. '
-                               'Running statistics are averaged before every evaluation; freeze_bn=True avoids both.')
+        if dist.world_size() > 1:
+            convert_sync_batch_norm(self.model)
 
     def describe(self) -> str:
         """What the run will do: data, model, steps, memory, disk."""
         return describe(self.cfg, self.model, self.info, self.iterations, self.device, self.work_dir)
 
+    def _choose_mode(self) -> str:
+        """How several processes divide the training of this strategy."""
+        from clear.continual.scenarios import TensorBucket
+        from clear.continual.strategies.parallel import choose_mode
+
+        options = self.cfg['cl_strategy']
+        mode = choose_mode(options['type'], options.get('plugins') or [],
+                           tensors=all(isinstance(dataset, TensorBucket) for dataset in self.info.train))
+        if mode == 'replicate' and dist.world_size() > 1:
+            logger.warning('%s updates in a way of its own: each of the %d processes does the whole training alike, '
+                           'which is exact and no faster. Only the evaluation is divided.', options['type'],
+                           dist.world_size())
+        return mode
+
     # Training
 
     def train(self, resume: str | bool | None = None) -> Results:
-        """Train through the stream, from the last finished experience if `resume` says so.
+        """Train through the stream, from where the run was left if `resume` says so.
 
         Args:
             resume: True for `latest.pth` of the work_dir, or the path of a checkpoint.
@@ -140,10 +145,13 @@ class ContinualRunner:
         """
         from clear.continual.strategies import quiet_avalanche
 
-        first = self._resume(find_checkpoint(resume, self.work_dir)) if resume else 0
+        self.strategy.attach(seed=self.cfg['seed'], context=self.info.context, mode=self._choose_mode(),
+                             scaler=self.scaler, max_iterations=self.cfg['max_iters_per_experience'],
+                             max_seconds=self.cfg['max_time_per_experience'], on_iteration=self._on_iteration,
+                             save_iteration=self.state.save_iteration)
+        first = self.state.resume(find_checkpoint(resume, self.work_dir)) if resume else 0
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
-        self.strategy.attach(seed=self.cfg['seed'], context=self.info.context, on_iteration=self._on_iteration)
         try:
             with self._stop_on_sigterm(), quiet_avalanche():
                 for experience in range(first, 1 if self.is_joint else self.size):
@@ -174,9 +182,6 @@ class ContinualRunner:
 
     def _measure(self, experience: int) -> None:
         """Fill the row of the matrix; of every row under joint training, where one model stands for all."""
-        from clear.continual.strategies.engine import average_batch_norm
-
-        average_batch_norm(self.model)
         row = []
         for index, dataset in enumerate(self.info.test):
             count = count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
@@ -221,72 +226,18 @@ class ContinualRunner:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    # Saving and resuming
-
     def _save(self, experience: int) -> None:
         if self.work_dir is None or not dist.is_main():
             return
-        from clear.continual.state import SampleIndex, strategy_state
-
-        state = strategy_state(self.strategy, SampleIndex([item.dataset for item in self.experiences]))
-        options = self.cfg['checkpoint_config'] or {}
-        interval = options.get('interval')
-        save_checkpoint(self.work_dir, dict(
-            format=FORMAT, state_dict=cpu_copy(dict(self.model.state_dict())),
-            optimizer=cpu_copy(self.strategy.optimizer.state_dict()), scheduler=state.pop('schedule'), strategy=state,
-            rng=get_rng_state(),
-            progress=dict(experience=experience + 1, train_log=self.train_log, timing=self.timing,
-                          strategy=self.cfg['cl_strategy']['type']),
-            acc_matrix=self.acc_matrix, config_hash=config_hash(self.cfg), config=self._computed_config(),
-            data_fingerprint=self.info.fingerprint), experience,
-            keep_as_experience=bool(interval) and (experience + 1) % interval == 0, max_keep=options.get('max_keep'))
+        self.state.save_experience(experience)
         write_results(self.work_dir / RESULTS_FILE, self.results())
-
-    def _computed_config(self) -> dict:
-        return {key: value for key, value in to_plain(self.cfg).items() if key not in EXECUTION_KEYS or key == 'seed'}
-
-    def _resume(self, path: Path) -> int:
-        """Load a checkpoint; the number of finished experiences."""
-        from clear.continual.state import SampleIndex, load_strategy_state
-        from clear.continual.strategies import quiet_avalanche
-
-        checkpoint = load_checkpoint(path)
-        self._check_resumable(path, checkpoint)
-        self.model.load_state_dict(checkpoint['state_dict'])
-        self.strategy.optimizer.load_state_dict(checkpoint['optimizer'])
-        with quiet_avalanche():
-            load_strategy_state(self.strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']},
-                                SampleIndex([item.dataset for item in self.experiences]))
-        self.acc_matrix = checkpoint['acc_matrix']
-        progress = checkpoint['progress']
-        self.train_log, self.timing = progress['train_log'], progress['timing']
-        set_rng_state(checkpoint['rng'])
-        logger.info('resumed from %s: %d of %d experiences are finished', path, progress['experience'],
-                    1 if self.is_joint else self.size)
-        return progress['experience']
-
-    def _check_resumable(self, path: Path, checkpoint: dict[str, Any]) -> None:
-        was, now = checkpoint['progress']['strategy'], self.cfg['cl_strategy']['type']
-        if was != now:
-            raise CheckpointError(f'{path} was written by {was}; this config asks for {now}. To start {now} from its '
-                                  f"weights use load_from='{path}'.")
-        old, new = checkpoint['data_fingerprint'], self.info.fingerprint
-        if old != new:
-            raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
-                                  'files, another split or order. Resume on the same data.')
-        config = self._computed_config()
-        # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
-        if checkpoint['config_hash'] != config_hash(self.cfg) or checkpoint['config']['seed'] != config['seed']:
-            changed = _differences(checkpoint['config'], config)
-            raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
-                                  'config, or start a new run.')
 
     # Results
 
     def results(self) -> Results:
         """The results of what is finished."""
         protocol = self.info.protocol
-        config = self._computed_config()
+        config = computed_config(self.cfg)
         extras = dict(bucket_names=self.info.bucket_names, class_names=self.info.class_names,
                       strategy=config['cl_strategy']['type'], config_text=_as_config_text(config),
                       data_fingerprint=self.info.fingerprint, train_log=self.train_log)
@@ -329,14 +280,6 @@ def _fraction(value: float | None) -> str:
 def _mean(row: list[float | None]) -> float | None:
     known = [value for value in row if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _differences(old: Any, new: Any, path: str = '') -> list[str]:
-    """Where two nested configs differ, as `a.b: old -> new`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [item for key in sorted({*old, *new}) for item in
-                _differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
-    return [] if old == new else [f'{path}: {old!r} -> {new!r}']
 
 
 def _as_config_text(config: dict) -> str:

@@ -20,7 +20,7 @@ from clear.engine.continual_config import KNOWN, check_options, suspicious_names
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
 # What a run writes into its work_dir, and --overwrite removes.
 RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
-             'results.csv', 'jobs.json')
+             'iteration.pth', 'results.csv', 'jobs.json')
 RUN_PATTERNS = ('exp_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt')
 
 
@@ -92,8 +92,8 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
     from clear.engine.checkpoint import find_checkpoint
     from clear.engine.continual_runner import ContinualRunner
 
-    if args.amp:
-        raise ConfigError('--amp: mixed precision for continual learning comes with a later release; leave it out.')
+    if args.amp is not None:
+        cfg['amp'] = args.amp
     _set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
     runner = ContinualRunner(cfg, None if args.dry_run else work_dir)
@@ -151,7 +151,7 @@ def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
     if overwrite:
         for path in run_files(work_dir):
             path.unlink()
-    elif (work_dir / RESULTS_FILE).exists() or (work_dir / 'latest.pth').exists():
+    elif any((work_dir / name).exists() for name in (RESULTS_FILE, 'latest.pth', 'iteration.pth')):
         raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
                           'choose another folder with --work-dir.')
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clear.core.config import to_plain
-from clear.core.errors import DataError
+from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json, write_json
+from clear.core.logs import logger
 from clear.engine.probe_config import task_data, task_name, task_options
 from clear.evaluation.rows import BucketRows
 
@@ -68,10 +69,12 @@ def plan_jobs(cfg: dict) -> list[Job]:
     return jobs
 
 
-def restore_jobs(jobs: list[Job], work_dir: Path) -> int:
+def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
     """Take over the finished jobs of an earlier run in `work_dir`, those with the same hash; how many there are.
 
-    A finished job is done again if a bank that it read, given by path, has another fingerprint now.
+    A finished job is done again if a bank that it read would have another fingerprint now: other weights behind the
+    same path, other images, labels or dtype. Where that cannot be told, as the encoder or the data are gone, the
+    result is kept, with a warning.
 
     Raises:
         DataError: if `jobs.json` is damaged.
@@ -88,19 +91,19 @@ def restore_jobs(jobs: list[Job], work_dir: Path) -> int:
         if not record or record.get('hash') != job.hash:
             continue
         job.attempts = record['attempts']
-        if record['state'] == 'done' and not _changed_banks(job, record['banks']):
+        if record['state'] == 'done' and not _changed_banks(job, record['banks'], finder):
             for key in ('state', 'time_s', 'banks', 'encoder_hash', 'result'):
                 setattr(job, key, record[key])
             count += 1
     return count
 
 
-def _changed_banks(job: Job, fingerprints: dict[str, str]) -> bool:
-    for split, source in job.data.items():
-        path = bank_path(job.encoder_cfg, source)
-        if path is not None and _open(path).fingerprint != fingerprints.get(split):
-            return True
-    return False
+def _changed_banks(job: Job, fingerprints: dict[str, str], finder: BankFinder) -> bool:
+    try:
+        return finder.fingerprints(job) != fingerprints
+    except ClearError as error:
+        logger.warning('%s: its banks cannot be compared with those of now; its result is kept. %s', job.key, error)
+        return False
 
 
 def save_jobs(jobs: list[Job], work_dir: Path) -> None:
@@ -121,6 +124,7 @@ class BankFinder:
         self._encoder_cfg: dict | None = None
         self._encoder: Any = None
         self._found: dict[str, Any] = {}
+        self._fingerprints: dict[str, str] = {}
 
     def find(self, job: Job) -> dict[str, Any]:
         """Split -> bank (or one bucket of it); fills `banks` and `encoder_hash` of the job.
@@ -128,14 +132,41 @@ class BankFinder:
         Raises:
             ConfigError, DataError, CheckpointError: if an encoder, a data source or a bank cannot be had.
         """
-        if job.encoder_cfg != self._encoder_cfg:
-            self._encoder_cfg, self._encoder, self._found = job.encoder_cfg, None, {}
+        self._turn_to(job.encoder_cfg)
         whole = {split: self._bank(job.encoder_cfg, source) for split, source in job.data.items()}
         job.banks = {split: bank.fingerprint for split, bank in whole.items()}
         hashes = {bank.meta['identity']['encoder'] for bank in whole.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
         return {split: _rows(bank, job.data[split]) for split, bank in whole.items()}
+
+    def fingerprints(self, job: Job) -> dict[str, str]:
+        """Split -> fingerprint of the bank that `find` would give; nothing is encoded.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: as `find` does.
+        """
+        self._turn_to(job.encoder_cfg)
+        return {split: self._fingerprint(job.encoder_cfg, source) for split, source in job.data.items()}
+
+    def _fingerprint(self, encoder_cfg: dict, source: Any) -> str:
+        path = bank_path(encoder_cfg, source)
+        if path is not None:
+            return _open(path).fingerprint
+        from clear.features import build_source
+        from clear.features.extract import identity_of
+        from clear.features.identity import fingerprint_of
+
+        key = json.dumps(to_plain(_whole(source)), sort_keys=True)
+        if key not in self._fingerprints:
+            storage = {name: self.options[name] for name in ('dtype',) if name in self.options}
+            identity = identity_of(self._made_encoder(encoder_cfg), build_source(_whole(source)), **storage)
+            self._fingerprints[key] = fingerprint_of(identity)
+        return self._fingerprints[key]
+
+    def _turn_to(self, encoder_cfg: dict) -> None:
+        if encoder_cfg != self._encoder_cfg:
+            self._encoder_cfg, self._encoder, self._found, self._fingerprints = encoder_cfg, None, {}, {}
 
     def _bank(self, encoder_cfg: dict, source: Any) -> Any:
         path = bank_path(encoder_cfg, source)
@@ -146,12 +177,20 @@ class BankFinder:
 
     def _extracted(self, encoder_cfg: dict, source: dict) -> Any:
         from clear.features import find_or_extract
+
+        return find_or_extract(self._made_encoder(encoder_cfg), _whole(source), **self.options)
+
+    def _made_encoder(self, encoder_cfg: dict) -> Any:
         from clear.features.build import make_encoder
 
         if self._encoder is None:
             self._encoder = make_encoder(encoder_cfg)
-        whole = {key: value for key, value in source.items() if key != 'bucket'}
-        return find_or_extract(self._encoder, whole, **self.options)
+        return self._encoder
+
+
+def _whole(source: dict) -> dict:
+    """The source without the bucket: a bank holds all of them."""
+    return {key: value for key, value in source.items() if key != 'bucket'}
 
 
 def bank_path(encoder_cfg: dict, source: Any) -> Path | None:

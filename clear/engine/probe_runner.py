@@ -56,7 +56,7 @@ class ProbeRunner:
 
     def resume(self) -> int:
         """Take over what an earlier run in the work_dir has finished; how many jobs."""
-        count = restore_jobs(self.jobs, self.work_dir) if self.work_dir is not None else 0
+        count = restore_jobs(self.jobs, self.work_dir, self._finder) if self.work_dir is not None else 0
         logger.info('resumed: %d of %d jobs are finished', count, len(self.jobs))
         return count
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, Sequential
 from mmengine.registry import DefaultScope
 from mmpretrain.models.heads import ArcFaceClsHead, ConformerHead, LeViTClsHead
 from torch import Tensor, nn
@@ -52,7 +52,8 @@ class ComposedClassifier(Freezable, BaseModule):
     the scaled cosine without margin of an ArcFace head (its margin needs labels, which an outer criterion has).
 
     Args:
-        backbone, neck, head: configs with a `type` of mmpretrain or ours, or modules.
+        backbone, neck, head: configs with a `type` of mmpretrain or ours, or modules; `neck` may be a list of
+            them, one after the other.
         init_cfg: as for every mmengine module; applied by `init_weights`.
 
     Shape:
@@ -62,17 +63,24 @@ class ComposedClassifier(Freezable, BaseModule):
         ConfigError: if no part is given or one cannot be built, and at the first call if the parts do not fit.
     """
 
-    def __init__(self, backbone: dict | nn.Module | None = None, neck: dict | nn.Module | None = None,
+    def __init__(self, backbone: dict | nn.Module | None = None, neck: dict | nn.Module | Sequence | None = None,
                  head: dict | nn.Module | None = None, init_cfg: dict | list | None = None):
         _refuse_pretrained('model', init_cfg)
         super().__init__(init_cfg=init_cfg)
+        self.amp_dtype: torch.dtype | None = None  # forward runs under autocast to it
         if backbone is None and neck is None and head is None:
             raise ConfigError('model has neither backbone nor neck nor head; a classifier of features needs a head.')
         self.backbone = _build_part('backbone', backbone)
-        self.neck = _build_part('neck', neck)
+        self.neck = _build_neck(neck)
         self.head = _build_part('head', head)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.amp_dtype is None:
+            return self._forward(x)
+        with torch.autocast(x.device.type, self.amp_dtype):
+            return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         feats = self.extract_features(x)
         logits = _only_tensor(self._classify(feats), 'model' if self.head is None else 'model.head', self.head)
         if logits.ndim == 1 and len(x) == 1:
@@ -186,12 +194,18 @@ def _resolve(kind: str | type) -> type[ComposedClassifier]:
     return kind
 
 
+def _build_neck(cfg: dict | nn.Module | Sequence | None) -> nn.Module | None:
+    if not isinstance(cfg, (list, tuple)):
+        return _build_part('neck', cfg)
+    return Sequential(*[_build_part(f'neck[{i}]', one) for i, one in enumerate(cfg)])
+
+
 def _build_part(name: str, cfg: dict | nn.Module | None) -> nn.Module | None:
     if cfg is None or isinstance(cfg, nn.Module):
         return cfg
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
         raise ConfigError(f'model.{name} must be a dict with a type, got {cfg!r}.')
-    _refuse_pretrained(f'model.{name}', cfg.get('init_cfg'))
+    _refuse_pretrained_below(f'model.{name}', cfg)
     # Parts build others (a head its loss) from mmpretrain's registry, which looks into ours only in this scope.
     with DefaultScope.overwrite_default_scope('clear'):
         try:
@@ -206,6 +220,13 @@ def _refuse_pretrained(where: str, init_cfg: Mapping | list | None) -> None:
         if isinstance(one, Mapping) and one.get('type') == 'Pretrained':
             raise ConfigError(f"{where}.init_cfg: 'Pretrained' does not check that the weights fit. "
                               f"Use load_from='{one.get('checkpoint')}' (a local file) instead.")
+
+
+def _refuse_pretrained_below(where: str, cfg: Mapping) -> None:
+    _refuse_pretrained(where, cfg.get('init_cfg'))
+    for key, value in cfg.items():
+        if isinstance(value, Mapping) and key != 'init_cfg':
+            _refuse_pretrained_below(f'{where}.{key}', value)  # LoRA's own backbone, say
 
 
 def _only_tensor(outputs: Any, where: str, part: nn.Module | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 import copy
 import random
-from collections import deque
 
 import numpy as np
 import pytest
@@ -10,7 +9,9 @@ import torch
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 from torch import nn
 
-from clear.continual.strategies.engine import EngineMixin, ShardedBatches, average_batch_norm
+from clear.continual.strategies.engine import EngineMixin
+from clear.continual.strategies.loaders import IndexLoader
+from clear.continual.strategies.parallel import average_batch_norm
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything
 
@@ -135,17 +136,22 @@ def test_a_stop_comes_at_the_end_of_the_iteration(experience, iteration, stream)
 
 
 @pytest.mark.parametrize('world_size', [1, 2, 3, 5])
-@pytest.mark.parametrize('sizes', [[4, 4], [8, 8, 1], [5, 2], [1]])
-def test_shards_are_the_rows_of_each_batch(world_size, sizes):
-    numbers = iter(range(100))
-    batches = [[next(numbers) for _ in range(size)] for size in sizes]
+@pytest.mark.parametrize('sizes', [(8, 4), (17, 8), (7, 5), (1, 1)])
+def test_shards_are_the_rows_of_each_batch(world_size, sizes, stream):
+    count, batch_size = sizes
+    bucket = built(config(stream)).experiences[0].dataset.subset(list(range(count)))
+    batches = [rows.tolist() for rows in torch.arange(count).split(batch_size)]
+    inputs = [bucket[row][0].tolist() for row in range(count)]
     per_rank, counts = [], []
     for rank in range(world_size):
-        shards = deque()
-        sharded = ShardedBatches(batches, rank, world_size, shards)
-        assert len(sharded) == len(batches)
-        per_rank.append(list(sharded))
-        counts.append(list(shards))
+        loader = IndexLoader([bucket], [batch_size], shuffle=False, shard=(rank, world_size))
+        assert len(loader) == len(batches)
+        iterator, rows, shards = iter(loader), [], []
+        for batch in iterator:
+            rows.append([inputs.index(sample) for sample in batch[0].tolist()])
+            shards.append(iterator.shard_rows)
+        per_rank.append(rows)
+        counts.append(shards)
     for number, batch in enumerate(batches):
         assert all(count[number][1] == len(batch) for count in counts)
         assert sum(count[number][0] for count in counts) == len(batch)
@@ -167,7 +173,8 @@ def as_rank(patch, rank, world_size):
 def test_loaders_of_the_ranks_share_the_batches_of_one_process(world_size, num_workers, stream, monkeypatch):
     runner = built(config(stream, train_mb_size=9))  # 28 rows: 9, 9, 9, 1
     strategy = runner.strategy
-    strategy.attach(seed=0)
+    strategy.attach(seed=0, mode='shard')
+    strategy.is_training = True
 
     def epoch(rank, world_size):
         as_rank(monkeypatch, rank, world_size)
@@ -175,8 +182,14 @@ def test_loaders_of_the_ranks_share_the_batches_of_one_process(world_size, num_w
         strategy.train_dataset_adaptation()
         seed_everything(11)
         strategy.make_train_dataloader(num_workers=num_workers if world_size > 1 else 0)
-        batches = [batch[0].tolist() for batch in strategy.dataloader]
-        return batches, list(strategy._shards), torch.rand(1).item()
+        if num_workers:
+            strategy.dataloader.blocks = None  # sample by sample, as images are read
+        iterator = iter(strategy.dataloader)
+        batches, shards = [], []
+        for batch in iterator:
+            batches.append(batch[0].tolist())
+            shards.append(iterator.shard_rows)
+        return batches, shards, torch.rand(1).item()
 
     whole, _, number = epoch(0, 1)
     assert [len(batch) for batch in whole] == [9, 9, 9, 1]
@@ -202,7 +215,8 @@ class Template:
 class OneRank(EngineMixin, Template):
     def __init__(self, model, shard):
         self.model = model
-        self._local_rows, self._global_rows = shard
+        self.mode, self.scaler = 'shard', None
+        self._num_rows = shard
 
 
 def gradient_by_loop(model, inputs, targets):
@@ -228,13 +242,13 @@ def test_summed_gradients_are_those_of_the_whole_batch(world_size, size, penalty
     monkeypatch.setattr('clear.core.dist.sum_flat', lambda tensors: reduced.append(len(list(tensors))))
     for rank in range(world_size):
         as_rank(monkeypatch, rank, world_size)
-        shards = deque()
-        rows = next(iter(ShardedBatches([list(range(size))], rank, world_size, shards)))
-        strategy = OneRank(copy.deepcopy(model), shards.popleft())
+        own = list(range(size))[rank::world_size]
+        rows = own or [0]
+        strategy = OneRank(copy.deepcopy(model), (len(own), size))
         loss = nn.functional.cross_entropy(strategy.model(inputs[rows]), targets[rows])
         strategy.loss = loss + penalty * sum((value**2).sum() for value in strategy.model.parameters())
         strategy.backward()
-        losses.append((strategy._batch_loss.item(), strategy._local_rows))
+        losses.append((strategy._batch_loss.item(), len(own)))
         for part, parameter in zip(summed, strategy.model.parameters()):
             part += parameter.grad.double()
     for part, wanted in zip(summed, expected):

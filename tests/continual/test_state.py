@@ -144,7 +144,7 @@ def test_a_buffer_returns_with_samples_and_keys(index, experiences, tmp_path):
 
 @pytest.mark.parametrize('value, path', [
     (Point(), 'x'), ([1, Point()], r'x\[1\]'), ({'a': {'b': Point()}}, r"x\['a'\]\['b'\]"), (lambda: 0, 'x'),
-    (torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), 'x'), (np.ones(3), 'x'), (iter([]), 'x')],
+    (torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), 'x'), (iter([1]), 'x')],
     ids=lambda value: type(value).__name__)
 def test_an_unknown_kind_is_refused_with_its_path(value, path, index):
     with pytest.raises(CheckpointError, match=f'^{path}: a .* cannot be saved in a checkpoint'):
@@ -264,7 +264,7 @@ def test_a_checkpoint_names_samples_and_does_not_hold_them(stream, tmp_path):
     train(config(stream, 'Cumulative'), tmp_path)
     state = checkpoint(tmp_path)['strategy']
     stored = state['fields']['dataset']
-    assert stored[KIND] == 'dataset' and set(stored) == {KIND, 'experience', 'rows'}
+    assert stored[KIND] == 'dataset' and set(stored) == {KIND, 'experience', 'rows', 'attributes'}
     assert stored['experience'].tolist() == [i for i in range(3) for _ in range(28)]
     kinds = set()
 

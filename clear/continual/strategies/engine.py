@@ -1,55 +1,85 @@
-"""The mix-in under every Avalanche strategy: seeds, sums over processes, progress, and a way to stop."""
+"""The mix-in under every Avalanche strategy: batches by index, seeds, mixed precision, several processes, resume."""
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from clear.continual.strategies.loaders import BatchIterator, IndexLoader, translate, translate_iterator
+from clear.continual.strategies.parallel import GatherRows, average_batch_norm
 from clear.core import dist
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything
 from clear.datasets import SampleContext
-
-# Strategies shown to give the same result on 1 and on n processes.
-DISTRIBUTED_STRATEGIES = ('Naive',)
+from clear.models.sync_batch_norm import synchronised
 
 
 class EngineMixin:
     """Comes first among the bases of a strategy class; Avalanche's own class stays as it is.
 
-    Random numbers: the generators are seeded at the start of every experience from (seed, experience) and at the
-    start of every epoch from (seed, experience, epoch), so the order of samples is a function of these alone.
+    Batches: a finished loader is translated when it is assigned, into one that reads whole tensors by row number
+    (see `loaders`).
 
-    Several processes: every rank draws the same global batches and keeps its rows, rank r the rows r, r + W, ...
-    The loss of n_r of N rows is scaled by n_r / N and gradients are summed, which is the gradient of the mean over
-    the global batch even where the shards are unequal.
+    Random numbers: the generators are seeded at the start of every experience from (seed, experience) and at the
+    start of every epoch from (seed, experience, epoch), so the order of samples is a function of these alone. A model
+    that draws random numbers itself (dropout, stochastic depth) draws them from a stream of its own, seeded from
+    (seed, experience, iteration, rank): otherwise the processes' streams would part where their shards are unequal.
+
+    Several processes: see `parallel`. The model stays unwrapped, and gradients are combined in `backward`, before any
+    plugin looks at them.
+
+    Mixed precision: the model's own forward runs under autocast (`amp_dtype` of the model), so that teachers and
+    importances see it too. float16 losses are scaled in `backward` and gradients unscaled there; plugins see true
+    gradients.
 
     The engine attributes are set by `attach`, after construction.
     """
 
-    def attach(self, *, seed: int, context: SampleContext | None = None,
-               on_iteration: Callable[[EngineMixin], None] | None = None,
-               on_epoch: Callable[[EngineMixin], None] | None = None) -> None:
+    ENGINE_FIELDS = frozenset({
+        'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
+        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_sums',
+        '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader', '_clock_started'})
+
+    def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
+               scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
+               max_seconds: float | None = None, on_iteration: Callable[[EngineMixin], None] | None = None,
+               on_epoch: Callable[[EngineMixin], None] | None = None,
+               save_iteration: Callable[[], None] | None = None) -> None:
         """Give the strategy what it needs from the engine.
 
         Args:
             seed: of training.
             context: told the seed, experience and epoch, for augmentations.
+            mode: how several processes divide the work, one of `parallel.MODES`.
+            scaler: of the loss, for float16.
+            max_iterations, max_seconds: budget of each experience; training ends where the first is used up.
             on_iteration, on_epoch: called after each training iteration and epoch.
+            save_iteration: called where the state inside an experience can be saved, also right before a stop.
         """
         self.run_seed = seed
         self.sample_context = context
+        self.mode = mode
+        self.scaler = scaler
+        self.max_iterations = max_iterations
+        self.max_seconds = max_seconds
+        self.seconds_used = 0.0
         self.on_iteration = on_iteration
         self.on_epoch = on_epoch
+        self.save_iteration = save_iteration
         self.stop_requested = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
         self._sums = torch.zeros(3, dtype=torch.float64)  # loss x rows, correct, rows
-        self._shards: deque[tuple[int, int]] = deque()
+        self._num_rows = (0, 0)  # own rows and rows of the batch
+        self._draws_noise: bool | None = None
+        self._pending: Callable[[], None] | None = None
+        self._resumed = False
         # Avalanche prints its own remarks about plugins under several processes; ours are checked at the start.
         self._distributed_check = True
 
@@ -61,13 +91,51 @@ class EngineMixin:
         if self.stop_requested:
             raise Interrupted('Stopped by a signal. What was finished is saved; continue with --resume.')
 
+    # Loaders
+
+    @property
+    def dataloader(self) -> Any:
+        return self._dataloader
+
+    @dataloader.setter
+    def dataloader(self, loader: Any) -> None:
+        shard = None
+        if self.is_training and dist.world_size() > 1 and self.mode == 'shard':
+            shard = (dist.rank(), dist.world_size())
+        self._dataloader = translate(loader, shard=shard)
+
+    def _translate_memory_loaders(self) -> None:
+        """Translate the loaders over memories that strategies and plugins keep as attributes."""
+        from avalanche.benchmarks.utils.data_loader import MultiDatasetDataLoader
+
+        for owner in (self, *self.plugins):
+            for name, value in list(vars(owner).items()):
+                new = translate_iterator(value)
+                if isinstance(value, DataLoader) and name != '_dataloader':
+                    new = translate(value)
+                if new is not value and not isinstance(value, MultiDatasetDataLoader):
+                    setattr(owner, name, new)
+
     # Seeds
 
     def _before_training_exp(self, **kwargs):
         experience = self.clock.train_exp_counter
         seed_everything(derive_seed(self.run_seed, 'experience', experience))
         self._tell_context(experience, 0)
+        self._draws_noise = None
+        self.seconds_used = 0.0
         super()._before_training_exp(**kwargs)
+        self._translate_memory_loaders()
+        if self._pending is not None:
+            self._pending()
+            self._pending, self._resumed = None, True
+            self._tell_context(experience, self.clock.train_exp_epochs)
+        self._clock_started = time.monotonic() - self.seconds_used
+
+    def _after_training_exp(self, **kwargs):
+        average_batch_norm(self.model)
+        super()._after_training_exp(**kwargs)
+        self._translate_memory_loaders()
 
     def _before_training_epoch(self, **kwargs):
         experience, epoch = self.clock.train_exp_counter, self.clock.train_exp_epochs
@@ -82,98 +150,173 @@ class EngineMixin:
             self.sample_context.experience = experience
             self.sample_context.epoch = epoch
 
+    @contextmanager
+    def _noise_of_its_own(self) -> Iterator[None]:
+        """Seed what the model draws in its forward pass, and leave the shared stream as it was."""
+        if self._draws_noise is False:
+            yield
+            return
+        shared = torch.get_rng_state()
+        clock = self.clock
+        torch.manual_seed(derive_seed(self.run_seed, 'noise', clock.train_exp_counter, clock.train_exp_iterations,
+                                      0 if self.mode == 'replicate' else dist.rank()))
+        seeded = torch.get_rng_state()
+        try:
+            yield
+        finally:
+            if self._draws_noise is None:  # found out in the first iteration of an experience
+                is_cpu = self.device.type == 'cpu'
+                self._draws_noise = not is_cpu or not torch.equal(torch.get_rng_state(), seeded)
+            torch.set_rng_state(shared)
+
+    # The loop
+
+    def _train_exp(self, experience, eval_streams=None, **kwargs):
+        """Avalanche's loop over epochs, which may begin in the middle of one."""
+        while self.clock.train_exp_epochs < self.train_epochs:
+            if self._resumed:
+                self._resumed = False
+            else:
+                self._before_training_epoch(**kwargs)
+            if self._stop_training:
+                self._stop_training = False
+                break
+            self.training_epoch(**kwargs)
+            self._after_training_epoch(**kwargs)
+
+    def _unpack_minibatch(self):
+        super()._unpack_minibatch()
+        if self.is_training:
+            rows = len(self.mb_y)
+            iterator = getattr(self._dataloader, 'iterator', None)
+            self._num_rows = iterator.shard_rows if iterator is not None and iterator.shard_rows else (rows, rows)
+
+    def forward(self):
+        if not self.is_training:
+            return super().forward()
+        with self._noise_of_its_own():
+            if self.mode == 'replicate' or dist.world_size() == 1:
+                return super().forward()
+            if self.mode == 'shard':
+                with synchronised(self._num_rows[0]):
+                    return super().forward()
+            return self._forward_own_rows(super().forward)
+
+    def _forward_own_rows(self, forward: Callable[[], Tensor]) -> Tensor:
+        """Run the model on this rank's rows of the batch; the output for all rows."""
+        whole = self.mbatch
+        rank, world_size = dist.rank(), dist.world_size()
+        num_own = len(range(rank, len(whole[0]), world_size))
+        # A rank without a row runs one whose gradient is 0.
+        own = slice(rank, None, world_size) if num_own else slice(0, 1)
+        self.mbatch = [column[own] for column in whole]
+        try:
+            with synchronised(num_own):
+                return GatherRows.apply(forward(), len(whole[0]))
+        finally:
+            self.mbatch = whole
+
+    def backward(self):
+        self._batch_loss = loss = self.loss.detach().reshape(())
+        if dist.world_size() > 1 and self.mode != 'replicate':
+            own, rows = self._num_rows
+            self.loss = self.loss * (own / rows if self.mode == 'shard' else 1 / dist.world_size())
+        if self.scaler is not None:
+            self.loss = self.scaler.scale(self.loss)
+        super().backward()
+        self.loss = loss
+        if dist.world_size() > 1 and self.mode != 'replicate':
+            dist.sum_flat(parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+
+    def optimizer_step(self):
+        if self.scaler is None:
+            super().optimizer_step()
+        else:
+            self.scaler.step(self.optimizer)  # skipped where a gradient overflowed
+            self.scaler.update()
+
     # Progress
 
     def _after_training_iteration(self, **kwargs):
-        rows = self._local_rows
-        if rows:
-            correct = (self.mb_output.detach().argmax(1) == self.mb_y).sum()
-            self._sums += torch.stack([self._batch_loss * rows, correct.double(), correct.new_tensor(rows).double()])
+        self._count_batch()
         super()._after_training_iteration(**kwargs)
+        self._check_budget()
         if self.on_iteration is not None:
             self.on_iteration(self)
+        if self.save_iteration is not None:
+            self.save_iteration()
         self.check_stop()
 
+    def _count_batch(self) -> None:
+        rows = self._num_rows[0]
+        output, targets = self.mb_output, self.mb_y
+        if rows and isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets):
+            loss = getattr(self, '_batch_loss', None)
+            loss = self.loss.detach().reshape(()) if loss is None else loss
+            correct = (output.detach().argmax(1) == targets).sum()
+            self._sums += torch.stack([loss.double() * rows, correct.double(), correct.new_tensor(rows).double()])
+
+    def _check_budget(self) -> None:
+        if self.max_iterations is not None and self.clock.train_exp_iterations >= self.max_iterations:
+            self.stop_training()
+        if self.max_seconds is not None:
+            self.seconds_used = time.monotonic() - self._clock_started
+            if dist.any_rank(self.seconds_used >= self.max_seconds, self.device):
+                self.stop_training()
+
     def _after_training_epoch(self, **kwargs):
-        loss, correct, rows = dist.sum_over_ranks(self._sums).tolist()
-        self.epoch_loss, self.epoch_accuracy = loss / rows, correct / rows
+        loss, correct, rows = dist.sum_over_ranks(self._sums.clone()).tolist()
+        if rows:
+            self.epoch_loss, self.epoch_accuracy = loss / rows, correct / rows
         super()._after_training_epoch(**kwargs)
-        if self.epoch_loss != self.epoch_loss or self.epoch_loss in (float('inf'), float('-inf')):
+        if rows and (self.epoch_loss != self.epoch_loss or self.epoch_loss in (float('inf'), float('-inf'))):
             raise TrainingError(f'The training loss is {self.epoch_loss} in experience {self.clock.train_exp_counter}, '
                                 f'epoch {self.clock.train_exp_epochs - 1}. Try a smaller learning rate. The last '
                                 'finished experience is saved.')
         if self.on_epoch is not None:
             self.on_epoch(self)
 
-    # Several processes
+    # Resume
 
-    def make_train_dataloader(self, num_workers=0, shuffle=True, drop_last=False, **kwargs):
-        super().make_train_dataloader(num_workers=num_workers, shuffle=shuffle, drop_last=drop_last, **kwargs)
-        if dist.world_size() > 1:
-            self.dataloader = self._shard(self.dataloader)
+    def continue_from(self, restore: Callable[[], None]) -> None:
+        """Let `restore` put back the state of an iteration, at the end of the next experience's prologue."""
+        self._pending = restore
 
-    def _shard(self, loader):
-        """Rebuild an Avalanche loader so that it draws global batches and loads only this rank's rows."""
-        from avalanche.benchmarks.utils.data_loader import MultiDatasetDataLoader
+    def iteration_state(self) -> dict[str, Any]:
+        """Where training is inside an experience, beside what `state.strategy_state` holds."""
+        iterator = getattr(self._dataloader, 'iterator', None)
+        if not isinstance(self._dataloader, IndexLoader) or iterator is None:
+            raise TrainingError(f'{type(self).__name__} reads its batches in a way that cannot be taken up in the '
+                                'middle of an experience.')
+        gradients = {name: None if parameter.grad is None else parameter.grad.detach().cpu().clone()
+                     for name, parameter in self.model.named_parameters()}
+        return dict(loader=iterator.state_dict(), gradients=gradients, sums=self._sums.cpu().clone(),
+                    stop_training=self._stop_training, seconds_used=self.seconds_used,
+                    training=[module.training for module in self.model.modules()],
+                    requires_grad=[parameter.requires_grad for parameter in self.model.parameters()],
+                    scaler=None if self.scaler is None else self.scaler.state_dict())
 
-        kwargs = dict(loader.loader_kwargs)
-        sharded = MultiDatasetDataLoader(loader.datasets, loader.batch_sizes, distributed_sampling=False,
-                                         oversample_small_datasets=loader.oversample_small_datasets, **kwargs)
-
-        def make_loader(datasets, batch_sampler):
-            self._shards.clear()
-            options = {key: kwargs[key] for key in ('num_workers', 'pin_memory', 'collate_fn') if key in kwargs}
-            sampler = ShardedBatches(batch_sampler, dist.rank(), dist.world_size(), self._shards)
-            return DataLoader(ConcatDataset(datasets), batch_sampler=sampler, **options)
-
-        sharded._make_pytorch_loader = make_loader
-        return sharded
-
-    def _unpack_minibatch(self):
-        super()._unpack_minibatch()
-        if self.is_training:
-            rows = len(self.mb_y)
-            self._local_rows, self._global_rows = self._shards.popleft() if self._shards else (rows, rows)
-
-    def backward(self):
-        self._batch_loss = self.loss.detach().double().reshape(())
-        if dist.world_size() == 1:
-            super().backward()
-            return
-        self.loss = self.loss * (self._local_rows / self._global_rows)
-        super().backward()
-        dist.sum_flat(parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
-
-
-class ShardedBatches:
-    """The rows r, r + W, ... of every batch of a batch sampler.
-
-    A rank that gets no row of a short batch takes the batch's first one with weight 0 (a mean over nothing is NaN).
-    `shards` receives (own rows, rows of the batch) for every batch, in order.
-    """
-
-    def __init__(self, batches, rank: int, world_size: int, shards: deque):
-        self.batches = batches
-        self.rank = rank
-        self.world_size = world_size
-        self.shards = shards
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.batches:
-            rows = batch[self.rank::self.world_size]
-            self.shards.append((len(rows), len(batch)))
-            yield rows or batch[:1]
+    def load_iteration_state(self, state: dict[str, Any]) -> None:
+        """Put `iteration_state`'s result back; the loader has been made anew by the prologue."""
+        # Plugins may look at the last batch after an epoch: it is read again, the pass then goes on behind it.
+        last = BatchIterator(self._dataloader, {**state['loader'], 'position': state['loader']['position'] - 1})
+        self.mbatch = next(last)
+        self._unpack_minibatch()
+        self._dataloader.resume(last.state_dict())
+        for module, training in zip(self.model.modules(), state['training']):
+            module.training = training
+        for parameter, requires_grad in zip(self.model.parameters(), state['requires_grad']):
+            parameter.requires_grad_(requires_grad)
+        for name, parameter in self.model.named_parameters():
+            gradient = state['gradients'][name]
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        self._sums = state['sums'].to(self.device)
+        self._stop_training = state['stop_training']
+        self.seconds_used = state['seconds_used']
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state['scaler'])
 
 
-def average_batch_norm(model: nn.Module) -> None:
-    """Average BatchNorm's running statistics over the processes, so that every rank evaluates the same model."""
-    if dist.world_size() == 1:
-        return
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    buffers = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var) if buffer is not None]
-    dist.sum_flat(buffers)
-    for buffer in buffers:
-        buffer /= dist.world_size()
+DISTRIBUTED_STRATEGIES = ('Naive',)

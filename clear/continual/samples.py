@@ -1,0 +1,189 @@
+"""Which samples an Avalanche data set holds: seen as rows of tensors, and as (experience, row) of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clear.continual.scenarios.base import TensorBucket
+from clear.core.errors import CheckpointError
+
+
+def resolve(data: Any) -> tuple[list, np.ndarray, np.ndarray]:
+    """The sequences at the bottom of Avalanche's tree, and for each sample which of them and its row there.
+
+    Args:
+        data: an Avalanche data set, its flat data, the data of an attribute, or any sequence.
+
+    Returns:
+        bottoms: each sequence once; which: (N,) positions in `bottoms`; rows: (N,) rows of those.
+    """
+    from avalanche.benchmarks.utils.data import AvalancheDataset
+    from avalanche.benchmarks.utils.flat_data import FlatData
+
+    flat = data._flat_data if isinstance(data, AvalancheDataset) else data
+    if not isinstance(flat, FlatData):
+        return [flat], np.zeros(len(flat), dtype=np.int64), np.arange(len(flat), dtype=np.int64)
+    bottoms: list = []
+    place: dict[int, int] = {}
+    which, rows = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for child in flat._datasets:
+        child_bottoms, child_which, child_rows = resolve(child)
+        for bottom in child_bottoms:
+            if id(bottom) not in place:
+                place[id(bottom)] = len(bottoms)
+                bottoms.append(bottom)
+        positions = np.array([place[id(bottom)] for bottom in child_bottoms], dtype=np.int64)
+        which.append(positions[child_which] if len(positions) else child_which)
+        rows.append(child_rows)
+    which, rows = np.concatenate(which), np.concatenate(rows)
+    if flat._indices is not None:
+        indices = _as_array(flat._indices)
+        which, rows = which[indices], rows[indices]
+    return bottoms, which, rows
+
+
+def _as_array(indices: Any) -> np.ndarray:
+    from avalanche.benchmarks.utils.flat_data import LazyIndices, LazyRange
+
+    if isinstance(indices, LazyRange):
+        return np.arange(len(indices), dtype=np.int64) + indices._start + indices._offset
+    if isinstance(indices, LazyIndices):
+        indices._to_eager()
+        return indices._eager_list
+    return np.asarray(indices, dtype=np.int64)
+
+
+@dataclass
+class Block:
+    """A data set as whole tensors: column k of sample i is `columns[k][rows[i]]`, or `columns[k][i]` without `rows`.
+
+    Attributes:
+        columns: inputs, targets, then Avalanche's attributes of each sample (task label, stored logits ...).
+        rows: (N,) rows of the first column only; the others are in sample order.
+    """
+
+    columns: list[torch.Tensor]
+    rows: torch.Tensor | None
+
+    def take(self, index: torch.Tensor) -> list[torch.Tensor]:
+        """The batch of those samples, one tensor per column."""
+        inputs = self.columns[0][index if self.rows is None else self.rows[index]]
+        return [inputs, *(column[index] for column in self.columns[1:])]
+
+
+def as_block(dataset: Any) -> Block | None:
+    """`dataset` as tensors, if all of its samples are rows of `TensorBucket`s that no transform changes, else None.
+
+    Labels come from the data set's `targets`: a benchmark may have given the classes other numbers than the bottom.
+    """
+    from avalanche.benchmarks.utils.data import AvalancheDataset
+
+    if not isinstance(dataset, AvalancheDataset) or not len(dataset) or _transforms_inputs(dataset._flat_data):
+        return None
+    bottoms, which, rows = resolve(dataset)
+    if not bottoms or not all(isinstance(bottom, TensorBucket) for bottom in bottoms):
+        return None
+    targets = attribute_values(dataset.targets)
+    extras = [attribute_values(item) for item in dataset._data_attributes.values() if item.use_in_getitem]
+    if any(values is None for values in (targets, *extras)):
+        return None
+    if len(bottoms) > 1:  # a memory: copied once, so that a batch is one read
+        shape, first = bottoms[0].inputs.shape[1:], bottoms[0].inputs
+        inputs = torch.empty((len(rows), *shape), dtype=first.dtype)
+        for position, bottom in enumerate(bottoms):
+            here = torch.from_numpy(np.flatnonzero(which == position))
+            inputs[here] = bottom.inputs[torch.from_numpy(rows[here.numpy()])]
+        return Block([inputs, targets, *extras], None)
+    whole = len(rows) == len(bottoms[0]) and bool((rows == np.arange(len(rows))).all())
+    return Block([bottoms[0].inputs, targets, *extras], None if whole else torch.from_numpy(rows))
+
+
+def attribute_values(attribute: Any) -> torch.Tensor | None:
+    """The values of a data attribute, one row per sample; None if they are neither numbers nor tensors."""
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+
+    bottoms, which, rows = resolve(attribute.data)
+    parts: list = [None] * len(rows)
+    if len(bottoms) == 1 and isinstance(bottoms[0], ConstantSequence):
+        return torch.full((len(rows),), int(bottoms[0][0]))
+    if all(isinstance(bottom[0], (int, np.integer)) for bottom in bottoms if len(bottom)):
+        values = np.empty(len(rows), dtype=np.int64)
+        for position, bottom in enumerate(bottoms):
+            here = which == position
+            is_constant = isinstance(bottom, ConstantSequence)
+            values[here] = bottom[0] if is_constant else np.asarray(bottom, dtype=np.int64)[rows[here]]
+        return torch.from_numpy(values)
+    for sample, (position, row) in enumerate(zip(which, rows)):
+        parts[sample] = bottoms[position][int(row)]
+    return torch.stack(parts) if all(isinstance(part, torch.Tensor) for part in parts) else None
+
+
+def _transforms_inputs(flat: Any) -> bool:
+    """True if a transform of the inputs is set anywhere in Avalanche's tree."""
+    from avalanche.benchmarks.utils.flat_data import FlatData
+
+    if not isinstance(flat, FlatData):
+        return False
+    for groups in (getattr(flat, '_transform_groups', None), getattr(flat, '_frozen_transform_groups', None)):
+        transform = None if groups is None else groups[groups.current_group]
+        # A tuple transform holds one for the inputs and one for the targets.
+        parts = getattr(transform, 'transforms', None)
+        if (transform if parts is None else parts and parts[0]) is not None and parts != []:
+            return True
+    return any(_transforms_inputs(child) for child in flat._datasets)
+
+
+class SampleIndex:
+    """Finds the (experience, row) of every sample of an Avalanche data set, and makes data sets from them.
+
+    Args:
+        experiences: the Avalanche data set of each training experience.
+    """
+
+    def __init__(self, experiences: list):
+        self.experiences = experiences
+        # Of each data set at the bottom: which experience every row belongs to, and as which row of it.
+        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for number, dataset in enumerate(experiences):
+            bottoms, which, rows = resolve(dataset)
+            for position, bottom in enumerate(bottoms):
+                if id(bottom) not in self._places:
+                    self._places[id(bottom)] = (np.full(len(bottom), -1), np.full(len(bottom), -1))
+                owner, row_there = self._places[id(bottom)]
+                here = np.flatnonzero(which == position)
+                owner[rows[here]], row_there[rows[here]] = number, here
+
+    def locate(self, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+        """Experience and row of each sample, in order.
+
+        Raises:
+            CheckpointError: if a sample belongs to no training experience.
+        """
+        bottoms, which, rows = resolve(dataset)
+        experience, row_there = np.full(len(rows), -1), np.full(len(rows), -1)
+        for position, bottom in enumerate(bottoms):
+            if id(bottom) in self._places:
+                owner, place = self._places[id(bottom)]
+                here = which == position
+                experience[here], row_there[here] = owner[rows[here]], place[rows[here]]
+        if (experience < 0).any():
+            raise CheckpointError('A strategy remembers samples that belong to no training experience; '
+                                  'they cannot be saved.')
+        return torch.from_numpy(experience), torch.from_numpy(row_there)
+
+    def dataset(self, experience: torch.Tensor, rows: torch.Tensor):
+        """The data set whose samples are those rows, in that order."""
+        from avalanche.benchmarks.utils.utils import concat_datasets
+
+        if not len(rows):
+            return concat_datasets([])
+        change = torch.nonzero(experience[1:] != experience[:-1]).reshape(-1) + 1
+        parts = []
+        for part in torch.tensor_split(torch.arange(len(rows)), change):
+            parts.append(self.experiences[int(experience[part[0]])].subset(rows[part].tolist()))
+        return parts[0] if len(parts) == 1 else concat_datasets(parts)

@@ -1,0 +1,250 @@
+"""Loaders that are a plan of row numbers: batched reads from tensors, shards of a global batch, exact resume.
+
+Avalanche's finished loader objects are translated. The rows of every batch, and the random numbers drawn for them,
+stay those of the original; only how the samples are fetched changes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterator
+from types import GeneratorType
+from typing import Any
+
+import torch
+from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+
+from clear.continual.samples import as_block
+
+
+class SeedTape:
+    """Seeds drawn from torch's global generator, kept, so that a pass can be taken up in its middle.
+
+    Args:
+        seeds: drawn before; they are handed out again before new ones are drawn.
+    """
+
+    def __init__(self, seeds: list[int] | None = None):
+        self.seeds = list(seeds or [])
+        self._used = 0
+
+    def draw(self) -> int:
+        """The next seed. It is drawn as torch's samplers draw theirs."""
+        if self._used == len(self.seeds):
+            self.seeds.append(int(torch.empty((), dtype=torch.int64).random_().item()))
+        self._used += 1
+        return self.seeds[self._used - 1]
+
+
+class IndexLoader:
+    """Batches that take some rows of each of several data sets (Avalanche's `MultiDatasetDataLoader`).
+
+    Args:
+        datasets: Avalanche data sets.
+        batch_sizes: rows of each in a batch.
+        shuffle, drop_last: as in torch's loader, for each data set.
+        terminating: the data set at whose end a pass ends; None never ends.
+        oversample: begin a data set anew that ends before the terminating one, else leave it out from there on.
+        repeat: begin the next pass when one ends, in the same iterator.
+        num_workers, pin_memory, collate_fn: for data sets that are no tensors.
+        shard: (rank, world size) to load the rows rank, rank + W, ... of each batch only; None loads all.
+    """
+
+    def __init__(self, datasets: list, batch_sizes: list[int], *, shuffle: bool, drop_last: bool = False,
+                 terminating: int | None = 0, oversample: bool = False, repeat: bool = False, num_workers: int = 0,
+                 pin_memory: bool = False, collate_fn=None, shard: tuple[int, int] | None = None):
+        self.datasets = list(datasets)
+        self.batch_sizes = list(batch_sizes)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.terminating = terminating
+        self.oversample = oversample
+        self.repeat = repeat
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.collate_fn = collate_fn
+        self.shard = shard
+        self.iterator: BatchIterator | None = None
+        self._resume: dict | None = None
+        # The own collate function of a data set stacks its samples, which is what a block gives.
+        plain = collate_fn is None or collate_fn == torch.utils.data.default_collate or \
+            collate_fn == getattr(self.datasets[0], 'collate_fn', None)
+        blocks = {group: as_block(dataset) for group, dataset in enumerate(datasets) if len(dataset)} if plain else {}
+        self.blocks = None if not blocks or None in blocks.values() else blocks
+
+    def num_batches(self, group: int) -> int:
+        """Batches in one pass over a data set."""
+        rows, size = len(self.datasets[group]), self.batch_sizes[group]
+        return rows // size if self.drop_last else -(-rows // size)
+
+    def __len__(self) -> int:
+        return 10**10 if self.terminating is None else self.num_batches(self.terminating)
+
+    def __iter__(self) -> BatchIterator:
+        state, self._resume = self._resume, None
+        self.iterator = BatchIterator(self, state)
+        return self.iterator
+
+    def resume(self, state: dict) -> None:
+        """Let the next iterator begin where the one with that `state_dict` was."""
+        self._resume = state
+
+    def plan(self, tape: SeedTape) -> Iterator[list[tuple[int, torch.Tensor]]]:
+        """The batches of one pass as (data set, rows) parts."""
+        groups = range(len(self.datasets))
+        endless = self.terminating is None
+        order = list(groups) if endless else [self.terminating, *(g for g in groups if g != self.terminating)]
+        passes: dict[int, Iterator[torch.Tensor]] = {
+            group: self._passes(group, endless or (self.oversample and group != self.terminating), tape)
+            for group in groups if self.num_batches(group)}
+        while passes and (endless or self.terminating in passes):
+            parts = {}
+            for group in order:
+                rows = next(passes[group], None) if group in passes else None
+                if rows is not None:
+                    parts[group] = rows
+                elif group == self.terminating:
+                    return
+                else:
+                    passes.pop(group, None)
+            yield sorted(parts.items(), key=lambda part: part[0])
+
+    def _passes(self, group: int, again: bool, tape: SeedTape) -> Iterator[torch.Tensor]:
+        count, size = len(self.datasets[group]), self.batch_sizes[group]
+        while True:
+            if self.shuffle:
+                generator = torch.Generator()
+                generator.manual_seed(tape.draw())
+                rows = torch.randperm(count, generator=generator)
+            else:
+                rows = torch.arange(count)
+            yield from rows[:self.num_batches(group) * size].split(size)
+            if not again:
+                return
+
+    def take(self, parts: list[tuple[int, torch.Tensor]]) -> list[torch.Tensor]:
+        """The samples of a planned batch from the blocks, one tensor per column."""
+        batches = [self.blocks[group].take(rows) for group, rows in parts]
+        return batches[0] if len(batches) == 1 else [torch.cat(columns) for columns in zip(*batches)]
+
+
+class BatchIterator:
+    """One pass over an `IndexLoader`, or endlessly many if it repeats.
+
+    Args:
+        loader: what to iterate over.
+        state: `state_dict` of an iterator of an equal loader, to continue there.
+    """
+
+    def __init__(self, loader: IndexLoader, state: dict | None = None):
+        self.loader = loader
+        self.shard_rows: tuple[int, int] | None = None  # own rows and rows of the batch handed out last
+        self._state = state
+        self._fetch: Iterator | None = None
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> list[torch.Tensor]:
+        if self._fetch is None:  # not before the first batch: random numbers are drawn here
+            self._begin(self._state or dict(seeds=[], position=0))
+        try:
+            batch = next(self._fetch)
+        except StopIteration:
+            if not self.loader.repeat:
+                raise
+            self._begin(dict(seeds=[], position=0))
+            batch = next(self._fetch)
+        self._position += 1
+        if self.loader.shard is not None:
+            self.shard_rows = self._shards.popleft()
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pass is: the seeds drawn for it, and the batches handed out."""
+        if self._fetch is None:
+            return self._state or dict(seeds=[], position=0)
+        return dict(seeds=list(self._tape.seeds), position=self._position)
+
+    def _begin(self, state: dict) -> None:
+        self._tape = SeedTape(state['seeds'])
+        self._position = state['position']
+        self._shards: deque[tuple[int, int]] = deque()
+        base_seed = self._tape.draw()  # a torch loader draws one at the start of every pass
+        batches = self.loader.plan(self._tape)
+        for _ in range(self._position):
+            next(batches)
+        own = map(self._own_rows, batches) if self.loader.shard is not None else batches
+        self._fetch = map(self.loader.take, own) if self.loader.blocks is not None else self._load(own, base_seed)
+
+    def _own_rows(self, parts: list[tuple[int, torch.Tensor]]) -> list[tuple[int, torch.Tensor]]:
+        """This rank's rows of a batch; the batch's first row, to be weighted by 0, if there is none for it."""
+        rank, world_size = self.loader.shard
+        own, start = [], 0
+        for group, rows in parts:
+            mine = rows[(rank - start) % world_size::world_size]
+            start += len(rows)
+            if len(mine):
+                own.append((group, mine))
+        self._shards.append((sum(len(rows) for _, rows in own), start))
+        return own or [(parts[0][0], parts[0][1][:1])]
+
+    def _load(self, batches: Iterator, base_seed: int) -> Iterator:
+        loader = self.loader
+        starts = [0, *ConcatDataset.cumsum(loader.datasets)]
+        sampler = ([starts[group] + row for group, rows in parts for row in rows.tolist()] for parts in batches)
+        collate_fn = loader.collate_fn or loader.datasets[0].collate_fn
+        return iter(DataLoader(ConcatDataset(loader.datasets), batch_sampler=sampler, num_workers=loader.num_workers,
+                               pin_memory=loader.pin_memory, collate_fn=collate_fn,
+                               generator=torch.Generator().manual_seed(base_seed)))
+
+
+def translate(loader: Any, *, repeat: bool = False, shard: tuple[int, int] | None = None) -> Any:
+    """An `IndexLoader` that gives the same batches as a loader of Avalanche or torch; other objects as they are."""
+    from avalanche.benchmarks.utils.data_loader import MultiDatasetDataLoader
+
+    if isinstance(loader, MultiDatasetDataLoader):
+        return _translate_multi(loader, repeat, shard)
+    if isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler:
+        sampler = loader.batch_sampler.sampler
+        if type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement
+                                                  and sampler._num_samples is None and loader.generator is None):
+            return IndexLoader([loader.dataset], [loader.batch_size], shuffle=type(sampler) is RandomSampler,
+                               drop_last=loader.drop_last, repeat=repeat, num_workers=loader.num_workers,
+                               pin_memory=loader.pin_memory, collate_fn=loader.collate_fn, shard=shard)
+    return loader
+
+
+def _translate_multi(loader: Any, repeat: bool, shard: tuple[int, int] | None) -> IndexLoader:
+    from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
+
+    options = loader.loader_kwargs
+    translated = IndexLoader(loader.datasets, loader.batch_sizes, shuffle=options.get('shuffle', False),
+                             drop_last=options.get('drop_last', False), oversample=loader.oversample_small_datasets,
+                             terminating=loader.termination_dataset, repeat=repeat,
+                             num_workers=options.get('num_workers', 0), pin_memory=options.get('pin_memory', False),
+                             collate_fn=options.get('collate_fn'), shard=shard)
+    if loader.never_ending:
+        translated.terminating = None
+    elif not isinstance(loader, ReplayDataLoader):
+        # The longest one. Under several processes Avalanche counted batches of one process.
+        counts = [translated.num_batches(group) for group in range(len(loader.datasets))]
+        translated.terminating = counts.index(max(counts))
+    return translated
+
+
+def translate_iterator(iterator: Any) -> Any:
+    """A `BatchIterator` in place of a generator over a loader that has not started; other objects as they are.
+
+    Avalanche's strategies keep `cycle(loader)` or `iter(loader)` as attributes; a generator has no state that could
+    be saved, but before it starts its frame holds the loader.
+    """
+    if not isinstance(iterator, GeneratorType) or inspect.getgeneratorstate(iterator) != inspect.GEN_CREATED:
+        return iterator
+    for name in ('loader', 'self'):
+        loader = translate(iterator.gi_frame.f_locals.get(name), repeat=name == 'loader')
+        if isinstance(loader, IndexLoader):
+            return iter(loader)
+    return iterator

@@ -1,0 +1,126 @@
+"""Data-parallel training without a wrapper around the model: which rows a process takes, and what is summed.
+
+Every rank holds the same random numbers, draws the same global batches and runs the same passes of its own; only the
+rows of the training batch (and of the test sets) are divided. Three modes:
+
+- `shard`: rank r loads and trains on the rows r, r + W, ... of the global batch. Its loss is scaled by n_r / N and
+  gradients are summed: the gradient of the mean over the batch, also for unequal shards. Exact for losses that are
+  means over samples plus terms that do not depend on the batch.
+- `gather`: every rank holds the global batch, runs the model on its rows only, and the logits are gathered before
+  the loss. Exact for any function of logits and labels.
+- `replicate`: every rank does the whole work alike, so nothing is gained but the divided evaluation. For strategies
+  with updates of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor, nn
+
+from clear.core import dist
+from clear.core.errors import TrainingError
+
+MODES = ('shard', 'gather', 'replicate')
+# Strategies whose loss is a mean over samples plus terms that do not depend on the batch.
+SHARDED = frozenset({
+    'Naive', 'Cumulative', 'JointTraining', 'FromScratchTraining', 'Replay', 'GDumb', 'LwF', 'LFL', 'EWC', 'MAS',
+    'SynapticIntelligence', 'AGEM', 'GEM'})
+# Strategies that look at the whole batch at once, but only at its logits and labels.
+GATHERED = frozenset({'DER', 'ER_ACE'})
+
+
+def choose_mode(strategy: str, plugins: list[str], *, tensors: bool) -> str:
+    """The mode in which `strategy` is exact on several processes.
+
+    Args:
+        strategy: name of the strategy class.
+        plugins: names of the plugins that the config adds; each may look at the batch in its own way.
+        tensors: the training data are tensors, so every rank can hold the global batch at no cost.
+    """
+    if plugins or strategy not in SHARDED | GATHERED:
+        return 'replicate'
+    return 'gather' if tensors or strategy in GATHERED else 'shard'
+
+
+class GatherRows(torch.autograd.Function):
+    """The rows of all ranks in the order of the global batch, where rank r holds the rows r, r + W, ...
+
+    Backwards each rank takes the gradient of its own rows, times W: the loss over the whole batch is computed on
+    every rank and divided by W before gradients are summed.
+    """
+
+    @staticmethod
+    def forward(ctx, own: Tensor, num_rows: int) -> Tensor:
+        rank, world_size = dist.rank(), dist.world_size()
+        ctx.rank, ctx.world_size, ctx.num_own = rank, world_size, len(own)
+        most = -(-num_rows // world_size)
+        padded = own.new_zeros((most, *own.shape[1:]))
+        padded[:len(own)] = own
+        parts = [torch.empty_like(padded) for _ in range(world_size)]
+        torch_dist.all_gather(parts, padded.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)[:num_rows]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        own = grad[ctx.rank::ctx.world_size] * ctx.world_size
+        if len(own) < ctx.num_own:  # a dummy row stands in for none
+            own = grad.new_zeros((ctx.num_own, *grad.shape[1:]))
+        return own, None
+
+
+def average_batch_norm(model: nn.Module) -> None:
+    """Average BatchNorm's running statistics over the processes, so that every rank evaluates the same model."""
+    if dist.world_size() == 1:
+        return
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    buffers = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var) if buffer is not None]
+    dist.sum_flat(buffers)
+    for buffer in buffers:
+        buffer /= dist.world_size()
+
+
+def check_equal_on_ranks(parts: dict[str, Any]) -> None:
+    """Compare a digest of each part over all processes.
+
+    Args:
+        parts: what must be equal, by name; nested plain values and tensors.
+
+    Raises:
+        TrainingError: naming the parts that differ.
+    """
+    if dist.world_size() == 1:
+        return
+    digests = torch.stack([_digest(value) for value in parts.values()])
+    everyone = [torch.empty_like(digests) for _ in range(dist.world_size())]
+    torch_dist.all_gather(everyone, digests)
+    differing = [name for position, name in enumerate(parts)
+                 if any(not torch.equal(other[position], digests[position]) for other in everyone)]
+    if differing:
+        raise TrainingError(f"The processes do not agree any more on: {', '.join(differing)}. Results would depend on "
+                            'their number; the last finished experience is saved.')
+
+
+def _digest(value: Any) -> Tensor:
+    digest = hashlib.sha256()
+    _feed(digest, value)
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+
+
+def _feed(digest: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        digest.update(repr((tuple(value.shape), value.dtype)).encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+                      if value.numel() else b'')
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            digest.update(repr(key).encode())
+            _feed(digest, item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _feed(digest, item)
+    else:
+        digest.update(repr(value).encode())

@@ -1,0 +1,187 @@
+"""Saving and resuming a continual run, after an experience and inside one.
+
+`latest.pth` is the state after the last finished experience. `iteration.pth` is the state inside the next one. To
+continue there, the first is loaded, the experience is begun as always, so that Avalanche's own prologue makes the
+loaders, and then the second is put over it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from clear.core import dist
+from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
+from clear.core.errors import CheckpointError, TrainingError
+from clear.core.files import save_tensors
+from clear.core.logs import logger
+from clear.core.seeding import get_rng_state, set_rng_state
+from clear.engine.checkpoint import FORMAT, ITERATION, LATEST, cpu_copy, load_checkpoint, save_checkpoint
+
+# Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
+# in between.
+SECONDS_BETWEEN = 60.0
+WRITING_SHARE = 20.0
+
+
+class RunState:
+    """Writes and reads the checkpoints of one `ContinualRunner`.
+
+    Args:
+        runner: built; its strategy, model, matrix and logs are what is saved.
+    """
+
+    def __init__(self, runner):
+        self.runner = runner
+        self._can_save_iterations = True
+        self._next_save = time.monotonic() + SECONDS_BETWEEN
+
+    # Saving
+
+    def save_experience(self, experience: int) -> None:
+        """Write `latest.pth`, and `exp_<experience>.pth` where the config asks for it; drop `iteration.pth`."""
+        runner = self.runner
+        options = runner.cfg['checkpoint_config'] or {}
+        interval = options.get('interval')
+        save_checkpoint(runner.work_dir, self._common(experience + 1), experience,
+                        keep_as_experience=bool(interval) and (experience + 1) % interval == 0,
+                        max_keep=options.get('max_keep'))
+        (runner.work_dir / ITERATION).unlink(missing_ok=True)
+
+    def save_iteration(self) -> None:
+        """Write `iteration.pth` if it is time to, or if the run is about to stop."""
+        runner, strategy = self.runner, self.runner.strategy
+        if runner.work_dir is None or not dist.is_main() or not self._can_save_iterations or not self._is_due():
+            return
+        try:
+            started = time.monotonic()
+            state = dict(self._common(strategy.clock.train_exp_counter), inside=strategy.iteration_state())
+            save_tensors(runner.work_dir / ITERATION, state)
+            now = time.monotonic()
+            self._next_save = now + max(SECONDS_BETWEEN, WRITING_SHARE * (now - started))
+        except (CheckpointError, TrainingError) as error:
+            self._can_save_iterations = False
+            logger.warning('Nothing is saved inside experiences: %s', error)
+
+    def _is_due(self) -> bool:
+        strategy = self.runner.strategy
+        interval = (self.runner.cfg['checkpoint_config'] or {}).get('iter_interval')
+        if strategy.stop_requested:
+            return True
+        if interval is not None:
+            return strategy.clock.train_exp_iterations % interval == 0
+        return time.monotonic() >= self._next_save
+
+    def _common(self, finished: int) -> dict[str, Any]:
+        from clear.continual.state import strategy_state
+
+        runner = self.runner
+        state = strategy_state(runner.strategy, self._index())
+        return dict(
+            format=FORMAT, state_dict=cpu_copy(dict(runner.strategy.model.state_dict())),
+            optimizer=cpu_copy(runner.strategy.optimizer.state_dict()), scheduler=state.pop('schedule'),
+            strategy=state, rng=get_rng_state(),
+            progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
+                          strategy=runner.cfg['cl_strategy']['type']),
+            acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
+            data_fingerprint=runner.info.fingerprint)
+
+    def _index(self):
+        from clear.continual.samples import SampleIndex
+
+        return SampleIndex([item.dataset for item in self.runner.experiences])
+
+    # Resuming
+
+    def resume(self, path: Path) -> int:
+        """Load a checkpoint, and the one inside the next experience if it lies beside; the finished experiences.
+
+        Raises:
+            CheckpointError: if a file is damaged, or of another strategy, config or data.
+        """
+        runner = self.runner
+        if path.name == ITERATION:
+            inside, path = load_checkpoint(path), path.with_name(LATEST)
+        else:
+            beside = path.with_name(ITERATION)
+            inside = load_checkpoint(beside) if path.name == LATEST and beside.is_file() else None
+        finished = 0
+        if path.is_file():
+            checkpoint = load_checkpoint(path)
+            self._check(path, checkpoint)
+            finished = checkpoint['progress']['experience']
+            self._adapt_model(finished)
+            self._restore(checkpoint)
+            set_rng_state(checkpoint['rng'])
+            runner.acc_matrix = checkpoint['acc_matrix']
+            runner.train_log = checkpoint['progress']['train_log']
+            runner.timing = checkpoint['progress']['timing']
+        total = 1 if runner.is_joint else runner.size
+        logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
+        if inside is not None and inside['progress']['experience'] == finished < total:
+            self._check(path.with_name(ITERATION), inside)
+            runner.strategy.continue_from(lambda: self._restore_iteration(inside))
+        return finished
+
+    def _adapt_model(self, finished: int) -> None:
+        """Let a model that grows with its experiences grow to what was saved."""
+        from avalanche.models import DynamicModule
+        from avalanche.models.utils import avalanche_model_adaptation
+
+        strategy = self.runner.strategy
+        if any(isinstance(module, DynamicModule) for module in strategy.model.modules()):
+            for experience in self.runner.experiences[:finished]:
+                avalanche_model_adaptation(strategy.model, experience)
+            strategy.make_optimizer(reset_optimizer_state=True)
+
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
+        from clear.continual.state import load_strategy_state
+        from clear.continual.strategies import quiet_avalanche
+
+        strategy = self.runner.strategy
+        with quiet_avalanche():
+            load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']},
+                                self._index())
+        strategy.model.load_state_dict(checkpoint['state_dict'])
+        strategy.optimizer.load_state_dict(checkpoint['optimizer'])
+
+    def _restore_iteration(self, checkpoint: dict[str, Any]) -> None:
+        strategy = self.runner.strategy
+        self._restore(checkpoint)
+        strategy.load_iteration_state(checkpoint['inside'])
+        set_rng_state(checkpoint['rng'])
+        clock = strategy.clock
+        self.runner.progress.start_at(self.runner.progress.done + clock.train_exp_iterations)
+        logger.info('continued in experience %d, epoch %d, after iteration %d', clock.train_exp_counter + 1,
+                    clock.train_exp_epochs + 1, clock.train_exp_iterations)
+
+    def _check(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        runner = self.runner
+        was, now = checkpoint['progress']['strategy'], runner.cfg['cl_strategy']['type']
+        if was != now:
+            raise CheckpointError(f'{path} was written by {was}; this config asks for {now}. To start {now} from its '
+                                  f"weights use load_from='{path}'.")
+        old, new = checkpoint['data_fingerprint'], runner.info.fingerprint
+        if old != new:
+            raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
+                                  'files, another split or order. Resume on the same data.')
+        config = computed_config(runner.cfg)
+        # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
+        if checkpoint['config_hash'] != config_hash(runner.cfg) or checkpoint['config']['seed'] != config['seed']:
+            changed = differences(checkpoint['config'], config)
+            raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
+                                  'config, or start a new run.')
+
+
+def computed_config(cfg: dict) -> dict[str, Any]:
+    """The part of a config that decides the result."""
+    return {key: value for key, value in to_plain(cfg).items() if key not in EXECUTION_KEYS or key == 'seed'}
+
+
+def differences(old: Any, new: Any, path: str = '') -> list[str]:
+    """Where two nested configs differ, as `a.b: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [item for key in sorted({*old, *new}) for item in
+                differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
+    return [] if old == new else [f'{path}: {old!r} -> {new!r}']
