@@ -91,8 +91,8 @@ def check_loggers_and_metrics(loggers: list[dict], metrics: list[dict]) -> None:
 
 
 def build_evaluator(loggers: list[dict], metrics: list[dict], work_dir: Path | None, config: dict | None = None):
-    """Avalanche's evaluator with the configured metrics and loggers; without both it does next to nothing."""
-    from avalanche.training.plugins import EvaluationPlugin
+    """Avalanche's evaluator with the configured metrics and loggers, deaf to hooks that none of them listens to."""
+    from clear.continual.quiet_evaluator import QuietEvaluator
 
     built_metrics = []
     for cfg in metrics:
@@ -106,7 +106,7 @@ def build_evaluator(loggers: list[dict], metrics: list[dict], work_dir: Path | N
             filled['config'] = config
             filled['run_name'] = work_dir.name if work_dir else None
         built_loggers.append(LOGGERS.build(cfg, default_args=filled))
-    return EvaluationPlugin(*built_metrics, loggers=built_loggers, collect_all=False)
+    return QuietEvaluator(*built_metrics, loggers=built_loggers, collect_all=False)
 
 
 def needs_evaluation_pass(evaluator) -> bool:

@@ -10,13 +10,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-PROTOCOLS = ('iid', 'streaming')
+# iid and streaming are CLEAR's; every test set has all classes in the first three. In a class-incremental stream each
+# experience has classes of its own; with one test set all rows are tested on the same images.
+PROTOCOLS = ('iid', 'streaming', 'domain-incremental', 'class-incremental', 'one-test-set')
 CLEAR_METRICS = ('in_domain', 'next_domain', 'accuracy', 'backward_transfer', 'forward_transfer', 'final_domain',
                  'forgetting', 'challenge_score')
 # The CVPR 2022 CLEAR challenge: equal weights; ties were broken by next_domain.
 CHALLENGE_METRICS = ('in_domain', 'next_domain', 'backward_transfer', 'forward_transfer')
 # Metrics that use an entry with i >= j. Under the streaming protocol those entries measure training data.
 OVERLAPPED_METRICS = ('in_domain', 'accuracy', 'backward_transfer', 'forgetting', 'challenge_score')
+# Of streams where an entry above the diagonal measures classes that nobody has seen: no transfer, no next domain.
+CLASS_INCREMENTAL_METRICS = ('final_accuracy', 'average_incremental_accuracy', 'learning_accuracy', 'forgetting')
+ONE_TEST_SET_METRICS = ('final_accuracy', 'mean_accuracy')
 
 # Which entries (i, j) of an n x n matrix a metric is the mean of.
 _INDEX_SETS: dict[str, Callable[[int, int, int], bool]] = {
@@ -37,20 +42,32 @@ def clear_metrics(acc_matrix: Any, protocol: str = 'iid') -> dict[str, Any]:
     `acc_matrix[j][j] - acc_matrix[N - 1][j]`, first minus last: positive means forgotten.
 
     Args:
-        acc_matrix: N x N fractions as lists, array or tensor; None or NaN where nothing was measured (yet).
-        protocol: `'iid'` (train and test images of a bucket are disjoint) or `'streaming'` (they are the same,
-            so entries with i >= j measure training data).
+        acc_matrix: N x N fractions as lists, array or tensor; None or NaN where nothing was measured (yet). N x 1
+            with one test set.
+        protocol: `'iid'` and `'domain-incremental'` (train and test images of a bucket are disjoint), `'streaming'`
+            (they are the same, so entries with i >= j measure training data), `'class-incremental'` or
+            `'one-test-set'`.
 
     Returns:
         The metrics in the order of `CLEAR_METRICS`, then `'train_overlap'`. A metric that needs a missing entry,
         or has no entries at all (N = 1), is None. Under streaming the metrics in `OVERLAPPED_METRICS` are None
-        as well and their numbers stand in the dict `'train_overlap'`, which is empty under iid.
+        as well and their numbers stand in the dict `'train_overlap'`, which is empty otherwise.
+
+        For a class-incremental stream those in `CLASS_INCREMENTAL_METRICS`: the mean of the last row, the mean over
+        rows of the mean of j <= i (Rebuffi et al. 2017, arXiv:1611.07725, there over samples), the mean of the
+        diagonal, and `forgetting`. With one test set those in `ONE_TEST_SET_METRICS`: the last row and the mean.
 
     Raises:
-        ValueError: if the matrix is empty or not square, an entry lies outside [0, 1], or the protocol is unknown.
+        ValueError: if the matrix is empty or of another shape, an entry lies outside [0, 1], or the protocol is
+            unknown.
     """
     _check_protocol(protocol)
-    matrix = _checked_matrix(acc_matrix)
+    matrix = _checked_matrix(acc_matrix, columns=1 if protocol == 'one-test-set' else None)
+    if protocol == 'class-incremental':
+        return _class_incremental(matrix)
+    if protocol == 'one-test-set':
+        values = [row[0] for row in matrix]
+        return dict(final_accuracy=values[-1], mean_accuracy=_mean(values), train_overlap={})
     values = {name: _mean_over(matrix, chosen) for name, chosen in _INDEX_SETS.items()}
     values['forgetting'] = _forgetting(matrix)
     values['challenge_score'] = _mean([values[name] for name in CHALLENGE_METRICS])
@@ -60,30 +77,44 @@ def clear_metrics(acc_matrix: Any, protocol: str = 'iid') -> dict[str, Any]:
     return result
 
 
+def _class_incremental(matrix: list[list[float | None]]) -> dict[str, Any]:
+    n = len(matrix)
+    incremental = [_mean(matrix[i][:i + 1]) for i in range(n)]
+    return dict(final_accuracy=_mean(matrix[-1]), average_incremental_accuracy=_mean(incremental),
+                learning_accuracy=_mean([matrix[i][i] for i in range(n)]), forgetting=_forgetting(matrix),
+                train_overlap={})
+
+
 def overlap_mask(n: int, protocol: str) -> list[list[bool]]:
-    """N x N, True where an entry measures images that were trained on: i >= j under streaming, nowhere under iid.
+    """N x N, True where an entry measures images that were trained on: i >= j under streaming, nowhere otherwise.
+
+    N x 1 with one test set.
 
     Raises:
         ValueError: if the protocol is unknown.
     """
     _check_protocol(protocol)
-    return [[protocol == 'streaming' and i >= j for j in range(n)] for i in range(n)]
+    columns = 1 if protocol == 'one-test-set' else n
+    return [[protocol == 'streaming' and i >= j for j in range(columns)] for i in range(n)]
 
 
 def _check_protocol(protocol: str) -> None:
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol is {protocol!r}; CLEAR knows {' and '.join(map(repr, PROTOCOLS))}.")
+        raise ValueError(f"protocol is {protocol!r}; CLEAR knows 'iid' and 'streaming', other streams are "
+                         f"{', '.join(map(repr, PROTOCOLS[2:]))}.")
 
 
-def _checked_matrix(acc_matrix: Any) -> list[list[float | None]]:
-    """The matrix as nested lists of floats, None where an entry is missing."""
+def _checked_matrix(acc_matrix: Any, columns: int | None) -> list[list[float | None]]:
+    """The matrix as nested lists of floats, None where an entry is missing; square if `columns` is None."""
     rows = _plain(acc_matrix)
     rows = [_plain(row) for row in rows] if isinstance(rows, (list, tuple)) else None
     if not rows or not all(isinstance(row, (list, tuple)) for row in rows):
         raise ValueError('CLEAR metrics need a square accuracy matrix, a list of rows; '
                          f'got {type(acc_matrix).__name__} without rows and columns.')
     for i, row in enumerate(rows):
-        if len(row) != len(rows):
+        if columns is not None and len(row) != columns:
+            raise ValueError(f'With one test set the accuracy matrix has one column; row {i} has {len(row)}.')
+        if columns is None and len(row) != len(rows):
             raise ValueError(f'CLEAR metrics need a square accuracy matrix; got {len(rows)} rows, and row {i} has '
                              f'{len(row)} columns. Was an experience skipped? Fill what was not measured with None.')
     return [[_checked_entry(value, i, j) for j, value in enumerate(row)] for i, row in enumerate(rows)]

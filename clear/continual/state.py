@@ -45,7 +45,7 @@ COMMON_FIELDS = frozenset({
     'adapted_dataset', 'dataloader', 'mbatch', 'mb_output', 'loss', 'optimized_param_id', '_criterion',
     '_distributed_check', '_eval_streams', '_experiences', '_stop_training'})
 LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
-SKIPPED_PLUGINS = ('EvaluationPlugin', 'PeriodicEval', 'SchedulePlugin')
+SKIPPED_PLUGINS = ('QuietEvaluator', 'PeriodicEval', 'SchedulePlugin')
 
 
 def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:

@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = dict(
     metrics=[dict(type='accuracy_metrics', epoch=True), dict(type='loss_metrics', epoch=True)],
     checkpoint_config=dict(interval=None), amp=False, max_iters_per_experience=None, max_time_per_experience=None)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
-KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
+KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
 LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 

@@ -86,6 +86,7 @@ class ContinualRunner:
         self.acc_matrix: list[list[float | None]] = [[None] * self.size for _ in range(self.size)]
         self.train_log: list[dict] = []
         self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
+        self.branched_from: dict | None = None
         self.state = RunState(self)
 
     def build_data(self) -> None:
@@ -134,11 +135,12 @@ class ContinualRunner:
 
     # Training
 
-    def train(self, resume: str | bool | None = None) -> Results:
+    def train(self, resume: str | bool | None = None, branch: str | None = None) -> Results:
         """Train through the stream, from where the run was left if `resume` says so.
 
         Args:
             resume: True for `latest.pth` of the work_dir, or the path of a checkpoint.
+            branch: path of a checkpoint of another run, to begin this one behind its experiences.
 
         Raises:
             Interrupted: after a SIGTERM; what was finished is saved.
@@ -149,7 +151,11 @@ class ContinualRunner:
                              scaler=self.scaler, max_iterations=self.cfg['max_iters_per_experience'],
                              max_seconds=self.cfg['max_time_per_experience'], on_iteration=self._on_iteration,
                              save_iteration=self.state.save_iteration)
-        first = self.state.resume(find_checkpoint(resume, self.work_dir)) if resume else 0
+        first = 0
+        if resume:
+            first = self.state.resume(find_checkpoint(resume, self.work_dir))
+        elif branch:
+            first = self.state.branch(find_checkpoint(branch, self.work_dir))
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
         try:
@@ -172,7 +178,8 @@ class ContinualRunner:
         self.timing['train_s'] += trained - started
         self.timing['eval_s'] += time.monotonic() - trained
         self.train_log.append(dict(experience=experience, loss=self.strategy.epoch_loss,
-                                   accuracy=self.strategy.epoch_accuracy))
+                                   accuracy=self.strategy.epoch_accuracy,
+                                   iterations=self.strategy.clock.train_exp_iterations))
         self._save(experience)
         self.progress.clear()
         row = self.acc_matrix[experience]
@@ -241,6 +248,14 @@ class ContinualRunner:
         extras = dict(bucket_names=self.info.bucket_names, class_names=self.info.class_names,
                       strategy=config['cl_strategy']['type'], config_text=_as_config_text(config),
                       data_fingerprint=self.info.fingerprint, train_log=self.train_log)
+        budget = {key: self.cfg[key] for key in ('max_iters_per_experience', 'max_time_per_experience')
+                  if self.cfg[key] is not None}
+        if budget:
+            extras['budget'] = budget
+        if self.branched_from is not None:
+            extras['branched_from'] = self.branched_from
+        if self.cfg['amp']:
+            extras['amp'] = self.cfg['amp']
         if self.info.bad_samples is not None:
             extras['bad_samples'] = self.info.bad_samples.counts()
         return Results(

@@ -83,7 +83,7 @@ class RunState:
             optimizer=cpu_copy(runner.strategy.optimizer.state_dict()), scheduler=state.pop('schedule'),
             strategy=state, rng=get_rng_state(),
             progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
-                          strategy=runner.cfg['cl_strategy']['type']),
+                          strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
             data_fingerprint=runner.info.fingerprint)
 
@@ -117,11 +117,45 @@ class RunState:
             runner.acc_matrix = checkpoint['acc_matrix']
             runner.train_log = checkpoint['progress']['train_log']
             runner.timing = checkpoint['progress']['timing']
+            runner.branched_from = checkpoint['progress'].get('branched_from')
         total = 1 if runner.is_joint else runner.size
         logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
         if inside is not None and inside['progress']['experience'] == finished < total:
             self._check(path.with_name(ITERATION), inside)
             runner.strategy.continue_from(lambda: self._restore_iteration(inside))
+        return finished
+
+    def branch(self, path: Path) -> int:
+        """Begin where another run was left, with this run's options; the finished experiences.
+
+        The rows of its matrix, its weights and what its strategy remembers are taken over, its optimiser's state if
+        the optimiser is of the same type.
+
+        Raises:
+            CheckpointError: if the file is damaged, or of another strategy or other data.
+        """
+        runner = self.runner
+        checkpoint = load_checkpoint(path)
+        if 'inside' in checkpoint:
+            raise CheckpointError(f'{path} was written inside an experience; branch from exp_*.pth or latest.pth.')
+        self._check_origin(path, checkpoint)
+        config = computed_config(runner.cfg)
+        changes = differences(checkpoint['config'], config)
+        finished = checkpoint['progress']['experience']
+        self._adapt_model(finished)
+        same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
+        own = runner.strategy.optimizer.state_dict()
+        self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': own})
+        if same_optimizer:  # the state is the other run's, the settings are ours
+            for group, ours in zip(runner.strategy.optimizer.param_groups, own['param_groups']):
+                group.update({key: value for key, value in ours.items() if key != 'params'})
+        runner.strategy.schedule.forget()
+        runner.acc_matrix = checkpoint['acc_matrix']
+        runner.train_log = checkpoint['progress']['train_log']
+        runner.branched_from = dict(checkpoint=path.name, config_hash=checkpoint['config_hash'], experiences=finished,
+                                    changes=changes)
+        logger.info('branched from %s after %d experiences; changed: %s', path, finished,
+                    '; '.join(changes) or 'nothing')
         return finished
 
     def _adapt_model(self, finished: int) -> None:
@@ -158,6 +192,16 @@ class RunState:
 
     def _check(self, path: Path, checkpoint: dict[str, Any]) -> None:
         runner = self.runner
+        self._check_origin(path, checkpoint)
+        config = computed_config(runner.cfg)
+        # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
+        if checkpoint['config_hash'] != config_hash(runner.cfg) or checkpoint['config']['seed'] != config['seed']:
+            changed = differences(checkpoint['config'], config)
+            raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
+                                  'config, start a new run, or begin one there with --branch.')
+
+    def _check_origin(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        runner = self.runner
         was, now = checkpoint['progress']['strategy'], runner.cfg['cl_strategy']['type']
         if was != now:
             raise CheckpointError(f'{path} was written by {was}; this config asks for {now}. To start {now} from its '
@@ -166,17 +210,15 @@ class RunState:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
-        config = computed_config(runner.cfg)
-        # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
-        if checkpoint['config_hash'] != config_hash(runner.cfg) or checkpoint['config']['seed'] != config['seed']:
-            changed = differences(checkpoint['config'], config)
-            raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
-                                  'config, or start a new run.')
 
 
 def computed_config(cfg: dict) -> dict[str, Any]:
     """The part of a config that decides the result."""
     return {key: value for key, value in to_plain(cfg).items() if key not in EXECUTION_KEYS or key == 'seed'}
+
+
+def _optimizer_type(config: dict[str, Any]) -> str | None:
+    return (config['cl_strategy'].get('optimizer') or {}).get('type')
 
 
 def differences(old: Any, new: Any, path: str = '') -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import shutil
 from collections.abc import Iterable
@@ -89,19 +90,34 @@ def _join_processes(launcher: str) -> None:
 
 
 def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
-    from clear.engine.checkpoint import find_checkpoint
     from clear.engine.continual_runner import ContinualRunner
 
     if args.amp is not None:
         cfg['amp'] = args.amp
+    if args.branch and args.resume:
+        raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
     _set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
-    runner = ContinualRunner(cfg, None if args.dry_run else work_dir)
     if args.dry_run:
-        runner.build()
+        from clear.features import planned_banks
+
+        runner = ContinualRunner(cfg)
+        with planned_banks():
+            runner.build()
         runner.work_dir = work_dir
         logger.info('%s\ndry run: nothing was trained or written', runner.describe())
-        return
+    elif cfg.get('seeds') is None or args.seed is not None:
+        cfg.pop('seeds', None)
+        _run_continual(cfg, work_dir, args)
+    else:
+        _run_seeds(cfg, work_dir, args)
+
+
+def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
+    from clear.engine.checkpoint import find_checkpoint
+    from clear.engine.continual_runner import ContinualRunner
+
+    runner = ContinualRunner(cfg, work_dir)
     if args.resume:
         find_checkpoint(args.resume, work_dir)
     if dist.is_main():
@@ -110,7 +126,33 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
     _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
     runner.build()
     logger.info('%s', runner.describe())
-    runner.train(args.resume)
+    runner.train(args.resume, branch=args.branch)
+
+
+def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
+    from clear.engine.repeats import check_seeds, run_seeds
+
+    seeds = check_seeds(cfg['seeds'])
+    if args.resume not in (None, False, True) or args.branch:
+        raise ConfigError('seeds: --resume takes no checkpoint, and --branch none of one seed; finished seeds are kept '
+                          'and the others continued. Use --seed N for one of them.')
+    folders = [work_dir / f'seed_{seed}' for seed in seeds]
+    if not args.resume and not args.overwrite and any(run_files(folder) for folder in folders):
+        raise ConfigError(f'{work_dir} already holds runs. Continue with --resume, replace them with --overwrite, or '
+                          'choose another folder with --work-dir.')
+    if args.overwrite and dist.is_main():
+        for path in (path for folder in folders for path in run_files(folder)):
+            path.unlink()
+    dist.barrier()
+
+    def run(one: Any, folder: Path) -> None:
+        options = copy.copy(args)
+        has_begun = any((folder / name).is_file() for name in ('latest.pth', 'iteration.pth'))
+        options.resume = bool(args.resume) and has_begun
+        options.overwrite = not options.resume
+        _run_continual(one, folder, options)
+
+    run_seeds(cfg, seeds, work_dir, run)
 
 
 def _train_probes(cfg: Any, args: argparse.Namespace) -> None:

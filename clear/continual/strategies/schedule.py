@@ -58,6 +58,10 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
         if self.scheduler is not None and not self.by_epoch:
             self.scheduler.step()
 
+    def forget(self) -> None:
+        """Begin the schedule anew, from the optimiser's settings of now, at the next experience."""
+        self.scheduler = self._first_settings = None
+
     def state_dict(self) -> dict:
         """The scheduler's state and the optimiser's first settings, as plain values."""
         state = None if self.scheduler is None else _plain_state(self.scheduler)

@@ -1,0 +1,100 @@
+"""Several seeds of one config as one command: a run per seed, then mean, spread and confidence interval."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.files import write_json
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, Results, read_results
+
+SUMMARY_FILE = 'summary.json'
+CONFIDENCE = 0.95
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """The seeds of a config.
+
+    Raises:
+        ConfigError: unless they are at least two different whole numbers.
+    """
+    numbers = list(seeds) if isinstance(seeds, (list, tuple)) else []
+    if len(numbers) < 2 or len(set(numbers)) < len(numbers) or \
+            not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in numbers):
+        raise ConfigError(f'seeds is {seeds!r}; expected at least two different whole numbers, e.g. [0, 1, 2].')
+    return numbers
+
+
+def run_seeds(cfg: dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> dict[str, Any]:
+    """Run a config once per seed, into `work_dir/seed_<n>`, and write `summary.json`.
+
+    Runs that are finished are left as they are, so an interrupted command is continued by the same command with
+    `--resume`.
+
+    Args:
+        cfg: of one run; `seed` and `work_dir` are filled in.
+        run: trains one config in its folder.
+
+    Returns:
+        What `summarise` gives.
+    """
+    for position, seed in enumerate(seeds):
+        folder = work_dir / f'seed_{seed}'
+        if is_finished(folder):
+            logger.info('seed %d is finished: %s', seed, folder)
+            continue
+        one = copy.deepcopy(cfg)
+        one.pop('seeds', None)
+        one['seed'], one['work_dir'] = seed, str(folder)
+        logger.info('\nseed %d (%d of %d)', seed, position + 1, len(seeds))
+        run(one, folder)
+    summary = summarise([read_results(work_dir / f'seed_{seed}' / RESULTS_FILE) for seed in seeds])
+    if dist.is_main():
+        write_json(work_dir / SUMMARY_FILE, summary)
+        logger.info('\n%s\n\nsummary  %s', format_summary(summary), work_dir / SUMMARY_FILE)
+    return summary
+
+
+def is_finished(folder: Path) -> bool:
+    """True if the run in `folder` has measured every row of its matrix."""
+    path = folder / RESULTS_FILE
+    if not path.is_file():
+        return False
+    measured, rows = read_results(path).progress or (0, 1)
+    return measured == rows and (folder / 'report.html').is_file()
+
+
+def summarise(runs: Sequence[Results]) -> dict[str, Any]:
+    """Mean, standard deviation and confidence interval of every metric over repeats.
+
+    The deviation is that of a sample (N - 1); the interval is mean +- t s / sqrt(N) with Student's t of N - 1 degrees
+    of freedom at 95 %, for normally distributed repeats.
+    """
+    from scipy.stats import t
+
+    metrics: dict[str, Any] = {}
+    for name in runs[0].metrics:
+        values = [run.metrics.get(name) for run in runs]
+        if not all(isinstance(value, (int, float)) for value in values):
+            continue
+        spread = stdev(values)
+        half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+        metrics[name] = dict(mean=mean(values), std=spread, low=mean(values) - half, high=mean(values) + half,
+                             values=values)
+    return dict(name=runs[0].name, protocol=runs[0].protocol, confidence=CONFIDENCE,
+                seeds=[run.seeds.get('train') for run in runs], metrics=metrics)
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """One line per metric: mean, deviation and interval."""
+    lines = [f"{len(summary['seeds'])} seeds of {summary['name']}, mean +- std [95 % interval of the mean]"]
+    for name, item in summary['metrics'].items():
+        lines.append(f"{name:18} {item['mean']:.3f} +- {item['std']:.3f} [{item['low']:.3f}, {item['high']:.3f}]")
+    return '\n'.join(lines)
