@@ -4,9 +4,12 @@ from clear.core.compat import patch_libraries
 
 patch_libraries()  # Before anything of mmpretrain's models is imported.
 
+from clear.models.backbones import FAN, AdaptFormer  # noqa: E402
 from clear.models.classifier import ComposedClassifier, build_classifier  # noqa: E402
 from clear.models.freeze import Freezable, FreezeReport, freeze  # noqa: E402
 from clear.models.heads import CosineDistanceHead  # noqa: E402
+from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
+from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
 from clear.models.towers import (  # noqa: E402
     ImageEncoder,
     MMPretrainEncoder,
@@ -19,6 +22,7 @@ from clear.models.towers import (  # noqa: E402
 )
 from clear.models.weights import SOURCES, LoadReport, load_weights  # noqa: E402
 
-__all__ = ['SOURCES', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport', 'ImageEncoder',
-           'LoadReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess', 'TimmEncoder', 'TorchHubEncoder',
-           'TorchvisionEncoder', 'build_classifier', 'build_encoder', 'freeze', 'load_weights']
+__all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
+           'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',
+           'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder',
+           'convert_sync_batch_norm', 'freeze', 'load_weights', 'merge_lora', 'synchronised']

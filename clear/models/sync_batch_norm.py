@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clear.core import dist
+from clear.core.errors import ConfigError
 
 # Rows that this process contributes to the global batch; None where statistics are local.
 _num_rows: ContextVar[int | None] = ContextVar('num_rows', default=None)
@@ -50,13 +51,13 @@ def convert_sync_batch_norm(model: nn.Module) -> int:
     hooks, names and the state dict stay the same, and so do the objects. A second call changes nothing.
 
     Raises:
-        TypeError: if a layer is a BatchNorm of a kind of its own (with an activation inside, say).
+        ConfigError: if a layer is a BatchNorm of a kind of its own (with an activation inside, say).
     """
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
     for name, module in layers:
         if type(module) not in _SYNCHRONISED and not isinstance(module, _Synchronised):
-            raise TypeError(f'{name or "the model"} is a {type(module).__name__}, which is no plain BatchNorm: its '
-                            'statistics cannot be synchronised.')
+            raise ConfigError(f'{name or "the model"} is a {type(module).__name__}, which is no plain BatchNorm: its '
+                              'statistics cannot be synchronised. Use one process.')
     for _, module in layers:
         # The class alone decides where statistics come from, so other references to the layer stay valid.
         module.__class__ = _SYNCHRONISED.get(type(module), type(module))

@@ -84,8 +84,8 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
         source: format of the names, a key of `SOURCES`; `'auto'` takes the one that fits best.
         prefix_map: `{'old.': 'new.'}`, applied before that; the longest prefix that fits a name is replaced.
         min_matched: least share, 0 ... 1, of the required tensors that must match: those of the model outside its
-            head, or all if it has no backbone. Counters of BatchNorm and buffers that a backbone computes itself
-            may be missing.
+            head, or all if it has no backbone. Counters of BatchNorm, buffers that a backbone computes itself, and
+            what was added to a network after its pretraining (adapters, LoRA) may be missing.
 
     Raises:
         CheckpointError: if the file cannot be read or too little matches. The model is then unchanged.
@@ -186,8 +186,9 @@ def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str |
     dropped = tuple(name for name in state if name not in bad and _layer_of(name) in bad_head_layers)
     fits = {name: tensor for name, tensor in state.items() if name not in bad and name not in dropped}
     missing = tuple(name for name in wanted if name not in state and name not in computed)
+    added = _added(model)
     required = [name for name in _required(model, wanted) if name not in computed
-                and not (name in missing and name.endswith('num_batches_tracked'))]
+                and not (name in missing and (name in added or name.endswith('num_batches_tracked')))]
     resized = tuple(name for name in fits if fits[name] is not placed[name])
     report = LoadReport(Path(path).name, source, tuple(fits), missing, tuple(unexpected), tuple(mismatch), dropped,
                         resized)
@@ -248,6 +249,12 @@ def _required(model: nn.Module, wanted: Mapping[str, Tensor]) -> list[str]:
     return [name for name in wanted if not (has_backbone and _in_head(name))]
 
 
+def _added(model: nn.Module) -> set[str]:
+    """Tensors that weights of the network as published cannot have: what modules list in `added_tensors`."""
+    return {f'{prefix}.{name}' if prefix else name for prefix, module in model.named_modules()
+            for name in getattr(module, 'added_tensors', ())}
+
+
 def _in_head(name: str) -> bool:
     return name.startswith('head.')
 
@@ -261,7 +268,8 @@ def _refusal(best: _Plan, model: nn.Module, tensors: dict[str, Tensor], source: 
     part = 'tensors' if getattr(model, 'backbone', None) is None else 'tensors outside the head'
     message = [f'Only {best.num_found} of {best.num_required} {part} matched in {report.path}, '
                f'{min_matched:.0%} are needed; nothing was loaded.']
-    absent = [name for name in report.missing if name in _required(model, model.state_dict())]
+    added = _added(model)
+    absent = [name for name in report.missing if name in _required(model, model.state_dict()) and name not in added]
     shapes = [f'{name} {found}, expected {want}' for name, found, want in report.shape_mismatch]
     message += [f'First {title}: {names[0]}.' for title, names in (
         ('missing', absent), ('unexpected', report.unexpected), ('of another shape', shapes)) if names]

@@ -108,6 +108,20 @@ def test_timm_and_efficientnet_names(tmp_path):
     assert set(model.state_dict()) - set(done.state) == set(done.report.unexpected) == {'fc.weight', 'fc.bias'}
 
 
+@pytest.mark.parametrize('source', ['openclip', 'auto'])
+def test_image_tower_of_an_open_clip_model(tmp_path, source):
+    from clear.models.towers import OpenCLIPImageEncoder
+
+    torch.manual_seed(2)
+    tower = OpenCLIPImageEncoder('ViT-S-32').model.state_dict()
+    whole = under('visual.', tower) | {'logit_scale': torch.tensor(4.6), 'positional_embedding': torch.rand(77, 8)} \
+        | layer('transformer.resblocks.0.mlp.c_fc', 8, 8)
+    save_tensors(tmp_path / 'clip.pth', whole)
+    done = convert_weights(tmp_path / 'clip.pth', source=source, arch='open_clip/ViT-S-32')
+    assert done.report.source == 'openclip' and set(done.state) == set(tower)
+    assert all(torch.equal(done.state[name], tower[name]) for name in tower)
+
+
 @pytest.mark.parametrize(('old', 'new'), [
     ('_conv_stem.weight', 'conv_stem.weight'), ('_bn1.running_var', 'bn2.running_var'),
     ('_blocks.0._project_conv.weight', 'blocks.0.0.conv_pw.weight'),

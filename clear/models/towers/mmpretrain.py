@@ -71,8 +71,7 @@ def _build_named(arch: str) -> tuple[ComposedClassifier, int | None]:
         raise ConfigError(f"mmpretrain has no classification model '{arch}'. Nearest: {near}.")
     with building(f"mmpretrain's '{arch}'"):
         config = ModelHub.get(arch).config
-        model = {key: config.model[key].to_dict() if config.model.get(key) else None
-                 for key in ('backbone', 'neck', 'head')}
+        model = {key: config.model.to_dict().get(key) for key in ('backbone', 'neck', 'head')}
         for part in model.values():
             _forget_pretrained(part)
         built = build_classifier(model)
@@ -80,9 +79,10 @@ def _build_named(arch: str) -> tuple[ComposedClassifier, int | None]:
     return built, sizes[0] if sizes and isinstance(sizes[0], int) else None
 
 
-def _forget_pretrained(part: dict | None) -> None:
+def _forget_pretrained(part: dict | list | None) -> None:
     # Recipes that start from other weights name their address; ours come from `weights`.
-    if part and isinstance(part.get('init_cfg'), dict) and part['init_cfg'].get('type') == 'Pretrained':
+    init_cfg = part.get('init_cfg') if isinstance(part, dict) else None
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
         part.pop('init_cfg')
 
 

@@ -28,7 +28,8 @@ class OpenCLIPImageEncoder(ImageEncoder):
     Args:
         arch: a name of `open_clip.list_models()`.
         weights: see `ImageEncoder`; a file of the whole model will do.
-        preprocess: values that replace some of those that open_clip evaluates the model with.
+        preprocess: values that replace some of those that open_clip evaluates the model with. A model that squashes
+            or pads images to a square (SigLIP) is read as resize and central crop, as with `TimmEncoder`.
         quick_gelu: the activation of OpenAI's own weights; None does as the model's config says.
     """
 

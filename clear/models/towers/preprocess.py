@@ -109,7 +109,8 @@ class ApplyPreprocess:
         pixels = image if isinstance(image, torch.Tensor) else functional.pil_to_tensor(image)
         if self.spec.channel_order == 'BGR':
             pixels = pixels.flip(0)
-        return (pixels.float() / 255 - self._mean) / self._std
+        # In place: the same numbers without three more arrays per image.
+        return pixels.float().div_(255).sub_(self._mean).div_(self._std)
 
     def __repr__(self) -> str:
         return f'ApplyPreprocess({self.spec})'

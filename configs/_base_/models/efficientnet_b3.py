@@ -1,0 +1,5 @@
+# EfficientNet-B3 (Tan and Le 2019, arXiv:1905.11946), published for images of 300 px.
+model = dict(
+    backbone=dict(type='EfficientNet', arch='b3'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=1000, in_channels=1536))

@@ -1,0 +1,5 @@
+# EfficientNet-B4 (Tan and Le 2019, arXiv:1905.11946), published for images of 380 px.
+model = dict(
+    backbone=dict(type='EfficientNet', arch='b4'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=1000, in_channels=1792))

@@ -1,0 +1,7 @@
+# LoRA (Hu et al. 2021, arXiv:2106.09685) of rank 8 in the attention of a frozen ViT-large. Only these changes and the
+# head train. Give the weights of the ViT-large with load_from; without them the frozen part is random.
+model = dict(
+    backbone=dict(
+        type='LoRA', rank=8, alpha=16, targets=['qkv'],
+        backbone=dict(type='VisionTransformer', arch='large', img_size=224, patch_size=16)),
+    head=dict(type='VisionTransformerClsHead', num_classes=1000, in_channels=1024))

@@ -1,0 +1,5 @@
+# ResNet-101 (He et al. 2015, arXiv:1512.03385).
+model = dict(
+    backbone=dict(type='ResNet', depth=101),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048))

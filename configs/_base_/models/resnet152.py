@@ -1,0 +1,5 @@
+# ResNet-152 (He et al. 2015, arXiv:1512.03385).
+model = dict(
+    backbone=dict(type='ResNet', depth=152),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048))
