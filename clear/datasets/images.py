@@ -16,13 +16,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from clear.core.errors import ConfigError, DataError
-from clear.core.files import inside
+from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
 from clear.datasets.bad_samples import BadSampleError, BadSamples
 from clear.datasets.cache import DiskCache, check_cache
 from clear.datasets.clear_layouts import Bucket
-from clear.datasets.decode import ImageDecoder, UnreadableImage, read_file
+from clear.datasets.decode import ImageDecoder, UnreadableImage, file_below, read_file
 
 
 class SampleContext:
@@ -80,7 +79,7 @@ class BucketImages(Dataset):
         transform: called with an RGB PIL image. It counts as random unless it has `is_random = False`.
         is_train: whether stand-ins are allowed; also names the split in reports, 'train' or 'test'.
         context: shared by every data set of the run and set by the trainer.
-        bad_samples: where bad images are reported.
+        bad_samples: where bad images are reported; None where another data set reports the same files.
         cache: 'ram' keeps decoded images after first use: 3 bytes per pixel (a CLEAR-10 bucket of 500 x 375 images
             is 1.9 GB), in every worker that reads them. 'disk' keeps them in files below `cache_dir`, of the same
             size, made once and shared by workers, processes and runs (see `DiskCache`).
@@ -92,7 +91,7 @@ class BucketImages(Dataset):
     """
 
     def __init__(self, root: str | Path, bucket: Bucket, transform: Callable, *, is_train: bool,
-                 context: SampleContext, bad_samples: BadSamples, cache: str | None = None,
+                 context: SampleContext, bad_samples: BadSamples | None = None, cache: str | None = None,
                  cache_dir: str | Path | None = None, decoder: str = 'pil'):
         check_cache(cache, cache_dir)
         if len(bucket.paths) != len(bucket.ids):
@@ -133,10 +132,24 @@ class BucketImages(Dataset):
             DataError: if too many images are bad, or no image of the class can stand in.
         """
         index = range(len(self))[index]  # negative indices, and IndexError past the end
+        return self.transformed(self.image(index), index), self.targets[index]
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded image, or in training the one that stands in for a bad one. A bad one is reported.
+
+        Raises:
+            BadSampleError, DataError: as `dataset[index]` does.
+        """
         image = self._open(index)
-        if image is None:
-            image = self._stand_in(index)
-        return self._transformed(image, index), self.targets[index]
+        return self._stand_in(index) if image is None else image
+
+    def read(self, index: int) -> Image.Image:
+        """The decoded image; nothing is reported and nothing kept. Without a disk cache any thread may call it.
+
+        Raises:
+            UnreadableImage: with the reason.
+        """
+        return Image.fromarray(self._read(index))
 
     def readable(self) -> list[int]:
         """Indices of the images that can be read; the others are reported. Decodes every image once."""
@@ -152,18 +165,21 @@ class BucketImages(Dataset):
             return Image.fromarray(self._decoded[index])
         if index not in self._bad:
             try:
-                if self._disk is not None:
-                    image = self._disk[index]
-                else:
-                    image = self._decode(read_file(inside(self.root, self.paths[index])))
+                image = self._read(index)
             except UnreadableImage as error:
                 self._bad[index] = str(error)
             else:
                 if self.cache == 'ram':
                     self._decoded[index] = image
                 return Image.fromarray(image)
-        self.bad_samples.report(self.split, self.bucket, self.ids[index], self._bad[index])
+        if self.bad_samples is not None:
+            self.bad_samples.report(self.split, self.bucket, self.ids[index], self._bad[index])
         return None
+
+    def _read(self, index: int) -> np.ndarray:
+        if self._disk is not None:
+            return self._disk[index]
+        return self._decode(read_file(file_below(self.root, self.paths[index])))
 
     def _stand_in(self, index: int) -> Image.Image:
         if not self.is_train:
@@ -177,56 +193,15 @@ class BucketImages(Dataset):
         raise DataError(f"bucket {self.bucket}: '{self.ids[index]}' cannot be read ({self._bad[index]}) and no other "
                         f'image of class {self.targets[index]} can stand in for it.')
 
-    def _transformed(self, image: Image.Image, index: int) -> torch.Tensor:
+    def transformed(self, image: Image.Image, index: int, transform: Callable | None = None) -> torch.Tensor:
+        """An image under the transform (or under a part of it, if one is given), with the draws of sample `index`."""
+        transform = transform or self.transform
         try:
             if not self.is_random:
-                return self.transform(image)
+                return transform(image)
             # Seeded by the id asked for, so a stand-in is augmented as the image it replaces would have been.
             with seeded_draws(self.context.seed_of('augment', self.ids[index])):
-                return self.transform(image)
+                return transform(image)
         except Exception as error:
             error.add_note(f"in the transform of '{self.ids[index]}', {image.width} x {image.height} pixels")
             raise
-
-
-def to_tensors(dataset: BucketImages) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A whole bucket under a deterministic transform, as tensors that are indexed instead of loaded.
-
-    Returns:
-        images (M, C, H, W) float32, contiguous; targets (M,) int64; rows of the data set kept (M,) int64. In training
-        a bad image is replaced by its stand-in (M = N); in evaluation it is left out.
-
-    Raises:
-        ConfigError: if the transform is random or does not give floating-point tensors (C, H, W).
-        DataError: naming the file, if images come out in different sizes; or if none can be read.
-    """
-    if dataset.is_random:
-        raise ConfigError('A random transform gives other images in every epoch; to hold a bucket as tensors its '
-                          'transform must be deterministic (is_random = False).')
-    images: torch.Tensor | None = None
-    rows: list[int] = []
-    for row in range(len(dataset)):
-        try:
-            image, _ = dataset[row]
-        except BadSampleError:
-            continue
-        if images is None:
-            _check_image(image)
-            images = torch.empty(len(dataset), *image.shape, dtype=torch.float32)
-        if image.shape != images.shape[1:]:
-            raise DataError(f"bucket {dataset.bucket}: the transform makes '{dataset.ids[row]}' {tuple(image.shape)}, "
-                            f'but the first image {tuple(images.shape[1:])}. Resize and crop to one size.')
-        images[len(rows)] = image
-        rows.append(row)
-    if images is None:
-        raise DataError(f'bucket {dataset.bucket}: none of its {len(dataset)} images can be read.')
-    targets = torch.tensor([dataset.targets[row] for row in rows], dtype=torch.int64)
-    return images[:len(rows)], targets, torch.tensor(rows, dtype=torch.int64)
-
-
-def _check_image(image: object) -> None:
-    if not isinstance(image, torch.Tensor) or image.ndim != 3 or not image.is_floating_point():
-        found = f'{image.dtype} of shape {tuple(image.shape)}' if isinstance(image, torch.Tensor) else \
-            type(image).__name__
-        raise ConfigError(f'The transform gives {found}, expected a floating-point tensor (C, H, W). '
-                          "Is dict(type='ToTensor') missing?")

@@ -72,7 +72,7 @@ class ProbeData:
 def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') -> ProbeData:
     """The splits of a task from its feature banks, with the classes of 'val' and 'test' renumbered to those of 'train'.
 
-    Classes are matched by name where both banks have names, else by number. Rows without a label (-1) are left out
+    Classes are matched by name (the number, for a bank without names). Rows without a label (-1) are left out
     and counted.
 
     Args:
@@ -141,8 +141,15 @@ def check_features(features: Tensor, split: str) -> None:
 
 
 def class_names_of(bank: Any, labels: Tensor) -> list[str]:
-    """The names of a bank's classes, '0', '1', ... if it has none."""
+    """The names of a bank's classes, '0', '1', ... if it has none.
+
+    Raises:
+        DataError: if there are fewer than labels, or two of one name, which could not be told apart.
+    """
     names = [str(name) for name in bank.class_names or ()]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise DataError(f"A bank has two classes called '{twice}'; classes are matched by name.")
     largest = int(labels.max())
     if names and largest >= len(names):
         raise DataError(f'A bank has the label {largest} but names {len(names)} classes only.')

@@ -17,6 +17,7 @@ from clear.datasets.writing import progress_bar
 from clear.features.bank import FeatureBank
 from clear.features.extract import extract, identity_of
 from clear.features.identity import fingerprint_of
+from clear.features.planned import PlannedBank, is_planning
 from clear.features.sources import Source, build_source
 
 ROOT = 'work_dirs/banks'
@@ -60,7 +61,8 @@ def find_or_extract(encoder_cfg: dict[str, Any] | nn.Module, source_cfg: dict[st
     """The bank of an encoder over a data set: opened if it exists below `root`, else extracted.
 
     Finding it costs the encoder's construction, a hash of its weights and the size of every image file, but no
-    forward pass. Other weights, another transform, other files, labels or dtype lead to another folder.
+    forward pass. Other weights, another transform, other files, labels or dtype lead to another folder. Inside
+    `planned_banks()`, as in a dry run, a bank that is not there is described and not made.
 
     Raises:
         ConfigError, DataError: as `extract` does.
@@ -72,6 +74,10 @@ def find_or_extract(encoder_cfg: dict[str, Any] | nn.Module, source_cfg: dict[st
     if out.is_dir():
         logger.info('features  %s (found again)', out)
         return extract(encoder, source, out, **options)
+    if is_planning():
+        planned = PlannedBank(out, source, encoder.embed_dim, identity_of(encoder, source, dtype=dtype, maps=maps))
+        logger.info('features  %s (%s)', out, planned.describe())
+        return planned
     logger.info('features  %s (made now: %d images)', out, len(source))
     if progress is not None or not dist.is_main():
         return extract(encoder, source, out, progress=progress, **options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,15 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
     shapes = _row_shapes(encoder, identity['maps'], device)
     folder = BlockFolder(out, dict(identity=identity, count=len(source), block_size=block_size, batch_size=batch_size,
                                    arrays=shapes))
-    with folder.locked() if dist.is_main() else contextlib.nullcontext():
-        _on_main(lambda: folder.prepare(resume), device)
+    with _patient_group() as group, contextlib.ExitStack() as held:
+        _in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
         # Listed before anyone writes, so that all processes divide the same list.
         todo = [] if folder.is_complete else _shard(folder.missing())
         dist.barrier()
-        _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction, progress)
-        dist.barrier()
-        _on_main(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction), device)
+        _in_agreement(lambda: _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction,
+                                             progress), group)
+        _in_agreement(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction) if dist.is_main()
+                      else None, group)
     return FeatureBank.open(out, expect=identity)
 
 
@@ -145,22 +147,45 @@ def _row_shapes(encoder: nn.Module, levels: Sequence[int], device: torch.device)
     return shapes
 
 
-def _on_main(work: Callable[[], None], device: torch.device) -> None:
-    """Do `work` in the main process; if it fails there with a user error, every process raises one."""
+@contextlib.contextmanager
+def _patient_group() -> Iterator[torch.distributed.ProcessGroup | None]:
+    """A process group without a practical time limit; None for one process.
+
+    After hours of encoding, processes end further apart than the ten minutes that NCCL waits for the last.
+    """
+    if dist.world_size() == 1:
+        yield None
+        return
+    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=365))
+    try:
+        yield group
+    finally:
+        torch.distributed.destroy_process_group(group)
+
+
+def _in_agreement(work: Callable[[], None], group: torch.distributed.ProcessGroup | None) -> None:
+    """Do `work` and wait for the others; if it fails with a user error in any process, every process raises one."""
     error: ClearError | None = None
-    if dist.is_main():
-        try:
-            work()
-        except ClearError as found:
-            error = found
-    if dist.any_rank(error is not None, device):
-        raise error or DataError('The main process could not go on; its message says why.')
+    try:
+        work()
+    except ClearError as found:
+        error = found
+    failed = torch.tensor(int(error is not None))
+    if group is not None:
+        torch.distributed.all_reduce(failed, group=group)
+    if failed:
+        raise error or DataError('Another process could not go on; its message says why.')
 
 
 def _shard(blocks: list[int]) -> list[int]:
     """This process's contiguous part of the blocks that are left."""
     rank, size = dist.rank(), dist.world_size()
     return blocks[len(blocks) * rank // size:len(blocks) * (rank + 1) // size]
+
+
+def _begin(folder: BlockFolder, resume: bool, held: contextlib.ExitStack) -> None:
+    held.enter_context(folder.locked())
+    folder.prepare(resume)
 
 
 def _encode_blocks(encoder: nn.Module, source: Source, folder: BlockFolder, blocks: list[int], device: torch.device,

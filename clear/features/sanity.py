@@ -47,6 +47,8 @@ def read_labelled_images(folder: str | Path, preprocess: Preprocess,
                          max_images: int = 400) -> tuple[Tensor, Tensor, list[str]]:
     """Images of `folder/<class>/<file>`, as many of each class, in the order of their names; bad ones are left out.
 
+    A class needs two; of more classes than `max_images` then allows the first are taken.
+
     Returns:
         images (N, 3, H, W), labels (N,), class names.
 
@@ -56,6 +58,7 @@ def read_labelled_images(folder: str | Path, preprocess: Preprocess,
     if not Path(folder).is_dir():
         raise DataError(f'{folder} is no folder; expected FOLDER/<class>/<image>.')
     classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+    classes = classes[:max(2, max_images // 2)]
     per_class = max(2, max_images // max(1, len(classes)))
     transform, images, labels = preprocess.build(), [], []
     for label, path in enumerate(classes):

@@ -6,6 +6,8 @@ it: their images are found by id in the bank.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +22,9 @@ from clear.core.files import inside
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.decode import decode_image
-from clear.features.writing import check_ids, hash_data
+from clear.features.writing import check_class_names, check_ids, hash_data
 
+_NUMBER = re.compile('-?[0-9]+')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
 
@@ -38,7 +41,7 @@ class Source:
         buckets, timestamps: one per image, None = none.
 
     Raises:
-        DataError: if there are no images, ids repeat or a label has no name.
+        DataError: if there are no images, ids or class names repeat, or a label has no name.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class Source:
 
     def __post_init__(self):
         self.labels = np.asarray(self.labels, dtype=np.int64)
+        check_class_names(self.class_names, str(self.root))
         self.buckets = self.buckets or [None] * len(self.ids)
         self.timestamps = self.timestamps or [None] * len(self.ids)
         if not self.ids:
@@ -122,7 +126,7 @@ def list_file(path: str, root: str | None = None, class_names: Sequence[str] | N
     paths, labels = [], []
     for line in _lines(file):
         name, _, last = line.rpartition(' ')
-        is_labelled = bool(name) and last.lstrip('-').isdigit()
+        is_labelled = bool(name) and _NUMBER.fullmatch(last) is not None
         paths.append(name.strip() if is_labelled else line)
         labels.append(int(last) if is_labelled else -1)
     names = list(class_names) if class_names else [str(label) for label in range(max(labels, default=-1) + 1)]
@@ -163,8 +167,9 @@ def _read_table(file: Path) -> dict[str, list]:
             found = parquet.read_table(file)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f'{file} cannot be read as a table: {error}') from error
-    if 'path' in found.column_names and found['path'].null_count:
-        raise DataError(f'{file}: {found["path"].null_count} rows have no path.')
+    for name in ('path', 'id'):
+        if name in found.column_names and found[name].null_count:
+            raise DataError(f'{file}: {found[name].null_count} rows have no {name}.')
     columns = found.to_pydict()
     if 'timestamp' in columns:
         columns['timestamp'] = [_as_utc(value, file, row) for row, value in enumerate(columns['timestamp'])]
@@ -183,6 +188,7 @@ def _as_utc(value: Any, file: Path, row: int) -> datetime | None:
 
 
 def _labels(file: Path, values: list, class_names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+    values = [_whole(value, file) if isinstance(value, float) else value for value in values]
     given = [value for value in values if value is not None]
     if all(isinstance(value, int) for value in given):
         names = list(class_names) if class_names else [str(label) for label in range(max(given, default=-1) + 1)]
@@ -193,6 +199,15 @@ def _labels(file: Path, values: list, class_names: Sequence[str] | None) -> tupl
     if unknown is not None:
         raise DataError(f"{file}: label '{unknown}' is none of the class names ({', '.join(names[:5])} ...).")
     return [-1 if value is None else of_name[str(value)] for value in values], names
+
+
+def _whole(value: float, file: Path) -> int | None:
+    """A class index as pandas writes it beside missing ones."""
+    if math.isnan(value):
+        return None
+    if not value.is_integer():
+        raise DataError(f'{file}: label {value} is neither a class index nor a name.')
+    return int(value)
 
 
 def _lines(file: Path) -> list[str]:

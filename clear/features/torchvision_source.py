@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.datasets.decode import UnreadableImage, to_rgb
+from clear.datasets.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
 from clear.features.sources import Source
 from clear.features.writing import hash_data
 
@@ -22,21 +23,35 @@ class TorchvisionSource(Source):
 
     dataset: Any = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        self._files = _files(self.dataset)
+
     def open(self, row: int) -> Image.Image:
+        if self._files is not None:  # by the rules of every other source, huge and damaged files among them
+            return decode_image(self._files[row])
         try:
-            return to_rgb(self.dataset[row][0])
-        except (OSError, SyntaxError, ValueError) as error:
+            image = self.dataset[row][0]
+            return to_rgb(image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image)))
+        except DECODE_ERRORS as error:
             raise UnreadableImage(str(error) or type(error).__name__) from error
 
     def fingerprint(self) -> str:
-        """As of any source; in place of file sizes the pixels where the set holds them, else the sizes of its files."""
-        data = getattr(self.dataset, 'data', None)
-        if data is not None:
-            pixels = np.ascontiguousarray(np.asarray(data))
-            content = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode() + pixels.tobytes()).hexdigest()
-            return hash_data(self.ids, self.labels, self.buckets, [*self.class_names, content])
-        sizes = [Path(path).stat().st_size for path in _files(self.dataset)]
-        return hash_data(self.ids, self.labels, self.buckets, self.class_names, sizes)
+        """As of any source; in place of file sizes the pixels where the set holds them in `data`.
+
+        Of a set that says neither where its files are nor holds pixels there, all files below the root count.
+        """
+        if self._files is not None:
+            return hash_data(self.ids, self.labels, self.buckets, self.class_names, _sizes(self._files))
+        pixels = np.asarray(getattr(self.dataset, 'data', ()))
+        if pixels.size and pixels.dtype.kind in 'buif':
+            digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode())
+            digest.update(np.ascontiguousarray(pixels))
+            content = [digest.hexdigest()]
+        else:
+            found = sorted(path for path in self.root.rglob('*') if path.is_file())
+            content = [f'{path.relative_to(self.root)} {size}' for path, size in zip(found, _sizes(found))]
+        return hash_data(self.ids, self.labels, self.buckets, [*self.class_names, *content])
 
 
 def torchvision_source(dataset: str, root: str, **options) -> Source:
@@ -48,7 +63,8 @@ def torchvision_source(dataset: str, root: str, **options) -> Source:
         options: as the class takes them: `train`, `split`, ...
 
     Raises:
-        ConfigError: for an unknown name or option, or a set that needs a download.
+        ConfigError: for an unknown name or option, a set that needs a download, or one whose images do not have one
+            class each.
         DataError: if the data are not below `root`.
     """
     import torchvision.datasets
@@ -68,27 +84,45 @@ def torchvision_source(dataset: str, root: str, **options) -> Source:
         raise DataError(f'{dataset} is not readable in {base}: {error}') from error
     which = ''.join(f'{key}={value}/' for key, value in sorted(options.items()))
     labels = _labels(built)
-    names = [str(name) for name in getattr(built, 'classes', [])] or [str(i) for i in range(int(labels.max()) + 1)]
+    names = _unique(getattr(built, 'classes', [])) or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
     ids = [f'{dataset}/{which}{row}' for row in range(len(built))]
     return TorchvisionSource('TorchVision', dataset.lower(), base, ids, [''] * len(ids), labels, names, dataset=built)
 
 
 def _labels(dataset) -> np.ndarray:
     """Class indices (N,): from the attribute that holds them, else from every sample (which decodes them all)."""
-    for name in ('targets', 'labels', '_labels', 'y'):
-        values = getattr(dataset, name, None)
-        if values is not None and len(values) == len(dataset):
+    columns = [getattr(dataset, name, None) for name in ('targets', 'labels', '_labels', 'y')]
+    columns += [[sample[1] for sample in getattr(dataset, name, None) or ()] for name in ('samples', '_samples')]
+    for values in columns:
+        # QMNIST keeps eight numbers per image there, and the class is the first.
+        if values is not None and len(values) == len(dataset) and np.ndim(values) == 1 and len(values):
             return np.asarray(values, dtype=np.int64)
-    for name in ('samples', '_samples'):
-        values = getattr(dataset, name, None)
-        if values is not None and len(values) == len(dataset):
-            return np.array([sample[1] for sample in values], dtype=np.int64)
-    return np.array([int(dataset[row][1]) for row in range(len(dataset))], dtype=np.int64)
+    try:
+        return np.array([int(dataset[row][1]) for row in range(len(dataset))], dtype=np.int64)
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError(f'data: the images of {type(dataset).__name__} do not have one class each ({error}); only '
+                          'classification sets can be encoded.') from error
 
 
-def _files(dataset) -> list:
-    for name in ('samples', '_samples'):
-        values = getattr(dataset, name, None)
-        if values is not None:
-            return [sample[0] for sample in values]
-    return list(getattr(dataset, '_image_files', None) or getattr(dataset, '_images', None) or [])
+def _unique(names: Iterable) -> list[str]:
+    """Class names as text. One that is there before (ImageNet has two cranes) gets its index."""
+    unique: dict[str, None] = {}
+    for index, name in enumerate(names):
+        text = str(name)
+        unique[f'{text} #{index}' if text in unique else text] = None
+    return list(unique)
+
+
+def _files(dataset) -> list[Path] | None:
+    """The file of every row, where the set says it."""
+    columns = [[sample[0] for sample in getattr(dataset, name, None) or ()] for name in ('samples', '_samples', 'imgs')]
+    columns += [getattr(dataset, name, None) for name in ('_image_files', '_images', 'data')]
+    for values in columns:
+        if isinstance(values, list) and len(values) == len(dataset) and values \
+                and all(isinstance(value, (str, Path)) for value in values):
+            return [Path(value) for value in values]
+    return None
+
+
+def _sizes(files: Iterable[Path]) -> list[int]:
+    return [path.stat().st_size if path.is_file() else -1 for path in files]

@@ -135,6 +135,18 @@ def check_ids(ids: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: the id '{twice}' is there twice; every image needs an id of its own.")
 
 
+def check_class_names(names: Sequence[str], where: str) -> None:
+    """Refuse two classes with one name: classes of different banks are matched by it.
+
+    Raises:
+        DataError: naming the first that is there twice.
+    """
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise DataError(f"{where}: two classes are called '{twice}'; every class needs a name of its own.")
+
+
 def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Sequence[int] | torch.Tensor, *,
                ids: Sequence[str] | None = None, paths: Sequence[str] | None = None,
                buckets: Sequence[str | None] | None = None, timestamps: Sequence[datetime | None] | None = None,
@@ -152,8 +164,8 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
         overwrite: replace what `out` holds.
 
     Raises:
-        DataError: if lengths differ, ids repeat, features are not finite in `dtype`, a label has no name, or `out`
-            has content.
+        DataError: if lengths differ, ids or class names repeat, features are not finite in `dtype`, a label has no
+            name, or `out` has content.
         ConfigError: for an unknown dtype.
     """
     if dtype not in DTYPES:
@@ -215,3 +227,4 @@ def _check_table(features: np.ndarray, labels: np.ndarray, valid: np.ndarray, cl
         raise DataError(f'Labels {labels.min()} ... {labels.max()} do not fit {len(class_names)} class names (-1 means '
                         'no label).')
     check_ids(columns['ids'], 'write_bank')
+    check_class_names(class_names, 'write_bank')

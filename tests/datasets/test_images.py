@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.bad_samples import BadSampleError, BadSamples
 from clear.datasets.clear import read_clear
-from clear.datasets.images import BucketImages, SampleContext, to_tensors
+from clear.datasets.images import BucketImages, SampleContext
+from clear.datasets.tensors import to_tensors
 from clear.datasets.transforms import build_transform
 
 TO_TENSOR = [{'type': 'Resize', 'size': [8, 8]}, {'type': 'ToTensor'}]

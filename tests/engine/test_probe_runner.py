@@ -1,5 +1,7 @@
 import csv
+import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -9,9 +11,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'evaluation'))
 from banks import blobs  # noqa: E402
+from features.tiny_encoder import write_images  # noqa: E402
+from PIL import Image  # noqa: E402
+from torchvision.models import squeezenet1_1  # noqa: E402
 
 from clear.core.errors import ConfigError, Interrupted, TrainingError  # noqa: E402
-from clear.core.files import read_json  # noqa: E402
+from clear.core.files import read_json, save_tensors  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
 from clear.engine.probe_runner import ProbeRunner  # noqa: E402
 from clear.engine.probe_table import COLUMNS  # noqa: E402
@@ -163,6 +168,37 @@ def test_bank_that_changed_is_not_taken_for_the_old_one(cfg, tmp_path):
     runner = ProbeRunner(cfg, tmp_path / 'run')
     assert runner.resume() == 3
     assert {job.encoder for job in runner.jobs if job.state == 'pending'} == {'poor'}
+
+
+def test_result_of_images_or_weights_that_changed_is_not_taken_for_the_new_one(cfg, tmp_path, caplog):
+    for split in ('train', 'test'):
+        write_images(tmp_path / split, count=8)
+    weights = tmp_path / 'weights.pth'
+    torch.manual_seed(0)
+    save_tensors(weights, squeezenet1_1(weights=None).state_dict())
+    cfg['encoders'] = {'net': dict(type='TorchvisionEncoder', arch='squeezenet1_1', weights=str(weights),
+                                   preprocess=dict(resize=32, crop=32))}
+    cfg['data'] = {split: dict(type='ImageFolder', root=str(tmp_path / split)) for split in ('train', 'test')}
+    cfg.update(tasks=[dict(type='NearestClassMean', name='ncm')], banks=dict(root=str(tmp_path / 'banks')))
+
+    def resumed():
+        runner = ProbeRunner(cfg, tmp_path / 'run')
+        return runner.resume(), runner
+
+    ProbeRunner(cfg, tmp_path / 'run').run()
+    assert resumed()[0] == 1
+    Image.new('RGB', (50, 40)).save(tmp_path / 'test' / 'bus' / '000.png')
+    count, runner = resumed()
+    assert count == 0
+    runner.run()
+    assert resumed()[0] == 1
+    torch.manual_seed(1)
+    save_tensors(weights, squeezenet1_1(weights=None).state_dict())
+    assert resumed()[0] == 0
+    shutil.rmtree(tmp_path / 'test')
+    with caplog.at_level(logging.WARNING, logger='clear'):
+        assert resumed()[0] == 1
+    assert 'its result is kept' in caplog.text and 'does not exist' in caplog.text
 
 
 def test_bucket_of_a_bank_by_path(cfg, tmp_path):

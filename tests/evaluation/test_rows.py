@@ -156,3 +156,10 @@ def test_seed_list():
     for wrong in (0, True, [], [1, 1], [-1], 2.0):
         with pytest.raises(ConfigError, match='seeds'):
             seed_list(wrong, 0)
+
+
+def test_two_classes_of_one_name_are_refused():
+    found = banks()
+    found['train'].class_names = ['crane', 'heron', 'crane']
+    with pytest.raises(DataError, match="two classes called 'crane'"):
+        read_splits(found)

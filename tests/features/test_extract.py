@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets.test_hard_images import READABLE, UNREADABLE
 from features.tiny_encoder import TinyEncoder, content, write_images
 from PIL import Image
 
@@ -129,6 +131,20 @@ def test_unusual_images_are_encoded(tmp_path, mode, size):
     assert bank.valid.all() and bank.labels.tolist() == [-1, -1]
 
 
+def test_every_hard_file_is_encoded_or_masked_and_listed(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for name, (data, _) in (READABLE | UNREADABLE).items():
+        (folder / f'{name}.png').write_bytes(data)
+    bank = extract(TinyEncoder(), dict(type='ImageFolder', root=str(folder)), tmp_path / 'bank', max_bad_fraction=1.0)
+    names = [name.removesuffix('.png') for name in bank.index['id'].to_pylist()]
+    assert {name for name, is_valid in zip(names, bank.valid) if is_valid} == set(READABLE)
+    reasons = {record['id'].removesuffix('.png'): record['reason'] for record in bank.bad_samples()}
+    assert set(reasons) == set(UNREADABLE)
+    assert all(re.search(UNREADABLE[name][1], reason) for name, reason in reasons.items())
+    assert not np.asarray(bank.features)[~bank.valid].any()
+
+
 def test_too_many_unreadable_images_stop(tmp_path, images):
     for name in ('000', '002'):
         (tmp_path / 'images' / 'bus' / f'{name}.png').write_bytes(b'')
@@ -222,6 +238,25 @@ def test_two_processes_give_the_bank_of_one(tmp_path, images):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert content(tmp_path / 'two') == content(tmp_path / 'one')
+
+
+def in_failing_group(rank, size, store, images, out):
+    try:
+        in_group(rank, size, store, images, out)
+    except DataError as error:
+        out.with_name(f'error_{rank}').write_text(str(error))
+
+
+def test_a_process_that_stops_stops_the_others(tmp_path, images):
+    for name in ('015', '017', '019'):  # in the second process's part
+        (tmp_path / 'images' / 'field hockey' / f'{name}.png').write_bytes(b'')
+    for process in run_forked(*[(in_failing_group, rank, 2, tmp_path / 'store', images, tmp_path / 'two')
+                                for rank in range(2)]):
+        process.join(60)
+        assert process.exitcode == 0
+    assert 'Another process could not go on' in (tmp_path / 'error_0').read_text()
+    assert 'of 20 images cannot be read' in (tmp_path / 'error_1').read_text()
+    assert not (tmp_path / 'two').exists()
 
 
 def test_two_runs_at_once_do_not_write_one_folder(tmp_path, images):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from features.tiny_encoder import TinyEncoder, write_images
 from torch import nn
 
-from clear.features.sanity import sanity_ncm
+from clear.features.sanity import read_labelled_images, sanity_ncm
 from clear.models import TimmEncoder
 
 
@@ -38,3 +39,10 @@ def test_real_weights_know_photographs():
     for photo in load_sample_images().images:
         crops += [transform(Image.fromarray(photo[y:y + 200, x:x + 200])) for y in (0, 110, 220) for x in (0, 150, 300)]
     assert sanity_ncm(encoder, torch.stack(crops), torch.tensor([0] * 9 + [1] * 9)) >= 0.85
+
+
+@pytest.mark.parametrize('max_images, classes, count', [(400, 5, 20), (10, 5, 10), (6, 3, 6), (1, 2, 4)])
+def test_no_more_images_are_read_than_were_asked_for(tmp_path, max_images, classes, count):
+    folder = write_images(tmp_path / 'images', count=20, classes=[f'class {i}' for i in range(5)])
+    images, labels, names = read_labelled_images(folder, TinyEncoder().preprocess, max_images)
+    assert len(images) == len(labels) == count and len(names) == classes and labels.unique().numel() == classes

@@ -1,4 +1,6 @@
 import csv
+import struct
+import zlib
 from datetime import UTC, datetime
 
 import numpy as np
@@ -75,6 +77,13 @@ def test_table_with_numbers_and_gaps(tmp_path):
     assert source.labels.tolist() == [3, -1] and source.class_names == ['p', 'q', 'r', 's'] and source.ids == ['a', 'b']
 
 
+def test_class_indices_that_pandas_made_floats(tmp_path):
+    columns = dict(path=['a', 'b', 'c'], label=pyarrow.array([10.0, float('nan'), 2.0]))
+    parquet.write_table(pyarrow.table(columns), tmp_path / 't.parquet')
+    source = build_source(dict(type='Table', path=str(tmp_path / 't.parquet')))
+    assert source.labels.tolist() == [10, -1, 2] and len(source.class_names) == 11
+
+
 def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
     write_images(tmp_path, count=2)
     write_table(tmp_path / 't.csv', [dict(path='bus/000.png', bucket='4', timestamp='2011-05-01T12:00:00Z'),
@@ -87,6 +96,7 @@ def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
 @pytest.mark.parametrize('text, message', [
     ('file,label\na,1\n', "no column 'path'"), ('path\n../../etc/passwd\n', 'outside'), ('path\na\na\n', 'twice'),
     ('path,label\na,-7\n', 'labels -7'), ('path\n', 'no images'),
+    ('path,label\na,1.5\n', 'label 1.5 is neither'), ('path,id\na,\n', 'no id'),
     ('path,timestamp\na,soon\n', "'soon' of row 0 is no ISO date")])
 def test_wrong_tables_are_refused(tmp_path, text, message):
     (tmp_path / 't.csv').write_text(text)
@@ -137,6 +147,58 @@ def test_torchvision_set_with_files(tmp_path):
     fingerprint = source.fingerprint()
     Image.new('RGB', (99, 9)).save(tmp_path / 'images' / 'bus' / '000.png')
     assert build_source(cfg).fingerprint() != fingerprint
+
+
+class Folderless(torchvision.datasets.VisionDataset):
+    """A set that keeps its images in memory under no name that is common, and says its classes per sample."""
+
+    classes = ['crane', 'heron', 'crane']
+
+    def __init__(self, root, images=(), labels=(0, 2)):
+        super().__init__(root)
+        self.images = [Image.new('RGB', (9, 9), color) for color in ('red', 'blue')]
+        self.answers = labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.images[row], self.answers[row]
+
+
+def test_torchvision_set_that_says_little(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, 'Folderless', Folderless, raising=False)
+    (tmp_path / 'images.bin').write_bytes(b'abc')
+    cfg = dict(type='TorchVision', dataset='Folderless', root=str(tmp_path))
+    source = build_source(cfg)
+    assert source.labels.tolist() == [0, 2] and source.class_names == ['crane', 'heron', 'crane #2']
+    assert source.open(1).getpixel((0, 0)) == (0, 0, 255)
+    fingerprint = source.fingerprint()
+    assert build_source(cfg).fingerprint() == fingerprint
+    (tmp_path / 'images.bin').write_bytes(b'abcd')
+    assert build_source(cfg).fingerprint() != fingerprint
+    with pytest.raises(ConfigError, match='one class each'):
+        build_source({**cfg, 'labels': ([1, 2], [3])})
+
+
+def test_bad_files_of_torchvision_sets_are_masked_by_our_rules(tmp_path):
+    write_images(tmp_path / 'images', count=4)
+    bomb = write_bomb(tmp_path / 'images' / 'bus' / '000.png')
+    (tmp_path / 'images' / 'bus' / '002.png').write_bytes(b'no image')
+    cfg = dict(type='TorchVision', dataset='ImageFolder', root=str(tmp_path / 'images'))
+    bank = extract(TinyEncoder(), cfg, tmp_path / 'bank', max_bad_fraction=0.5)
+    assert bank.valid.tolist() == [False, False, True, True] and bomb.is_file()
+    reasons = [record['reason'] for record in bank.bad_samples()]
+    assert 'decompression bomb' in reasons[0] and reasons[1] == 'not an image'
+
+
+def write_bomb(path):
+    """A PNG whose header says 20,000 x 20,000 pixels."""
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 20000, 20000, 8, 2, 0, 0, 0))
+                     + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b''))
+    return path
 
 
 @pytest.mark.parametrize('cfg, error, message', [

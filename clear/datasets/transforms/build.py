@@ -22,6 +22,8 @@ from clear.registry import TRANSFORMS, RegistryError
 DETERMINISTIC = frozenset({
     'CenterCrop', 'ConvertImageDtype', 'FiveCrop', 'Grayscale', 'Identity', 'LinearTransformation', 'Normalize',
     'PILToTensor', 'Pad', 'RGB', 'Resize', 'TenCrop', 'ToDtype', 'ToImage', 'ToPILImage', 'ToPureTensor', 'ToTensor'})
+# Transforms that treat every value for itself, so that a batch (N, C, H, W) comes out as its images would one by one.
+VALUE_BY_VALUE = frozenset({'Normalize'})
 
 
 class ImageTransform:
@@ -30,17 +32,24 @@ class ImageTransform:
     Args:
         steps: callables, each taking what the one before returned.
         is_random: whether any step draws random numbers.
+        batch_from: index of the first step from which on whole batches may pass; None if there is none.
     """
 
-    def __init__(self, steps: Sequence[Callable], is_random: bool):
+    def __init__(self, steps: Sequence[Callable], is_random: bool, batch_from: int | None = None):
         self.steps = list(steps)
         self.is_random = is_random
+        self.batch_from = len(self.steps) if batch_from is None else batch_from
 
     def __call__(self, image: Any) -> Any:
         for step in self.steps:
             image = step(image)
         # torchvision wraps tensors to remember that they are images; loaders and models want plain ones.
         return image.as_subclass(torch.Tensor) if isinstance(image, torch.Tensor) else image
+
+    def halves(self) -> tuple[ImageTransform, ImageTransform]:
+        """What must see image by image, and the rest (`ToTensor` and what is value by value), which takes batches."""
+        return (ImageTransform(self.steps[:self.batch_from], self.is_random),
+                ImageTransform(self.steps[self.batch_from:], False, 0))
 
     def __repr__(self) -> str:
         return f'ImageTransform([{", ".join(map(repr, self.steps))}], is_random={self.is_random})'
@@ -65,7 +74,15 @@ def build_transform(configs: Sequence[Mapping] | None, where: str = 'transform')
     if isinstance(configs, (str, Mapping)) or not isinstance(configs, Sequence):
         raise ConfigError(f"{where}: expected a list of dict(type='...'), found {configs!r}.")
     built = [_build_one(config, f'{where}[{index}]') for index, config in enumerate(configs)]
-    return ImageTransform([step for step, _ in built], any(is_random for _, is_random in built))
+    return ImageTransform([step for step, _ in built], any(is_random for _, is_random in built), _batch_from(configs))
+
+
+def _batch_from(configs: Sequence[Mapping]) -> int | None:
+    names = [config['type'] for config in configs]
+    start = names.index('ToTensor') if 'ToTensor' in names else len(names)
+    is_plain = all(name in VALUE_BY_VALUE for name in names[start + 1:])
+    # A transform of ours may have one of these names.
+    return start if is_plain and all(TRANSFORMS.get_own(name) is None for name in names[start:]) else None
 
 
 def _build_one(config: Mapping, where: str) -> tuple[Callable, bool]:

@@ -1,0 +1,62 @@
+"""Banks that a dry run does not make: everything about them is known but their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clear.features.bank import FeatureBank
+from clear.features.identity import fingerprint_of
+from clear.features.sources import Source
+
+_is_planning: ContextVar[bool] = ContextVar('clear_planned_banks', default=False)
+
+
+@contextmanager
+def planned_banks() -> Iterator[None]:
+    """Within the block `find_or_extract` makes no bank but gives a `PlannedBank`; one that is there it opens."""
+    token = _is_planning.set(True)
+    try:
+        yield
+    finally:
+        _is_planning.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether the caller stands in a block of `planned_banks`."""
+    return _is_planning.get()
+
+
+class PlannedBank(FeatureBank):
+    """A bank as it will be, with zeros for features and every image counted as readable; nothing is on disk."""
+
+    def __init__(self, path: Path, source: Source, dim: int, identity: dict[str, Any]):
+        self.path = path
+        self.meta = dict(fingerprint=fingerprint_of(identity), identity=identity, dtype=identity['dtype'], dim=dim,
+                         count=len(source), num_valid=len(source), class_names=list(source.class_names), maps={},
+                         source=source.kind)
+        self.features = np.broadcast_to(np.zeros(1, np.float32), (len(source), dim))  # takes no memory
+        self.labels = source.labels
+        self.valid = np.ones(len(source), dtype=bool)
+        self._source = source
+
+    @cached_property
+    def index(self):
+        import pyarrow
+
+        source = self._source
+        return pyarrow.table({'row': range(len(source)), 'id': source.ids, 'path': source.paths,
+                              'bucket': source.buckets, 'timestamp': source.timestamps})
+
+    def describe(self) -> str:
+        """Its size on disk, and how to read what follows."""
+        size = len(self) * self.dim * np.dtype(self.meta['dtype']).itemsize
+        begun = ', begun already' if Path(f'{self.path}.partial').is_dir() else ''
+        return (f'{len(self)} images to encode{begun}: {len(self)} x {self.dim} {self.meta["dtype"]}, '
+                f'{size / 2**20:,.1f} MB; zeros stand for them here')
