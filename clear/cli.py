@@ -15,6 +15,8 @@ PROGRAMS = {
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
     'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
     'merge': ('dataset_converters/merge_clear.py', 'merge the official train and test folders'),
+    'create-dataset': ('dataset_converters/create_dataset.py', 'cut the images of a CLEAR folder into buckets anew'),
+    'make-splits': ('dataset_converters/make_splits.py', 'write train/test and few-shot splits'),
     'extract-features': ('extract_features.py', 'encode a data set into a feature bank'),
     'convert-features': ('dataset_converters/convert_features.py', 'features between a bank and the older layouts'),
     'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),

@@ -28,7 +28,7 @@ def kind(path):
     config = Config.fromfile(str(path))
     if 'cl_strategy' not in config or config.scenario.get('feature'):
         return None
-    return 'features' if config.scenario.get('feature_type') else config.scenario.data_name
+    return 'features' if config.scenario.get('feature_type') else config.scenario.get('data_name')
 
 
 def stem(path):

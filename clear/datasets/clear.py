@@ -34,7 +34,7 @@ class ClearData:
         layout: 'old' or 'new'.
         protocol: 'iid' or 'streaming'.
         root: the data root; paths of buckets are relative to it.
-        fingerprint: SHA-256 of what was read, wherever the root is.
+        fingerprint: of what was read, wherever the root is.
         left_out: buckets that only one part of the new layout has, so that 'iid' cannot use them.
     """
 
@@ -88,12 +88,12 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
         test = [bucket.copy() for bucket in train]
     else:
         names, left_out = _common_buckets(tree, choice)
-        train = [tree.bucket(name, 'train', choice, len(class_names)) for name in names]
-        test = [tree.bucket(name, 'test', choice, len(class_names)) for name in names]
-        _check_disjoint(train + test, root)
+        pairs = [[tree.bucket(name, part, choice, len(class_names)) for part in ('train', 'test')] for name in names]
+        train, test = map(list, zip(*pairs))
+        check_disjoint(train + test, root)
     _check_streams(train, test, root, tree.hint)
     return ClearData(class_names, train, test, tree.name, evaluation_protocol, root,
-                     _fingerprint(tree.name, evaluation_protocol, class_names, train, test), left_out)
+                     stream_fingerprint(tree.name, evaluation_protocol, class_names, train, test), left_out)
 
 
 def how_to_get(data_name: str | None, root: Path) -> str:
@@ -103,6 +103,12 @@ def how_to_get(data_name: str | None, root: Path) -> str:
         return check
     get = f'make_demo_clear.py {root}' if data_name == 'demo' else f'download_clear.py {data_name} {root}'
     return f'To get the data: `python tools/dataset_converters/{get}`. {check}'
+
+
+def make_splits_hint(root: Path, choice: Choice) -> str:
+    """The sentence about the program that writes the split which was asked for."""
+    shots = f' --shots {choice.shot}' if choice.shot is not None else ''
+    return f' `python tools/dataset_converters/make_splits.py {root} --seeds {choice.seed}{shots}` writes it.'
 
 
 def check_data_name(data_name: str | None) -> None:
@@ -134,14 +140,15 @@ def _check_choice(tree: OldLayout | NewLayout, protocol: str, choice: Choice) ->
         offered = tree.shots() or 'none'
         extra = ' The new layout has no few-shot lists.' if tree.name == 'new' else ''
         raise ConfigError(f'shot={choice.shot}: {tree.root} has no {choice.shot}_shot lists; shots on disk: '
-                          f'{offered}.{extra}')
+                          f'{offered}.{extra or make_splits_hint(tree.root, choice)}')
     found = tree.seeds() if choice.shot is None else tree.shot_seeds(choice.shot)
     on_disk = 'the official split, which has no seed' if tree.name == 'new' else f'splits of seeds {found or "none"}'
     if type(choice.seed) is not int or choice.seed not in SEEDS:
         raise ConfigError(f"seed is {choice.seed!r}; evaluation_protocol='iid' needs one of {list(SEEDS)}. "
                           f'On disk: {on_disk}.')
     if tree.name == 'old' and choice.seed not in found:
-        raise DataError(f'{tree.root} has no split of seed {choice.seed}; on disk: {on_disk}. {tree.hint}')
+        raise DataError(f'{tree.root} has no split of seed {choice.seed}; on disk: {on_disk}.'
+                        f'{make_splits_hint(tree.root, choice)} {tree.hint}')
 
 
 def _check_num_classes(data_name: str | None, class_names: list[str], root: Path) -> None:
@@ -165,7 +172,7 @@ def _common_buckets(tree: OldLayout | NewLayout, choice: Choice) -> tuple[list[s
     return names, left_out
 
 
-def _check_disjoint(buckets: list[Bucket], root: Path) -> None:
+def check_disjoint(buckets: list[Bucket], root: Path) -> None:
     """Every id once over all lists: a test image that is also trained on makes every figure wrong."""
     seen: dict[str, Bucket] = {}
     for bucket in buckets:
@@ -178,7 +185,7 @@ def _check_disjoint(buckets: list[Bucket], root: Path) -> None:
 
 
 def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: str) -> None:
-    _check_disjoint(train, root)
+    check_disjoint(train, root)
     widths = {bucket.features.shape[1] for bucket in train + test if bucket.features is not None}
     if len(widths) > 1:
         raise DataError(f'{root}: features of different widths in different buckets, {sorted(widths)}.')
@@ -189,8 +196,10 @@ def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: st
                             f'set only half there? {hint}')
 
 
-def _fingerprint(layout: str, protocol: str, class_names: list[str], train: list[Bucket], test: list[Bucket]) -> str:
-    digest = hashlib.sha256(repr((layout, protocol, class_names)).encode())
+def stream_fingerprint(layout: str, protocol: str, class_names: list[str], train: list[Bucket],
+                       test: list[Bucket]) -> str:
+    """BLAKE2b (256 bits) of what a stream holds, in order, wherever its files lie."""
+    digest = hashlib.blake2b(repr((layout, protocol, class_names)).encode(), digest_size=32)
     # Under 'streaming' the test stream repeats the train stream.
     for bucket in train if protocol == 'streaming' else train + test:
         digest.update(repr((bucket.name, bucket.ids)).encode())

@@ -128,6 +128,7 @@ class OldLayout(Layout):
     def __init__(self, root: Path, hint: str = ''):
         super().__init__(root, hint)
         self.folder = root / 'training_folder'
+        self._last_file: tuple[Path, torch.Tensor, np.ndarray] | None = None
 
     def class_names(self) -> list[str]:
         return read_class_names(self.require(self.root / 'class_names.txt'))
@@ -139,8 +140,22 @@ class OldLayout(Layout):
             raise DataError(f'{path}: expected a list of bucket names such as ["1", "2"], found {str(names)[:80]}.')
         return numeric_order([str(name) for name in names], path)
 
+    @property
+    def split_folder(self) -> str:
+        """CLEAR's own folder of splits, or the one of another ratio where that is the only one.
+
+        Raises:
+            ConfigError: if there are several, none of them CLEAR's.
+        """
+        found = [name for name in _folders(self.folder) if name.startswith('testset_ratio_')]
+        if SPLIT_FOLDER in found or not found:
+            return SPLIT_FOLDER
+        if len(found) > 1:
+            raise ConfigError(f'{self.folder} holds splits of several ratios, {_quoted(found)}; keep one of them.')
+        return found[0]
+
     def seeds(self) -> list[int]:
-        return _numbers(self.folder / SPLIT_FOLDER, r'split_(\d+)')
+        return _numbers(self.folder / self.split_folder, r'split_(\d+)')
 
     def shots(self) -> list[int]:
         return _numbers(self.folder, r'(\d+)_shot')
@@ -155,7 +170,7 @@ class OldLayout(Layout):
         """The file list of a part; of features the index list instead (for the part 'all' there is none)."""
         if part == 'all':
             return self.folder / 'filelists' / bucket / 'all.txt'
-        folder = SPLIT_FOLDER if choice.shot is None else f'{choice.shot}_shot'
+        folder = self.split_folder if choice.shot is None else f'{choice.shot}_shot'
         name = f'{part}.txt' if choice.feature_type is None else f'{part}_indices.json'
         return self.folder / folder / f'split_{choice.seed}' / bucket / name
 
@@ -172,8 +187,10 @@ class OldLayout(Layout):
 
     def _features(self, name: str, part: str, choice: Choice, num_classes: int) -> Bucket:
         path = self.require(self.folder / 'features' / choice.feature_type / name / 'all.pth')
-        features, targets = read_feature_file(path, num_classes)
-        self._check_against_list(name, path, targets, num_classes)
+        if self._last_file is None or self._last_file[0] != path:  # train and test lie in one file
+            self._last_file = (path, *read_feature_file(path, num_classes))
+            self._check_against_list(name, path, self._last_file[2], num_classes)
+        _, features, targets = self._last_file
         rows = np.arange(len(targets))
         if part != 'all':
             rows = read_indices(self.require(self.list_file(name, part, choice)), len(targets), path)

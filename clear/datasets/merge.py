@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.core.files import inside, read_json
+from clear.core.files import inside
+from clear.datasets.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.writing import (
     Progress,
     new_folder,
@@ -30,16 +31,6 @@ class MergeSummary:
     skipped: list[str]
 
 
-@dataclass(frozen=True)
-class _Part:
-    root: Path
-    class_names: list[str]
-    records: dict[str, dict[str, dict[str, dict]]]  # bucket -> class name -> image id -> record
-
-    def num_images(self, bucket: str) -> int:
-        return sum(len(by_id) for by_id in self.records[bucket].values())
-
-
 def merge_official(train_root: str | Path, test_root: str | Path, out: str | Path, *, overwrite: bool = False,
                    progress: Progress | None = None) -> MergeSummary:
     """Write a self-contained old-layout tree with the official split as `testset_ratio_0.3/split_0`.
@@ -58,10 +49,10 @@ def merge_official(train_root: str | Path, test_root: str | Path, out: str | Pat
     Raises:
         DataError: if the parts disagree on classes, share an image or no bucket, lack a file, or if `out` has content.
     """
-    train, test = _read_part(train_root), _read_part(test_root)
+    train, test = (read_metadata(root, every_class=True) for root in (train_root, test_root))
     if train.class_names != test.class_names:
         raise DataError(f'{train_root} and {test_root} list different classes in class_names.txt.')
-    buckets = sorted(train.records.keys() & test.records.keys(), key=_bucket_number)
+    buckets = sorted(train.records.keys() & test.records.keys(), key=bucket_number)
     if not buckets:
         raise DataError(f'{train_root} and {test_root} have no bucket in common.')
     total = sum(part.num_images(bucket) for part in (train, test) for bucket in buckets)
@@ -82,39 +73,10 @@ def merge_official(train_root: str | Path, test_root: str | Path, out: str | Pat
         write_training_folder(root, rows, {OFFICIAL_SEED: splits})
     return MergeSummary(sum(len(train_rows) for train_rows, _ in splits.values()),
                         sum(len(test_rows) for _, test_rows in splits.values()), buckets,
-                        sorted(train.records.keys() ^ test.records.keys(), key=_bucket_number))
+                        sorted(train.records.keys() ^ test.records.keys(), key=bucket_number))
 
 
-def _read_part(root: str | Path) -> _Part:
-    root = Path(root)
-    if not (root / 'class_names.txt').is_file():
-        raise DataError(f'{root} is no train or test folder of CLEAR: it has no class_names.txt.')
-    names = (root / 'class_names.txt').read_text(encoding='utf-8').strip('\n').split('\n')
-    records: dict[str, dict[str, dict[str, dict]]] = {}
-    for bucket, files in read_json(root / 'labeled_metadata.json').items():
-        unlisted = sorted(set(files) ^ set(names))
-        if unlisted:
-            raise DataError(f'{root}: bucket {bucket} and class_names.txt disagree about {", ".join(unlisted)}.')
-        records[bucket] = {name: _read_records(inside(root, files[name])) for name in names}
-    return _Part(root, names, records)
-
-
-def _read_records(path: Path) -> dict[str, dict]:
-    records = read_json(path)
-    for image_id, record in records.items():
-        if 'IMG_PATH' not in record:
-            raise DataError(f'{path}: image {image_id} has no IMG_PATH.')
-    return records
-
-
-def _bucket_number(bucket: str) -> int:
-    try:
-        return int(bucket)
-    except ValueError as error:
-        raise DataError(f"labeled_metadata.json has a bucket '{bucket}', expected a number.") from error
-
-
-def _merge_bucket(train: _Part, test: _Part, bucket: str):
+def _merge_bucket(train: LabeledMetadata, test: LabeledMetadata, bucket: str):
     """Rows of `all.txt`, merged metadata, and (train, test) row numbers of one bucket."""
     rows: list[tuple[str, int]] = []
     merged: dict[str, dict[str, dict]] = {}

@@ -79,13 +79,15 @@ def _swap(staging: Path, out: Path) -> None:
 
 
 def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
-                          splits: dict[int, dict[str, tuple[Sequence[int], Sequence[int]]]]) -> None:
-    """Write `training_folder/` of CLEAR's old layout: bucket order, file lists, and the 70/30 splits.
+                          splits: dict[int, dict[str, tuple[Sequence[int], Sequence[int]]]],
+                          test_ratio: float = TEST_RATIO) -> None:
+    """Write `training_folder/` of CLEAR's old layout: bucket order, file lists, and the splits.
 
     Args:
         root: the data root. It is expected to be a folder in the making (`new_folder`): files are written in place.
         rows: for each bucket key, in stream order, the lines of its `all.txt`.
         splits: seed -> bucket key -> (train, test), both row numbers of that bucket's `all.txt`.
+        test_ratio: the share that names the folder of the splits.
 
     Raises:
         ValueError: if a split misses a bucket, or if its train and test rows overlap or do not cover the bucket.
@@ -95,15 +97,24 @@ def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
     for bucket, listed in rows.items():
         write_rows(folder / 'filelists' / bucket / 'all.txt', listed)
     for seed, by_bucket in splits.items():
-        if list(by_bucket) != list(rows):
-            raise ValueError(f'split {seed} has buckets {list(by_bucket)}, the file lists have {list(rows)}.')
-        for bucket, (train, test) in by_bucket.items():
-            if sorted([*train, *test]) != list(range(len(rows[bucket]))):
-                raise ValueError(f'split {seed}, bucket {bucket}: train and test rows overlap or leave rows out.')
-            target = folder / f'testset_ratio_{TEST_RATIO}' / f'split_{seed}' / bucket
-            for name, indices in (('train', train), ('test', test)):
-                write_rows(target / f'{name}.txt', [rows[bucket][i] for i in indices])
-                _write_plain_json(target / f'{name}_indices.json', list(indices))
+        write_split(folder / f'testset_ratio_{test_ratio:g}' / f'split_{seed}', rows, by_bucket)
+
+
+def write_split(folder: Path, rows: dict[str, Sequence[Row]],
+                by_bucket: dict[str, tuple[Sequence[int], Sequence[int]]]) -> None:
+    """Write one split, `<bucket>/{train,test}.txt` and `{train,test}_indices.json`, in place.
+
+    Raises:
+        ValueError: as `write_training_folder` does.
+    """
+    if list(by_bucket) != list(rows):
+        raise ValueError(f'{folder.name} has buckets {list(by_bucket)}, the file lists have {list(rows)}.')
+    for bucket, (train, test) in by_bucket.items():
+        if sorted([*train, *test]) != list(range(len(rows[bucket]))):
+            raise ValueError(f'{folder.name}, bucket {bucket}: train and test rows overlap or leave rows out.')
+        for name, indices in (('train', train), ('test', test)):
+            write_rows(folder / bucket / f'{name}.txt', [rows[bucket][i] for i in indices])
+            _write_plain_json(folder / bucket / f'{name}_indices.json', list(indices))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

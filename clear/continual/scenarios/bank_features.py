@@ -1,4 +1,4 @@
-"""CLEAR on a feature bank: the lists of the tree say which image is where, the bank has its features."""
+"""A stream on a feature bank: its lists say which image is where, the bank has the features."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ ENCODER_KEYS = {'encoder', 'root', 'dtype', 'batch_size', 'num_workers', 'device
 
 
 def add_bank_features(info: ScenarioInfo, data: ClearData, feature: dict, max_bad_fraction: float,
-                      work_dir: str | None) -> None:
+                      work_dir: str | None, source: Source | None = None) -> None:
     """Fill `info` with features in place of images; unreadable images are left out of train and test and counted.
+
+    Args:
+        source: all images of the stream; None means those of the CLEAR tree at `data.root`.
 
     Raises:
         ConfigError, DataError: as `open_bank` and `join_bucket` do.
     """
-    bank = open_bank(feature, data, max_bad_fraction)
+    bank = open_bank(feature, data, max_bad_fraction, source)
     info.fingerprint = hashlib.sha256(f'{data.fingerprint} {bank.fingerprint}'.encode()).hexdigest()
     totals = {'train': sum(map(len, data.train)), 'test': sum(map(len, data.test))}
     path = Path(work_dir) / 'bad_samples.jsonl' if work_dir else None
@@ -36,8 +39,9 @@ def add_bank_features(info: ScenarioInfo, data: ClearData, feature: dict, max_ba
                 info.bad_samples.report(split, bucket.name, name, reasons.get(name, 'not valid in the bank'))
 
 
-def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01) -> FeatureBank:
-    """The bank of `dict(bank=PATH)`, or of `dict(encoder=...)` over all images of the tree.
+def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, source: Source | None = None
+              ) -> FeatureBank:
+    """The bank of `dict(bank=PATH)`, or of `dict(encoder=...)` over all images of the tree, or of `source`.
 
     With an encoder the other keys are those of `find_or_extract`: root (where banks are kept), dtype, batch_size,
     num_workers, device.
@@ -52,7 +56,7 @@ def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01) ->
     keys = BANK_KEYS if 'bank' in feature else ENCODER_KEYS
     check_keys('scenario.feature', feature, keys, 'feature with a bank' if 'bank' in feature else
                'feature with an encoder')
-    source = build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
+    source = source or build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
     if 'encoder' in feature:
         options = {key: value for key, value in feature.items() if key != 'encoder'}
         return find_or_extract(feature['encoder'], source, max_bad_fraction=max_bad_fraction, **options)
@@ -68,6 +72,6 @@ def _check_data(bank: FeatureBank, source: Source) -> None:
                         'bank was made from other data.')
     # A bank of this tree must be of these very files; others (imported, of a larger set) are joined by id and label.
     made_from, now = bank.meta.get('source'), source.fingerprint()
-    if made_from == 'CLEAR' and bank.meta['identity']['data'] != now:
+    if made_from == source.kind and bank.meta['identity']['data'] != now:
         raise DataError(f'{bank.path} was made from other images than {source.root} holds now: its data fingerprint is '
                         f"{bank.meta['identity']['data']}, the tree's is {now}. Make the bank again.")

@@ -39,12 +39,15 @@ class ScenarioInfo:
 
     Attributes:
         class_names: the name of each class index.
-        bucket_names: the name of each experience.
-        protocol: 'iid' or 'streaming'.
+        bucket_names: the name of each training experience.
+        protocol: one of `clear.continual.metrics.PROTOCOLS`.
         fingerprint: identifies the samples, their labels and their order.
         train, test: the data set of each experience, a `TensorBucket` or a `BucketImages`.
         context: tells augmentations the seed, experience and epoch.
         bad_samples: where unreadable images are counted and listed.
+        rest: the training samples of each bucket as they are when tested on, where a run of the iid protocol also
+            measures whole buckets before it trains on them.
+        test_names: the names of the test sets where they differ from the training experiences (one test set for all).
     """
 
     class_names: list[str]
@@ -55,28 +58,46 @@ class ScenarioInfo:
     test: list[Dataset]
     context: SampleContext = field(default_factory=SampleContext)
     bad_samples: BadSamples | None = None
+    test_names: list[str] | None = None
+    rest: list[Dataset] | None = None
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns of the accuracy matrix."""
+        return self.bucket_names if self.test_names is None else self.test_names
 
-def make_benchmark(info: ScenarioInfo):
+
+def make_benchmark(info: ScenarioInfo, task_labels: Sequence[int] | None = None,
+                   test_task_labels: Sequence[int] | None = None):
     """An Avalanche benchmark with one experience per bucket; `benchmark.info` is `info`.
 
     Experience i has task label i, as in the CLEAR benchmark: the label names metrics and balances mixed batches,
-    and is never an input of the model. Class ids, bucket order and sample order stay as given.
+    and is never an input of the model. Class ids, bucket order and sample order stay as given. A class-incremental
+    benchmark has `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's own have and iCaRL reads.
+
+    Args:
+        task_labels, test_task_labels: other labels for the experiences of the two streams.
     """
     from avalanche.benchmarks import dataset_benchmark
 
-    benchmark = dataset_benchmark(task_aware(info.train), task_aware(info.test))
+    benchmark = dataset_benchmark(task_aware(info.train, task_labels), task_aware(info.test, test_task_labels))
     benchmark.info = info
+    if info.protocol == 'class-incremental':
+        classes = [sorted(set(dataset.targets)) for dataset in info.train]
+        benchmark.n_classes = info.num_classes
+        benchmark.n_classes_per_exp = [len(each) for each in classes]
+        benchmark.classes_order = [label for each in classes for label in each]
     return benchmark
 
 
-def task_aware(datasets: Sequence[Dataset]) -> list:
-    """Wrap data set i as Avalanche's classification data set with task label i."""
+def task_aware(datasets: Sequence[Dataset], task_labels: Sequence[int] | None = None) -> list:
+    """Wrap data set i as Avalanche's classification data set with task label i, or the i-th of `task_labels`."""
     from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
 
-    return [_make_taskaware_classification_dataset(dataset, task_labels=index, targets=dataset.targets)
-            for index, dataset in enumerate(datasets)]
+    labels = range(len(datasets)) if task_labels is None else task_labels
+    return [_make_taskaware_classification_dataset(dataset, task_labels=label, targets=dataset.targets)
+            for label, dataset in zip(labels, datasets, strict=True)]

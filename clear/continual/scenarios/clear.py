@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
+from clear.continual.scenarios.bucket_images import add_images
 from clear.core.errors import ConfigError
-from clear.datasets import BadSamples, Bucket, BucketImages, ClearData, SampleContext, read_clear, to_tensors
+from clear.datasets import Bucket, SampleContext, read_clear
 from clear.datasets.cache import check_cache
-from clear.datasets.transforms import build_transform
 from clear.registry import SCENARIOS
 
 
@@ -26,11 +24,13 @@ def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_pro
 
     Under `iid` an experience trains on the training list of its bucket and is tested on the bucket's test list;
     under `streaming` both are the whole bucket, and only entries j > i of the accuracy matrix measure unseen data.
+    `both` trains and tests as `iid`, and also measures whole buckets before their time, as `streaming` does: one run
+    then says how much better a bucket's own held-out images are recognised than the next bucket.
 
     Args:
         data_root: folder in either CLEAR layout.
         data_name: `clear10`, `clear100`, `clear10_neurips2021`, `clear100_cvpr2022`, `demo`; None for own data.
-        evaluation_protocol: 'iid' or 'streaming'.
+        evaluation_protocol: 'iid', 'streaming' or 'both'.
         seed: which split, 0 ... 4; None means 0 under `iid` and must be None under `streaming`.
         shot: train on `shot` images per class, test on the rest of the bucket.
         feature_type: read stored features in place of images; the transforms are then not used.
@@ -52,45 +52,28 @@ def clear_benchmark(data_root: str, data_name: str | None = None, evaluation_pro
     if feature is not None and feature_type is not None:
         raise ConfigError('scenario.feature reads a feature bank, scenario.feature_type the features stored in the '
                           'tree; give one of them.')
-    if seed is None and evaluation_protocol == 'iid':
+    measures_both = evaluation_protocol == 'both'
+    protocol = 'iid' if measures_both else evaluation_protocol
+    if seed is None and protocol == 'iid':
         seed = 0
-    data = read_clear(data_root, data_name=data_name, evaluation_protocol=evaluation_protocol, seed=seed, shot=shot,
+    data = read_clear(data_root, data_name=data_name, evaluation_protocol=protocol, seed=seed, shot=shot,
                       feature_type=feature_type, layout=layout)
     info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
                         protocol=data.protocol, fingerprint=data.fingerprint, train=[], test=[],
-                        context=SampleContext())
+                        context=SampleContext(), rest=[] if measures_both else None)
     if feature_type is not None:
         info.train = [_feature_bucket(bucket) for bucket in data.train]
         info.test = [_feature_bucket(bucket) for bucket in data.test]
-        return make_benchmark(info)
-    if feature is not None:
+    elif feature is not None:
         add_bank_features(info, data, feature, max_bad_fraction, work_dir)
-        return make_benchmark(info)
-    for key, transform in (('train_transform', train_transform), ('eval_transform', eval_transform)):
-        if not transform:
-            raise ConfigError(f'scenario.{key} is needed for images: at least a resize and ToTensor.')
-    _add_images(info, data, build_transform(train_transform), build_transform(eval_transform),
-                dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
+    else:
+        add_images(info, data, train_transform, eval_transform,
+                   dict(cache=cache, cache_dir=cache_dir, decoder=decoder),
+                   max_bad_fraction, work_dir)
+    if measures_both and not info.rest:
+        info.rest = info.train  # features are the same in training and test
     return make_benchmark(info)
 
 
 def _feature_bucket(bucket: Bucket) -> TensorBucket:
     return TensorBucket(bucket.features, torch.from_numpy(bucket.targets))
-
-
-def _add_images(info: ScenarioInfo, data: ClearData, train_transform, eval_transform, reading: dict,
-                max_bad_fraction: float, work_dir: str | None) -> None:
-    """`reading`: cache, cache_dir and decoder of the images."""
-    totals = {'train': sum(len(bucket.targets) for bucket in data.train),
-              'test': sum(len(bucket.targets) for bucket in data.test)}
-    path = Path(work_dir) / 'bad_samples.jsonl' if work_dir else None
-    info.bad_samples = BadSamples(path, totals, max_bad_fraction)
-    for buckets, transform, is_train, datasets in ((data.train, train_transform, True, info.train),
-                                                   (data.test, eval_transform, False, info.test)):
-        for bucket in buckets:
-            images = BucketImages(data.root, bucket, transform, is_train=is_train, context=info.context,
-                                  bad_samples=info.bad_samples, **reading)
-            if reading['cache'] == 'ram' and not transform.is_random:
-                inputs, targets, _ = to_tensors(images)
-                images = TensorBucket(inputs, targets)
-            datasets.append(images)

@@ -1,0 +1,100 @@
+"""Streams from one's own images: folders named by time, or a table with dates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clear.continual.scenarios.bank_features import add_bank_features
+from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
+from clear.continual.scenarios.bucket_images import add_images
+from clear.datasets import ClearData
+from clear.datasets.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.cache import check_cache
+from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
+from clear.features import Source
+from clear.registry import SCENARIOS
+
+
+@SCENARIOS.register_module(name='FolderByTime')
+def folder_by_time(data_root: str, times: list[str] | None = None, evaluation_protocol: str = 'iid',
+                   seed: int | None = None, shot: int | None = None, test_ratio: float = 0.3,
+                   feature: dict | None = None, train_transform: list[dict] | None = None,
+                   eval_transform: list[dict] | None = None, cache: str | None = None, cache_dir: str | None = None,
+                   decoder: str = 'pil', max_bad_fraction: float = 0.01, work_dir: str | None = None):
+    """Read `data_root/<time>/<class>/<image>` as an Avalanche benchmark, one experience per time.
+
+    Args:
+        data_root: may also hold `train` and `test` folders, above or below the times; else a split is drawn.
+        times: the time folders to take, in stream order; None takes all, in the order of numbers or dates.
+        seed: of the split that is drawn, any whole number; None means 0, and must be None under `streaming`.
+        shot: train on that many images per class, test on the rest of the bucket.
+        test_ratio: share of each class and bucket to test on, where a split is drawn.
+        feature, train_transform, eval_transform, cache, cache_dir, decoder, max_bad_fraction, work_dir: as for CLEAR.
+
+    Raises:
+        ConfigError, DataError: as `read_folder_by_time` does.
+    """
+    data = read_folder_by_time(data_root, _split_options(evaluation_protocol, seed, shot, test_ratio), times)
+    return _benchmark('FolderByTime', data, feature, train_transform, eval_transform,
+                      dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
+
+
+@SCENARIOS.register_module(name='TableByTime')
+def table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None, edges: list | None = None,
+                  freq: str | None = None, equal: str = 'count', path_column: str = 'path',
+                  label_column: str = 'label', time_column: str = 'timestamp', missing: str = 'refuse',
+                  evaluation_protocol: str = 'iid', seed: int | None = None, shot: int | None = None,
+                  test_ratio: float = 0.3, feature: dict | None = None, train_transform: list[dict] | None = None,
+                  eval_transform: list[dict] | None = None, cache: str | None = None, cache_dir: str | None = None,
+                  decoder: str = 'pil', max_bad_fraction: float = 0.01, work_dir: str | None = None):
+    """Read a CSV or Parquet table of images with dates as an Avalanche benchmark, one experience per period.
+
+    Exactly one of `num_buckets`, `edges` and `freq` says how time is cut.
+
+    Args:
+        table: one row per image.
+        data_root: what its paths are relative to; None means the folder of the table.
+        num_buckets: that many periods, of equal counts of images, or with `equal='time'` of equal length.
+        edges: dates between the periods.
+        freq: 'year' or 'month', in UTC.
+        path_column, label_column, time_column: names of the columns; formats of dates as in `parse_time`.
+        missing: rows without a date: 'refuse', or 'drop' with a warning.
+        evaluation_protocol, seed, shot, test_ratio: as for `FolderByTime`.
+        feature, train_transform, eval_transform, cache, cache_dir, decoder, max_bad_fraction, work_dir: as for CLEAR.
+
+    Raises:
+        ConfigError, DataError: as `read_table_by_time` does.
+    """
+    data = read_table_by_time(table, Periods(num_buckets, edges, freq, equal),
+                              _split_options(evaluation_protocol, seed, shot, test_ratio),
+                              Columns(path_column, label_column, time_column), root=data_root, missing=missing)
+    return _benchmark('TableByTime', data, feature, train_transform, eval_transform,
+                      dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
+
+
+def _split_options(protocol: str, seed: int | None, shot: int | None, test_ratio: float) -> SplitOptions:
+    if seed is None and protocol == 'iid':
+        seed = 0
+    return SplitOptions(protocol, seed, shot, test_ratio)
+
+
+def _benchmark(kind: str, data: ClearData, feature: dict | None, train_transform: list[dict] | None,
+               eval_transform: list[dict] | None, reading: dict, max_bad_fraction: float, work_dir: str | None):
+    check_cache(reading['cache'], reading['cache_dir'], where='scenario.')
+    info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
+                        protocol=data.protocol, fingerprint=data.fingerprint, train=[], test=[])
+    if feature is not None:
+        add_bank_features(info, data, feature, max_bad_fraction, work_dir, _source(kind, data))
+    else:
+        add_images(info, data, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
+    return make_benchmark(info)
+
+
+def _source(kind: str, data: ClearData) -> Source:
+    """All images of the stream in an order that no split changes, so that one bank serves every seed."""
+    streams = [data.train] if data.protocol == 'streaming' else [data.train, data.test]
+    rows = sorted((place, name, path, int(target)) for stream in streams for place, bucket in enumerate(stream)
+                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
+    return Source(kind, data.root.name, data.root, ids=[row[1] for row in rows], paths=[row[2] for row in rows],
+                  labels=np.array([row[3] for row in rows]), class_names=data.class_names,
+                  buckets=[data.train[row[0]].name for row in rows])

@@ -1,0 +1,206 @@
+"""Streams of image files whose buckets are periods of time: from folders named by time, or from a table with dates."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError
+from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
+from clear.datasets.clear_layouts import PARTS, Bucket
+from clear.datasets.dates import parse_time
+from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
+
+logger = logging.getLogger('clear')
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How a stream is divided: the protocol, and the seed, ratio or shot of splits that are drawn here."""
+
+    protocol: str = 'iid'
+    seed: int | None = 0
+    shot: int | None = None
+    test_ratio: float = 0.3
+
+    def check(self) -> None:
+        """Raise ConfigError for values that are unknown or do not go together."""
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(f"evaluation_protocol is '{self.protocol}', expected 'iid' or 'streaming'.")
+        if self.protocol == 'streaming':
+            for name, value in (('seed', self.seed), ('shot', self.shot)):
+                if value is not None:
+                    raise ConfigError(f"evaluation_protocol='streaming' splits nothing, so {name} must be None, not "
+                                      f'{value!r}.')
+        else:
+            check_split_options(self.test_ratio, self.seed)
+
+
+def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence[str] | None = None) -> ClearData:
+    """Read `ROOT/<time>/<class>/<image>`, with `train` and `test` folders above or below `<time>` where there are any.
+
+    Without such folders each class of each bucket is split by `options`; with them the split is the folders', and
+    `seed` and `test_ratio` are not used (`shot` pools both parts, as for CLEAR). Buckets come in the order of numbers
+    if all times are numbers, else of dates. Images lie in the order of their names; classes are sorted by name.
+
+    Args:
+        times: names of the time folders in stream order; None takes all of them, ordered.
+
+    Raises:
+        ConfigError: for options that do not go together, or times that have no order.
+        DataError: if a folder is missing or empty, only one of train and test is there, or a class is never trained on.
+    """
+    options.check()
+    root = Path(root).resolve()
+    if not root.is_dir():
+        raise DataError(f'The folder {root} does not exist.')
+    has_parts_above = {path.name for path in _folders(root)} == set(PARTS)
+    holders = [root / part for part in PARTS] if has_parts_above else [root]
+    names = _time_names(root, holders, times)
+    places = [_part_folders(root, name, has_parts_above) for name in names]
+    if len({frozenset(place) for place in places}) > 1:
+        odd = next(name for name, place in zip(names, places) if set(place) != set(places[0]))
+        raise DataError(f"{root}: '{names[0]}' and '{odd}' differ in having train/ and test/ folders.")
+    class_names = sorted({folder.name for place in places for part in place.values() for folder in _folders(part)})
+    if not class_names:
+        raise DataError(f'{root}/{names[0]} has no class folders; expected <time>/<class>/<image>.')
+    parts = {part: [_read_bucket(root, name, place[part], class_names) for name, place in zip(names, places)]
+             for part in places[0]}
+    return divide(root, 'folder', class_names, parts, options)
+
+
+def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, list[Bucket]], options: SplitOptions
+           ) -> ClearData:
+    """The train and test streams of buckets that are whole (`{'all': ...}`) or already in two parts.
+
+    A class that a bucket lacks is named in one warning: accuracy on such a bucket is that of the classes it has.
+
+    Raises:
+        DataError: if a class occurs in no training list, a bucket is empty in train or test, or an image is in two.
+    """
+    whole = parts['all'] if 'all' in parts else [_join(*pair) for pair in zip(parts['train'], parts['test'])]
+    if options.protocol == 'streaming':
+        train, test = whole, [bucket.copy() for bucket in whole]
+    elif 'all' not in parts and options.shot is None:
+        train, test = parts['train'], parts['test']
+    else:
+        pairs = [_split(bucket, class_names, options) for bucket in whole]
+        train, test = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    _check_coverage(root, class_names, train, test)
+    check_disjoint(train if options.protocol == 'streaming' else train + test, root)
+    return ClearData(class_names, train, test, layout, options.protocol, root,
+                     stream_fingerprint(layout, options.protocol, class_names, train, test))
+
+
+def _split(bucket: Bucket, class_names: list[str], options: SplitOptions) -> tuple[Bucket, Bucket]:
+    targets = bucket.targets.tolist()
+    if options.shot is not None:
+        rows = few_shot_split(targets, shot=options.shot, seed=options.seed, bucket=bucket.name,
+                              class_names=class_names)
+    else:
+        rows = stratified_split(targets, test_ratio=options.test_ratio, seed=options.seed, bucket=bucket.name)
+    return tuple(Bucket(bucket.name, [bucket.ids[row] for row in part], [bucket.paths[row] for row in part],
+                        bucket.targets[part]) for part in rows)
+
+
+def _check_coverage(root: Path, class_names: list[str], train: list[Bucket], test: list[Bucket]) -> None:
+    trained = {target for bucket in train for target in bucket.targets.tolist()}
+    never = [name for label, name in enumerate(class_names) if label not in trained]
+    if never:
+        raise DataError(f'{root}: {_quoted(never)} occur in no training list of any bucket, so no model can know them. '
+                        'Leave these classes out, or split otherwise.')
+    lacking = []
+    for part, buckets in (('train', train), ('test', test)):
+        for bucket in buckets:
+            if not len(bucket):
+                raise DataError(f'{root}: the {part} list of bucket {bucket.name} is empty.')
+            absent = [name for label, name in enumerate(class_names) if label not in set(bucket.targets.tolist())]
+            if absent:
+                lacking.append(f'bucket {bucket.name} ({part}): {_quoted(absent)}')
+    if lacking:
+        logger.warning('%s: some buckets lack classes, and accuracy on them is that of the others. %s', root,
+                       '; '.join(lacking[:5]) + (f'; and {len(lacking) - 5} more' if len(lacking) > 5 else ''))
+
+
+def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) -> list[str]:
+    found = sorted({path.name for holder in holders for path in _folders(holder)})
+    if not found:
+        raise DataError(f'{root} has no folders; expected <time>/<class>/<image>.')
+    if times is None:
+        return order_times(found, root)
+    absent = [str(name) for name in times if str(name) not in found]
+    if absent:
+        raise DataError(f'{root} has no folder {_quoted(absent)}; it has {_quoted(found)}.')
+    return [str(name) for name in times]
+
+
+def order_times(names: list[str], source: Path) -> list[str]:
+    """Names in the order of their numbers if all are numbers, else of their dates.
+
+    Raises:
+        ConfigError: if some are neither, or two are the same time.
+    """
+    if all(re.fullmatch(r'\d+', name) for name in names):
+        keys = {name: int(name) for name in names}
+    else:
+        try:
+            keys = {name: parse_time(name) for name in names}
+        except ValueError as error:
+            raise ConfigError(f'{source}: {error}, so its folders have no order in time. Rename them, or list them in '
+                              'order with scenario.times=[...].') from error
+        none = [name for name, key in keys.items() if key is None]
+        if none:
+            raise ConfigError(f'{source}: {_quoted(none)} is no time. List the folders in order with '
+                              'scenario.times=[...].')
+    ordered = sorted(names, key=keys.get)
+    for one, other in zip(ordered, ordered[1:]):
+        if keys[one] == keys[other]:
+            raise ConfigError(f"{source}: '{one}' and '{other}' are the same time.")
+    return ordered
+
+
+def _part_folders(root: Path, name: str, has_parts_above: bool) -> dict[str, Path]:
+    """Where the images of a time lie: {'all': folder}, or one folder for each of train and test."""
+    if has_parts_above:
+        places = {part: root / part / name for part in PARTS}
+    else:
+        below = {path.name for path in _folders(root / name)}
+        if not below & set(PARTS):
+            return {'all': root / name}
+        places = {part: root / name / part for part in PARTS}
+    for part, place in places.items():
+        if not place.is_dir():
+            raise DataError(f'{place} is missing: bucket {name} needs a {part} folder, because it has the other one.')
+    return places
+
+
+def _read_bucket(root: Path, name: str, folder: Path, class_names: list[str]) -> Bucket:
+    paths, targets = [], []
+    for label, class_name in enumerate(class_names):
+        place = folder / class_name
+        files = sorted(path for path in place.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()) \
+            if place.is_dir() else []
+        paths += [path.relative_to(root).as_posix() for path in files]
+        targets += [label] * len(files)
+    return Bucket(name, list(paths), paths, np.array(targets, dtype=np.int64))
+
+
+def _join(one: Bucket, other: Bucket) -> Bucket:
+    return Bucket(one.name, one.ids + other.ids, one.paths + other.paths, np.concatenate([one.targets, other.targets]))
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith('.')) \
+        if place.is_dir() else []
+
+
+def _quoted(names: Sequence[str], most: int = 5) -> str:
+    text = ', '.join(f"'{name}'" for name in names[:most])
+    return text + (f' and {len(names) - most} more' if len(names) > most else '')

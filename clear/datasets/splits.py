@@ -1,0 +1,92 @@
+"""Train and test rows of a bucket, drawn per class from a seed: stratified splits and few-shot splits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.seeding import derive_seed
+
+Split = tuple[list[int], list[int]]  # rows of train, rows of test
+
+
+def check_split_options(test_ratio: float, seed: int | None) -> None:
+    """Raise ConfigError unless `test_ratio` is a share between 0 and 1 and `seed` a whole number of at least 0."""
+    if isinstance(test_ratio, bool) or not isinstance(test_ratio, (int, float)) or not 0 < test_ratio < 1:
+        raise ConfigError(f'test_ratio is {test_ratio!r}; expected a share between 0 and 1, e.g. 0.3.')
+    if type(seed) is not int or seed < 0:
+        raise ConfigError(f'seed is {seed!r}; a split needs a whole number of at least 0.')
+
+
+def stratified_split(targets: Sequence[int], *, test_ratio: float, seed: int, bucket: str, legacy: bool = False
+                     ) -> Split:
+    """Rows of train and test, the share `test_ratio` of every class (rounded down) in test.
+
+    A class of two images or more gives at least one to test; a single image is trained on. Each class has draws of
+    its own, which follow from (seed, bucket, class): another bucket or class changes nothing here. Rows ascend.
+
+    Args:
+        targets: class index of each row.
+        legacy: the permutation of CLEAR's helper script in place of that: one generator, seeded anew for every
+            class, whose draws also order the two lists, and no image of a class for which the share rounds to 0.
+    """
+    check_split_options(test_ratio, seed)
+    draws = random.Random(seed)
+    train: list[int] = []
+    test: list[int] = []
+    for label, rows in _rows_of_classes(targets):
+        count = int(len(rows) * test_ratio)
+        if not legacy and count == 0 and len(rows) > 1:
+            count = 1
+        _shuffle(rows, draws, seed, ('split', bucket, label), legacy)
+        test += rows[:count]
+        train += rows[count:]
+    return _ordered(train, test, draws, legacy)
+
+
+def few_shot_split(targets: Sequence[int], *, shot: int, seed: int, bucket: str, class_names: Sequence[str],
+                   legacy: bool = False) -> Split:
+    """Rows of train, `shot` of every class, and of test, all others.
+
+    Args:
+        legacy: as for `stratified_split`; classes of equal size then get the same permutation.
+
+    Raises:
+        ConfigError: if `shot` or `seed` is no such number.
+        DataError: if a class of the bucket has no more than `shot` images, so that none is left to test on.
+    """
+    if type(shot) is not int or shot < 1:
+        raise ConfigError(f'shot is {shot!r}, expected a number of images per class of at least 1.')
+    check_split_options(0.5, seed)
+    draws = random.Random(seed)
+    train: list[int] = []
+    test: list[int] = []
+    for label, rows in _rows_of_classes(targets):
+        if len(rows) <= shot:
+            raise DataError(f"bucket {bucket}: class '{class_names[label]}' has {len(rows)} images; shot={shot} leaves "
+                            f'none of them to test on. Use a shot of at most {len(rows) - 1}, or more images.')
+        _shuffle(rows, draws, seed, ('shot', bucket, label), legacy)
+        train += rows[:shot]
+        test += rows[shot:]
+    return _ordered(train, test, draws, legacy)
+
+
+def _rows_of_classes(targets: Sequence[int]) -> list[tuple[int, list[int]]]:
+    rows: dict[int, list[int]] = {}
+    for row, target in enumerate(targets):
+        rows.setdefault(int(target), []).append(row)
+    return sorted(rows.items())
+
+
+def _shuffle(rows: list[int], draws: random.Random, seed: int, purpose: tuple, legacy: bool) -> None:
+    draws.seed(seed if legacy else derive_seed(seed, *purpose))
+    draws.shuffle(rows)
+
+
+def _ordered(train: list[int], test: list[int], draws: random.Random, legacy: bool) -> Split:
+    if legacy:
+        draws.shuffle(train)
+        draws.shuffle(test)
+        return train, test
+    return sorted(train), sorted(test)

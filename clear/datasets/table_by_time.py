@@ -1,0 +1,198 @@
+"""A stream from a table of images with dates (CSV or Parquet), cut into periods."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.files import inside
+from clear.datasets.by_time import SplitOptions, divide
+from clear.datasets.clear import ClearData
+from clear.datasets.clear_layouts import Bucket
+from clear.datasets.dates import parse_time
+
+logger = logging.getLogger('clear')
+
+FREQUENCIES = {'year': '%Y', 'month': '%Y-%m'}
+
+
+@dataclass(frozen=True)
+class Periods:
+    """How time is cut; exactly one of the first three is given.
+
+    Attributes:
+        num_buckets: that many buckets, of equal counts or of equal time.
+        edges: dates between the buckets; n edges make n + 1 buckets, and an image at an edge is in the later one.
+        freq: 'year' or 'month', in UTC. Periods without images are left out.
+        equal: 'count' or 'time', with `num_buckets`.
+    """
+
+    num_buckets: int | None = None
+    edges: Sequence[Any] | None = None
+    freq: str | None = None
+    equal: str = 'count'
+
+    def check(self) -> None:
+        """Raise ConfigError for values that are unknown or do not go together."""
+        if sum(value is not None for value in (self.num_buckets, self.edges, self.freq)) != 1:
+            raise ConfigError('a table is cut by one of scenario.num_buckets, scenario.edges and scenario.freq; give '
+                              'exactly one of them.')
+        if self.num_buckets is not None and (type(self.num_buckets) is not int or self.num_buckets < 1):
+            raise ConfigError(f'num_buckets is {self.num_buckets!r}; expected a whole number of at least 1.')
+        if self.freq is not None and self.freq not in FREQUENCIES:
+            raise ConfigError(f"freq is {self.freq!r}; expected 'year' or 'month'.")
+        if self.equal not in ('count', 'time'):
+            raise ConfigError(f"equal is {self.equal!r}; expected 'count' or 'time'.")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that hold the path, the class name (or index) and the date."""
+
+    path: str = 'path'
+    label: str = 'label'
+    time: str = 'timestamp'
+
+
+def read_table_by_time(table: str | Path, periods: Periods, options: SplitOptions, columns: Columns, *,
+                       root: str | Path | None = None, missing: str = 'refuse') -> ClearData:
+    """Read a `.csv` or `.parquet` file with one row per image.
+
+    Labels are class names, sorted; whole numbers are sorted as numbers. Rows of a bucket lie in the order of time,
+    equal times in the order of paths.
+
+    Args:
+        root: what paths are relative to; None means the folder of the table.
+        missing: rows without a date: 'refuse', or 'drop', which leaves them out with a warning.
+
+    Raises:
+        ConfigError: for options that are unknown or do not go together.
+        DataError: if the table or a column is missing, a cell is empty or no date, a path leaves `root` or is listed
+            twice, or a bucket would be empty.
+    """
+    options.check()
+    periods.check()
+    if missing not in ('refuse', 'drop'):
+        raise ConfigError(f"missing is {missing!r}; expected 'refuse' or 'drop'.")
+    table = Path(table)
+    root = Path(root if root is not None else table.parent).resolve()
+    paths, labels, times = _read_columns(table, columns, missing)
+    class_names = _class_names(labels)
+    label_of = {name: index for index, name in enumerate(class_names)}
+    for path in paths:
+        if path.startswith('/') or '..' in path:
+            inside(root, path)
+    order = sorted(range(len(paths)), key=lambda row: (times[row], paths[row]))
+    buckets = []
+    for name, rows in _cut([times[row] for row in order], periods, table):
+        chosen = [order[position] for position in rows]
+        names = [paths[row] for row in chosen]
+        targets = np.array([label_of[labels[row]] for row in chosen], dtype=np.int64)
+        buckets.append(Bucket(name, list(names), names, targets))
+    return divide(root, 'table', class_names, {'all': buckets}, options)
+
+
+def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str], list[str], list[datetime]]:
+    found = _read_table(table, columns)
+    for key in (columns.path, columns.label):
+        empty = [row for row, value in enumerate(found[key]) if value is None or value == '']
+        if empty:
+            raise DataError(f"{table}: {len(empty)} rows have no {key}, first row {empty[0] + 1}.")
+    times = [_time(value, table, row) for row, value in enumerate(found[columns.time])]
+    kept = [row for row, time in enumerate(times) if time is not None]
+    dropped = len(times) - len(kept)
+    if dropped and missing == 'refuse':
+        row = next(row for row, time in enumerate(times) if time is None)
+        raise DataError(f"{table}: {dropped} of {len(times)} rows have no {columns.time}, first row {row + 1} "
+                        f"({found[columns.path][row]}). missing='drop' leaves them out.")
+    if not kept:
+        raise DataError(f'{table} has no row with a {columns.time}.')
+    if dropped:
+        logger.warning('%s: %d of %d rows have no %s and are left out.', table, dropped, len(times), columns.time)
+    return ([str(found[columns.path][row]) for row in kept], [str(found[columns.label][row]) for row in kept],
+            [times[row] for row in kept])
+
+
+def _read_table(table: Path, columns: Columns) -> dict[str, list]:
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    wanted = [columns.path, columns.label, columns.time]
+    try:
+        if table.suffix.lower() == '.parquet':
+            found = parquet.read_table(table)
+        else:
+            # As text: a column of years or of seconds must not become what pyarrow guesses.
+            options = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()), null_values=[''],
+                                         strings_can_be_null=True)
+            found = csv.read_csv(table, convert_options=options)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f'{table} cannot be read as a table: {error}') from error
+    for key in wanted:
+        if key not in found.column_names:
+            near = nearest(key, found.column_names)
+            raise DataError(f"{table} has no column '{key}'{f', nearest: {near}' if near else ''}. Columns: "
+                            f'{", ".join(found.column_names)}.')
+    return found.select(wanted).to_pydict()
+
+
+def _time(value: Any, table: Path, row: int) -> datetime | None:
+    try:
+        return parse_time(value)
+    except ValueError as error:
+        raise DataError(f'{table}, row {row + 1}: {error}.') from error
+
+
+def _class_names(labels: list[str]) -> list[str]:
+    names = set(labels)
+    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else sorted(names)
+
+
+def _cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:
+    """Name and positions of each bucket in `times`, which ascend."""
+    if periods.freq is not None:
+        names = [time.strftime(FREQUENCIES[periods.freq]) for time in times]
+        starts = [0] + [row for row in range(1, len(names)) if names[row] != names[row - 1]]
+        return [(names[start], range(start, end)) for start, end in zip(starts, [*starts[1:], len(names)])]
+    if periods.edges is not None:
+        edges = _edges(periods.edges)
+        labels = [str(edge) for edge in periods.edges]
+        names = [f'{low}..{high}' for low, high in zip(['', *labels], [*labels, ''])]
+    else:
+        names = [str(number + 1) for number in range(periods.num_buckets)]
+        if periods.equal == 'count':
+            return _equal_counts(names, len(times), table)
+        width = (times[-1] - times[0]) / len(names)
+        edges = [times[0] + width * number for number in range(1, len(names))]
+    ends = [0, *np.searchsorted(np.array([time.timestamp() for time in times]),
+                                [edge.timestamp() for edge in edges], side='left').tolist(), len(times)]
+    empty = [name for name, start, end in zip(names, ends, ends[1:]) if start == end]
+    if empty:
+        raise DataError(f'{table}: no image is in bucket {", ".join(empty)}; the images are from {times[0]:%Y-%m-%d} '
+                        f"to {times[-1]:%Y-%m-%d}. Use other edges, fewer buckets, or equal='count'.")
+    return [(name, range(start, end)) for name, start, end in zip(names, ends, ends[1:])]
+
+
+def _equal_counts(names: list[str], count: int, table: Path) -> list[tuple[str, range]]:
+    if count < len(names):
+        raise DataError(f'{table} has {count} images, too few for {len(names)} buckets.')
+    size, longer = divmod(count, len(names))
+    ends = [number * size + min(number, longer) for number in range(len(names) + 1)]
+    return [(name, range(start, end)) for name, start, end in zip(names, ends, ends[1:])]
+
+
+def _edges(edges: Sequence[Any]) -> list[datetime]:
+    try:
+        times = [parse_time(edge) for edge in edges]
+    except ValueError as error:
+        raise ConfigError(f'edges: {error}.') from error
+    if not times or None in times or times != sorted(set(times)):
+        raise ConfigError(f'edges are {list(edges)}; expected ascending dates.')
+    return times
