@@ -99,6 +99,11 @@ def timed(function) -> float:
     return time.process_time() - started
 
 
+def train_all(strategy, experiences) -> None:
+    for experience in experiences:
+        strategy.train(experience, eval_streams=[], num_workers=0)
+
+
 def train_rounds(name, benchmark, dim, epochs, rounds):
     """CPU seconds of each way, per round, over the first two buckets (the second one replays)."""
     times = dict(ours=[], stock=[], raw=[])
@@ -106,8 +111,7 @@ def train_rounds(name, benchmark, dim, epochs, rounds):
     for _ in range(rounds):
         for way, make in (('ours', ours), ('stock', stock)):
             strategy = make(name, benchmark, dim, epochs)
-            times[way].append(timed(lambda strategy=strategy: [strategy.train(experience, eval_streams=[], num_workers=0)
-                                                               for experience in experiences]))
+            times[way].append(timed(lambda strategy=strategy: train_all(strategy, experiences)))
         times['raw'].append(timed(lambda: raw(name, benchmark.info.train[:2], dim, epochs)))
     return times
 

@@ -9,7 +9,6 @@ from avalanche.evaluation.metric_definitions import PluginMetric
 from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
-
 HOOKS = ('before_', 'after_')
 
 

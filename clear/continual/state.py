@@ -82,6 +82,11 @@ def callable_config(value: Any) -> bool:
     return inspect.isroutine(value) or inspect.isclass(value)
 
 
+def load_model_state(strategy, weights: dict[str, torch.Tensor], state: dict[str, Any], index: SampleIndex) -> None:
+    """Put weights back into the strategy's model, and what `strategy_state` found in it beside them."""
+    _Decoder(index, strategy.model).load_module(strategy.model, weights, state['model_extras'])
+
+
 def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex) -> None:
     """Put `strategy_state`'s result back into a strategy of the same config.
 
@@ -258,14 +263,24 @@ class _Decoder:
 
     def _module(self, encoded: dict, existing: Any) -> nn.Module:
         module = existing if isinstance(existing, nn.Module) else copy.deepcopy(self.model)
-        self.load_extras(module, encoded['extras'])  # first: buffers that were None are in the state too
-        module.load_state_dict(encoded['state'])
+        self.load_module(module, encoded['state'], encoded['extras'])
         for part, training in zip(module.modules(), encoded['training']):
             part.training = training
         for parameter, requires_grad in zip(module.parameters(), encoded['requires_grad']):
             parameter.requires_grad_(requires_grad)
             parameter.grad = None
         return module
+
+    def load_module(self, module: nn.Module, state: dict[str, torch.Tensor], extras: dict[str, dict]) -> None:
+        """Weights, then extras: a model that grows gets its new parts from the weights."""
+        parts = dict(module.named_modules())
+        for name, fields in extras.items():
+            for key, value in fields.items():
+                # Buffers that are None until the first experience: torch would not expect them in the state.
+                if name in parts and parts[name]._buffers.get(key, value) is None:
+                    setattr(parts[name], key, self.value(value))
+        module.load_state_dict(state)
+        self.load_extras(module, extras)
 
     def load_extras(self, module: nn.Module, extras: dict[str, dict]) -> None:
         parts = dict(module.named_modules())

@@ -113,13 +113,11 @@ def _whole(where: str, value: Any, least: int) -> None:
 
 
 def _check_scenario(scenario: dict) -> None:
-    from clear.registry import SCENARIOS
+    from clear.continual.scenarios import scenario_arguments
 
     if 'type' not in scenario:
         raise ConfigError("scenario needs a type, e.g. 'CLEAR'.")
-    accepted = accepted_arguments(SCENARIOS.require(scenario['type']))
-    check_keys('scenario', set(scenario) - {'type'}, None if accepted is None else accepted - {'work_dir'},
-               scenario['type'])
+    check_keys('scenario', set(scenario) - {'type'}, scenario_arguments(scenario['type']), scenario['type'])
 
 
 def _check_model(model: dict) -> None:

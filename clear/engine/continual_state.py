@@ -80,10 +80,12 @@ class RunState:
         state = strategy_state(runner.strategy, self._index())
         return dict(
             format=FORMAT, state_dict=cpu_copy(dict(runner.strategy.model.state_dict())),
-            optimizer=cpu_copy(runner.strategy.optimizer.state_dict()), scheduler=state.pop('schedule'),
+            optimizer=cpu_copy(runner.strategy.optimizer.state_dict()),
+            optimizer_parameters=_optimized_names(runner.strategy), scheduler=state.pop('schedule'),
             strategy=state, rng=get_rng_state(),
             progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
-                          strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from),
+                          strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from,
+                          streaming_matrix=runner.streaming_matrix),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
             data_fingerprint=runner.info.fingerprint)
 
@@ -115,6 +117,7 @@ class RunState:
             self._restore(checkpoint)
             set_rng_state(checkpoint['rng'])
             runner.acc_matrix = checkpoint['acc_matrix']
+            runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
             runner.train_log = checkpoint['progress']['train_log']
             runner.timing = checkpoint['progress']['timing']
             runner.branched_from = checkpoint['progress'].get('branched_from')
@@ -144,13 +147,14 @@ class RunState:
         finished = checkpoint['progress']['experience']
         self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
-        own = runner.strategy.optimizer.state_dict()
-        self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': own})
+        own = runner.strategy.optimizer.state_dict()['param_groups']
+        self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
         if same_optimizer:  # the state is the other run's, the settings are ours
-            for group, ours in zip(runner.strategy.optimizer.param_groups, own['param_groups']):
+            for group, ours in zip(runner.strategy.optimizer.param_groups, own):
                 group.update({key: value for key, value in ours.items() if key != 'params'})
         runner.strategy.schedule.forget()
         runner.acc_matrix = checkpoint['acc_matrix']
+        runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
         runner.train_log = checkpoint['progress']['train_log']
         runner.branched_from = dict(checkpoint=path.name, config_hash=checkpoint['config_hash'], experiences=finished,
                                     changes=changes)
@@ -170,19 +174,21 @@ class RunState:
             strategy.make_optimizer(reset_optimizer_state=True)
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
-        from clear.continual.state import load_strategy_state
+        from clear.continual.state import load_model_state, load_strategy_state
         from clear.continual.strategies import quiet_avalanche
 
-        strategy = self.runner.strategy
+        strategy, index = self.runner.strategy, self._index()
         with quiet_avalanche():
-            load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']},
-                                self._index())
-        strategy.model.load_state_dict(checkpoint['state_dict'])
-        strategy.optimizer.load_state_dict(checkpoint['optimizer'])
+            load_model_state(strategy, checkpoint['state_dict'], checkpoint['strategy'], index)
+            load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']}, index)
+        _optimize(strategy, checkpoint.get('optimizer_parameters'))
+        if checkpoint['optimizer'] is not None:
+            strategy.optimizer.load_state_dict(checkpoint['optimizer'])
 
     def _restore_iteration(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.runner.strategy
-        self._restore(checkpoint)
+        strategy.read_last_batch_again(checkpoint['inside'])
+        self._restore(checkpoint)  # after that: a strategy may change what it remembers when it gets a batch
         strategy.load_iteration_state(checkpoint['inside'])
         set_rng_state(checkpoint['rng'])
         clock = strategy.clock
@@ -210,6 +216,22 @@ class RunState:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
+
+
+def _optimized_names(strategy) -> list[list[str]] | None:
+    """Names of the parameters of each group of the optimiser; None if one is no parameter of the model."""
+    named = {**dict(strategy.model.named_parameters()), **(strategy.optimized_param_id or {})}
+    names = {id(parameter): name for name, parameter in named.items()}
+    groups = [[names.get(id(parameter)) for parameter in group['params']]
+              for group in strategy.optimizer.param_groups]
+    return None if any(name is None for group in groups for name in group) else groups
+
+
+def _optimize(strategy, names: list[list[str]] | None) -> None:
+    """Let the optimiser hold the parameters of those names: a model may have grown since it was built."""
+    parameters = dict(strategy.model.named_parameters())
+    for group, own in zip(strategy.optimizer.param_groups, names or []):
+        group['params'] = [parameters[name] for name in own]
 
 
 def computed_config(cfg: dict) -> dict[str, Any]:

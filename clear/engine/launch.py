@@ -270,7 +270,7 @@ def test(args: argparse.Namespace) -> int:
         runner = ContinualRunner(cfg)
         runner.build()
         accuracies = runner.test(Path(args.checkpoint))
-        names = runner.info.bucket_names
+        names = runner.info.column_names
         known = [value for value in accuracies if value is not None]
         mean = sum(known) / len(known) if known else None
         for name, value in zip(names, accuracies):

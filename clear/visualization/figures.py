@@ -151,8 +151,13 @@ def set_bucket_ticks(axes: Any, names: Sequence[str], which: str, every: bool = 
 
 def to_png(figure: Figure) -> bytes:
     """The figure as a PNG file in memory."""
+    # Saving would work the layout out twice: once in a trial drawing, and again in the drawing itself.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine('none')
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png')
+    figure.savefig(buffer, format='png', pil_kwargs={'compress_level': 3})
     return buffer.getvalue()
 
 
