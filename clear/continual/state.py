@@ -174,11 +174,16 @@ def _module_extras(module: nn.Module, index: SampleIndex, path: str) -> dict[str
             continue
         kept = part._parameters.keys() | part._modules.keys()
         fields = {key: value for key, value in vars(part).items()
-                  if not key.startswith('_') and key not in kept and isinstance(value, (dict, set, torch.Tensor))}
+                  if not key.startswith('_') and key not in kept and _is_kept(value)}
         fields.update(part._buffers)
         if fields:
             extras[name] = {key: encode(value, index, f'{path}.{name}.{key}') for key, value in fields.items()}
     return extras
+
+
+def _is_kept(value: Any) -> bool:
+    # Flags, such as `training`, belong to the construction or are saved elsewhere.
+    return isinstance(value, (dict, set, torch.Tensor, int, float)) and not isinstance(value, bool)
 
 
 def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):

@@ -79,7 +79,8 @@ class ContinualRunner:
             evaluator = build_evaluator(loggers, metrics, self.work_dir, to_plain(self.cfg))
             self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
             self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
-            self.scaler = set_precision(self.strategy.model, self.cfg['amp'], self.device)
+            self.model = self.strategy.model  # some strategies need another than the config's, or more of it
+            self.scaler = set_precision(self.model, self.cfg['amp'], self.device)
             self.experiences = list(self.benchmark.train_stream)
             self.test_experiences = list(self.benchmark.test_stream)
         self.size = len(self.experiences)
@@ -172,6 +173,7 @@ class ContinualRunner:
         self.strategy.train(data, eval_streams=[], num_workers=self.cfg['num_workers'],
                             reset_optimizer_state=policy == 'reset')
         self.model = self.strategy.model
+        self.state.check_ranks()
         trained = time.monotonic()
         self._measure(experience)
         self.timing['train_s'] += trained - started

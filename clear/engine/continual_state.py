@@ -94,6 +94,25 @@ class RunState:
 
         return SampleIndex([item.dataset for item in self.runner.experiences])
 
+    def check_ranks(self) -> None:
+        """Make sure that several processes still hold the same; of one there is nothing to check.
+
+        Raises:
+            TrainingError: naming what differs.
+        """
+        from clear.continual.state import strategy_state
+        from clear.continual.strategies.parallel import check_equal_on_ranks
+
+        if dist.world_size() == 1:
+            return
+        strategy = self.runner.strategy
+        random_numbers = get_rng_state()
+        random_numbers.pop('cuda', None)
+        check_equal_on_ranks({
+            'weights': dict(strategy.model.state_dict()), 'optimiser': strategy.optimizer.state_dict(),
+            'what the strategy remembers': strategy_state(strategy, self._index()),
+            'random numbers': random_numbers}, self.runner.device)
+
     # Resuming
 
     def resume(self, path: Path) -> int:

@@ -14,6 +14,7 @@ from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.datasets import BadSampleError
+from clear.registry import STRATEGIES
 
 # Strategies whose batches are divided evenly over all buckets seen so far.
 BALANCED_STRATEGIES = ('Cumulative', 'JointTraining', 'GDumb')
@@ -49,6 +50,9 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
         raise ConfigError(f'model.head has num_classes={model.num_classes}, but the data have {info.num_classes} '
                           f"classes ({', '.join(info.class_names[:4])}, ...). Set "
                           f'model.head.num_classes={info.num_classes}.')
+    if not getattr(STRATEGIES.require(cfg['cl_strategy']['type']), 'is_classifier', True):
+        raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies nothing: a "
+                          'run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
     _check_strategy_fits(cfg['cl_strategy'], len(info.train))
 

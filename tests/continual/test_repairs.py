@@ -1,5 +1,6 @@
 """What each strategy adds to fine-tuning, against loops written from the formulas; and what was repaired."""
 
+import copy
 import warnings
 from collections import Counter
 
@@ -114,6 +115,27 @@ def test_lwf_penalty_is_alpha_times_divergence_from_the_previous_model(stream):
                 divergence += sum(p * np.log(p / q)) / len(step['x'])
             assert step['penalty'] == pytest.approx(alpha * divergence, rel=1e-3, abs=1e-6)
         assert min(step['penalty'] for step in steps[1:]) > 0
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_lwf_teacher_is_the_model_that_was(legacy, stream):
+    """In train mode, as Avalanche leaves it, dropout draws and its statistics follow the new bucket."""
+    runner = built(config(stream, 'LwF', head='StackedLinearClsHead', legacy=legacy))
+    teachers, after = {}, runner._on_iteration
+
+    def note(strategy):
+        after(strategy)
+        teacher = next(plugin for plugin in strategy.plugins if hasattr(plugin, 'lwf')).lwf.prev_model
+        if teacher is not None:
+            teachers.setdefault(strategy.clock.train_exp_counter, []).append(
+                (teacher.training, copy.deepcopy(teacher.state_dict())))
+
+    runner._on_iteration = note
+    runner.train()
+    for states in teachers.values():
+        assert len(states) == 8 and {training for training, _ in states} == {legacy}
+        moved = [name for name, value in states[-1][1].items() if not torch.equal(value, states[0][1][name])]
+        assert bool(moved) == legacy and all('running' in name or 'num_batches' in name for name in moved)
 
 
 # Synaptic Intelligence

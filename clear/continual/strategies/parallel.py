@@ -83,18 +83,19 @@ def average_batch_norm(model: nn.Module) -> None:
         buffer /= dist.world_size()
 
 
-def check_equal_on_ranks(parts: dict[str, Any]) -> None:
+def check_equal_on_ranks(parts: dict[str, Any], device: torch.device | str = 'cpu') -> None:
     """Compare a digest of each part over all processes.
 
     Args:
         parts: what must be equal, by name; nested plain values and tensors.
+        device: where the process group communicates.
 
     Raises:
         TrainingError: naming the parts that differ.
     """
     if dist.world_size() == 1:
         return
-    digests = torch.stack([_digest(value) for value in parts.values()])
+    digests = torch.stack([_digest(value) for value in parts.values()]).to(device)
     everyone = [torch.empty_like(digests) for _ in range(dist.world_size())]
     torch_dist.all_gather(everyone, digests)
     differing = [name for position, name in enumerate(parts)
@@ -111,16 +112,20 @@ def _digest(value: Any) -> Tensor:
 
 
 def _feed(digest: Any, value: Any) -> None:
+    # Kind and length first: [1, 2] and [12] must not read the same.
     if isinstance(value, Tensor):
-        digest.update(repr((tuple(value.shape), value.dtype)).encode())
+        digest.update(repr(('tensor', tuple(value.shape), value.dtype)).encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
                       if value.numel() else b'')
     elif isinstance(value, dict):
+        digest.update(f'dict {len(value)};'.encode())
         for key, item in value.items():
-            digest.update(repr(key).encode())
-            _feed(digest, item)
+            if key != 'device':  # each process has its own GPU
+                digest.update(f'{key!r};'.encode())
+                _feed(digest, item)
     elif isinstance(value, (list, tuple)):
+        digest.update(f'list {len(value)};'.encode())
         for item in value:
             _feed(digest, item)
     else:
-        digest.update(repr(value).encode())
+        digest.update(f'{value!r};'.encode())

@@ -9,12 +9,13 @@ from pathlib import Path
 from avalanche.training.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 from avalanche.training.supervised import SynapticIntelligence as AvalancheSynapticIntelligence
 
-from clear.registry import STRATEGIES
+from clear.registry import PLUGINS, STRATEGIES
 
 # Parts of warnings that Avalanche 0.6 gives in correct use.
 NOISE = ('No loggers specified', '__array_wrap__', '__array__')
 
 
+@PLUGINS.register_module(name='SynapticIntelligencePlugin')
 class RepairedSynapticIntelligencePlugin(SynapticIntelligencePlugin):
     """Synaptic Intelligence (Zenke et al. 2017, arXiv:1703.04200) that also works on a CPU.
 

@@ -1,0 +1,6 @@
+from clear.continual.buffers.biased_reservoir import BiasedReservoirSamplingBuffer
+from clear.continual.buffers.checks import check_buffer_size
+from clear.continual.buffers.flat import keep_rows
+from clear.continual.buffers.reservoir import ReservoirSamplingBuffer
+
+__all__ = ['BiasedReservoirSamplingBuffer', 'ReservoirSamplingBuffer', 'check_buffer_size', 'keep_rows']

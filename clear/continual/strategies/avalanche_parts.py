@@ -1,0 +1,122 @@
+"""Parts of a strategy that are configs inside `cl_strategy`: plugins, memories, selection rules, losses."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+from typing import Any
+
+from torch import nn
+
+from clear.continual.strategies.avalanche_models import with_eval_classifier
+from clear.core.errors import ConfigError, RegistryError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.registry import BUFFERS, MODELS, PLUGINS
+
+# Arguments that are themselves a dict with a type, with the registry they are built from.
+NESTED = {'buffer': BUFFERS, 'storage_policy': BUFFERS, 'selection_strategy': BUFFERS}
+# Plugins of class means bring the classifier that evaluation uses. Others say in `prepare_model` what they need.
+BRINGS_CLASSIFIER = {'CurrentDataNCMUpdate': 'ncm', 'MemoryNCMUpdate': 'ncm', 'NCMOracle': 'ncm',
+                     'CurrentDataFeCAMUpdate': 'fecam', 'MemoryFeCAMUpdate': 'fecam', 'FeCAMOracle': 'fecam'}
+# Part of every strategy: the template makes them, a second one would count or evaluate twice.
+BUILT_IN = {'EvaluationPlugin': 'use loggers and metrics', 'LRSchedulerPlugin': 'use cl_strategy.scheduler'}
+# Selection rules that look at features take the live model, which no config can name.
+_NEEDS_MODEL = ('HerdingSelectionStrategy', 'ClosestToCenterSelectionStrategy')
+_LOSS_MODULE = 'avalanche.training.losses'
+_LOSS_ALIASES = {'ICaRLLoss': 'ICaRLLossPlugin'}
+
+
+def check_parts(where: str, cfg: dict) -> None:
+    """Refuse unknown types and keys in the nested configs of a strategy, a plugin or a buffer.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    for key, registry in NESTED.items():
+        if isinstance(cfg.get(key), dict):
+            _check_part(f'{where}.{key}', cfg[key], registry)
+    plugins = cfg.get('plugins') or []
+    if not isinstance(plugins, (list, tuple)):
+        raise ConfigError(f'{where}.plugins is {plugins!r}; expected a list of dicts with a type.')
+    for position, plugin in enumerate(plugins):
+        place = f'{where}.plugins[{position}]'
+        if isinstance(plugin, dict) and plugin.get('type') in BUILT_IN:
+            raise ConfigError(f"{place}: every strategy has {plugin['type']} already; {BUILT_IN[plugin['type']]}.")
+        _check_part(place, plugin, PLUGINS, {'classifier'} if _kind(plugin) in BRINGS_CLASSIFIER else set())
+
+
+def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> None:
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ConfigError(f'{where} needs a dict with a type, got {cfg!r}.')
+    cls = registry.require(cfg['type'])
+    if inspect.isabstract(cls):
+        raise ConfigError(f"{where}: {cfg['type']} is abstract; use one of its kinds.")
+    accepted = accepted_arguments(cls)
+    filled = {'model'} if cfg['type'] in _NEEDS_MODEL else set()
+    check_keys(where, set(cfg) - {'type'}, None if accepted is None else (accepted - filled) | own, cfg['type'])
+    check_parts(where, {key: value for key, value in cfg.items() if key in NESTED})
+
+
+def _kind(cfg: Any) -> str | None:
+    return cfg.get('type') if isinstance(cfg, dict) else None
+
+
+def build_nested(where: str, arguments: dict, model: nn.Module) -> dict[str, Any]:
+    """`arguments` with the nested configs of memories and selection rules built; ready objects stay."""
+    return {key: _build(f'{where}.{key}', value, NESTED[key], model)
+            if key in NESTED and isinstance(value, dict) else value for key, value in arguments.items()}
+
+
+def build_plugins(cfgs: list[dict] | None, model: nn.Module) -> list:
+    """The plugins of `cl_strategy.plugins`, in order; the model is made to show what they read.
+
+    Raises:
+        ConfigError: if one does not accept its arguments, or the model does not show what it reads.
+    """
+    plugins = []
+    for position, cfg in enumerate(cfgs or []):
+        kind, options = cfg['type'], dict(cfg)
+        classifier = options.pop('classifier', None) if kind in BRINGS_CLASSIFIER else None
+        if kind in BRINGS_CLASSIFIER:
+            with_eval_classifier(model, BRINGS_CLASSIFIER[kind], kind, **(classifier or {}))
+        plugin = _build(f'cl_strategy.plugins[{position}]', options, PLUGINS, model)
+        if hasattr(plugin, 'prepare_model'):
+            plugin.prepare_model(model)
+        plugins.append(plugin)
+    return plugins
+
+
+def _build(where: str, cfg: dict, registry, model: nn.Module) -> Any:
+    options = build_nested(where, {key: value for key, value in cfg.items() if key != 'type'}, model)
+    if cfg['type'] in _NEEDS_MODEL:
+        options['model'] = model
+    try:
+        # Called, not `registry.build`: that copies its config, and these hold the live model and ready objects.
+        return registry.require(cfg['type'])(**options)
+    except (TypeError, ValueError, AssertionError, LookupError) as error:
+        raise ConfigError(f"{where} ({cfg['type']}): {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong in a constructor; of a bare assertion of Avalanche's, the line that failed."""
+    return str(error) or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
+
+
+def loss_class(name: str) -> Any:
+    """The loss `name`: of our registries, else one of Avalanche's helpers.
+
+    Raises:
+        RegistryError: if there is none.
+    """
+    name = _LOSS_ALIASES.get(name, name)
+    found = MODELS.get(name)
+    if found is None:
+        module = importlib.import_module(_LOSS_MODULE)
+        found = getattr(module, name, None) if name in module.__all__ else None
+    if found is None:
+        try:
+            MODELS.require(name)
+        except RegistryError as error:
+            raise RegistryError(f'cl_strategy.loss: {error}') from error
+    return found

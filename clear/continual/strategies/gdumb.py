@@ -1,0 +1,45 @@
+"""GDumb with any memory, from fresh or from the present weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avalanche.training.plugins import GDumbPlugin
+from avalanche.training.supervised import GDumb as AvalancheGDumb
+
+from clear.continual.buffers import check_buffer_size
+from clear.continual.strategies.replay import memory_size
+from clear.registry import STRATEGIES
+
+
+class KeepWeightsPlugin(GDumbPlugin):
+    """Trains on the memory alone, as GDumb does, but goes on from the weights that are there."""
+
+    def before_train_dataset_adaptation(self, strategy, **kwargs):
+        strategy.model_adaptation()
+
+
+@STRATEGIES.register_module()
+class GDumb(AvalancheGDumb):
+    """Train on nothing but a memory, which is filled before each training (Prabhu et al. 2020).
+
+    Args:
+        mem_size: samples in memory; left out where `buffer` says it, else 200.
+        buffer: any buffer, as `dict(type='BiasedReservoirSamplingBuffer', max_size=3300)` in a config; by default equal
+            shares per class, which is GDumb.
+        reset: begin each experience from the first weights, which is GDumb; False goes on from the present ones.
+
+    Raises:
+        ConfigError: if `mem_size` is not the size of `buffer`, or a class-balanced memory has fewer places than there
+            are classes.
+    """
+
+    def __init__(self, *, mem_size: int | None = None, buffer: Any = None, reset: bool = True, **kwargs):
+        size = memory_size(mem_size, buffer, 'buffer')
+        super().__init__(mem_size=size, **kwargs)
+        position, plugin = next(item for item in enumerate(self.plugins) if isinstance(item[1], GDumbPlugin))
+        if not reset:
+            plugin = self.plugins[position] = KeepWeightsPlugin(size)
+        if buffer is not None:
+            plugin.storage_policy = buffer
+        check_buffer_size(plugin.storage_policy, getattr(self.model, 'num_classes', None), 'buffer')

@@ -1,0 +1,128 @@
+"""Avalanche's meta-learning methods and its old online template, repaired. `legacy=True` keeps what they did."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+
+import torch
+from avalanche.training.supervised import MER as AvalancheMER
+from avalanche.training.supervised import Naive
+from avalanche.training.supervised.lamaml_v2 import LaMAML as AvalancheLaMAML
+from torch import Tensor, nn
+
+from clear.core.errors import ConfigError
+from clear.registry import STRATEGIES
+
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # that `higher` is missing; LaMAMLHigher says so when it is asked for
+    from avalanche.training.supervised.lamaml import LaMAML as AvalancheLaMAMLHigher
+
+
+class IgnoresTasks:
+    """Comes before the model's class: a second argument, the task labels, is left out."""
+
+    def forward(self, x: Tensor, _task_labels: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+def _ignoring_tasks(model: nn.Module) -> nn.Module:
+    if not isinstance(model, IgnoresTasks):
+        kind = type(model)
+        model.__class__ = type(kind.__name__, (IgnoresTasks, kind), {'__module__': __name__})
+    return model
+
+
+@STRATEGIES.register_module()
+class LaMAML(AvalancheLaMAML):
+    """Look-ahead MAML with a reservoir memory (Gupta et al. 2020, arXiv:2007.13904), by torch.func.
+
+    Avalanche 0.6 hands the model task labels, which a single-head model does not take, throws its weights away
+    (Kaiming initialisation, also of weights just loaded), and gets NaN where a batch has too few samples for
+    `n_inner_updates` parts. Here weights stay and empty parts are skipped.
+
+    Args:
+        legacy: initialise the weights anew, as Avalanche does.
+        kwargs: as in Avalanche; the learning rates per parameter start at `alpha_init`.
+    """
+
+    # Made anew in each experience or iteration, so no checkpoint needs them.
+    ENGINE_FIELDS = frozenset({'optimizer_alpha', 'initial_fast_params', 'meta_losses'})
+
+    @staticmethod
+    def prepare_model(model: nn.Module, **_) -> nn.Module:
+        return _ignoring_tasks(model)
+
+    def __init__(self, *, model: nn.Module, legacy: bool = False, **kwargs):
+        weights = copy.deepcopy(model.state_dict())
+        _quietly(super().__init__, model=model, **kwargs)
+        self.buffer.device = str(self.device)  # a name can be saved in a checkpoint
+        for name, parameter in model.named_parameters():  # here, so that there is something to load into
+            self.alpha_params[name.replace('.', '_')] = nn.Parameter(torch.full_like(parameter, self.alpha_init))
+        self.alpha_params_initialized = True
+        self.legacy = legacy
+        if not legacy:
+            model.load_state_dict(weights)
+
+    def inner_update_step(self, fast_params, x, y, t):
+        if len(x) == 0:
+            return fast_params
+        return super().inner_update_step(fast_params, x, y, t)
+
+
+@STRATEGIES.register_module()
+class LaMAMLHigher(AvalancheLaMAMLHigher):
+    """The first of Avalanche's two versions of La-MAML, without a memory, by the package `higher`.
+
+    Args:
+        legacy: initialise the weights anew, as Avalanche does.
+        kwargs: as in Avalanche.
+
+    Raises:
+        ConfigError: if `higher` is not installed.
+    """
+
+    def __init__(self, *, model: nn.Module, legacy: bool = False, **kwargs):
+        if importlib.util.find_spec('higher') is None:
+            raise ConfigError("LaMAMLHigher needs higher, which is not installed: pip install 'higher'. LaMAML does "
+                              'the same with torch alone.')
+        weights = copy.deepcopy(model.state_dict())
+        _quietly(super().__init__, model=model, **kwargs)
+        self.legacy = legacy
+        if not legacy:
+            model.load_state_dict(weights)
+
+    def inner_update_step(self, fast_model, x, y, t):
+        if len(x):
+            super().inner_update_step(fast_model, x, y, t)
+
+
+@STRATEGIES.register_module()
+class MER(AvalancheMER):
+    """Meta-experience replay (Riemer et al. 2019, arXiv:1810.11910), as in Avalanche. Its arguments are Avalanche's."""
+
+    def __init__(self, **kwargs):
+        _quietly(super().__init__, **kwargs)
+        self.buffer.device = str(self.device)  # a name can be saved in a checkpoint
+
+
+def _quietly(init, **kwargs) -> None:
+    # Avalanche warns about the positional arguments of its own constructors.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        init(**kwargs)
+
+
+@STRATEGIES.register_module()
+class OnlineNaive(Naive):
+    """Fine-tuning, under the name of Avalanche's old online template, which its streams of single batches replaced.
+
+    Args:
+        train_passes: passes over each experience.
+    """
+
+    def __init__(self, *, train_passes: int = 1, train_epochs: int | None = None, **kwargs):
+        if train_epochs not in (None, 1) and train_passes != 1:
+            raise ValueError('give train_passes or train_epochs, not both.')
+        super().__init__(train_epochs=max(train_passes, train_epochs or 1), **kwargs)

@@ -1,0 +1,212 @@
+"""Avalanche 0.6's regularising and memory-gradient methods, repaired. `legacy=True` keeps what it did."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+import torch.nn.functional as F
+from avalanche.training.plugins import FeatureDistillationPlugin as AvalancheFeatureDistillationPlugin
+from avalanche.training.plugins import LFLPlugin as AvalancheLFLPlugin
+from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
+from avalanche.training.plugins import RWalkPlugin as AvalancheRWalkPlugin
+from avalanche.training.supervised import GEM as AvalancheGEM
+from avalanche.training.supervised import LFL as AvalancheLFL
+from avalanche.training.supervised import LwF as AvalancheLwF
+from avalanche.training.utils import ParamData
+from torch import Tensor, nn
+
+from clear.continual.strategies.avalanche_models import need_trained_features, no_grad_features, split
+from clear.core.errors import ConfigError
+from clear.registry import PLUGINS, STRATEGIES
+
+
+def replace_plugin(strategy, old: type, make) -> None:
+    """Put `make(plugin)` in the place of the plugin of exactly the class `old`."""
+    strategy.plugins = [make(plugin) if type(plugin) is old else plugin for plugin in strategy.plugins]
+
+
+def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
+    return [(module, module.training) for module in model.modules()]
+
+
+def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training
+
+
+@PLUGINS.register_module()
+class LFLPlugin(AvalancheLFLPlugin):
+    """Less-forgetting learning (Jung et al. 2016, arXiv:1607.00122): hold on to the features of the old model.
+
+    Avalanche 0.6 puts the model into eval mode to compute the penalty and never back, so from the second experience
+    on only the first iteration of each is trained in train mode. Here modes are restored.
+
+    Args:
+        lambda_e: weight of the penalty, one number or one for each experience.
+        legacy: leave the model in eval mode.
+    """
+
+    def __init__(self, lambda_e: float | list[float], *, legacy: bool = False):
+        super().__init__(lambda_e)
+        self.legacy = legacy
+
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        need_trained_features(split(model, 'LFL'), 'LFL')
+        return model
+
+    def before_training(self, strategy, **kwargs):
+        self.prepare_model(strategy.model)
+
+    def penalty(self, x: Tensor, model: nn.Module, lambda_e: float):
+        modes = _modes(model)
+        penalty = super().penalty(x, model, lambda_e)
+        if not self.legacy:
+            _restore(modes)
+        return penalty
+
+
+@STRATEGIES.register_module()
+class LFL(AvalancheLFL):
+    """Avalanche's strategy with the repaired plugin, on any model of ours whose features are trained.
+
+    Args:
+        legacy: keep Avalanche's modes.
+    """
+
+    @staticmethod
+    def prepare_model(model: nn.Module, **_) -> nn.Module:
+        split(model, 'LFL')
+        need_trained_features(model, 'LFL')
+        return model
+
+    def __init__(self, *, legacy: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        replace_plugin(self, AvalancheLFLPlugin, lambda plugin: LFLPlugin(plugin.lambda_e, legacy=legacy))
+
+
+@PLUGINS.register_module()
+class LwFPlugin(AvalancheLwFPlugin):
+    """Learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): hold on to the outputs of the old model.
+
+    Avalanche 0.6 leaves the old model in train mode: its dropout draws, its BatchNorm normalises by the current batch
+    and its running statistics move, so that the teacher is not the model that was. Here it is in eval mode.
+
+    Args:
+        alpha: weight of the penalty, one number or one for each experience.
+        temperature: of the softmax.
+        legacy: the old model in train mode.
+    """
+
+    def __init__(self, alpha: float | list[float] = 1, temperature: float = 2, *, legacy: bool = False):
+        super().__init__(alpha, temperature)
+        self.legacy = legacy
+
+    def before_backward(self, strategy, **kwargs):
+        if not self.legacy and self.lwf.prev_model is not None:
+            self.lwf.prev_model.eval()
+        super().before_backward(strategy, **kwargs)
+
+
+@STRATEGIES.register_module()
+class LwF(AvalancheLwF):
+    """Avalanche's strategy with the repaired plugin.
+
+    Args:
+        legacy: the old model in train mode.
+    """
+
+    def __init__(self, *, legacy: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        replace_plugin(self, AvalancheLwFPlugin,
+                       lambda plugin: LwFPlugin(plugin.lwf.alpha, plugin.lwf.temperature, legacy=legacy))
+
+
+@PLUGINS.register_module()
+class FeatureDistillationPlugin(AvalancheFeatureDistillationPlugin):
+    """Hold on to the features of the old model, by cosine or squared distance.
+
+    Avalanche 0.6 fails for `mode='mse'` (`mse_loss` takes no dimension) and runs the teacher in train mode, so its
+    dropout draws and its BatchNorm statistics move. Here the teacher is in eval mode, and 'mse' is the mean over
+    samples and dimensions.
+
+    Args:
+        alpha: weight of the distance.
+        mode: 'cosine' (1 - cosine) or 'mse'.
+        legacy: the teacher in train mode, as in Avalanche; with 'cosine' only.
+    """
+
+    def __init__(self, alpha: float = 1, mode: str = 'cosine', *, legacy: bool = False):
+        if mode not in ('cosine', 'mse') or (legacy and mode == 'mse'):
+            raise ValueError(f"mode is {mode!r}; expected 'cosine', or 'mse' without legacy.")
+        super().__init__(alpha, mode)
+        self.legacy = legacy
+
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        need_trained_features(split(model, 'FeatureDistillationPlugin'), 'FeatureDistillationPlugin')
+        return model
+
+    def before_backward(self, strategy, **kwargs):
+        if self.legacy or self.prev_model is None:
+            super().before_backward(strategy, **kwargs)
+            return
+        old, new = no_grad_features(self.prev_model, strategy.mb_x), strategy.model.features
+        distance = 1 - F.cosine_similarity(new, old).mean() if self.mode == 'cosine' else F.mse_loss(new, old)
+        strategy.loss += self.alpha * distance
+
+
+@PLUGINS.register_module()
+class RWalkPlugin(AvalancheRWalkPlugin):
+    """Riemannian walk (Chaudhry et al. 2018, arXiv:1801.10112).
+
+    Avalanche 0.6 divides scores by their maximum, which is 0 if an experience ends before the first `delta_t`
+    iterations or no score is positive: every penalty is then NaN. It also leaves the model in eval mode before every
+    iteration. Here a maximum of 0 gives penalties of 0, and modes are restored.
+
+    Args:
+        ewc_lambda, ewc_alpha, delta_t: as in Avalanche.
+        legacy: keep both.
+    """
+
+    def __init__(self, ewc_lambda: float = 0.1, ewc_alpha: float = 0.9, delta_t: int = 10, *, legacy: bool = False):
+        super().__init__(ewc_lambda, ewc_alpha, delta_t)
+        self.legacy = legacy
+
+    def before_training_iteration(self, strategy, *args, **kwargs):
+        modes = _modes(strategy.model)
+        super().before_training_iteration(strategy, *args, **kwargs)
+        if not self.legacy:
+            _restore(modes)
+
+    def after_training_exp(self, strategy, *args, **kwargs):
+        super().after_training_exp(strategy, *args, **kwargs)
+        if self.legacy:
+            return
+        scores = {name: F.relu(score.data) for name, score in self.exp_scores.items()}
+        top_score = max(score.max() for score in scores.values())
+        top_importance = max(item.data.max() for item in self.exp_importance.values())
+        for name, importance in self.exp_importance.items():
+            penalty = _share(importance.data, top_importance) + _share(scores[name], top_score)
+            self.exp_penalties[name] = ParamData(name, device=importance.device, init_tensor=penalty)
+
+
+def _share(values: Tensor, top: Tensor) -> Tensor:
+    return values / top if top > 0 else torch.zeros_like(values)
+
+
+@STRATEGIES.register_module()
+class GEM(AvalancheGEM):
+    """Gradient episodic memory (Lopez-Paz and Ranzato 2017, arXiv:1706.08840).
+
+    The quadratic programme is solved by `quadprog`, which Avalanche looks for when the first gradient has to be
+    projected, in the middle of a run. Here it is looked for at construction.
+
+    Raises:
+        ConfigError: if the solver is not installed.
+    """
+
+    def __init__(self, **kwargs):
+        for package in ('qpsolvers', 'quadprog'):
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"GEM needs {package}, which is not installed: pip install 'qpsolvers' 'quadprog'")
+        super().__init__(**kwargs)

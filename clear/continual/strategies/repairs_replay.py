@@ -1,0 +1,276 @@
+"""Avalanche 0.6's memory methods, repaired. `legacy=True` keeps what it did."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
+from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
+from avalanche.training.plugins import GSS_greedyPlugin as AvalancheGSSPlugin
+from avalanche.training.plugins import MIRPlugin as AvalancheMIRPlugin
+from avalanche.training.plugins import RARPlugin as AvalancheRARPlugin
+from avalanche.training.regularization import AMLCriterion
+from avalanche.training.supervised import ER_AML as AvalancheERAML
+from avalanche.training.supervised import MIR as AvalancheMIR
+from avalanche.training.supervised import GSS_greedy as AvalancheGSS
+from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as AvalancheBufferWithLogits
+from torch import Tensor, nn
+
+from clear.continual.strategies.avalanche_models import need_trained_features, split
+from clear.continual.strategies.repairs_regularisers import replace_plugin
+from clear.core.errors import ConfigError
+from clear.core.logs import logger
+from clear.registry import BUFFERS, PLUGINS, STRATEGIES
+
+
+@BUFFERS.register_module()
+class ClassBalancedBufferWithLogits(AvalancheBufferWithLogits):
+    """Avalanche's memory of DER, by its name: it keeps the logits that a sample had when it came in."""
+
+
+@PLUGINS.register_module()
+class MIRPlugin(AvalancheMIRPlugin):
+    """Maximally interfered retrieval (Aljundi et al. 2019, arXiv:1908.04742), with a warning.
+
+    Avalanche takes all classes of the last batch out of the memory. Where every bucket holds all classes nothing is
+    left, and MIR trains like Naive: that is the method on such a stream, so it is said and not changed.
+    """
+
+    def after_training_exp(self, strategy, **kwargs):
+        super().after_training_exp(strategy, **kwargs)
+        if self.replay_loader is None and len(self.storage_policy.buffer) > self.batch_size_mem:
+            logger.warning('MIR replays nothing: it leaves the classes of the last batch out of its memory, and on '
+                           'this stream these are nearly all. Use Replay or ER_ACE where buckets share their classes.')
+
+
+@STRATEGIES.register_module()
+class MIR(AvalancheMIR):
+    """Avalanche's strategy with a plugin that says when its memory is empty."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        replace_plugin(self, AvalancheMIRPlugin,
+                       lambda old: MIRPlugin(old.batch_size_mem, mem_size=old.mem_size, subsample=old.subsample))
+
+
+@PLUGINS.register_module()
+class GSS_greedyPlugin(AvalancheGSSPlugin):
+    """Gradient-based sample selection, greedy (Aljundi et al. 2019, arXiv:1903.08671).
+
+    In Avalanche 0.6 a memory smaller than a batch leaves no gradient to compare with (`max` of an empty list), the
+    gradients of the comparisons stay in the model and are added to the update, samples that come out of the memory
+    are offered to it again, and slots not yet filled are replayed as zeros of class 0. Here none of this happens, and
+    the shape of a sample is taken from the first batch.
+
+    Args:
+        mem_size: samples in the memory.
+        mem_strength: subsets of the memory whose gradients a candidate is compared with.
+        input_size: shape of one sample; found out if left out.
+        legacy: keep Avalanche's behaviour; `input_size` is then needed.
+    """
+
+    def __init__(self, mem_size: int = 200, mem_strength: int = 5, input_size: list[int] | None = None, *,
+                 legacy: bool = False):
+        if legacy and input_size is None:
+            raise ValueError('legacy GSS_greedy needs input_size, the shape of one sample.')
+        super().__init__(mem_size, mem_strength, list(input_size or []))
+        self.legacy = legacy
+
+    @property
+    def device(self) -> torch.device:
+        return self.buffer_score.device
+
+    @device.setter
+    def device(self, _device) -> None:
+        """Avalanche assigns it; the tensors' own device is right."""
+
+    def before_training_exp(self, strategy, num_workers=0, shuffle=True, **kwargs):
+        if self.legacy:
+            super().before_training_exp(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
+            return
+        filled = self.ext_mem_list_current_index
+        if filled == 0:
+            return
+        targets = self.ext_mem_list_y[:filled].cpu()
+        memory = _make_taskaware_classification_dataset(
+            list(zip(self.ext_mem_list_x[:filled].cpu(), targets)), targets=targets.tolist())
+        strategy.dataloader = ReplayDataLoader(
+            strategy.adapted_dataset, memory, oversample_small_tasks=True, num_workers=num_workers,
+            batch_size=strategy.train_mb_size, batch_size_mem=min(filled, strategy.train_mb_size), shuffle=shuffle)
+
+    def get_rand_mem_grads(self, strategy, grad_dims, gss_batch_size):
+        if self.legacy:
+            return super().get_rand_mem_grads(strategy, grad_dims, gss_batch_size)
+        # A subset is never larger than the memory, so there is always one to compare with.
+        return super().get_rand_mem_grads(strategy, grad_dims, min(gss_batch_size, self.ext_mem_list_current_index))
+
+    def after_forward(self, strategy, num_workers=0, shuffle=True, **kwargs):
+        if self.legacy:
+            super().after_forward(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
+            return
+        if self.ext_mem_list_current_index == 0 and self.ext_mem_list_x.ndim == 1:
+            shape = strategy.mb_x.shape[1:]
+            self.ext_mem_list_x = strategy.mb_x.new_zeros((self.mem_size, *shape))
+        modes = [(module, module.training) for module in strategy.model.modules()]
+        batch = strategy.mbatch
+        # New samples come first in a batch. Avalanche draws as many places as candidates, without replacement, from
+        # scores of which the lowest is 0.
+        count = min(strategy.train_mb_size, len(batch[0]))
+        if self.ext_mem_list_current_index >= self.mem_size:
+            scores = self.buffer_score
+            count = min(count, int((scores > scores.min()).sum()))
+        if count:
+            strategy.mbatch = [column[:count] for column in batch]
+            super().after_forward(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
+            strategy.mbatch = batch
+        for module, training in modes:
+            module.training = training
+        strategy.optimizer.zero_grad()
+
+
+@STRATEGIES.register_module()
+class GSS_greedy(AvalancheGSS):
+    """Avalanche's strategy with the repaired plugin.
+
+    Args:
+        legacy: keep Avalanche's behaviour.
+    """
+
+    def __init__(self, *, mem_size: int = 200, mem_strength: int = 1, input_size: list[int] | None = None,
+                 legacy: bool = False, **kwargs):
+        super().__init__(mem_size=mem_size, mem_strength=mem_strength, input_size=list(input_size or []), **kwargs)
+        replace_plugin(self, AvalancheGSSPlugin,
+                       lambda old: GSS_greedyPlugin(mem_size, mem_strength, input_size, legacy=legacy))
+
+
+@PLUGINS.register_module()
+class RARPlugin(AvalancheRARPlugin):
+    """Retrospective adversarial replay (Kumari et al. 2022): replay memories pushed towards the decision boundary.
+
+    Avalanche 0.6 aims each memory at the *farthest* sample of another class, where the paper takes the nearest, moves
+    it away from that aim (it climbs the aim's loss), and cuts inputs to 0 ... 1, which destroys features and normalised
+    images. Here the nearest is approached, and inputs are cut to the range of the batch of memories. Features
+    are those of the model before its last layer; Avalanche finds them by tracing, and ours cannot be traced.
+
+    Args:
+        legacy: Avalanche's method, for models that can be traced (no `ComposedClassifier`).
+        kwargs: as in Avalanche.
+    """
+
+    def __init__(self, batch_size_mem: int, mem_size: int = 200, opt_lr: float = 0.1, *, legacy: bool = False,
+                 **kwargs):
+        super().__init__(batch_size_mem, mem_size, opt_lr, **kwargs)
+        self.legacy = legacy
+
+    def before_training(self, strategy, **kwargs):
+        if self.legacy and hasattr(strategy.model, 'extract_features'):
+            raise ConfigError('RARPlugin: legacy=True traces the model, which a ComposedClassifier does not allow.')
+        if not self.legacy:
+            split(strategy.model, 'RARPlugin')
+
+    def before_backward(self, strategy, **kwargs):
+        if self.legacy:
+            super().before_backward(strategy, **kwargs)
+            return
+        memory = self.storage_policy.buffer
+        if len(memory) == 0 or not self.use_adversarial_replay:
+            return
+        inputs, targets, *_ = (column.to(strategy.device) for column in next(RandomRows(memory, self.batch_size_mem)))
+        perturbed = self._perturb(strategy, inputs, targets)
+        strategy.loss += self.beta_coef * strategy._criterion(strategy.model(perturbed), targets)
+
+    def _perturb(self, strategy, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Memories after an attack on the model as it will be after a step on the current batch."""
+        ahead = copy.deepcopy(strategy.model)
+        optimizer = torch.optim.SGD(ahead.parameters(), lr=self.opt_lr)
+        optimizer.zero_grad()
+        strategy._criterion(ahead(strategy.mb_x), strategy.mb_y).backward()
+        optimizer.step()
+        with torch.no_grad():
+            distances = torch.cdist(ahead.get_features(inputs), ahead.get_features(strategy.mb_x))  # (M, N)
+        distances[targets[:, None] == strategy.mb_y[None]] = float('inf')
+        aims = strategy.mb_y[distances.argmin(1)]
+        inputs = inputs.clone().requires_grad_(True)
+        loss = strategy._criterion(ahead(inputs), aims)
+        slope, = torch.autograd.grad(loss, inputs)
+        inputs = inputs.detach()
+        # One gradient with momentum, so every step has its sign; downhill, towards the class aimed at.
+        reach = min(self.epsilon_fgsm, self.epsilon_fgsm / self.iter_fgsm * max(self.iter_fgsm - 1, 0))
+        return (inputs - reach * slope.sign()).clamp(inputs.min().item(), inputs.max().item())
+
+
+class RandomRows:
+    """Endless random batches of a data set, drawn anew each time, so that there is no state to save.
+
+    Args:
+        dataset: of (input, target, task).
+        batch_size: at most.
+    """
+
+    def __init__(self, dataset, batch_size: int):
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __next__(self) -> tuple[Tensor, ...]:
+        rows = torch.randperm(len(self.dataset))[:self.batch_size].tolist()
+        columns = zip(*[self.dataset[row] for row in rows])
+        return tuple(torch.stack([torch.as_tensor(value) for value in column]) for column in columns)
+
+
+@STRATEGIES.register_module()
+class ER_AML(AvalancheERAML):
+    """Experience replay with asymmetric metric learning (Caccia et al. 2022, arXiv:2104.05025).
+
+    Features are the model's before its last layer. Avalanche 0.6 waits for ever where a class has fewer memories
+    than `train_mb_size` (its loaders drop the only batch), and stops with an error where a class has no negative of
+    the same bucket in the memory. Here small groups give what they have, and such samples take any negative.
+
+    Args:
+        legacy: keep Avalanche's loaders and negatives; an endless wait is refused.
+    """
+
+    @staticmethod
+    def prepare_model(model: nn.Module, **_) -> nn.Module:
+        split(model, 'ER_AML')
+        need_trained_features(model, 'ER_AML')
+        return model
+
+    def __init__(self, *, model: nn.Module, temp: float = 0.1, base_temp: float = 0.07, same_task_neg: bool = True,
+                 legacy: bool = False, **kwargs):
+        super().__init__(model=model, feature_extractor=model.feature_extractor, temp=temp, base_temp=base_temp,
+                         same_task_neg=same_task_neg, **kwargs)
+        self.temp, self.base_temp, self.same_task_neg, self.legacy = temp, base_temp, same_task_neg, legacy
+
+    @property
+    def aml_criterion(self):
+        return self._asymmetric_loss
+
+    @aml_criterion.setter
+    def aml_criterion(self, _criterion) -> None:
+        """Avalanche's holds the model, which would then be saved twice; ours is made for each batch."""
+
+    def _asymmetric_loss(self, x, y, tasks, memory_output, memory_y, pool) -> Tensor:
+        same_task = self.same_task_neg
+        if same_task and not self.legacy:
+            other = y[:, None] != pool[1][None]
+            same_task = bool((other & (tasks[:, None] == pool[2][None])).any(1).all())
+        criterion = AMLCriterion(self.model.feature_extractor, self.temp, self.base_temp, same_task, self.device)
+        return criterion(x, y, tasks, memory_output, memory_y, pool)
+
+    def _before_training_exp(self, **kwargs):
+        super()._before_training_exp(**kwargs)
+        if self.replay_loader is None:
+            return
+        groups = [group.buffer for group in self.storage_policy.buffer_groups.values()]
+        if self.legacy:
+            least = min(len(group) for group in groups)
+            if least < self.train_mb_size:
+                raise ConfigError(f'ER_AML: legacy=True needs train_mb_size ({self.train_mb_size}) memories of every '
+                                  f'class; one has {least}. Raise mem_size.')
+            return
+        self.pos_neg_loaders = [RandomRows(group, self.train_mb_size) for group in groups if len(group)]
+
+    def _train_cleanup(self):
+        super()._train_cleanup()
+        self.pos_neg_loaders = []

@@ -1,0 +1,8 @@
+# Distillation of features: hold on to those of the old model.
+# For a model with trained features. The rates are ours and not tuned.
+cl_strategy = dict(
+    type='Naive', plugins=[dict(type='FeatureDistillationPlugin', alpha=1.0, mode='cosine')],
+    train_mb_size=256, eval_mb_size=256, train_epochs=100,
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0),
+    scheduler=dict(type='StepLR', step_size=60, gamma=0.1),
+    loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

@@ -1,0 +1,8 @@
+# Gradient episodic memory (Lopez-Paz and Ranzato 2017, arXiv:1706.08840).
+# Optimiser and schedule are the CLEAR benchmark's for a linear layer on stored features; images want lr 0.01.
+cl_strategy = dict(
+    type='GEM', patterns_per_exp=330, memory_strength=0.5,
+    train_mb_size=256, eval_mb_size=256, train_epochs=100,
+    optimizer=dict(type='SGD', lr=1.0, momentum=0.9, weight_decay=0.0),
+    scheduler=dict(type='StepLR', step_size=60, gamma=0.1),
+    loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

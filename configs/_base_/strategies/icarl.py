@@ -1,0 +1,7 @@
+# iCaRL (Rebuffi et al. 2017, arXiv:1611.07725), with its own loss. For class-incremental streams.
+# For a model with trained features. The rates are ours and not tuned.
+cl_strategy = dict(
+    type='ICaRL', memory_size=2000, fixed_memory=True,
+    train_mb_size=256, eval_mb_size=256, train_epochs=100,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0),
+    scheduler=dict(type='StepLR', step_size=60, gamma=0.1))

@@ -1,0 +1,2 @@
+# Class means of the current bucket as weights, for features; shot is the few-shot size, if there is one.
+cl_strategy = dict(type='Prototype', shot=None, train_mb_size=256, eval_mb_size=256)

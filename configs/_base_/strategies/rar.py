@@ -1,0 +1,8 @@
+# Replay and retrospective adversarial replay (Kumari et al. 2022).
+# The rates are ours and not tuned.
+cl_strategy = dict(
+    type='Naive', plugins=[dict(type='RARPlugin', batch_size_mem=256, mem_size=3300, opt_lr=0.1, beta_coef=0.4)],
+    train_mb_size=256, eval_mb_size=256, train_epochs=100,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0),
+    scheduler=dict(type='StepLR', step_size=60, gamma=0.1),
+    loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

@@ -1,0 +1,8 @@
+# Training on nothing but a uniform sample of the stream, going on from the present weights; one CLEAR-10 bucket.
+# Optimiser and schedule are the CLEAR benchmark's for a linear layer on stored features; images want lr 0.01.
+cl_strategy = dict(
+    type='GDumb', reset=False, buffer=dict(type='ReservoirSamplingBuffer', max_size=3300),
+    train_mb_size=256, eval_mb_size=256, train_epochs=100,
+    optimizer=dict(type='SGD', lr=1.0, momentum=0.9, weight_decay=0.0),
+    scheduler=dict(type='StepLR', step_size=60, gamma=0.1),
+    loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

@@ -1,0 +1,389 @@
+"""What was wrong in Avalanche 0.6's strategies and is not any more, one test for each defect."""
+
+import copy
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from avalanche.training.plugins import CWRStarPlugin as AvalancheCWRStarPlugin
+from avalanche.training.supervised import Naive
+from toy_streams import (
+    CLASS_INCREMENTAL,
+    DOMAIN,
+    MEMORY,
+    built,
+    class_stream,
+    domain_stream,
+    model,
+    plugin_of,
+    tensors_of,
+    train,
+)
+
+from clear.continual.strategies import quiet_avalanche
+from clear.continual.strategies.avalanche_models import SeenNCM, split
+from clear.continual.strategies.avalanche_networks import Autoencoder
+from clear.continual.strategies.repairs_classes import BiasCorrection, ScoreRectification
+from clear.continual.strategies.repairs_feature_replay import FeatureMemory
+from clear.core.errors import ConfigError, TrainingError
+
+
+def test_the_features_and_the_last_layer_are_the_model():
+    net, x = model(), torch.randn(5, 8)
+    names, logits = list(net.state_dict()), net(x)
+    same = split(net, 'test')
+    assert same is net and list(net.state_dict()) == names
+    assert torch.equal(net(x), logits) and torch.equal(net.train_classifier(net.feature_extractor(x)), logits)
+    teacher = copy.deepcopy(net)  # of a model that has features with a graph
+    assert teacher.features is None and torch.equal(teacher(x), logits)
+
+
+# Memories
+
+
+def test_gem_looks_for_its_solver_first(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'quadprog' else find(name))
+    with pytest.raises(ConfigError, match="GEM needs quadprog.*pip install 'qpsolvers' 'quadprog'"):
+        built('GEM', DOMAIN['GEM'])
+
+
+def test_gss_adds_nothing_to_the_gradient_of_the_batch():
+    strategy = built('GSS_greedy', dict(mem_size=10))
+    after, slopes = strategy._after_backward, []
+
+    def note(**kwargs):
+        expected = torch.autograd.grad(strategy._criterion(strategy.model(strategy.mb_x), strategy.mb_y),
+                                       list(strategy.model.parameters()))
+        slopes.extend(torch.allclose(one, parameter.grad, atol=1e-6)
+                      for one, parameter in zip(expected, strategy.model.parameters()))
+        after(**kwargs)
+
+    strategy._after_backward = note
+    stream = domain_stream(2)
+    train(strategy, stream.train_stream)
+    assert slopes and all(slopes)
+    plugin = plugin_of(strategy, 'GSS_greedyPlugin')
+    seen = {tuple(row.tolist()) for experience in stream.train_stream for row in tensors_of(experience)[0]}
+    assert plugin.ext_mem_list_current_index == 10
+    assert {tuple(row.tolist()) for row in plugin.ext_mem_list_x} <= seen
+
+
+def test_legacy_gss_still_fails_on_a_small_memory():
+    strategy = built('GSS_greedy', dict(mem_size=4, input_size=[8], legacy=True))
+    with pytest.raises(ValueError, match='max'):
+        train(strategy, domain_stream(1).train_stream)
+
+
+def test_mir_says_when_it_replays_nothing(monkeypatch):
+    told = []
+    monkeypatch.setattr('clear.continual.strategies.repairs_replay.logger.warning', told.append)
+    train(built('MIR', DOMAIN['MIR']), domain_stream(1).train_stream)
+    assert len(told) == 1 and 'MIR replays nothing' in told[0]
+    told.clear()
+    train(built('MIR', dict(mem_size=24, batch_size_mem=4, subsample=6)), class_stream().train_stream)
+    assert len(told) == 1, 'after the first experience all its classes are in the last batch'
+
+
+def test_rar_moves_a_memory_towards_the_nearest_sample_of_another_class():
+    strategy = built('Naive', dict(plugins=[dict(type='RARPlugin', batch_size_mem=1, mem_size=8, opt_lr=0.0,
+                                                 epsilon_fgsm=0.1, iter_fgsm=5)]))
+    plugin = plugin_of(strategy, 'RARPlugin')
+    net = split(strategy.model, 'test')
+    x, y = torch.randn(6, 8, generator=torch.Generator().manual_seed(1)) * 3, torch.tensor([0, 1, 1, 2, 2, 3])
+    strategy.mbatch = [x, y, torch.zeros(6)]
+    memory, label = torch.randn(1, 8) * 3, torch.tensor([0])
+    moved = plugin._perturb(strategy, memory, label)
+    distances = [(net.get_features(memory) - net.get_features(row[None])).norm().item() for row in x]
+    aim = min((row for row in range(6) if y[row] != 0), key=distances.__getitem__)
+    variable = memory.clone().requires_grad_(True)
+    slope, = torch.autograd.grad(torch.nn.functional.cross_entropy(net(variable), y[aim:aim + 1]), variable)
+    inside = (memory - 0.08 * slope.sign()).clamp(memory.min().item(), memory.max().item())
+    assert torch.allclose(moved, inside, atol=1e-6)
+
+
+def test_legacy_rar_refuses_a_model_that_cannot_be_traced():
+    strategy = built('Naive', dict(plugins=[dict(type='RARPlugin', batch_size_mem=4, mem_size=8, legacy=True)]))
+    with pytest.raises(ConfigError, match='legacy=True traces the model'):
+        train(strategy, domain_stream(1).train_stream)
+
+
+def test_legacy_er_aml_refuses_to_wait_for_ever():
+    strategy = built('ER_AML', dict(**MEMORY, legacy=True))
+    with pytest.raises(ConfigError, match=r'train_mb_size \(8\) memories of every class; one has 2'):
+        train(strategy, domain_stream(2).train_stream)
+
+
+def test_feature_memory_is_balanced_and_uniform():
+    torch.manual_seed(0)
+    counts = np.zeros(40)
+    for _ in range(300):
+        memory = FeatureMemory(10)
+        rows = torch.arange(40.0)[:, None]
+        for part in range(2):
+            memory.add(rows[20 * part:20 * part + 20], torch.arange(20) % 2)
+        assert {label: len(keys) for label, keys in memory.keys.items()} == {0: 5, 1: 5}
+        drawn, labels = memory.draw(99)
+        assert len(drawn) == 10 and ((drawn[:, 0].long() % 2) == labels).all()
+        counts[drawn[:, 0].long().numpy()] += 1
+    # 75 of 300 expected for each of the 40, with a deviation of 7.5.
+    assert counts.min() > 75 - 5 * 7.5 and counts.max() < 75 + 5 * 7.5
+
+
+def test_feature_replay_refuses_a_memory_smaller_than_the_classes():
+    strategy = built('FeatureReplay', dict(mem_size=3, batch_size_mem=2))
+    with pytest.raises(ConfigError, match=r'mem_size \(3\) is smaller than the number of classes \(4\)'):
+        train(strategy, domain_stream(1).train_stream)
+
+
+# Classes
+
+
+def test_nearest_mean_never_answers_with_a_class_it_has_not_seen():
+    means = {1: torch.tensor([1.0, 0.0]), 3: torch.tensor([-1.0, 0.0])}
+    query = torch.tensor([[0.1, 1.0], [-0.1, 1.0]])  # more than 60 degrees from both: the zero vector is nearer
+    for legacy in (False, True):
+        classifier = SeenNCM(legacy=legacy)
+        classifier.replace_class_means_dict(means)
+        assert classifier(query).argmax(1).tolist() == ([0, 0] if legacy else [1, 3])
+    with pytest.raises(TrainingError, match='mean of class 2 is NaN'):
+        SeenNCM().replace_class_means_dict({2: torch.tensor([float('nan'), 0.0])})
+    assert not torch.isnan(classifier(torch.zeros(1, 2))).all() or classifier.legacy
+
+
+def test_icarl_saves_its_means_in_the_state_dict():
+    stream = class_stream()
+    strategy = built('ICaRL', CLASS_INCREMENTAL['ICaRL'])
+    train(strategy, stream.train_stream)
+    other = built('ICaRL', CLASS_INCREMENTAL['ICaRL'], seed=2)
+    other.model.load_state_dict(strategy.model.state_dict())
+    x, _ = tensors_of(next(iter(stream.test_stream)))
+    assert torch.equal(other.model.eval()(x), strategy.model.eval()(x))
+
+
+def test_bias_correction_is_linear_on_the_new_classes():
+    layer, logits = BiasCorrection(4), torch.randn(3, 4)
+    layer.restart([1, 3])
+    layer.alpha.data.fill_(2.0)
+    layer.beta.data.fill_(0.5)
+    expected = [[value * 2 + 0.5 if column in (1, 3) else value for column, value in enumerate(row)]
+                for row in logits.tolist()]
+    assert torch.allclose(layer(logits), torch.tensor(expected)) and layer.clss.tolist() == [1, 3]
+
+
+def test_bic_corrects_evaluation_only_and_leaves_the_experience_whole():
+    stream = class_stream()
+    strategy = built('BiC', dict(mem_size=40, stage_2_epochs=20, val_percentage=0.2, lr=0.05))
+    train(strategy, stream.train_stream)
+    net = strategy.model
+    assert [len(experience.dataset) for experience in stream.train_stream] == [24, 24]
+    assert net.output_correction.clss.tolist() == [2, 3] and net.output_correction.alpha.item() != 1
+    x, _ = tensors_of(list(stream.test_stream)[1])
+    raw, corrected = net.train()(x), net.eval()(x)
+    assert torch.equal(raw[:, :2], corrected[:, :2]) and not torch.allclose(raw[:, 2:], corrected[:, 2:])
+    teacher = plugin_of(strategy, 'BiCPlugin').model_old
+    assert torch.equal(teacher(x), raw), 'the teacher gives outputs that are not corrected'
+
+
+def test_il2m_raises_past_classes_where_a_new_one_is_predicted():
+    part = ScoreRectification(3)
+    part.factors[:] = torch.tensor([4.0, 1.0, 1.0])
+    part.is_new[2] = True
+    logits = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0]])
+    scores = logits.softmax(1)
+    scores[0, 0] *= 4  # only in the first row is the new class on top
+    assert torch.allclose(part(logits), scores.log(), atol=1e-6)
+    assert part(logits).argmax(1).tolist() == [0, 0]
+
+
+def test_il2m_factors_are_ratios_of_mean_scores_and_confidences():
+    stream = class_stream()
+    strategy = built('IL2M', dict(mem_size=48, batch_size_mem=4))
+    kept = {}
+    strategy.on_epoch = lambda running: kept.update({running.clock.train_exp_counter: copy.deepcopy(running.model)})
+    train(strategy, stream.train_stream)
+    (x0, y0), (x1, _) = (tensors_of(experience) for experience in stream.train_stream)
+    for net in kept.values():
+        net.output_correction = torch.nn.Identity()
+    first, second = kept[0].eval()(x0).softmax(1), kept[1].eval()(x0).softmax(1)
+    confidence = kept[1].eval()(x1).softmax(1).max(1).values.mean() / first.max(1).values.mean()
+    for label in (0, 1):
+        own = y0 == label  # the memory holds all of the first experience
+        expected = first[own, label].mean() / second[own, label].mean() * confidence
+        assert strategy.model.output_correction.factors[label].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert strategy.model.output_correction.is_new.tolist() == [False, False, True, True]
+
+
+# Networks
+
+
+def test_cwr_star_equals_avalanches_plugin_bit_for_bit():
+    stream, nets = domain_stream(3), []
+    for kind in ('ours', 'theirs'):
+        net = model('linear')
+        torch.manual_seed(3)
+        torch.nn.init.normal_(net.head.fc.weight)
+        if kind == 'ours':
+            strategy = built('CWRStar', {}, net)
+        else:
+            strategy = built('Naive', {}, net)
+            strategy.plugins.insert(1, AvalancheCWRStarPlugin(net, freeze_remaining_model=True))
+        train(strategy, stream.train_stream)
+        nets.append(net)
+    assert all(torch.equal(*pair) for pair in zip(nets[0].parameters(), nets[1].parameters()))
+    assert isinstance(strategy, Naive)
+
+
+def test_ar1_keeps_labels_with_their_latents():
+    stream = domain_stream(3)
+    strategy = built('AR1', dict(rm_sz=10))
+    known = {tuple(x.tolist()): int(y) for experience in stream.train_stream
+             for x, y in zip(*tensors_of(experience))}
+    for number, experience in enumerate(stream.train_stream):
+        train(strategy, [experience])
+        assert len(strategy.latents) == 10
+        # Without backbone a latent is the sample itself.
+        assert [known[tuple(row.tolist())] for row in strategy.latents] == strategy.latent_labels.tolist()
+        share = sum(tuple(row.tolist()) in {tuple(x.tolist()) for x in tensors_of(experience)[0]}
+                    for row in strategy.latents)
+        assert share == 10 // (number + 1)
+
+
+def test_progressive_network_answers_with_its_newest_column_and_can_be_loaded():
+    stream = domain_stream(3)
+    strategy = built('PNNStrategy', dict(hidden_features_per_column=5))
+    train(strategy, stream.train_stream)
+    x, _ = tensors_of(list(stream.test_stream)[2])
+    net = strategy.model.eval()
+    assert torch.equal(net(x), net(x, torch.full((len(x),), 2)))
+    assert net.layers[0].num_columns == 3
+    fresh = built('PNNStrategy', dict(hidden_features_per_column=5), seed=2).model
+    fresh.load_state_dict(net.state_dict())
+    assert torch.equal(fresh.eval()(x), net(x))
+
+
+def test_packnet_calls_other_plugins_and_never_moves_frozen_weights():
+    strategy = built('PackNet', dict(post_prune_epochs=1, prune_proportion=[0.5, 0.5, 0.5],
+                                     plugins=[dict(type='EarlyStoppingPlugin', patience=9)]))
+    layer = next(module for module in strategy.model.modules() if hasattr(module, 'task_index'))
+    for experience in domain_stream(3).train_stream:
+        owner, before = layer.task_index.clone(), layer.wrappee.weight.detach().clone()
+        tasks = strategy.model.task_count
+        train(strategy, [experience])
+        frozen = owner < tasks
+        assert torch.equal(layer.wrappee.weight[frozen], before[frozen])
+        assert bool(frozen.any()) == (tasks > 0)
+    assert plugin_of(strategy, 'EarlyStoppingPlugin').best_val is not None
+
+
+def test_packnet_refuses_weight_decay():
+    strategy = built('PackNet', dict(post_prune_epochs=1, optimizer=dict(type='SGD', lr=0.1, weight_decay=1e-4)))
+    with pytest.raises(ConfigError, match='which weight decay gets round'):
+        train(strategy, domain_stream(1).train_stream)
+
+
+def test_cope_prototypes_move_by_momentum_and_classify():
+    strategy = built('CoPE', dict(mem_size=8, p_size=5, alpha=0.9))
+    plugin = plugin_of(strategy, 'CoPEPlugin')
+    stream = domain_stream(1)
+    strategy.on_epoch = None
+    outputs, before = [], {}
+
+    def note(running):
+        before.setdefault('start', {label: value.clone() for label, value in plugin.p_mem.items()})
+        outputs.append((running.mb_output.detach().clone(), running.mb_y.clone()))
+
+    train(strategy, stream.train_stream, note)
+    vectors, labels = (torch.cat(parts) for parts in zip(*outputs))
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors)), atol=1e-5)
+    for label in range(4):
+        mean = vectors[labels == label].mean(0)
+        moved = 0.9 * before['start'][label][0] + 0.1 * mean / mean.norm()
+        expected = moved / moved.norm()
+        assert torch.allclose(strategy.model.eval_classifier.prototypes[label], expected, atol=1e-5)
+
+
+def test_scr_augments_every_sample_by_itself():
+    flips = [dict(type='RandomHorizontalFlip', p=0.5)]
+    strategy = built('SCR', dict(**MEMORY, augmentations=flips))
+    torch.manual_seed(0)
+    batch = torch.arange(40 * 3 * 4 * 4.0).view(40, 3, 4, 4)
+    views = strategy.augmentations(batch)
+    flipped = [torch.equal(view, sample.flip(-1)) for view, sample in zip(views, batch)]
+    assert 5 < sum(flipped) < 35
+    assert all(torch.equal(view, sample) for view, sample, was in zip(views, batch, flipped) if not was)
+
+
+def test_learning_to_prompt_trains_prompts_and_head_only():
+    strategy = built('LearningToPrompt', DOMAIN['LearningToPrompt'])
+    before = {name: value.clone() for name, value in strategy.model.state_dict().items()}
+    train(strategy, domain_stream(2, shape=(1, 8, 8)).train_stream)
+    moved = {name.split('.')[1] for name, value in strategy.model.state_dict().items()
+             if not torch.equal(value, before[name])}
+    assert moved == {'prompt', 'head'}
+
+
+@pytest.mark.slow
+def test_experts_get_the_samples_that_their_gate_reconstructs_best():
+    stream = class_stream()
+    strategy = built('ExpertGateStrategy', dict(ae_train_mb_size=4, ae_train_epochs=60, ae_lr=0.05, ae_latent_dim=6))
+    train(strategy, stream.train_stream)
+    net = strategy.model.eval()
+    for number, experience in enumerate(stream.test_stream):
+        x, _ = tensors_of(experience)
+        errors = [gate.error(net.gate_input(x)) for gate in net.gates.values()]
+        rows = [min((0, 1), key=lambda expert: float(errors[expert][row])) for row in range(len(x))]
+        expected = torch.stack([net.experts[str(expert)](x)[row] for row, expert in enumerate(rows)])
+        assert torch.allclose(net(x), expected, atol=1e-6)
+        assert rows.count(number) > len(x) / 2
+    gate = Autoencoder([8], 3)
+    row = torch.randn(2, 8)
+    assert torch.allclose(gate.error(row), ((gate(row) - row.sigmoid()) ** 2).sum(1))
+
+
+# Meta-learning and generators
+
+
+def test_la_maml_keeps_the_weights_it_is_given():
+    for legacy in (False, True):
+        net = model()
+        before = copy.deepcopy(net.state_dict())
+        built('LaMAML', dict(**DOMAIN['LaMAML'], legacy=legacy), net)
+        kept = all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+        assert kept != legacy
+
+
+def test_la_maml_skips_empty_parts_of_a_batch():
+    strategy = built('LaMAML', dict(**DOMAIN['LaMAML'], n_inner_updates=5))  # 8 samples in parts of 2
+    train(strategy, domain_stream(2).train_stream)
+    assert all(torch.isfinite(value).all() for value in strategy.model.state_dict().values())
+
+
+def test_generative_replay_doubles_the_batch_with_labels_of_the_old_model():
+    strategy = built('GenerativeReplay', DOMAIN['GenerativeReplay'])
+    sizes, plugin = [], plugin_of(strategy, 'GenerativeReplayPlugin')
+
+    def note(running):
+        sizes.append((running.clock.train_exp_counter, len(running.mb_x)))
+        if running.clock.train_exp_counter:
+            expected = plugin.old_model(running.mb_x[8:]).argmax(1)
+            assert torch.equal(running.mb_y[8:].long(), expected)
+
+    train(strategy, domain_stream(2).train_stream, note)
+    assert set(sizes) == {(0, 8), (1, 16)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['GenerativeReplay', 'ExpertGateStrategy', 'CoPE', 'AETraining', 'VAETraining'])
+def test_nothing_is_printed(kind, capsys):
+    from toy_streams import GENERATIVE
+
+    train(built(kind, {**DOMAIN, **GENERATIVE}[kind]), domain_stream(2).train_stream)
+    assert capsys.readouterr().out == ''
+
+
+def test_avalanches_own_warnings_stay_hidden(recwarn):
+    with quiet_avalanche():
+        built('MER', DOMAIN['MER'])
+    assert not [item for item in recwarn.list if 'keyword' in str(item.message)]
