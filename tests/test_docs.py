@@ -252,18 +252,22 @@ def _value(cell: str):
     return ast.literal_eval(node)
 
 
-def test_every_strategy_has_a_section_a_command_and_a_result():
+def test_strategies_are_documented():
+    """The common ones with a section, a command and a result; all of them in the table of their page."""
     page = DOCS / STRATEGY_PAGE
-    bases = (ROOT / 'configs/_base_/strategies').glob('*.py')
-    types = {re.search(r"type='(\w+)'", path.read_text())[1] for path in bases}
-    headings = re.findall(r'^### (\w+)', page.read_text(), re.MULTILINE)
-    assert set(headings) == types and len(headings) == len(types) == len(DEMO_CONFIGS)
+    folder = ROOT / 'configs/_base_/strategies'
+    types = {re.search(r"type='(\w+)'", path.read_text())[1] for path in folder.glob('*.py')}
+    common = {re.search(r"type='(\w+)'", (folder / f'{name.split("_")[0]}.py').read_text())[1] for name in DEMO_CONFIGS}
+    headings = re.findall(r'^### (\w+)$', page.read_text().split('## The strategies')[1], re.MULTILINE)
+    assert set(headings) == common and len(headings) == len(common) == len(DEMO_CONFIGS)
     trained = [Path(each.words[2]).name for each in commands(page) if each.words[1] == 'tools/train.py']
     assert sorted(set(trained) & set(DEMO_CONFIGS)) == DEMO_CONFIGS
+    listed = {name for row in tables_below(DOCS / 'strategies.md', '# Strategies') for name in names_in(row[0])}
+    assert types <= listed, sorted(types - listed)
     for readme in READMES:
         line = next(line for line in readme.read_text().splitlines() if line.startswith('- `cl_strategy.type`'))
-        assert types <= set(names_in(line))
+        assert common <= set(names_in(line)) and '(docs/strategies.md)' in readme.read_text()
     results = {row[0]: row[1:] for row in table(page, 'strategy')}
-    assert set(results) == types
+    assert set(results) == common
     for name, row in results.items():
         assert all(re.fullmatch(r'-?\d\.\d{3}', cell) for cell in row[:5]), name

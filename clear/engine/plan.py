@@ -51,8 +51,8 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
                           f"classes ({', '.join(info.class_names[:4])}, ...). Set "
                           f'model.head.num_classes={info.num_classes}.')
     if not getattr(STRATEGIES.require(cfg['cl_strategy']['type']), 'is_classifier', True):
-        raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies nothing: a "
-                          'run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
+        raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies "
+                          'nothing: a run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
     _check_strategy_fits(cfg['cl_strategy'], len(info.train))
 
@@ -95,7 +95,7 @@ def _check_strategy_fits(options: dict, size: int) -> None:
                           f"{options['train_mb_size']}, but there are {size} buckets. Use at least {size}.")
     # 64 and 200 below are Avalanche's defaults.
     sample_size = options.get('sample_size', 64)
-    if name == 'AGEM' and sample_size < size:
+    if name == 'AGEM' and sample_size < size and not options.get('reservoir'):
         raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '
                           f'{sample_size}, but there are {size} buckets. Use at least {size}.')
     alpha = options.get('alpha')
@@ -112,7 +112,8 @@ def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:
     elif options['type'] == 'Cumulative':
         sizes = seen
     elif options['type'] == 'GDumb':
-        sizes = [min(size, options.get('mem_size', 200)) for size in seen]
+        memory = (options.get('buffer') or {}).get('max_size') or options.get('mem_size') or 200
+        sizes = [min(size, memory) for size in seen]
     return [math.ceil(size / options['train_mb_size']) * options['train_epochs'] for size in sizes]
 
 

@@ -1,0 +1,9 @@
+_base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/biased_reservoir.py',
+          '../_base_/default_runtime.py']
+
+# Sized for two CPU cores; values are ours, found on the demo stream.
+# A fifth of every bucket enters, about 250 samples, and replaces as many of the 600.
+threads = 1
+cl_strategy = dict(
+    buffer=dict(max_size=600, alpha_value=0.2),
+    train_mb_size=64, train_epochs=15, optimizer=dict(lr=0.05), scheduler=dict(step_size=12))

@@ -1,0 +1,8 @@
+_base_ = ['../_base_/scenarios/demo.py', '../_base_/strategies/ranpac.py', '../_base_/default_runtime.py']
+
+# Features of a random ResNet-18: nothing has to be downloaded. The bank is made on first use, then found again.
+# Sized for two CPU cores; values are ours.
+threads = 1
+scenario = dict(train_transform=None, eval_transform=None, cache=None, feature=dict(
+    encoder=dict(type='TorchvisionEncoder', arch='resnet18', preprocess=dict(resize=32, crop=32))))
+model = dict(head=dict(type='RandomProjectionHead', num_classes=10, in_channels=512, dim=1000))
