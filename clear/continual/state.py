@@ -111,6 +111,34 @@ def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex) -> 
     strategy.optimized_param_id = dict(strategy.model.named_parameters())
 
 
+def with_settings(saved: Any, old: Any, new: Any) -> Any:
+    """`saved` with the settings of another config: what two strategies that saw nothing yet differ in.
+
+    Args:
+        saved: a result of `strategy_state`, or a part of it.
+        old, new: the same of a strategy as it was built then, and of one as it is built now, from equal random numbers.
+    """
+    if _is_equal(old, new):
+        return saved
+    if isinstance(old, dict) and isinstance(new, dict) and isinstance(saved, dict):
+        return {key: with_settings(value, old.get(key), new[key]) if key in new else value
+                for key, value in saved.items()}
+    if isinstance(old, list) and isinstance(new, list) and isinstance(saved, list) and \
+            len(old) == len(new) == len(saved):
+        return [with_settings(*parts) for parts in zip(saved, old, new)]
+    return new
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_equal, one, other))
+    return type(one) is type(other) and one == other
+
+
 def encode(value: Any, index: SampleIndex, path: str) -> Any:
     """`value` as tensors and plain values.
 

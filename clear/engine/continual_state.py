@@ -16,8 +16,9 @@ from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
-from clear.core.seeding import get_rng_state, set_rng_state
+from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
 from clear.engine.checkpoint import FORMAT, ITERATION, LATEST, cpu_copy, load_checkpoint, save_checkpoint
+from clear.models import build_classifier
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
 # in between.
@@ -85,7 +86,7 @@ class RunState:
             strategy=state, rng=get_rng_state(),
             progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
                           strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from,
-                          streaming_matrix=runner.streaming_matrix),
+                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size()),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
             data_fingerprint=runner.info.fingerprint)
 
@@ -141,6 +142,7 @@ class RunState:
             runner.timing = checkpoint['progress']['timing']
             runner.branched_from = checkpoint['progress'].get('branched_from')
         total = 1 if runner.is_joint else runner.size
+        _note_processes(inside or checkpoint)
         logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
         if inside is not None and inside['progress']['experience'] == finished < total:
             self._check(path.with_name(ITERATION), inside)
@@ -167,6 +169,8 @@ class RunState:
         self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
         own = runner.strategy.optimizer.state_dict()['param_groups']
+        if checkpoint['config']['cl_strategy'] != config['cl_strategy']:
+            checkpoint['strategy'] = self._with_own_settings(checkpoint)
         self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
         if same_optimizer:  # the state is the other run's, the settings are ours
             for group, ours in zip(runner.strategy.optimizer.param_groups, own):
@@ -180,6 +184,20 @@ class RunState:
         logger.info('branched from %s after %d experiences; changed: %s', path, finished,
                     '; '.join(changes) or 'nothing')
         return finished
+
+    def _with_own_settings(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """What another run's strategy remembers, with memory sizes, factors and the like of this run's config."""
+        from clear.continual.state import strategy_state, with_settings
+        from clear.continual.strategies import build_strategy, quiet_avalanche
+
+        index, fresh = self._index(), []
+        for config in (checkpoint['config'], computed_config(self.runner.cfg)):
+            seed_everything(derive_seed('settings'))
+            model = build_classifier(config['model']).to(self.runner.device)
+            with quiet_avalanche():
+                strategy = build_strategy(config['cl_strategy'], model, device=self.runner.device)
+            fresh.append(strategy_state(strategy, index))
+        return with_settings(checkpoint['strategy'], *fresh)
 
     def _adapt_model(self, finished: int) -> None:
         """Let a model that grows with its experiences grow to what was saved."""
@@ -235,6 +253,13 @@ class RunState:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
+
+
+def _note_processes(checkpoint: dict[str, Any]) -> None:
+    was, now = checkpoint['progress'].get('world_size', 1), dist.world_size()
+    if was != now:
+        logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
+                    'and results are equal up to rounding.', was, now)
 
 
 def _optimized_names(strategy) -> list[list[str]] | None:

@@ -114,7 +114,8 @@ def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:
     elif options['type'] == 'GDumb':
         memory = (options.get('buffer') or {}).get('max_size') or options.get('mem_size') or 200
         sizes = [min(size, memory) for size in seen]
-    return [math.ceil(size / options['train_mb_size']) * options['train_epochs'] for size in sizes]
+    budget = cfg.get('max_iters_per_experience') or math.inf
+    return [min(math.ceil(size / options['train_mb_size']) * options['train_epochs'], budget) for size in sizes]
 
 
 def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[int], device: torch.device,

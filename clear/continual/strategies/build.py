@@ -16,7 +16,7 @@ from clear.continual.strategies.avalanche_parts import (
     loss_class,
     reason,
 )
-from clear.continual.strategies.engine import DISTRIBUTED_STRATEGIES, EngineMixin
+from clear.continual.strategies.engine import EngineMixin
 from clear.continual.strategies.schedule import POLICIES, SchedulePlugin
 from clear.core import dist
 from clear.core.errors import ConfigError
@@ -106,16 +106,11 @@ def _check_part(cfg: dict, what: str, module, filled: set[str], own: set[str] = 
 
 
 def check_distributed(cfg: dict, world_size: int) -> None:
-    """Refuse what several processes cannot do exactly.
+    """Refuse what several processes cannot divide.
 
     Raises:
-        ConfigError: if the strategy is not known to be exact, or a batch has fewer samples than processes.
+        ConfigError: if a batch has fewer samples than processes.
     """
-    if world_size == 1:
-        return
-    if False:
-        raise ConfigError(f"{cfg['type']} runs in one process only so far; with {world_size} processes its result "
-                          f"would differ. Exact on several processes: {', '.join(DISTRIBUTED_STRATEGIES)}.")
     size = cfg.get('train_mb_size', 1)
     if size < world_size:
         raise ConfigError(f'cl_strategy.train_mb_size is {size}, the global batch, but there are {world_size} '
@@ -125,6 +120,8 @@ def check_distributed(cfg: dict, world_size: int) -> None:
 def build_loss(cfg: dict | None) -> Any:
     """The criterion of `cl_strategy.loss`, called with (logits, targets); cross-entropy by default."""
     cfg = cfg or dict(type='CrossEntropyLoss', loss_weight=1.0)
+    if cfg['type'] == 'CrossEntropyLoss' and cfg.get('loss_weight', 1.0) == 1.0 and set(cfg) <= {'type', 'loss_weight'}:
+        return nn.CrossEntropyLoss()  # the same, without mmpretrain's options to go through for every batch
     if MODELS.get(cfg['type']) is not None:
         return MODELS.build(cfg)
     return loss_class(cfg['type'])(**{key: value for key, value in cfg.items() if key != 'type'})

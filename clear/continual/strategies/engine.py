@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class EngineMixin:
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
         'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_batches',
         '_earlier_sums', '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader',
-        '_clock_started'})
+        '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
@@ -177,15 +178,47 @@ class EngineMixin:
     def _train_exp(self, experience, eval_streams=None, **kwargs):
         """Avalanche's loop over epochs, which may begin in the middle of one."""
         while self.clock.train_exp_epochs < self.train_epochs:
-            if self._resumed:
+            if self._resumed:  # also where training was about to stop: the epoch ends as it would have
                 self._resumed = False
             else:
                 self._before_training_epoch(**kwargs)
-            if self._stop_training:
-                self._stop_training = False
-                break
+                if self._stop_training:
+                    self._stop_training = False
+                    break
             self.training_epoch(**kwargs)
             self._after_training_epoch(**kwargs)
+
+    def training_epoch(self, **kwargs):
+        """Avalanche's epoch; where it is the plain one, without the calls that nobody listens to."""
+        from avalanche.training.templates.update_type.sgd_update import SGDUpdate
+
+        if super().training_epoch.__func__ is not SGDUpdate.training_epoch:
+            super().training_epoch(**kwargs)
+            return
+        hooks = Hooks(self, kwargs)
+        # A plugin may put terms into the loss before the criterion does.
+        is_loss_shared = hooks.listens('before_forward', 'after_forward', 'before_backward')
+        for batch in self.dataloader:
+            self.mbatch = batch
+            if self._stop_training:
+                break
+            self._unpack_minibatch()
+            hooks.call('before_training_iteration')
+            self.optimizer.zero_grad()
+            if is_loss_shared:
+                self.loss = self._make_empty_loss()
+            hooks.call('before_forward')
+            self.mb_output = self.forward()
+            hooks.call('after_forward')
+            criterion = self.criterion()
+            self.loss = self.loss + criterion if is_loss_shared else criterion
+            hooks.call('before_backward')
+            self.backward()
+            hooks.call('after_backward')
+            hooks.call('before_update')
+            self.optimizer_step()
+            hooks.call('after_update')
+            self._after_training_iteration(**kwargs)
 
     def _unpack_minibatch(self):
         super()._unpack_minibatch()
@@ -199,13 +232,26 @@ class EngineMixin:
             return super().forward()
         with self._noise_of_its_own():
             if self.mode == 'replicate' or dist.world_size() == 1:
-                return super().forward()
+                return self._forward_batch()
             if self.mode == 'shard':
                 with synchronised(self._num_rows[0]):
-                    return super().forward()
-            return self._forward_own_rows(super().forward)
+                    return self._forward_batch()
+            return self._forward_own_rows()
 
-    def _forward_own_rows(self, forward: Callable[[], Tensor]) -> Tensor:
+    def _forward_batch(self) -> Any:
+        if not self._is_plain_forward:
+            return super().forward()
+        # What Avalanche's own does for a model without task labels, after asking the experience for them.
+        return self.model(self.mb_x)
+
+    @functools.cached_property
+    def _is_plain_forward(self) -> bool:
+        from avalanche.models import MultiTaskModule
+        from avalanche.training.templates.problem_type.supervised_problem import SupervisedProblem
+
+        return super().forward.__func__ is SupervisedProblem.forward and not isinstance(self.model, MultiTaskModule)
+
+    def _forward_own_rows(self) -> Tensor:
         """Run the model on this rank's rows of the batch; the output for all rows."""
         whole = self.mbatch
         rank, world_size = dist.rank(), dist.world_size()
@@ -215,7 +261,7 @@ class EngineMixin:
         self.mbatch = [column[own] for column in whole]
         try:
             with synchronised(num_own):
-                return GatherRows.apply(forward(), len(whole[0]))
+                return GatherRows.apply(self._forward_batch(), len(whole[0]))
         finally:
             self.mbatch = whole
 
@@ -232,6 +278,10 @@ class EngineMixin:
             dist.sum_flat(parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
+            # The scaler has noted an overflow and will leave the step out; plugins must not remember infinities.
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
     def optimizer_step(self):
         if self.scaler is None:
@@ -341,4 +391,36 @@ class EngineMixin:
             self.scaler.load_state_dict(state['scaler'])
 
 
-DISTRIBUTED_STRATEGIES = ('Naive',)
+class Hooks:
+    """The callbacks of a training iteration: of the plugins that override them, or of the strategy if it does.
+
+    Args:
+        strategy: its plugins stay the same for as long as this is used.
+        kwargs: passed to every callback.
+    """
+
+    EVENTS = ('before_training_iteration', 'before_forward', 'after_forward', 'before_backward', 'after_backward',
+              'before_update', 'after_update')
+
+    def __init__(self, strategy: EngineMixin, kwargs: dict[str, Any]):
+        from avalanche.core import BaseSGDPlugin
+        from avalanche.training.templates.base_sgd import BaseSGDTemplate
+
+        self._kwargs = kwargs
+        self._calls: dict[str, list[Callable[..., None]]] = {}
+        for event in self.EVENTS:
+            own = f'_{event}'
+            if getattr(type(strategy), own) is not getattr(BaseSGDTemplate, own):
+                self._calls[event] = [getattr(strategy, own)]
+                continue
+            methods = [getattr(plugin, event) for plugin in strategy.plugins if hasattr(plugin, event)]
+            self._calls[event] = [functools.partial(method, strategy) for method in methods
+                                  if getattr(method, '__func__', None) is not getattr(BaseSGDPlugin, event)]
+
+    def listens(self, *events: str) -> bool:
+        """True if anybody takes one of these callbacks."""
+        return any(self._calls[event] for event in events)
+
+    def call(self, event: str) -> None:
+        for method in self._calls[event]:
+            method(**self._kwargs)

@@ -7,6 +7,7 @@ stay those of the original; only how the samples are fetched changes.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from types import GeneratorType
@@ -66,7 +67,8 @@ class IndexLoader:
         self.pin_memory = pin_memory
         self.collate_fn = collate_fn
         self.shard = shard
-        self.iterator: BatchIterator | None = None
+        # Weak: an iterator that is left in the middle must go at once, and its worker processes with it.
+        self._iterator = lambda: None
         self._resume: dict | None = None
         # The own collate function of a data set stacks its samples, which is what a block gives.
         plain = collate_fn is None or collate_fn == torch.utils.data.default_collate or \
@@ -84,8 +86,14 @@ class IndexLoader:
 
     def __iter__(self) -> BatchIterator:
         state, self._resume = self._resume, None
-        self.iterator = BatchIterator(self, state)
-        return self.iterator
+        iterator = BatchIterator(self, state)
+        self._iterator = weakref.ref(iterator)
+        return iterator
+
+    @property
+    def iterator(self) -> BatchIterator | None:
+        """The pass that goes on, if there is one."""
+        return self._iterator()
 
     def resume(self, state: dict) -> None:
         """Let the next iterator begin where the one with that `state_dict` was."""
@@ -176,20 +184,8 @@ class BatchIterator:
         batches = self.loader.plan(self._tape)
         for _ in range(self._position):
             next(batches)
-        own = map(self._own_rows, batches) if self.loader.shard is not None else batches
+        own = _own_rows(batches, self.loader.shard, self._shards) if self.loader.shard is not None else batches
         self._fetch = map(self.loader.take, own) if self.loader.blocks is not None else self._load(own, base_seed)
-
-    def _own_rows(self, parts: list[tuple[int, torch.Tensor]]) -> list[tuple[int, torch.Tensor]]:
-        """This rank's rows of a batch; the batch's first row, to be weighted by 0, if there is none for it."""
-        rank, world_size = self.loader.shard
-        own, start = [], 0
-        for group, rows in parts:
-            mine = rows[(rank - start) % world_size::world_size]
-            start += len(rows)
-            if len(mine):
-                own.append((group, mine))
-        self._shards.append((sum(len(rows) for _, rows in own), start))
-        return own or [(parts[0][0], parts[0][1][:1])]
 
     def _load(self, batches: Iterator, base_seed: int) -> Iterator:
         loader = self.loader
@@ -199,6 +195,26 @@ class BatchIterator:
         return iter(DataLoader(ConcatDataset(loader.datasets), batch_sampler=sampler, num_workers=loader.num_workers,
                                pin_memory=loader.pin_memory, collate_fn=collate_fn,
                                generator=torch.Generator().manual_seed(base_seed)))
+
+
+def _own_rows(batches: Iterator, shard: tuple[int, int], sizes: deque) -> Iterator[list[tuple[int, torch.Tensor]]]:
+    """A rank's rows of each batch; the batch's first row, to be weighted by 0, where there is none for it.
+
+    Args:
+        batches: (data set, rows) parts of each global batch.
+        shard: (rank, world size).
+        sizes: gets (own rows, rows of the batch) of each.
+    """
+    rank, world_size = shard
+    for parts in batches:
+        own, start = [], 0
+        for group, rows in parts:
+            mine = rows[(rank - start) % world_size::world_size]
+            start += len(rows)
+            if len(mine):
+                own.append((group, mine))
+        sizes.append((sum(len(rows) for _, rows in own), start))
+        yield own or [(parts[0][0], parts[0][1][:1])]
 
 
 def translate(loader: Any, *, repeat: bool = False, shard: tuple[int, int] | None = None) -> Any:

@@ -76,6 +76,8 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
             # Making a scheduler writes to the optimiser; what the checkpoint holds is right.
             for group, settings in zip(optimizer.param_groups, groups):
                 group.update(settings)
+            # Else torch warns, at the end of an epoch, that the optimiser has not stepped: it did, before the stop.
+            optimizer._opt_called = True
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
