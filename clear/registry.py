@@ -63,6 +63,7 @@ SHADOWED: dict[str, str] = {
     'ReservoirSamplingBuffer': "Avalanche's nests one level deeper at every update; legacy=True gives it back",
     'SCR': 'takes our model, and augmentations from a config',
     'StreamingLDA': "writes its solution into the model's head, and takes whole batches at once",
+    'SwAVLoss': "mmpretrain's sums over processes only where a prototype is unused; ours takes scores",
     'SynapticIntelligence': "Avalanche's does nothing on a CPU; legacy=True gives it back",
     'SynapticIntelligencePlugin': "Avalanche's does nothing on a CPU",
     'TensorboardLogger': 'writes into the work_dir unless told otherwise',

@@ -1,0 +1,63 @@
+"""Transformation invariance and covariance contrast."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clear.models.losses.inputs import check_matrices, check_positive, full_precision
+from clear.models.losses.statistics import GlobalBatch
+from clear.registry import MODELS
+
+
+@MODELS.register_module()
+class TiCoLoss(nn.Module):
+    """`1 - mean(z1.z2) + rho * mean(z1' C z1)`, where C follows the second moments of z1 (TiCo, Zhu et al. 2022,
+    arXiv:2206.10698).
+
+    `C = beta * C_before + (1 - beta) * z1' z1 / N`, with gradient through the new part. In train mode C, a buffer,
+    is kept for the next batch. The 1 is ours: the first part is then a distance, never below 0.
+
+    Args:
+        embed_dim: width D.
+        beta: share of the old C that is kept, in [0, 1).
+        rho: weight of the covariance part, > 0.
+        gather: C and both means over the global batch.
+
+    Shape:
+        z1: (N, D), of any norm: it is normalised here   z2: (N, D), the target, usually of a momentum encoder
+        returns: ()
+
+    Raises:
+        ValueError: if an argument is out of range or shapes do not fit.
+    """
+
+    def __init__(self, embed_dim: int = 256, beta: float = 0.9, rho: float = 20.0, *, gather: bool = True):
+        super().__init__()
+        check_positive(self, embed_dim=embed_dim, rho=rho)
+        if not 0 <= beta < 1:
+            raise ValueError(f'TiCoLoss: beta is {beta!r}, expected a number in [0, 1).')
+        self.beta = beta
+        self.rho = rho
+        self.gather = gather
+        self.register_buffer('covariance', torch.zeros(embed_dim, embed_dim))
+
+    @full_precision
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        check_matrices(self, z1=z1, z2=z2)
+        if z1.shape[1] != len(self.covariance):
+            raise ValueError(f'TiCoLoss: embeddings have {z1.shape[1]} columns, but embed_dim is '
+                             f'{len(self.covariance)}.')
+        z1, z2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
+        batch = GlobalBatch(z1, self.gather)
+        moments = batch.sum(z1.T @ z1) / batch.count  # (D, N) @ (N, D) -> (D, D)
+        covariance = self.beta * self.covariance.to(z1.dtype) + (1 - self.beta) * moments
+        agreement = batch.sum((z1 * z2).sum()) / batch.count
+        contrast = batch.sum((z1 @ covariance * z1).sum()) / batch.count
+        if self.training:
+            self.covariance.copy_(covariance.detach())
+        return 1 - agreement + self.rho * contrast
+
+    def extra_repr(self) -> str:
+        return f'embed_dim={len(self.covariance)}, beta={self.beta}, rho={self.rho}, gather={self.gather}'
