@@ -1,62 +1,32 @@
-"""Every shipped config: loads, passes the checks, builds on data of its kind, and takes one step."""
+"""Every shipped config holds decisions and survives a dump; one of the earlier demo runs. See also test_recipes.py."""
 
-import math
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 from clear_trees import write_clear_tree
 from mmengine.config import Config
-from short_runs import CONFIGS, ROOT, read_results, run, train
+from short_runs import CONFIGS, ROOT, run, train
 
-from clear.core.config import config_hash, load_config, parse_options
-from clear.datasets.demo import write_demo
-from clear.engine.continual_config import KNOWN, check_continual_config, with_defaults
-from clear.engine.continual_runner import ContinualRunner
+from clear.core.config import config_hash, load_config
+from clear.engine.continual_config import check_continual_config, with_defaults
 
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 BASES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' in path.parts)
-# method_net[_gpus x batch - schedule]_data, as in naive_resnet18_1x64-step-70e_clear10
-RECIPE = re.compile(r'[a-z]+_[a-z0-9]+(_\d+x\d+-[a-z]+-\d+e)?_[a-z0-9-]+')
 SMALL = ['scenario.train_transform.0.size=32', 'scenario.train_transform.1.size=32',
          'scenario.eval_transform.0.size=32', 'scenario.eval_transform.1.size=32']
 
 
-def kind(path):
-    """'features', 'demo' or the data name of a continual config; None for others and for those with an encoder."""
-    config = Config.fromfile(str(path))
-    if 'cl_strategy' not in config or config.scenario.get('feature'):
-        return None
-    return 'features' if config.scenario.get('feature_type') else config.scenario.get('data_name')
-
-
-def stem(path):
-    return path.stem
-
-
-SHIPPED = [path for path in ALL if kind(path)]
-
-
 @pytest.fixture(scope='module')
 def roots(tmp_path_factory):
-    """A tree for each kind of config: demo digits, images of 11 classes, and their 2048-d features."""
+    """`images`: a tree of 11 classes."""
     root = tmp_path_factory.mktemp('data')
-    write_demo(root / 'demo', seeds=[0], limit=100)
     write_clear_tree(root / 'images', num_buckets=2, num_classes=11, per_class=4, image_size=32)
-    write_clear_tree(root / 'features', num_buckets=2, num_classes=11, per_class=4, features=2048, images=False)
     return root
 
 
-def tiny_options(path, roots):
-    """Options that put a config on the small tree of its kind."""
-    if kind(path) in ('features', 'demo'):
-        return [f'scenario.data_root={roots / kind(path)}']
-    return [f'scenario.data_root={roots / "images"}', 'num_workers=0', *SMALL]
-
-
 def test_there_is_a_config_for_everything_that_is_promised():
-    names = {path.relative_to(CONFIGS).with_suffix('').as_posix() for path in SHIPPED}
+    names = {path.relative_to(CONFIGS).with_suffix('').as_posix() for path in ALL}
     strategies = ('naive', 'cumulative', 'joint', 'replay', 'gdumb', 'ewc', 'lwf', 'agem', 'si')
     assert {f'demo/{strategy}_lenet5_demo' for strategy in strategies} <= names
     for strategy in ('naive', 'replay', 'lwf', 'ewc'):
@@ -65,74 +35,24 @@ def test_there_is_a_config_for_everything_that_is_promised():
             assert [name for name in names if re.fullmatch(recipe, name)], recipe
 
 
-@pytest.mark.parametrize('path', SHIPPED, ids=stem)
-def test_config_is_a_recipe(path):
-    assert RECIPE.fullmatch(path.stem), path.stem
-    config, assigned = load_config(path)
-    check_continual_config(with_defaults(config))
-    assert assigned <= KNOWN | {'_transform', '_normalize'}
-    # The name says what the config does.
-    method, net = path.stem.split('_')[:2]
-    spelled = {'joint': 'JointTraining', 'si': 'SynapticIntelligence', 'lwf': 'LwF', 'gdumb': 'GDumb'}
-    assert config.cl_strategy.type == spelled.get(method, config.cl_strategy.type)
-    assert config.cl_strategy.type.lower() == spelled.get(method, method).lower()
-    backbone = config.model.get('backbone')
-    found = 'linear' if backbone is None else f"{backbone.type.lower()}{backbone.get('depth', '')}"
-    assert found == net
-    if written := re.search(r'_1x(\d+)-step-(\d+)e_', path.stem):
-        assert (config.cl_strategy.train_mb_size, config.cl_strategy.train_epochs) == tuple(map(int, written.groups()))
-
-
 @pytest.mark.parametrize('path', [*ALL, *BASES], ids=lambda path: path.relative_to(CONFIGS).as_posix())
 def test_config_holds_decisions_only(path):
     text = path.read_text()
     for word in ('import ', 'environ', 'open(', '/home', '/data/', '/mnt', 'api_key', 'password'):
         assert word not in text, word
-    config = Config.fromfile(str(path))
-    for section in ('scenario', 'data'):
-        root = (config.get(section) or {}).get('data_root', 'data')
-        assert Path(root).parts[0] == 'data'
+    roots = re.findall(r"""data_root['"]?\s*[=:]\s*(.*?)[,)\n]""", text)  # by the text: reading 300 files takes long
+    assert all(re.fullmatch(r"'data/[\w/]+'", root) for root in roots), roots
 
 
-@pytest.mark.parametrize('path', ALL, ids=stem)
+# One strategy is enough for every run; the other files hold the same kinds of values.
+@pytest.mark.parametrize('path', [pytest.param(path, marks=[] if path.stem.startswith('naive') else [pytest.mark.slow])
+                                  for path in ALL], ids=lambda path: path.stem)
 def test_dumped_config_reloads(path, tmp_path):
     config = Config.fromfile(str(path))
     (tmp_path / 'dumped.py').write_text(config.pretty_text)
     again = Config.fromfile(str(tmp_path / 'dumped.py'))
     assert again.to_dict() == config.to_dict()
     assert config_hash(again) == config_hash(config)
-
-
-@pytest.mark.parametrize('path', SHIPPED, ids=stem)
-def test_config_builds(path, roots):
-    config, _ = load_config(path, parse_options(tiny_options(path, roots)))
-    runner = ContinualRunner(config)
-    runner.build()
-    assert runner.size == (10 if kind(path) == 'demo' else 2)
-    # On 34 or 71 images in a bucket a batch of the recipe is one step or two.
-    epochs = config.cl_strategy.train_epochs
-    assert all(iterations >= epochs for iterations in runner.iterations)
-
-
-def one_step(path, roots, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    train(path, '--work-dir', 'run', '--cfg-options', *tiny_options(path, roots), 'cl_strategy.train_epochs=1',
-          'threads=1')
-    results = read_results('run')
-    assert all(math.isfinite(entry['loss']) for entry in results['extras']['train_log'])
-    assert all(value is not None for row in results['acc_matrix'] for value in row)
-
-
-# The demo's are trained by tests/tools/test_train.py.
-@pytest.mark.parametrize('path', [path for path in SHIPPED if kind(path) == 'features'], ids=stem)
-def test_feature_config_takes_a_step(path, roots, tmp_path, monkeypatch):
-    one_step(path, roots, tmp_path, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('path', [path for path in SHIPPED if kind(path) not in ('features', 'demo')], ids=stem)
-def test_image_config_takes_a_step(path, roots, tmp_path, monkeypatch):
-    one_step(path, roots, tmp_path, monkeypatch)
 
 
 # A config file of the earlier demo
@@ -227,7 +147,7 @@ def test_old_demo_config_trains(old_demo, roots, tmp_path, monkeypatch):
 def test_old_names_of_bases_are_there():
     names = ('clear10', 'clear100', 'naive', 'ewc', 'lwf', 'agem', 'replay', 'reservoir', 'si', 'prototype')
     present = [name for name in names if (CONFIGS / '_base_' / f'{name}.py').is_file()]
-    assert set(names) - set(present) <= {'reservoir', 'prototype'}, 'those two come with their strategies'
+    assert set(names) == set(present)
     for name in present:
         text = (CONFIGS / '_base_' / f'{name}.py').read_text()
         assert len(text.splitlines()) == 1

@@ -1,2 +1,3 @@
+"""Learning without forgetting, linear on the moco_b0 features of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py', '../_base_/strategies/lwf.py',
           '../_base_/default_runtime.py']

@@ -1,3 +1,4 @@
+"""Learning without forgetting, ResNet-50 from scratch on the images of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/models/resnet50.py', '../_base_/strategies/lwf.py',
           '../_base_/default_runtime.py']
 

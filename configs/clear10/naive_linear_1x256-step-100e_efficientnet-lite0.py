@@ -1,7 +1,7 @@
+"""Fine-tuning a linear classifier on ImageNet EfficientNet-Lite0 features of CLEAR-10, which are made on first use."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/strategies/naive.py', '../_base_/default_runtime.py']
 
-# A linear classifier on features of an ImageNet EfficientNet-Lite0; the bank is made on first use. Optimiser as for
-# moco_b0, whose features have another scale: lr 0.1 is ours, not tuned.
+# Optimiser as for moco_b0, whose features have another scale: lr 0.1 is ours, not tuned.
 scenario = dict(train_transform=None, eval_transform=None, feature=dict(
     encoder=dict(type='TimmEncoder', arch='tf_efficientnet_lite0', weights='package:efficientnet-lite0',
                  preprocess=dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5]))))

@@ -1,3 +1,4 @@
+"""Fine-tuning, ResNet-18 from scratch on the images of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/models/resnet18.py', '../_base_/strategies/naive.py',
           '../_base_/default_runtime.py']
 

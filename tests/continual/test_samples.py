@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks.utils import _make_taskaware_classification_dataset as classification_dataset
 from avalanche.benchmarks.utils import make_avalanche_dataset
 from avalanche.benchmarks.utils.data_attribute import DataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.benchmarks.utils.utils import concat_datasets
-from toy_streams import class_stream
 from torch.utils.data import TensorDataset
+from toy_streams import class_stream
 
 from clear.continual.samples import as_block, attribute_values, resolve
 from clear.continual.scenarios.base import TensorBucket, task_aware
@@ -90,10 +92,7 @@ def test_stored_logits_are_a_column_that_follows_its_samples(experiences):
 def test_labels_are_those_that_the_benchmark_gave():
     """`nc_benchmark` numbers classes anew: the tensors below hold other labels than the samples."""
     buckets = [TensorBucket(torch.randn(6, 2), torch.tensor(labels)) for labels in ([3, 9] * 3, [1, 7] * 3)]
-    from avalanche.benchmarks import nc_benchmark
-    from avalanche.benchmarks.utils import _make_taskaware_classification_dataset as classification
-
-    datasets = [classification(bucket, targets=bucket.targets) for bucket in buckets]
+    datasets = [classification_dataset(bucket, targets=bucket.targets) for bucket in buckets]
     stream = nc_benchmark(datasets, datasets, n_experiences=2, task_labels=False, one_dataset_per_exp=True,
                           class_ids_from_zero_from_first_exp=True, shuffle=True, seed=3).train_stream
     for experience in stream:
@@ -111,16 +110,19 @@ def test_a_class_incremental_stream_is_blocks():
 
 
 def test_what_must_be_read_by_sample_is_no_block(experiences):
-    transformed = experiences[0].replace_current_transform_group((lambda x: x + 1, None))
+    add_one = (lambda x: x + 1, None)
+    [bottom], _, _ = resolve(experiences[0])
+    transformed = classification_dataset(bottom, targets=bottom.targets, task_labels=0,
+                                         transform_groups=dict(train=add_one, eval=add_one))
     below = TensorDataset(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
     below.targets = [0, 0, 0]
     named = make_avalanche_dataset(experiences[0], data_attributes=[DataAttribute(
         FlatData([['a', 'b', 'c', 'd', 'e']]), name='names', use_in_getitem=True)])
-    cases = [transformed, concat_datasets([experiences[1], transformed.subset([0])]), transformed.subset([1]),
-             task_aware([below])[0], experiences[0].subset([]), concat_datasets([]), TensorBucket(torch.zeros(1, 1), [0]),
-             named]
+    cases = [transformed, concat_datasets([experiences[1], transformed]), transformed.subset([1, 4]),
+             task_aware([below])[0], experiences[0].subset([]), concat_datasets([]),
+             TensorBucket(torch.zeros(1, 1), [0]), named]
     assert [as_block(case) for case in cases] == [None] * len(cases)
-    assert transformed[0][0].tolist() == [1.0, 0.0]  # it is a transform that matters
+    assert [case[len(case) - 1][0].tolist() for case in cases[:3]] == [[5.0, 0.0]] * 3  # the transform matters
 
 
 def test_a_transform_of_the_targets_is_in_the_targets(experiences):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from clear_trees import FEATURE_TYPE, write_clear_tree
 
-from clear.core.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from clear.core.errors import CheckpointError, DataError, Interrupted, TrainingError
 from clear.core.files import save_tensors
 from clear.engine import continual_runner as module
 from clear.engine.continual_runner import ContinualRunner
@@ -261,8 +261,8 @@ def test_test_gives_the_rows_of_the_matrix(root, tmp_path):
         assert tester.test(tmp_path / f'exp_{experience}.pth') == trained.acc_matrix[experience]
 
 
-def test_avalanche_scenarios_are_refused_clearly(root):
+def test_avalanche_scenarios_download_nothing_unasked(root, tmp_path):
     config = make_config(root)
-    config['scenario'] = dict(type='SplitMNIST', n_experiences=5)
-    with pytest.raises(ConfigError, match="'SplitMNIST' is Avalanche's"):
+    config['scenario'] = dict(type='SplitMNIST', n_experiences=5, data_root=str(tmp_path))
+    with pytest.raises(DataError, match='data of SplitMNIST are not.*or scenario.download=True'):
         ContinualRunner(config).build()

@@ -78,7 +78,10 @@ OPTIONS = {
     'threads': ('features', ['threads=0'], ['threads is 0']),
     'workers': ('features', ['num_workers=-1'], ['num_workers is -1']),
     'interval': ('features', ['checkpoint_config.interval=0'], ['checkpoint_config.interval is 0']),
-    'iter_interval': ('features', ['checkpoint_config.iter_interval=5'], ['iter_interval', 'interval, which counts']),
+    'iter_interval': ('features', ['checkpoint_config.iter_interval=0'], ['checkpoint_config.iter_interval is 0']),
+    'precision': ('features', ['amp=half'], ["amp is 'half'", "'bf16' or 'fp16'"]),
+    'budget': ('features', ['max_iters_per_experience=0'], ['max_iters_per_experience is 0']),
+    'one seed': ('features', ['seeds=[3]'], ['seeds is [3]', 'at least two different']),
     'frozen': ('features', ['frozen=[hed]'], ["frozen: 'hed'", "'head'"]),
     'classes': ('features', ['model.head.num_classes=5'], ['num_classes=5, but', 'head.num_classes=3']),
     'channels': ('features', ['model.head.in_channels=5'], ['set in_channels=8']),
@@ -108,6 +111,8 @@ def test_options_that_cannot_be_run(configs, config, options, says):
 
 # Each: lines after the base config, and words that the message must hold.
 LINES = {
+    'plugin type': ("cl_strategy['plugins'] = [dict(type='LwFPlugn')]", ["'LwFPlugin' (clear)"]),
+    'plugin key': ("cl_strategy['plugins'] = [dict(type='LwFPlugin', alfa=1)]", ['cl_strategy.plugins[0]', "'alpha'"]),
     'logger type': ("loggers = [dict(type='TextLoger')]", ["'TextLogger' (clear)"]),
     'logger key': ("loggers = [dict(type='WandBLogger', projct_name='x')]", ['loggers[0]', "'project_name'"]),
     'metric type': ("metrics = [dict(type='accuracy_metric')]", ["'accuracy_metrics' (avalanche"]),
@@ -174,7 +179,6 @@ def test_data_root_that_is_half_there(configs, tmp_path, broken, says):
 
 
 def test_flags_that_cannot_be_met(configs, monkeypatch):
-    refused('features.py', '--work-dir', 'run', '--amp', says=['--amp', 'later release'])
     if not torch.cuda.is_available():
         refused('features.py', '--work-dir', 'run', '--device', 'cuda', says=['no GPU'])
     for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
@@ -195,12 +199,6 @@ def test_work_dir_that_cannot_be_made(configs):
 def test_batch_smaller_than_the_number_of_processes(configs, monkeypatch):
     monkeypatch.setattr(dist, 'world_size', lambda: 9)
     refused('features.py', '--work-dir', 'run', says=['train_mb_size is 8', '9 processes', 'Use at least 9'])
-
-
-def test_strategy_that_is_not_exact_on_several_processes(configs, monkeypatch):
-    monkeypatch.setattr(dist, 'world_size', lambda: 2)
-    refused('features.py', '--work-dir', 'run', '--cfg-options', 'cl_strategy.type=Replay',
-            says=['Replay runs in one process only', 'Naive'])
 
 
 # Checkpoints

@@ -80,9 +80,8 @@ def test_evaluation_in_two_processes_counts_every_image_once(small_demo):
 @pytest.mark.slow
 @pytest.mark.parametrize('option, words', [
     ('cl_strategy.train_mb_size=1', 'train_mb_size is 1, the global batch, but there are 2 processes'),
-    ('cl_strategy.type=Cumulative', 'Cumulative runs in one process only'),
     ('model.head.num_classes=3', 'num_classes=3'),
-], ids=['batch', 'strategy', 'classes'])
+], ids=['batch', 'classes'])
 def test_errors_are_told_once(small_demo, option, words):
     done = shell('dist_train.sh', NAIVE, 2, '--work-dir', 'two', *small_demo, option)
     assert done.returncode != 0

@@ -1,0 +1,3 @@
+"""A-GEM, linear on the moco_b0 features of CLEAR-10, with one bucket's worth of memory per bucket."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py',
+          '../_base_/strategies/agem.py', '../_base_/default_runtime.py']

@@ -1,0 +1,3 @@
+"""Dark experience replay, linear on the moco_b0 features of CLEAR-10."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py', '../_base_/strategies/der.py',
+          '../_base_/default_runtime.py']

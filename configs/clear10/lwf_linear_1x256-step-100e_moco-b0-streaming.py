@@ -1,0 +1,4 @@
+"""Learning without forgetting, linear on the moco_b0 features of CLEAR-10, streaming protocol."""
+_base_ = ['./lwf_linear_1x256-step-100e_moco-b0.py']
+
+scenario = dict(evaluation_protocol='streaming', seed=None)

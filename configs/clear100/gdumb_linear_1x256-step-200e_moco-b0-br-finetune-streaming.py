@@ -1,0 +1,6 @@
+"""Fine-tuning by a biased reservoir, linear on the moco_b0 features of CLEAR-100, streaming protocol."""
+_base_ = ['./gdumb_linear_1x256-step-200e_moco-b0-br-finetune.py']
+
+scenario = dict(evaluation_protocol='streaming', seed=None)
+# Whole buckets are trained on, of 10,000 images.
+cl_strategy = dict(buffer=dict(max_size=10000))

@@ -1,0 +1,7 @@
+"""Fine-tuning by a biased reservoir, linear classifier, 5-shot CLEAR-10 as intern_r50 features."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py',
+          '../_base_/strategies/biased_reservoir.py', '../_base_/default_runtime.py']
+
+scenario = dict(feature_type='intern_r50', shot=5)
+# 5 of each of the 11 classes: the memory is the current bucket.
+cl_strategy = dict(buffer=dict(max_size=55))

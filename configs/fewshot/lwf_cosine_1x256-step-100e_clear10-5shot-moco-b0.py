@@ -1,0 +1,5 @@
+"""Learning without forgetting, cosine classifier, 5-shot CLEAR-10 as moco_b0 features."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/cosine_2048.py', '../_base_/strategies/lwf.py',
+          '../_base_/default_runtime.py']
+
+scenario = dict(shot=5)

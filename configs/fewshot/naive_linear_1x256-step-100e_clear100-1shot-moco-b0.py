@@ -1,0 +1,6 @@
+"""Fine-tuning, linear classifier, 1-shot CLEAR-100 as moco_b0 features."""
+_base_ = ['../_base_/scenarios/clear100_moco-b0.py', '../_base_/models/linear_2048.py',
+          '../_base_/strategies/naive.py', '../_base_/default_runtime.py']
+
+scenario = dict(shot=1)
+model = dict(head=dict(num_classes=100))

@@ -1,0 +1,6 @@
+"""Class means of all buckets so far, cosine classifier, 1-shot CLEAR-10 as moco_b0 features."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/cosine_2048.py',
+          '../_base_/strategies/prototype_plus.py', '../_base_/default_runtime.py']
+
+scenario = dict(shot=1)
+cl_strategy = dict(shot=1)

@@ -1,0 +1,6 @@
+"""Class means of all buckets so far, cosine classifier, 5-shot CLEAR-10 as intern_r50 features."""
+_base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/cosine_2048.py',
+          '../_base_/strategies/prototype_plus.py', '../_base_/default_runtime.py']
+
+scenario = dict(feature_type='intern_r50', shot=5)
+cl_strategy = dict(shot=5)

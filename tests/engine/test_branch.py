@@ -1,0 +1,145 @@
+"""Beginning a run where another one was left, with other options."""
+
+import pytest
+import torch
+from clear_trees import write_clear_tree
+from quick_runs import built, config, stop, trained, weights_of
+from short_runs import FEATURE_CONFIG, run, write_config
+
+from clear.core.errors import CheckpointError
+from clear.core.files import load_tensors, read_json
+
+MEMORY = dict(mem_size=7)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_clear_tree(tmp_path_factory.mktemp('data'), features=8, per_class=10, images=False)
+
+
+@pytest.fixture(scope='module')
+def origin(root, tmp_path_factory):
+    """A finished run of Replay whose momentum and schedule go on through the stream."""
+    folder = tmp_path_factory.mktemp('origin')
+    trained(config(root, 'Replay', dict(MEMORY, optimizer_policy='continue')), folder)
+    return folder
+
+
+def branched(root, folder, checkpoint, kind='Replay', strategy=(), **changes):
+    options = dict(MEMORY if kind == 'Replay' else {}, optimizer_policy='continue') | dict(strategy)
+    return trained(config(root, kind, options, **changes), folder, branch=str(checkpoint))
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize('experience', [0, 1])
+def test_without_changes_it_ends_as_the_other_run(experience, root, origin, tmp_path):
+    """Weights, memory and momentum are taken over, or the rest of the stream would go another way."""
+    branched(root, tmp_path, origin / f'exp_{experience}.pth')
+    assert same(weights_of(tmp_path), weights_of(origin))
+    found, expected = read_json(tmp_path / 'results.json'), read_json(origin / 'results.json')
+    origin_of_branch = found['extras'].pop('branched_from')
+    assert {**found, 'timing': 0} == {**expected, 'timing': 0}
+    assert origin_of_branch == dict(checkpoint=f'exp_{experience}.pth', config_hash=expected['config_hash'],
+                                    experiences=experience + 1, changes=[])
+    assert not (tmp_path / 'exp_0.pth').exists() and (tmp_path / 'exp_2.pth').exists()
+
+
+def test_changed_options_hold_from_there_on(root, origin, tmp_path):
+    """With a rate of 0 the weights stay what the checkpoint holds; the finished row is the other run's."""
+    runner = branched(root, tmp_path, origin / 'exp_0.pth', strategy=dict(optimizer=dict(type='SGD', lr=0.0)))
+    assert same(weights_of(tmp_path), weights_of(origin, 'exp_0.pth'))
+    matrix = read_json(origin / 'results.json')['acc_matrix']
+    assert runner.acc_matrix == [matrix[0]] * 3
+    assert runner.found.extras['branched_from']['changes'] == [
+        'cl_strategy.optimizer.lr: 0.1 -> 0.0', 'cl_strategy.optimizer.momentum: 0.9 -> None']
+
+
+def test_another_memory_size_holds_from_there_on(root, origin, tmp_path):
+    runner = branched(root, tmp_path, origin / 'exp_1.pth', strategy=dict(mem_size=5))
+    policy = next(plugin for plugin in runner.strategy.plugins if hasattr(plugin, 'storage_policy')).storage_policy
+    assert runner.found.extras['branched_from']['changes'] == ['cl_strategy.mem_size: 7 -> 5']
+    assert len(policy.buffer) == policy.max_size == 5
+
+
+@pytest.mark.parametrize('kind, old, new, held', [
+    ('EWC', dict(ewc_lambda=1.0), dict(ewc_lambda=0.0), 'ewc_lambda'),
+    ('LwF', dict(alpha=[0.0, 1.0, 2.0], temperature=1.0), dict(alpha=[0.0, 1.0, 0.0], temperature=1.0), 'lwf'),
+    ('DER', dict(mem_size=9, batch_size_mem=4, beta=0.0), dict(mem_size=9, batch_size_mem=4, beta=2.0), 'beta')])
+def test_factors_of_a_strategy_can_be_changed(kind, old, new, held, root, tmp_path):
+    """What it remembers is taken over, its settings are those of the new config."""
+    trained(config(root, kind, old), tmp_path / 'first')
+    checkpoint = tmp_path / 'first' / 'exp_1.pth'
+    same_settings = trained(config(root, kind, old), tmp_path / 'same', branch=str(checkpoint))
+    assert same(weights_of(tmp_path / 'same'), weights_of(tmp_path / 'first'))
+    other = trained(config(root, kind, new), tmp_path / 'other', branch=str(checkpoint))
+    if kind == 'DER':
+        assert other.strategy.beta == 2.0
+    else:
+        plugin = next(plugin for plugin in other.strategy.plugins if hasattr(plugin, held))
+        assert getattr(plugin, 'ewc_lambda', 0.0) == 0.0 and getattr(plugin, 'lwf', None) is None or \
+            plugin.lwf.alpha == [0.0, 1.0, 0.0]
+        # Without its penalty the last experience is fine-tuned from the same weights.
+        naive = built(config(root), tmp_path / 'naive')
+        naive.model.load_state_dict(weights_of(tmp_path / 'first', 'exp_1.pth'))
+        naive.strategy.clock.train_exp_counter = 2
+        naive.strategy.attach(seed=0, context=naive.info.context)
+        naive.strategy.train(naive.experiences[2], eval_streams=[])
+        assert same(weights_of(tmp_path / 'other'), naive.model.state_dict())
+    assert not same(weights_of(tmp_path / 'other'), weights_of(tmp_path / 'same'))
+    assert same_settings.acc_matrix[:2] == other.acc_matrix[:2]
+
+
+def test_another_kind_of_optimiser_begins_anew(root, origin, tmp_path):
+    runner = branched(root, tmp_path, origin / 'exp_1.pth', strategy=dict(optimizer=dict(type='Adam', lr=0.01)))
+    assert type(runner.strategy.optimizer) is torch.optim.Adam
+    assert {int(state['step']) for state in runner.strategy.optimizer.state.values()} == {6}  # of the last experience
+    assert runner.found.extras['branched_from']['changes'][0] == 'cl_strategy.optimizer.lr: 0.1 -> 0.01'
+
+
+def test_a_branch_can_be_resumed(root, origin, tmp_path):
+    options = dict(MEMORY, optimizer_policy='continue', train_epochs=3)
+    whole = trained(config(root, 'Replay', options), tmp_path / 'whole', branch=str(origin / 'exp_0.pth'))
+    runner = built(config(root, 'Replay', options), tmp_path / 'parts')
+    train = runner.train
+    runner.train = lambda: train(branch=str(origin / 'exp_0.pth'))
+    stop(runner, 2, 4)
+    parts = trained(config(root, 'Replay', options), tmp_path / 'parts', resume=True)
+    assert same(weights_of(tmp_path / 'parts'), weights_of(tmp_path / 'whole'))
+    assert parts.found.extras['branched_from'] == whole.found.extras['branched_from']
+    assert parts.found.acc_matrix == whole.found.acc_matrix
+
+
+def test_what_no_branch_can_begin_from_is_refused(root, origin, tmp_path):
+    stop(built(config(root, 'Replay', MEMORY), tmp_path / 'stopped'), 1, 2)
+    other = write_clear_tree(tmp_path / 'other', features=8, per_class=7, images=False)
+    for checkpoint, cfg, expected in [
+            (origin / 'exp_0.pth', config(root), 'was written by Replay; this config asks for Naive.*load_from'),
+            (origin / 'exp_0.pth', config(other, 'Replay', MEMORY), 'was written on other data'),
+            (tmp_path / 'stopped' / 'iteration.pth', config(root, 'Replay', MEMORY), 'written inside an experience'),
+            (origin / 'exp_7.pth', config(root, 'Replay', MEMORY), 'exp_7.pth does not exist')]:
+        with pytest.raises(CheckpointError, match=expected):
+            built(cfg, tmp_path / 'new').train(branch=str(checkpoint))
+    assert not list((tmp_path / 'new').glob('*'))
+
+
+def test_branch_from_the_command_line(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config('config.py', FEATURE_CONFIG, root)
+    options = ['--cfg-options', 'checkpoint_config.interval=1']
+    assert run('train', 'config.py', '--work-dir', 'first', *options).code == 0
+    finished = run('train', 'config.py', '--work-dir', 'second', '--branch', 'first/exp_0.pth', *options,
+                   'cl_strategy.train_epochs=1')
+    assert finished.code == 0, finished.err
+    said = 'branched from first/exp_0.pth after 1 experiences; changed: cl_strategy.train_epochs: 2 -> 1'
+    assert said in finished.out
+    assert [entry['iterations'] for entry in read_json('second/results.json')['extras']['train_log']] == [6, 3, 3]
+    assert load_tensors(tmp_path / 'second' / 'latest.pth')['progress']['branched_from']['experiences'] == 1
+    both = run('train', 'config.py', '--work-dir', 'third', '--branch', 'first/exp_0.pth', '--resume')
+    assert both.code == 2 and '--branch starts a new run from a checkpoint, --resume continues one' in both.err
+    again = run('train', 'config.py', '--work-dir', 'second', '--branch', 'first/exp_0.pth')
+    assert again.code == 2 and 'already holds a run' in again.err
+    missing = run('train', 'config.py', '--work-dir', 'fourth', '--branch', 'first/exp_9.pth')
+    assert missing.code == 2 and 'first/exp_9.pth does not exist' in missing.err
