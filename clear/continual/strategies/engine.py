@@ -410,7 +410,7 @@ class Hooks:
         self._calls: dict[str, list[Callable[..., None]]] = {}
         for event in self.EVENTS:
             own = f'_{event}'
-            if getattr(type(strategy), own) is not getattr(BaseSGDTemplate, own):
+            if own in vars(strategy) or getattr(type(strategy), own) is not getattr(BaseSGDTemplate, own):
                 self._calls[event] = [getattr(strategy, own)]
                 continue
             methods = [getattr(plugin, event) for plugin in strategy.plugins if hasattr(plugin, event)]
