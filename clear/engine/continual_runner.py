@@ -24,7 +24,12 @@ from clear.engine.plan import check_fit, choose_device, describe, planned_iterat
 from clear.engine.progress import Progress
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
-from clear.registry import RUNNERS
+from clear.registry import RUNNERS, STRATEGIES
+
+# Avalanche's metrics that look at no output of the model.
+METRICS_WITHOUT_LOGITS = ('loss_metrics', 'timing_metrics', 'cpu_usage_metrics', 'gpu_usage_metrics',
+                          'ram_usage_metrics', 'disk_usage_metrics', 'MAC_metrics', 'images_samples_metrics',
+                          'labels_repartition_metrics', 'weight_checkpoint_metrics')
 
 
 @RUNNERS.register_module()
@@ -74,6 +79,8 @@ class ContinualRunner:
                 logger.warning("Avalanche's metrics and loggers see the samples of one process only; with %d processes "
                                'they are off. The accuracy matrix and the loss cover all.', dist.world_size())
                 metrics, loggers = [], []
+            if getattr(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'embeds_in_training', False):
+                metrics = self._without_training_accuracy(metrics)
             if self.work_dir is None:
                 loggers = []  # most open a file in the current folder when built
             evaluator = build_evaluator(loggers, metrics, self.work_dir, to_plain(self.cfg))
@@ -92,6 +99,15 @@ class ContinualRunner:
         self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
         self.branched_from: dict | None = None
         self.state = RunState(self)
+
+    def _without_training_accuracy(self, metrics: list[dict]) -> list[dict]:
+        """The metrics that do not take a training batch's output for logits: there it is embeddings."""
+        kept = [metric for metric in metrics if metric['type'] in METRICS_WITHOUT_LOGITS]
+        if len(kept) < len(metrics):
+            logger.warning('%s learns embeddings, which are no logits: of the metrics %s are left out. The accuracy '
+                           'matrix is measured as always.', self.cfg['cl_strategy']['type'],
+                           ', '.join(metric['type'] for metric in metrics if metric not in kept))
+        return kept
 
     def build_data(self) -> None:
         """Read the scenario: `self.benchmark`, `self.info`."""

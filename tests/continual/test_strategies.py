@@ -245,3 +245,19 @@ def test_a_batch_smaller_than_the_number_of_processes_is_refused(stream, monkeyp
 def test_settings_that_do_not_fit_the_stream_are_refused(strategy, options, expected, stream):
     with pytest.raises(ConfigError, match=expected):
         built(config(stream, strategy, **options))
+
+
+@pytest.mark.parametrize('name', ['SCR', 'CoPE'])
+def test_strategies_that_train_embeddings_run_with_the_default_metrics(name, tmp_path, caplog):
+    """Their training output is no logits, which Avalanche's accuracy would take it for."""
+    import many_strategies
+    from tiny_runs import write_stream
+
+    from clear.engine.continual_config import DEFAULTS
+
+    root = write_stream(tmp_path / 'data')
+    run = train(many_strategies.settings(root, name, metrics=DEFAULTS['metrics']))
+    assert [len(run.strategy.evaluator.metrics), 'accuracy_metrics' in caplog.text] == [1, True]
+    for log in run.train_log:
+        assert log['loss'] > 0 and log['accuracy'] != log['accuracy']  # not known
+    assert all(value is not None for row in run.acc_matrix for value in row)

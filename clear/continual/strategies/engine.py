@@ -310,7 +310,8 @@ class EngineMixin:
         # Strategies with a backward pass of their own leave no loss of the batch behind but this.
         loss = self.loss if self._batch_loss is None else self._batch_loss
         correct = None  # where the output is no logits of the batch
-        if isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets):
+        are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets)
+        if are_logits and not getattr(self, 'embeds_in_training', False):
             correct = (output.detach().argmax(1) == targets).sum()
         self._batches.append((loss.detach().reshape(()), correct, rows))
 

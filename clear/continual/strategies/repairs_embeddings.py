@@ -33,6 +33,7 @@ class SCR(AvalancheSCR):
     """
 
     own_loss = True
+    embeds_in_training = True
 
     @staticmethod
     def prepare_model(model: nn.Module, *, device, projection_dim: int = 128, **_) -> nn.Module:
@@ -135,6 +136,7 @@ class CoPE(AvalancheCoPE):
     """
 
     own_loss = True
+    embeds_in_training = True
 
     @staticmethod
     def prepare_model(model: nn.Module, *, p_size: int = 100, **_) -> nn.Module:
