@@ -145,5 +145,6 @@ def promised_files(arguments: list[str]) -> list[Path]:
     if 'lenet5_demo' in arguments[0] and '--cfg-options' in arguments and 'cl_strategy.train_epochs=1' in arguments:
         work_dir = (arguments[arguments.index('--work-dir') + 1] if '--work-dir' in arguments
                     else Path('work_dirs', Path(arguments[0]).stem))
-        files += [Path(work_dir, 'results.json'), Path(work_dir, 'report.html')]
+        several = any(argument.startswith('seeds=') for argument in arguments)
+        files += [Path(work_dir, name) for name in (['summary.json'] if several else ['results.json', 'report.html'])]
     return files
