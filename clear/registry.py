@@ -52,6 +52,8 @@ SHADOWED: dict[str, str] = {
     'LearningToPrompt': "Avalanche's builds its network through a part of timm that has changed",
     'LwF': "Avalanche's leaves its teacher in train mode",
     'LwFPlugin': "Avalanche's leaves its teacher in train mode",
+    'MAS': "Avalanche's stops at a loss of exactly 0",
+    'MASPlugin': "Avalanche's stops at a loss of exactly 0",
     'MER': "Avalanche's, quiet, and with a memory that a checkpoint holds",
     'MIR': 'says when its memory is empty',
     'MIRPlugin': 'says when its memory is empty',

@@ -95,3 +95,24 @@ def sum_flat(tensors: Iterable[torch.Tensor]) -> None:
         torch_dist.all_reduce(flat)
         for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group])):
             tensor.copy_(part.view_as(tensor))
+
+
+def sum_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of `tensor` over all processes, a new tensor that gradients flow through.
+
+    Backwards the gradients of all processes' losses are summed too, so that what the processes hold together is the
+    gradient of the sum of their losses.
+    """
+    return tensor if world_size() == 1 else _SumOverRanks.apply(tensor)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.contiguous().clone()
+        torch_dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return _SumOverRanks.apply(gradient)

@@ -129,9 +129,8 @@ def check_ids(ids: Sequence[str], where: str) -> None:
     Raises:
         DataError: naming the first that is there twice.
     """
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))
+    twice = _first_repeated(ids)
+    if twice is not None:
         raise DataError(f"{where}: the id '{twice}' is there twice; every image needs an id of its own.")
 
 
@@ -141,10 +140,14 @@ def check_class_names(names: Sequence[str], where: str) -> None:
     Raises:
         DataError: naming the first that is there twice.
     """
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
+    twice = _first_repeated(names)
+    if twice is not None:
         raise DataError(f"{where}: two classes are called '{twice}'; every class needs a name of its own.")
+
+
+def _first_repeated(names: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Sequence[int] | torch.Tensor, *,

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
-import torch.distributed as torch_dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -111,28 +109,14 @@ def _global_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     axes = [axis for axis in range(values.ndim) if axis != 1]
     per_row = math.prod(values.shape[2:])
     count = values.new_full((1,), float(len(values) * per_row))
-    total = _SumOverRanks.apply(torch.cat([values.sum(axes), count]))  # (C + 1,)
+    total = dist.sum_with_gradient(torch.cat([values.sum(axes), count]))  # (C + 1,)
     count = total[-1].detach()
     if per_row == 1 and count < 2:  # Maps have more than one value per row: no need to wait for the device.
         raise ValueError('Expected more than 1 value per channel when training, got a global batch of one row.')
     mean = total[:-1] / count
     centred = values - mean.view((1, -1) + (1,) * (values.ndim - 2))
     # Deviations from the global mean: the difference of two large sums would lose digits.
-    return count, mean, _SumOverRanks.apply(centred.square().sum(axes)) / count
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """Sum over processes; the gradient of the sum of all processes' losses is again such a sum."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.contiguous().clone()
-        torch_dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _SumOverRanks.apply(gradient)
+    return count, mean, dist.sum_with_gradient(centred.square().sum(axes)) / count
 
 
 class SynchronisedBatchNorm1d(_Synchronised, nn.BatchNorm1d):

@@ -1,1 +1,1 @@
-_base_ = ['strategies/agem.py']
+_base_ = ['strategies/agem_reservoir.py']

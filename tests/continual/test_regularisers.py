@@ -69,6 +69,18 @@ def test_mas_penalty_is_lambda_times_sensitivity_times_squared_distance():
     check(seen, expected)
 
 
+def test_mas_goes_on_where_the_loss_is_exactly_zero():
+    strategy = built('MAS', dict(lambda_reg=3.0), model('linear'))
+    first, second = domain_stream(2).train_stream
+    strategy.train(first, eval_streams=[], num_workers=0)
+    strategy.criterion = lambda: (strategy.mb_output * 0).sum()  # what is learned says nothing: only the penalty acts
+    strategy.optimizer.state.clear()  # no momentum from the first experience
+    before = {name: value.copy() for name, value in parameters(strategy.model).items()}
+    strategy.train(second, eval_streams=[], num_workers=0)
+    for name, value in parameters(strategy.model).items():
+        np.testing.assert_array_equal(value, before[name])  # no distance, no penalty, no gradient
+
+
 def features_by_hand(net, x):
     """ReLU(W x + b), the hidden layer of the head."""
     weight, bias = (value.detach().double().numpy() for value in net.head.layers[0].fc.parameters())

@@ -1,13 +1,11 @@
 """Losses in two gloo processes against one with the whole batch: the mean of the losses and of the gradients."""
 
-import multiprocessing
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as torch_dist
+from ranks import run_ranks
 from test_losses_contrastive import unit
 
+from clear.core import dist
 from clear.models.losses import (
     BarlowTwinsLoss,
     CLSALoss,
@@ -17,7 +15,7 @@ from clear.models.losses import (
     TiCoLoss,
     VICRegLoss,
 )
-from clear.models.losses.distributed import gather_rows, sum_over_processes
+from clear.models.losses.distributed import gather_rows
 
 pytestmark = pytest.mark.slow
 WORLD, ROWS, DIM = 2, 6, 5
@@ -58,14 +56,12 @@ def collectives(rank):
     gathered = gather_rows(rows)
     weight = torch.arange(12.0).view(4, 3) * (rank + 1)
     [gather_grad] = torch.autograd.grad((gathered * weight).sum(), rows)
-    total = sum_over_processes(rows)
+    total = dist.sum_with_gradient(rows)
     [sum_grad] = torch.autograd.grad((total * (rank + 1)).sum(), rows)
     return dict(gathered=gathered.detach(), gather_grad=gather_grad, total=total.detach(), sum_grad=sum_grad)
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    torch_dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=WORLD)
+def work(rank):
     found = {'collectives': collectives(rank)}
     for kind, shard in SHARDS.items():
         start = sum(shard[:rank])
@@ -74,25 +70,13 @@ def work(rank, folder):
                 found[kind, name] = run(name, slice(start, start + shard[rank]))
     for name in CASES:
         found['local', name] = run(name, slice(3 * rank, 3 * rank + 3), gather=False)
-    torch.save(found, Path(folder) / f'{rank}.pth')
-    torch_dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    """What every rank got in every case; forked, because fresh processes would import torch anew."""
-    folder = tmp_path_factory.mktemp('ranks')
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=work, args=(rank, str(folder))) for rank in range(WORLD)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [0] * WORLD
-    return [torch.load(folder / f'{rank}.pth') for rank in range(WORLD)]
+    """What every rank got in every case."""
+    return run_ranks(work, WORLD, tmp_path_factory.mktemp('ranks'))
 
 
 def close(found, expected):

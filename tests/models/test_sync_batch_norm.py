@@ -1,12 +1,11 @@
 """Synchronised BatchNorm in two gloo processes against torch's BatchNorm on the whole batch."""
 
 import copy
-import multiprocessing
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as torch_dist
+from ranks import run_ranks
 from torch import nn
 
 from clear.core.errors import ConfigError
@@ -94,28 +93,14 @@ CASES = {**{name: (train_shards, shard) for name, shard in SHARDS.items()}, 'rep
          'frozen': (frozen_pass,), 'one_value': (one_value,), 'half': (half_precision,)}
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    torch_dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=WORLD)
-    torch.save({name: case[0](rank, *case[1:]) for name, case in CASES.items()}, Path(folder) / f'{rank}.pth')
-    torch_dist.destroy_process_group()
+def work(rank):
+    return {name: case[0](rank, *case[1:]) for name, case in CASES.items()}
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    """What every rank got in every case; forked, because fresh processes would import torch anew."""
-    folder = tmp_path_factory.mktemp('ranks')
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=work, args=(rank, str(folder))) for rank in range(WORLD)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [0] * WORLD
-    return [torch.load(folder / f'{rank}.pth') for rank in range(WORLD)]
+    """What every rank got in every case."""
+    return run_ranks(work, WORLD, tmp_path_factory.mktemp('ranks'))
 
 
 def reference(num_rows):

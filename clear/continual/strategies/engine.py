@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from clear.continual.strategies.hooks import Hooks
 from clear.continual.strategies.loaders import BatchIterator, IndexLoader, translate, translate_iterator
 from clear.continual.strategies.parallel import GatherRows, average_batch_norm
 from clear.core import dist
@@ -390,38 +391,3 @@ class EngineMixin:
         self.seconds_used = state['seconds_used']
         if self.scaler is not None:
             self.scaler.load_state_dict(state['scaler'])
-
-
-class Hooks:
-    """The callbacks of a training iteration: of the plugins that override them, or of the strategy if it does.
-
-    Args:
-        strategy: its plugins stay the same for as long as this is used.
-        kwargs: passed to every callback.
-    """
-
-    EVENTS = ('before_training_iteration', 'before_forward', 'after_forward', 'before_backward', 'after_backward',
-              'before_update', 'after_update')
-
-    def __init__(self, strategy: EngineMixin, kwargs: dict[str, Any]):
-        from avalanche.core import BaseSGDPlugin
-        from avalanche.training.templates.base_sgd import BaseSGDTemplate
-
-        self._kwargs = kwargs
-        self._calls: dict[str, list[Callable[..., None]]] = {}
-        for event in self.EVENTS:
-            own = f'_{event}'
-            if own in vars(strategy) or getattr(type(strategy), own) is not getattr(BaseSGDTemplate, own):
-                self._calls[event] = [getattr(strategy, own)]
-                continue
-            methods = [getattr(plugin, event) for plugin in strategy.plugins if hasattr(plugin, event)]
-            self._calls[event] = [functools.partial(method, strategy) for method in methods
-                                  if getattr(method, '__func__', None) is not getattr(BaseSGDPlugin, event)]
-
-    def listens(self, *events: str) -> bool:
-        """True if anybody takes one of these callbacks."""
-        return any(self._calls[event] for event in events)
-
-    def call(self, event: str) -> None:
-        for method in self._calls[event]:
-            method(**self._kwargs)

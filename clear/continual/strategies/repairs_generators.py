@@ -115,42 +115,44 @@ class GenerativeReplay(Naive):
         super().__init__(plugins=[*(plugins or []), plugin], **kwargs)
 
 
+class TrainsGenerator:
+    """Comes first among the bases of a strategy that trains a generator in place of the config's model."""
+
+    own_loss = True
+    is_classifier = False
+    network: type[nn.Module]
+
+    @classmethod
+    def prepare_model(cls, model: nn.Module, *, device, generator: dict | None = None, **_) -> nn.Module:
+        return _build(cls.network, generator, cls.__name__).to(device)
+
+    def __init__(self, *, generator: dict | None = None, **kwargs):
+        super().__init__(**kwargs)
+
+
 @STRATEGIES.register_module()
-class VAETraining(AvalancheVAETraining):
+class VAETraining(TrainsGenerator, AvalancheVAETraining):
     """Trains a `VAEGenerator` through the stream, in place of the config's model. It classifies nothing.
 
     Args:
         generator: `shape` of one sample, and arguments of `VAEGenerator`.
     """
 
-    own_loss = True
-    is_classifier = False
+    network = VAEGenerator
 
-    @staticmethod
-    def prepare_model(model: nn.Module, *, device, generator: dict | None = None, **_) -> nn.Module:
-        return _build(VAEGenerator, generator, 'VAETraining').to(device)
-
-    def __init__(self, *, generator: dict | None = None, **kwargs):
+    def __init__(self, **kwargs):
         super().__init__(criterion=vae_loss, **kwargs)
 
 
 @STRATEGIES.register_module()
-class AETraining(AvalancheAETraining):
+class AETraining(TrainsGenerator, AvalancheAETraining):
     """Trains an `Autoencoder` through the stream, in place of the config's model. It classifies nothing.
 
     Args:
         generator: `shape` of one sample, and arguments of `Autoencoder`.
     """
 
-    own_loss = True
-    is_classifier = False
-
-    @staticmethod
-    def prepare_model(model: nn.Module, *, device, generator: dict | None = None, **_) -> nn.Module:
-        return _build(Autoencoder, generator, 'AETraining').to(device)
-
-    def __init__(self, *, generator: dict | None = None, **kwargs):
-        super().__init__(**kwargs)
+    network = Autoencoder
 
 
 class GatedExperts(nn.Module):

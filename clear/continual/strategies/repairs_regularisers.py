@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from avalanche.training.plugins import FeatureDistillationPlugin as AvalancheFeatureDistillationPlugin
 from avalanche.training.plugins import LFLPlugin as AvalancheLFLPlugin
 from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
+from avalanche.training.plugins import MASPlugin as AvalancheMASPlugin
 from avalanche.training.plugins import RWalkPlugin as AvalancheRWalkPlugin
 from avalanche.training.supervised import GEM as AvalancheGEM
 from avalanche.training.supervised import LFL as AvalancheLFL
+from avalanche.training.supervised import MAS as AvalancheMAS
 from avalanche.training.supervised import LwF as AvalancheLwF
 from avalanche.training.utils import ParamData
 from torch import Tensor, nn
@@ -83,6 +85,34 @@ class LFL(AvalancheLFL):
     def __init__(self, *, legacy: bool = False, **kwargs):
         super().__init__(**kwargs)
         replace_plugin(self, AvalancheLFLPlugin, lambda plugin: LFLPlugin(plugin.lambda_e, legacy=legacy))
+
+
+@PLUGINS.register_module()
+class MASPlugin(AvalancheMASPlugin):
+    """Memory aware synapses (Aljundi et al. 2018, arXiv:1711.09601): hold on to weights that the output depends on.
+
+    Avalanche 0.6 takes a loss of exactly 0, which an easy batch can have, for a missing one and stops the run. The
+    penalty is the same.
+    """
+
+    def before_backward(self, strategy, **kwargs):
+        if strategy.clock.train_exp_counter == 0:
+            return
+        penalty = 0.0
+        for name, parameter in strategy.model.named_parameters():
+            if name in self.importance:
+                distance = parameter - self.params[name].expand(parameter.shape)
+                penalty += torch.sum(self.importance[name].expand(parameter.shape) * distance.pow(2))
+        strategy.loss = strategy.loss + self._lambda * penalty
+
+
+@STRATEGIES.register_module()
+class MAS(AvalancheMAS):
+    """Avalanche's strategy with the repaired plugin."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        replace_plugin(self, AvalancheMASPlugin, lambda plugin: MASPlugin(plugin._lambda, plugin.alpha, plugin.verbose))
 
 
 @PLUGINS.register_module()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clear.models.losses.distributed import sum_over_processes
+from clear.core import dist
 from clear.models.losses.inputs import check_positive, check_views, full_precision
 from clear.registry import MODELS
 
@@ -75,7 +75,7 @@ class DINOLoss(nn.Module):
         rows = torch.cat(list(teacher))
         count = rows.new_full((1,), len(rows))
         sums = torch.cat([rows.sum(0), count])
-        sums = sum_over_processes(sums) if self.gather else sums
+        sums = dist.sum_with_gradient(sums) if self.gather else sums
         mean = (sums[:-1] / sums[-1]).to(self.center.dtype)
         self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)
 

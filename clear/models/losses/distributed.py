@@ -1,4 +1,4 @@
-"""Collectives that gradients pass through. One process needs no group.
+"""The collective that contrastive losses need beside `core.dist`, with gradients. One process needs no group.
 
 The rule that every loss with `gather=True` keeps: the mean over processes of the losses is the loss of the global
 batch, and gradients averaged over processes, as DistributedDataParallel does, are its gradients.
@@ -24,11 +24,6 @@ def gather_rows(rows: Tensor) -> Tensor:
     return rows if dist.world_size() == 1 else _GatherRows.apply(rows)
 
 
-def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, with its gradient; the input is not changed."""
-    return tensor if dist.world_size() == 1 else _SumOverProcesses.apply(tensor)
-
-
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -43,17 +38,3 @@ class _GatherRows(torch.autograd.Function):
         torch_dist.all_reduce(gradient)
         start = dist.rank() * ctx.num_rows
         return gradient[start:start + ctx.num_rows]
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.contiguous().clone()
-        torch_dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous().clone()
-        torch_dist.all_reduce(gradient)
-        return gradient

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from clear.core import dist
-from clear.models.losses.distributed import sum_over_processes
 
 
 class GlobalBatch:
@@ -31,7 +30,7 @@ class GlobalBatch:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes of what each computed from its rows."""
-        return sum_over_processes(tensor) if self._gather else tensor
+        return dist.sum_with_gradient(tensor) if self._gather else tensor
 
     def centred(self, rows: Tensor) -> Tensor:
         """Rows (N, D) minus the mean of their column."""
