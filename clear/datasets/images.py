@@ -66,7 +66,7 @@ def seeded_draws(seed: int) -> Iterator[None]:
         random.setstate(states[2])
 
 
-class BucketImages(Dataset):
+class BucketDataset(Dataset):
     """The images of one bucket: `dataset[i]` is (transformed image, int target).
 
     A bad image (missing, damaged, no image) is reported. In training another image of the same bucket and class

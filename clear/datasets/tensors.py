@@ -15,7 +15,7 @@ from PIL import Image
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.bad_samples import BadSampleError
 from clear.datasets.decode import UnreadableImage
-from clear.datasets.images import BucketImages
+from clear.datasets.images import BucketDataset
 from clear.datasets.transforms import ImageTransform
 
 # Decoders and resizers let other threads run, Python does not: below this size threads only get in each other's way.
@@ -25,7 +25,7 @@ _BATCH = 64
 _MODES = ('L', 'RGB', 'RGBA')
 
 
-def to_tensors(dataset: BucketImages, threads: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def to_tensors(dataset: BucketDataset, threads: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A whole bucket under a deterministic transform, as tensors that are indexed instead of loaded.
 
     Equal to `dataset[row]` for every row, whatever the number of threads; bad images are reported in order of rows.
@@ -67,7 +67,7 @@ def to_tensors(dataset: BucketImages, threads: int | None = None) -> tuple[torch
     return images[:len(kept)], targets, torch.tensor(kept, dtype=torch.int64)
 
 
-def _batches(dataset: BucketImages, single: Callable, threads: int | None) -> Iterator[tuple[list[int], list]]:
+def _batches(dataset: BucketDataset, single: Callable, threads: int | None) -> Iterator[tuple[list[int], list]]:
     """Rows that are kept and what `single` makes of their images, in order."""
     prepare = partial(_prepare, dataset, single)
     # A shard of the disk cache is made by one thread, and reading it is quick.
@@ -84,7 +84,7 @@ def _batches(dataset: BucketImages, single: Callable, threads: int | None) -> It
                 yield rows, [value for _, value in found if value is not None]
 
 
-def _prepare(dataset: BucketImages, single: Callable, row: int) -> Any | None:
+def _prepare(dataset: BucketDataset, single: Callable, row: int) -> Any | None:
     try:
         image = dataset.read(row)
     except UnreadableImage:
@@ -92,14 +92,14 @@ def _prepare(dataset: BucketImages, single: Callable, row: int) -> Any | None:
     return dataset.transformed(image, row, single)
 
 
-def _once_more(dataset: BucketImages, single: Callable, row: int) -> Any | None:
+def _once_more(dataset: BucketDataset, single: Callable, row: int) -> Any | None:
     try:
         return dataset.transformed(dataset.image(row), row, single)
     except BadSampleError:
         return None
 
 
-def _is_large(dataset: BucketImages) -> bool:
+def _is_large(dataset: BucketDataset) -> bool:
     """Whether the first image that can be read is large enough for threads."""
     for row in range(len(dataset)):
         with contextlib.suppress(UnreadableImage):
@@ -108,7 +108,7 @@ def _is_large(dataset: BucketImages) -> bool:
     return False
 
 
-def _finished(dataset: BucketImages, rows: Sequence[int], prepared: list, rest: ImageTransform) -> Sequence:
+def _finished(dataset: BucketDataset, rows: Sequence[int], prepared: list, rest: ImageTransform) -> Sequence:
     """What `rest` makes of prepared images: of all at once if they are of one size, else of one after another."""
     kinds = {(value.mode, value.size) if isinstance(value, Image.Image) else None for value in prepared}
     if not rest.steps or len(kinds) > 1 or None in kinds or next(iter(kinds))[0] not in _MODES:

@@ -12,7 +12,7 @@ from torch import nn
 from clear.continual.evaluate import count_correct, evaluation_mode
 from clear.continual.scenarios import TensorBucket
 from clear.core.seeding import get_rng_state
-from clear.datasets import BadSamples, BucketImages, SampleContext, build_transform, read_clear
+from clear.datasets import BadSamples, BucketDataset, SampleContext, build_transform, read_clear
 
 TRANSFORM = [dict(type='ToTensor')]
 
@@ -32,7 +32,7 @@ def images(tmp_path):
 
 def image_bucket(root, bucket, max_fraction=0.5):
     bad = BadSamples(None, {'train': 0, 'test': len(bucket.targets)}, max_fraction)
-    return BucketImages(root, bucket, build_transform(TRANSFORM), is_train=False, context=SampleContext(),
+    return BucketDataset(root, bucket, build_transform(TRANSFORM), is_train=False, context=SampleContext(),
                         bad_samples=bad)
 
 

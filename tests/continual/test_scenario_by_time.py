@@ -7,7 +7,7 @@ from PIL import Image
 
 from clear.continual.scenarios import TensorBucket, build_scenario, folder_by_time, table_by_time
 from clear.core.errors import ConfigError
-from clear.datasets import BucketImages
+from clear.datasets import BucketDataset
 from clear.datasets.by_time import SplitOptions, read_folder_by_time
 from clear.engine.continual_runner import ContinualRunner
 
@@ -44,7 +44,7 @@ def test_folder_and_table_hold_the_same_stream(root):
         assert (info.bucket_names, info.class_names, info.protocol) == (['2009', '2010'], ['dark', 'light'], 'iid')
         assert [len(dataset) for dataset in info.train + info.test] == [14, 14, 6, 6]
         assert [experience.task_labels for experience in benchmark.train_stream] == [[0], [1]]
-        assert all(isinstance(dataset, BucketImages) for dataset in info.train + info.test)
+        assert all(isinstance(dataset, BucketDataset) for dataset in info.train + info.test)
         assert info.train[0][0][0].shape == (1, 32, 32)
         pixels, target = info.test[1][0]
         path = info.test[1].paths[0]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from clear.continual.scenarios import TensorBucket, clear_benchmark
 from clear.core.errors import ConfigError, DataError, RegistryError
-from clear.datasets import BucketImages, read_clear
+from clear.datasets import BucketDataset, read_clear
 from clear.registry import SCENARIOS
 
 TO_TENSOR = [dict(type='ToTensor')]
@@ -50,7 +50,7 @@ def test_features_become_experiences_in_the_order_of_the_buckets(tree):
 def test_images_become_experiences(tree):
     benchmark = clear_benchmark(str(tree), train_transform=TO_TENSOR, eval_transform=TO_TENSOR)
     data = read_clear(tree)
-    assert all(isinstance(bucket, BucketImages) for bucket in benchmark.info.train + benchmark.info.test)
+    assert all(isinstance(bucket, BucketDataset) for bucket in benchmark.info.train + benchmark.info.test)
     for experience, bucket in zip(benchmark.test_stream, data.test, strict=True):
         for (image, target, _), path, expected in zip(experience.dataset, bucket.paths, bucket.targets, strict=True):
             pixels = np.asarray(Image.open(data.root / path).convert('RGB'))
@@ -103,7 +103,7 @@ def test_cached_images_with_a_deterministic_transform_are_one_block(tree):
     plain, cached = (clear_benchmark(str(tree), train_transform=FLIP, eval_transform=TO_TENSOR, cache=cache).info
                      for cache in (None, 'ram'))
     assert all(isinstance(bucket, TensorBucket) for bucket in cached.test)
-    assert all(isinstance(bucket, BucketImages) for bucket in cached.train)  # flips differ from epoch to epoch
+    assert all(isinstance(bucket, BucketDataset) for bucket in cached.train)  # flips differ from epoch to epoch
     for one, other in zip(plain.test, cached.test, strict=True):
         assert one.targets == other.targets
         assert torch.equal(torch.stack([x for x, _ in one]), other.inputs)

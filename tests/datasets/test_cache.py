@@ -18,7 +18,7 @@ from clear.datasets.bad_samples import BadSamples
 from clear.datasets.cache import DiskCache, RamCache, check_cache
 from clear.datasets.clear import read_clear
 from clear.datasets.decode import ImageDecoder, UnreadableImage
-from clear.datasets.images import BucketImages, SampleContext
+from clear.datasets.images import BucketDataset, SampleContext
 from clear.datasets.transforms import build_transform
 
 NAMES = [f'{index}.png' for index in range(7)]
@@ -269,7 +269,7 @@ def test_images_of_a_bucket_from_disk(tmp_path, decoder):
     (root / bucket.paths[5]).write_bytes(b'no image')
 
     def dataset(**options):
-        return BucketImages(root, bucket, build_transform([dict(type='PILToTensor')]), is_train=True,
+        return BucketDataset(root, bucket, build_transform([dict(type='PILToTensor')]), is_train=True,
                             context=SampleContext(), bad_samples=BadSamples(None, {'train': 12}, 1.0), **options)
 
     plain = dataset()

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.bad_samples import BadSampleError, BadSamples
 from clear.datasets.clear import read_clear
-from clear.datasets.images import BucketImages, SampleContext
+from clear.datasets.images import BucketDataset, SampleContext
 from clear.datasets.tensors import to_tensors
 from clear.datasets.transforms import build_transform
 
@@ -44,7 +44,7 @@ def make(tree, transform=TO_TENSOR, *, is_train=True, context=None, cache=None, 
     root, bucket = tree
     transform = build_transform(transform) if isinstance(transform, list) else transform
     bad = BadSamples(path, {'train': len(bucket), 'test': len(bucket)}, max_bad_fraction=limit)
-    return BucketImages(root, bucket, transform, is_train=is_train, context=context or SampleContext(), bad_samples=bad,
+    return BucketDataset(root, bucket, transform, is_train=is_train, context=context or SampleContext(), bad_samples=bad,
                         cache=cache)
 
 

@@ -15,7 +15,7 @@ from clear.datasets import tensors
 from clear.datasets.bad_samples import BadSamples
 from clear.datasets.clear import read_clear
 from clear.datasets.decode import decode_image
-from clear.datasets.images import BucketImages, SampleContext
+from clear.datasets.images import BucketDataset, SampleContext
 from clear.datasets.tensors import to_tensors
 from clear.datasets.transforms import build_transform
 
@@ -37,7 +37,7 @@ def tree(request, tmp_path):
 def make(tree, transform, *, is_train=True, path=None, decoder='pil', limit=1.0):
     root, bucket = tree
     bad = BadSamples(path, {'train': len(bucket), 'test': len(bucket)}, max_bad_fraction=limit)
-    return BucketImages(root, bucket, build_transform(transform), is_train=is_train, context=SampleContext(),
+    return BucketDataset(root, bucket, build_transform(transform), is_train=is_train, context=SampleContext(),
                         bad_samples=bad, decoder=decoder)
 
 
@@ -80,8 +80,8 @@ def test_too_many_bad_images_stop_threads_too(tree):
 
 def test_only_large_images_are_read_by_other_threads(tree, monkeypatch):
     used = set()
-    read = BucketImages.read
-    monkeypatch.setattr(BucketImages, 'read', lambda self, row: used.add(threading.get_ident()) or read(self, row))
+    read = BucketDataset.read
+    monkeypatch.setattr(BucketDataset, 'read', lambda self, row: used.add(threading.get_ident()) or read(self, row))
     to_tensors(make(tree, TRANSFORMS['resized']), 3)
     is_large = Image.open(tree[0] / tree[1].paths[0]).width > 128
     assert (used - {threading.get_ident()} != set()) == is_large

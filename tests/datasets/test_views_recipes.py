@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError
-from clear.datasets import Bucket, BucketImages, SampleContext
+from clear.datasets import Bucket, BucketDataset, SampleContext
 from clear.datasets.images import seeded_draws
 from clear.datasets.transforms import RECIPES, MultiCrop, View, build_transform, build_views
 from clear.datasets.transforms.multi_crop import PILGaussianBlur
@@ -100,7 +100,7 @@ def test_a_data_set_draws_by_seed_epoch_and_sample(tmp_path):
         IMAGE.save(tmp_path / f'{name}.png')
     bucket = Bucket(name='1', ids=['a', 'b'], paths=['a.png', 'b.png'], targets=[0, 0])
     context = SampleContext(seed=1)
-    data = BucketImages(tmp_path, bucket, build_transform([dict(type='MultiCrop', options=dict(size=16))]),
+    data = BucketDataset(tmp_path, bucket, build_transform([dict(type='MultiCrop', options=dict(size=16))]),
                         is_train=True, context=context)
     first = data[0][0]
     torch.rand(3)

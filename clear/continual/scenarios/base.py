@@ -42,7 +42,7 @@ class ScenarioInfo:
         bucket_names: the name of each training experience.
         protocol: one of `clear.continual.metrics.PROTOCOLS`.
         fingerprint: identifies the samples, their labels and their order.
-        train, test: the data set of each experience, a `TensorBucket` or a `BucketImages`.
+        train, test: the data set of each experience, a `TensorBucket` or a `BucketDataset`.
         context: tells augmentations the seed, experience and epoch.
         bad_samples: where unreadable images are counted and listed.
         rest: the training samples of each bucket as they are when tested on, where a run of the iid protocol also

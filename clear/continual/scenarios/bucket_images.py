@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
 from clear.core.errors import ConfigError
-from clear.datasets import BadSamples, BucketImages, ClearData, to_tensors
+from clear.datasets import BadSamples, BucketDataset, ClearData, to_tensors
 from clear.datasets.transforms import build_transform
 
 
@@ -19,7 +19,7 @@ def add_images(info: ScenarioInfo, data: ClearData, train_transform: list[dict] 
 
     Args:
         train_transform, eval_transform: lists of transform dicts, both needed.
-        reading: cache, cache_dir and decoder of `BucketImages`.
+        reading: cache, cache_dir and decoder of `BucketDataset`.
         max_bad_fraction: share of unreadable images past which the run stops.
         work_dir: where `bad_samples.jsonl` is written; None counts without a file.
 
@@ -34,12 +34,12 @@ def add_images(info: ScenarioInfo, data: ClearData, train_transform: list[dict] 
     for buckets, transform, is_train, datasets in ((data.train, transforms[0], True, info.train),
                                                    (data.test, transforms[1], False, info.test)):
         for bucket in buckets:
-            images = BucketImages(data.root, bucket, transform, is_train=is_train, context=info.context,
+            images = BucketDataset(data.root, bucket, transform, is_train=is_train, context=info.context,
                                   bad_samples=info.bad_samples, **reading)
             datasets.append(in_memory(images, transform, reading['cache']))
     if info.rest is not None:
         for bucket in data.train:  # without a list: what cannot be read is reported by the training set
-            images = BucketImages(data.root, bucket, transforms[1], is_train=False, context=info.context, **reading)
+            images = BucketDataset(data.root, bucket, transforms[1], is_train=False, context=info.context, **reading)
             info.rest.append(in_memory(images, transforms[1], reading['cache']))
 
 
@@ -50,7 +50,7 @@ def bad_sample_list(work_dir: str | None, train: list, test: list, max_bad_fract
     return BadSamples(path, totals, max_bad_fraction)
 
 
-def in_memory(images: BucketImages, transform: Callable, cache: str | None) -> Dataset:
+def in_memory(images: BucketDataset, transform: Callable, cache: str | None) -> Dataset:
     """The images as one block if they shall be kept in memory and never change; else as they are."""
     if cache != 'ram' or transform.is_random:
         return images
