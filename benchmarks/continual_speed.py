@@ -81,10 +81,11 @@ def raw(name, buckets, dim, epochs):
         for _ in range(epochs):
             past = None if memory is None else iter(torch.randperm(len(memory[1])).split(BATCH))
             for rows in torch.randperm(len(bucket)).split(BATCH):
-                x, y = bucket.inputs[rows], bucket.labels[rows]
+                x, y = bucket.inputs.index_select(0, rows), bucket.labels.index_select(0, rows)
                 if past is not None:
                     old = next(past)
-                    x, y = torch.cat([x, memory[0][old]]), torch.cat([y, memory[1][old]])
+                    x = torch.cat([x, memory[0].index_select(0, old)])
+                    y = torch.cat([y, memory[1].index_select(0, old)])
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(model(x), y).backward()
                 optimizer.step()

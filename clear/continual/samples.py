@@ -17,14 +17,17 @@ def resolve(data: Any) -> tuple[list, np.ndarray, np.ndarray]:
     """The sequences at the bottom of Avalanche's tree, and for each sample which of them and its row there.
 
     Args:
-        data: an Avalanche data set, its flat data, the data of an attribute, or any sequence.
+        data: an Avalanche data set, its flat data, an attribute or the data of one, or any sequence.
 
     Returns:
         bottoms: each sequence once; which: (N,) positions in `bottoms`; rows: (N,) rows of those.
     """
     from avalanche.benchmarks.utils.data import AvalancheDataset
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute
     from avalanche.benchmarks.utils.flat_data import FlatData
 
+    if isinstance(data, DataAttribute):
+        return resolve(data.data)
     flat = data._flat_data if isinstance(data, AvalancheDataset) else data
     if not isinstance(flat, FlatData):
         return [flat], np.zeros(len(flat), dtype=np.int64), np.arange(len(flat), dtype=np.int64)
@@ -70,10 +73,14 @@ class Block:
     columns: list[torch.Tensor]
     rows: torch.Tensor | None
 
-    def take(self, index: torch.Tensor) -> list[torch.Tensor]:
-        """The batch of those samples, one tensor per column."""
-        inputs = self.columns[0][index if self.rows is None else self.rows[index]]
-        return [inputs, *(column[index] for column in self.columns[1:])]
+    def take(self, index: torch.Tensor, out: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """The batch of those samples, one tensor per column; written into `out` if it is given."""
+        batch = []
+        for number, column in enumerate(self.columns):
+            rows = self.rows.index_select(0, index) if number == 0 and self.rows is not None else index
+            # Twice as fast as `column[rows]` where rows are wide.
+            batch.append(torch.index_select(column, 0, rows, out=None if out is None else out[number]))
+        return batch
 
 
 def as_block(dataset: Any) -> Block | None:

@@ -44,8 +44,8 @@ def make(tree, transform=TO_TENSOR, *, is_train=True, context=None, cache=None, 
     root, bucket = tree
     transform = build_transform(transform) if isinstance(transform, list) else transform
     bad = BadSamples(path, {'train': len(bucket), 'test': len(bucket)}, max_bad_fraction=limit)
-    return BucketDataset(root, bucket, transform, is_train=is_train, context=context or SampleContext(), bad_samples=bad,
-                        cache=cache)
+    return BucketDataset(root, bucket, transform, is_train=is_train, context=context or SampleContext(),
+                         bad_samples=bad, cache=cache)
 
 
 def spoil(tree, row, content=b'no image'):

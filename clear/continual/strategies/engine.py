@@ -17,9 +17,12 @@ from clear.continual.strategies.loaders import BatchIterator, IndexLoader, trans
 from clear.continual.strategies.parallel import GatherRows, average_batch_norm
 from clear.core import dist
 from clear.core.errors import Interrupted, TrainingError
-from clear.core.seeding import derive_seed, seed_everything
+from clear.core.seeding import derive_seed, seed_everything, seed_torch
 from clear.datasets import SampleContext
 from clear.models.sync_batch_norm import synchronised
+
+# Batches whose loss and accuracy are counted together.
+FOLDED_BATCHES = 32
 
 
 class EngineMixin:
@@ -46,7 +49,7 @@ class EngineMixin:
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
         'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_batches',
-        '_earlier_sums', '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader',
+        '_folded_sums', '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader',
         '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
@@ -78,8 +81,9 @@ class EngineMixin:
         self.stop_requested = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
-        self._batches: list[tuple[Tensor, Tensor | None, int]] = []  # of this epoch: loss, correct, rows
-        self._earlier_sums = torch.zeros(4, dtype=torch.float64)
+        # Of this epoch, not folded yet: loss, logits (None where the output is none), targets, rows.
+        self._batches: list[tuple[Tensor, Tensor | None, Tensor, int]] = []
+        self._folded_sums = torch.zeros(4, dtype=torch.float64)
         self._batch_loss: Tensor | None = None
         self._num_rows = (0, 0)  # own rows and rows of the batch
         self._draws_noise: bool | None = None
@@ -147,7 +151,7 @@ class EngineMixin:
         super()._before_training_epoch(**kwargs)
         seed_everything(derive_seed(self.run_seed, 'epoch', experience, epoch))
         self._tell_context(experience, epoch)
-        self._batches, self._earlier_sums = [], torch.zeros(4, dtype=torch.float64)
+        self._batches, self._folded_sums = [], torch.zeros(4, dtype=torch.float64, device=self.device)
 
     def _tell_context(self, experience: int, epoch: int) -> None:
         if self.sample_context is not None:
@@ -163,8 +167,8 @@ class EngineMixin:
             return
         shared = torch.get_rng_state()
         clock = self.clock
-        torch.manual_seed(derive_seed(self.run_seed, 'noise', clock.train_exp_counter, clock.train_exp_iterations,
-                                      0 if self.mode == 'replicate' else dist.rank()))
+        seed_torch(derive_seed(self.run_seed, 'noise', clock.train_exp_counter, clock.train_exp_iterations,
+                               0 if self.mode == 'replicate' else dist.rank()))
         seeded = torch.get_rng_state()
         try:
             yield
@@ -199,7 +203,7 @@ class EngineMixin:
         hooks = Hooks(self, kwargs)
         # A plugin may put terms into the loss before the criterion does.
         is_loss_shared = hooks.listens('before_forward', 'after_forward', 'before_backward')
-        for batch in self.dataloader:
+        for batch in self._read_batches():
             self.mbatch = batch
             if self._stop_training:
                 break
@@ -220,6 +224,20 @@ class EngineMixin:
             self.optimizer_step()
             hooks.call('after_update')
             self._after_training_iteration(**kwargs)
+            del batch
+
+    def _read_batches(self) -> Iterator[list[Tensor]]:
+        """The batches of an epoch; where they are read at once, each after the one before it was let go of."""
+        batches = iter(self.dataloader)
+        while True:
+            if isinstance(batches, BatchIterator) and batches.is_about_to_read():
+                self.mbatch = None
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
+            del batch
 
     def _unpack_minibatch(self):
         super()._unpack_minibatch()
@@ -312,21 +330,33 @@ class EngineMixin:
         loss = self.loss if self._batch_loss is None else self._batch_loss
         correct = None  # where the output is no logits of the batch
         are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets)
-        if are_logits and not getattr(self, 'embeds_in_training', False):
-            correct = (output.detach().argmax(1) == targets).sum()
-        self._batches.append((loss.detach().reshape(()), correct, rows))
+        judged = output.detach() if are_logits and not getattr(self, 'embeds_in_training', False) else None
+        self._batches.append((loss.detach().reshape(()), judged, targets, rows))
+        if len(self._batches) == FOLDED_BATCHES:
+            self._fold_batches()
+
+    def _fold_batches(self) -> None:
+        """Add the noted batches to the sums of the epoch: a few calls for all of them in place of some for each."""
+        losses, outputs, targets, rows = zip(*self._batches)
+        self._batches = []
+        counts = torch.tensor(rows, dtype=torch.float64, device=self.device)
+        judged = [(output, target) for output, target in zip(outputs, targets) if output is not None]
+        correct = counts.new_zeros(())
+        if judged:
+            outputs, targets = zip(*judged)
+            is_correct = [output.argmax(1) == target for output, target in judged] \
+                if len({output.shape[1] for output in outputs}) > 1 else \
+                [torch.cat(outputs).argmax(1) == torch.cat(targets)]
+            correct = torch.cat(is_correct).sum().double()
+        self._folded_sums = self._folded_sums + torch.stack(
+            [(torch.stack(losses).double() * counts).sum(), counts.sum(), correct,
+             counts.new_tensor(sum(len(target) for _, target in judged))])
 
     def _sums(self) -> Tensor:
         """(4,): loss x rows, rows, correct and rows with logits of the epoch so far, in this process."""
-        sums = self._earlier_sums.clone()
         if self._batches:
-            rows = torch.tensor([rows for _, _, rows in self._batches], dtype=torch.float64)
-            losses = torch.stack([loss for loss, _, _ in self._batches]).cpu().double()
-            judged = [(correct, rows) for _, correct, rows in self._batches if correct is not None]
-            correct = sum((correct.cpu().double() for correct, _ in judged), rows.new_zeros(()))
-            sums += torch.stack([(losses * rows).sum(), rows.sum(), correct,
-                                 rows.new_tensor(sum(rows for _, rows in judged))])
-        return sums
+            self._fold_batches()
+        return self._folded_sums.cpu()
 
     def _check_budget(self) -> None:
         if self.max_iterations is not None and self.clock.train_exp_iterations >= self.max_iterations:
@@ -386,7 +416,7 @@ class EngineMixin:
         for name, parameter in self.model.named_parameters():
             gradient = state['gradients'][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self._batches, self._earlier_sums = [], state['sums']
+        self._batches, self._folded_sums = [], state['sums'].to(self.device)
         self._stop_training = state['stop_training']
         self.seconds_used = state['seconds_used']
         if self.scaler is not None:
