@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ def resolve(data: Any) -> tuple[list, np.ndarray, np.ndarray]:
 
     if isinstance(data, DataAttribute):
         return resolve(data.data)
+    if isinstance(data, GatheredRows):
+        return data.datasets, data.which, data.rows
     flat = data._flat_data if isinstance(data, AvalancheDataset) else data
     if not isinstance(flat, FlatData):
         return [flat], np.zeros(len(flat), dtype=np.int64), np.arange(len(flat), dtype=np.int64)
@@ -48,6 +51,26 @@ def resolve(data: Any) -> tuple[list, np.ndarray, np.ndarray]:
         indices = _as_array(flat._indices)
         which, rows = which[indices], rows[indices]
     return bottoms, which, rows
+
+
+class GatheredRows(Dataset):
+    """Rows of several data sets as one: sample i is `datasets[which[i]][rows[i]]`.
+
+    Avalanche keeps a list of data sets and searches it; here a memory of many experiences costs what one of few does.
+    """
+
+    def __init__(self, datasets: list, which: np.ndarray, rows: np.ndarray):
+        # A data set that no row is left of must not be kept alive.
+        used, which = np.unique(which, return_inverse=True)
+        self.datasets = [datasets[position] for position in used.tolist()]
+        self.which = which
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.datasets[self.which[index]][int(self.rows[index])]
 
 
 def _as_array(indices: Any) -> np.ndarray:
@@ -132,17 +155,29 @@ def attribute_values(attribute: Any) -> torch.Tensor | None:
 
 def _transforms_inputs(flat: Any) -> bool:
     """True if a transform of the inputs is set anywhere in Avalanche's tree."""
+    return any(first is not None for groups in _transform_groups(flat)
+               for first in _parts_of(groups[groups.current_group])[:1])
+
+
+def has_transforms(flat: Any) -> bool:
+    """True if Avalanche's tree has any transform, of inputs or targets, in any of its groups."""
+    return any(part is not None for groups in _transform_groups(flat) for transform in groups.transform_groups.values()
+               for part in _parts_of(transform))
+
+
+def _transform_groups(flat: Any) -> Iterator:
     from avalanche.benchmarks.utils.flat_data import FlatData
 
-    if not isinstance(flat, FlatData):
-        return False
-    for groups in (getattr(flat, '_transform_groups', None), getattr(flat, '_frozen_transform_groups', None)):
-        transform = None if groups is None else groups[groups.current_group]
-        # A tuple transform holds one for the inputs and one for the targets.
-        parts = getattr(transform, 'transforms', None)
-        if (transform if parts is None else parts and parts[0]) is not None and parts != []:
-            return True
-    return any(_transforms_inputs(child) for child in flat._datasets)
+    if isinstance(flat, FlatData):
+        groups = (getattr(flat, '_transform_groups', None), getattr(flat, '_frozen_transform_groups', None))
+        yield from (each for each in groups if each is not None)
+        for child in flat._datasets:
+            yield from _transform_groups(child)
+
+
+def _parts_of(transform: Any) -> list:
+    """A tuple transform holds one for the inputs and one for the targets."""
+    return list(getattr(transform, 'transforms', [transform]))
 
 
 class SampleIndex:

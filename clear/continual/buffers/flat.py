@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+
+from clear.continual.samples import GatheredRows, has_transforms, resolve
 
 
 def keep_rows(old: Any, old_rows: torch.Tensor, new: Any, new_rows: torch.Tensor) -> Any:
@@ -20,19 +23,45 @@ def keep_rows(old: Any, old_rows: torch.Tensor, new: Any, new_rows: torch.Tensor
     """
     from avalanche.benchmarks.utils.utils import concat_datasets
 
-    parts = [dataset.subset(rows.tolist()) for dataset, rows in ((old, old_rows), (new, new_rows)) if len(rows)]
-    if not parts:
+    kept = [(dataset, rows) for dataset, rows in ((old, old_rows), (new, new_rows)) if len(rows)]
+    if not kept:
         return concat_datasets([])
-    shared = [name for name in parts[0]._data_attributes if all(name in part._data_attributes for part in parts)]
-    return type(parts[-1])(parts, data_attributes=[_flat_attribute(name, parts) for name in shared])
+    first, *others = [dataset._data_attributes for dataset, _ in kept]
+    attributes = [_flat_attribute(name, kept) for name in first if all(name in other for other in others)]
+    if any(has_transforms(dataset._flat_data) for dataset, _ in kept):
+        parts = [dataset.subset(rows.tolist()) for dataset, rows in kept]
+    else:
+        parts = [_gather(kept)]
+    return type(kept[-1][0])(parts, data_attributes=attributes, collate_fn=kept[0][0].collate_fn)
 
 
-def _flat_attribute(name: str, parts: list) -> Any:
+def _gather(kept: list[tuple[Any, torch.Tensor]]) -> GatheredRows:
+    """The rows of data sets without transforms as one data set."""
+    datasets: list = []
+    place: dict[int, int] = {}
+    which, rows = [], []
+    for dataset, chosen in kept:
+        bottoms, positions, rows_there = resolve(dataset)
+        for bottom in bottoms:
+            if id(bottom) not in place:
+                place[id(bottom)] = len(datasets)
+                datasets.append(bottom)
+        numbers = np.array([place[id(bottom)] for bottom in bottoms])
+        which.append(numbers[positions[chosen.numpy()]])
+        rows.append(rows_there[chosen.numpy()])
+    return GatheredRows(datasets, np.concatenate(which), np.concatenate(rows))
+
+
+def _flat_attribute(name: str, kept: list[tuple[Any, torch.Tensor]]) -> Any:
     """The values of an attribute as one list; tensors keep the attribute class that stacks them."""
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
     from avalanche.benchmarks.utils.flat_data import FlatData
 
-    values = [value for part in parts for value in part._data_attributes[name].data]
+    values: list = []
+    for dataset, chosen in kept:
+        bottoms, which, rows = resolve(dataset._data_attributes[name])
+        values += [bottoms[position][row] for position, row in zip(which[chosen.numpy()].tolist(),
+                                                                   rows[chosen.numpy()].tolist())]
     # The list is shortened when rows go: a memory of logits must not keep those of samples it has dropped.
     data = FlatData([values], discard_elements_not_in_indices=isinstance(values[0], torch.Tensor))
-    return DataAttribute(data, name, use_in_getitem=parts[0]._data_attributes[name].use_in_getitem)
+    return DataAttribute(data, name, use_in_getitem=kept[0][0]._data_attributes[name].use_in_getitem)

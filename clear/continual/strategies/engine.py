@@ -328,7 +328,6 @@ class EngineMixin:
         output, targets = self.mb_output, self.mb_y
         # Strategies with a backward pass of their own leave no loss of the batch behind but this.
         loss = self.loss if self._batch_loss is None else self._batch_loss
-        correct = None  # where the output is no logits of the batch
         are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets)
         judged = output.detach() if are_logits and not getattr(self, 'embeds_in_training', False) else None
         self._batches.append((loss.detach().reshape(()), judged, targets, rows))
