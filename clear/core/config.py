@@ -13,7 +13,7 @@ from clear.core.errors import ConfigError, nearest
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
-                  'checkpoint_config')
+                  'checkpoint_config', 'report')
 
 # Old name -> name. An old name beside the new one wins: our own bases never use it, so the user wrote it.
 SCENARIO_ALIASES = {'dataset_type': 'type', 'dataset_root': 'data_root'}

@@ -13,7 +13,8 @@ DEFAULTS: dict[str, Any] = dict(
     seed=0, num_workers=0, threads=None, device=None, frozen=[], freeze_bn=False, load_from=None, work_dir=None,
     name=None, loggers=[dict(type='TextLogger')],
     metrics=[dict(type='accuracy_metrics', epoch=True), dict(type='loss_metrics', epoch=True)],
-    checkpoint_config=dict(interval=None), amp=False, max_iters_per_experience=None, max_time_per_experience=None)
+    checkpoint_config=dict(interval=None), amp=False, report=True, max_iters_per_experience=None,
+    max_time_per_experience=None)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
@@ -100,8 +101,9 @@ def _check_numbers(cfg: dict) -> None:
     if cfg['amp'] not in (False, True, 'bf16', 'fp16'):
         raise ConfigError(f"amp is {cfg['amp']!r}; expected False, True, 'bf16' or 'fp16'.")
     _whole('threads', cfg['threads'], 1)
-    if not isinstance(cfg['freeze_bn'], bool):
-        raise ConfigError(f"freeze_bn is {cfg['freeze_bn']!r}; expected True or False.")
+    for key in ('freeze_bn', 'report'):
+        if not isinstance(cfg[key], bool):
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected True or False.')
     for key in ('loggers', 'metrics', 'frozen'):
         if not isinstance(cfg[key], (list, tuple)):
             raise ConfigError(f'{key} is {cfg[key]!r}; expected a list.')

@@ -307,7 +307,7 @@ class ContinualRunner:
     def _finish(self) -> Results:
         results = self.results()
         if dist.is_main():
-            from clear.visualization import draw_figures, format_matrix, format_metrics, write_report
+            from clear.visualization.tables import format_matrix, format_metrics
 
             logger.info('\n%s\n\n%s',
                         format_matrix(results.acc_matrix, results.bucket_names), format_metrics(results.metrics))
@@ -318,10 +318,17 @@ class ContinualRunner:
                             _fraction(streaming['inflation_gap']))
             if self.work_dir is not None:
                 write_results(self.work_dir / RESULTS_FILE, results)
-                figures = draw_figures(results, self.work_dir / 'figures')
-                write_report(results, self.work_dir / 'report.html', figures=figures)
-                logger.info('\nresults  %s\nreport   %s', self.work_dir / RESULTS_FILE, self.work_dir / 'report.html')
+                logger.info('\nresults  %s', self.work_dir / RESULTS_FILE)
+                if self.cfg['report']:
+                    self._write_report(results)
         return results
+
+    def _write_report(self, results: Results) -> None:
+        from clear.visualization import draw_figures, write_report
+
+        figures = draw_figures(results, self.work_dir / 'figures')
+        write_report(results, self.work_dir / 'report.html', figures=figures)
+        logger.info('report   %s', self.work_dir / 'report.html')
 
     def test(self, checkpoint: Path) -> list[float | None]:
         """Top-1 accuracy of a checkpoint's weights on the test set of every bucket."""
