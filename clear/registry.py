@@ -26,17 +26,22 @@ SHADOWED: dict[str, str] = {
     'AETraining': "Avalanche's has no autoencoder for features and logs to the console",
     'AGEM': 'takes a reservoir over the stream as its memory (reservoir=True)',
     'AR1': "Avalanche's downloads its own network and mixes up labels of replayed latents",
+    'BYOL': "mmpretrain's leaves its momentum's schedule to the runner's message hub; its momentum is 1 - m",
+    'BarlowTwins': "mmpretrain's standardises each process's batch by itself",
+    'AmpOptimWrapper': "mmengine's refuses CPUs, and scales losses of bfloat16",
     'BiC': "Avalanche's asks torch for an argument that is gone",
     'BiCPlugin': "Avalanche's asks torch for an argument that is gone",
     'CLEAR': "Avalanche's reader gives every experience the samples of all buckets in one of the two layouts",
     'CSVLogger': 'writes into the work_dir unless told otherwise',
     'CWRStar': "Avalanche's keeps its memory where no checkpoint finds it",
     'CWRStarPlugin': "Avalanche's keeps its memory where no checkpoint finds it",
+    'CheckpointHook': "mmengine's pickles objects, and cannot save inside an epoch",
     'CoPE': "classifies by the model itself, not only in Avalanche's evaluation",
     'CoPEPlugin': "classifies by the model itself, not only in Avalanche's evaluation",
     'ER_AML': "Avalanche's waits for ever where a class has few memories; takes our model",
     'EWC': "also has the Fisher information of single samples (fisher='sample')",
     'EarlyStoppingPlugin': "Avalanche's never stops where its metric is not computed",
+    'EpochBasedTrainLoop': "mmengine's begins at epochs only",
     'ExpertGateStrategy': "Avalanche's is tied to AlexNet and its download",
     'FeatureDistillationPlugin': "Avalanche's fails for 'mse' and trains its teacher's statistics",
     'FeatureReplay': 'takes our model, and a memory that a checkpoint holds',
@@ -47,6 +52,7 @@ SHADOWED: dict[str, str] = {
     'GenerativeReplay': 'trains its generator where a checkpoint holds it, on samples of any shape',
     'GenerativeReplayPlugin': 'trains its generator where a checkpoint holds it, on samples of any shape',
     'ICaRL': 'takes our model, refuses streams that it is not for, never predicts unseen classes',
+    'IterBasedTrainLoop': "mmengine's reads again all that it skips",
     'LFL': "Avalanche's leaves the model in eval mode; takes our model",
     'LFLPlugin': "Avalanche's leaves the model in eval mode; takes our model",
     'LearningToPrompt': "Avalanche's builds its network through a part of timm that has changed",
@@ -57,14 +63,21 @@ SHADOWED: dict[str, str] = {
     'MER': "Avalanche's, quiet, and with a memory that a checkpoint holds",
     'MIR': 'says when its memory is empty',
     'MIRPlugin': 'says when its memory is empty',
+    'MoCo': "mmpretrain's copies buffers to the key encoder and has no wrap-around queue; its momentum is 1 - m",
     'PNNStrategy': 'makes its network from the config and answers without task labels',
     'PackNet': "Avalanche's loses its plugins and lets weight decay move frozen weights; takes our model",
+    'ParamSchedulerHook': 'lets groups keep their learning rate (fix_lr)',
     'RARPlugin': "Avalanche's aims at the farthest sample and cuts features to 0 ... 1",
     'RWalkPlugin': "Avalanche's gives NaN on short experiences and leaves the model in eval mode",
     'Replay': 'takes any memory (storage_policy)',
     'ReservoirSamplingBuffer': "Avalanche's nests one level deeper at every update; legacy=True gives it back",
+    'Runner': "mmengine's cannot resume exactly, or train CPU processes",
+    'RuntimeInfoHook': "mmengine's waits for the GPU at every iteration",
     'SCR': 'takes our model, and augmentations from a config',
+    'SimCLR': "mmpretrain's is tied to its own neck and head; ours takes any encoder",
+    'SimSiam': "mmpretrain's is tied to its own neck and head; ours takes any encoder",
     'StreamingLDA': "writes its solution into the model's head, and takes whole batches at once",
+    'SwAV': "mmpretrain's keeps its queue in files beside the checkpoint, and Sinkhorn sums go wrong over processes",
     'SwAVLoss': "mmpretrain's sums over processes only where a prototype is unused; ours takes scores",
     'SynapticIntelligence': "Avalanche's does nothing on a CPU; legacy=True gives it back",
     'SynapticIntelligencePlugin': "Avalanche's does nothing on a CPU",
@@ -212,15 +225,16 @@ MODELS = _child('MODELS', ['clear.models'])
 DATASETS = _child('DATASETS', ['clear.datasets'])
 TRANSFORMS = _child('TRANSFORMS', ['clear.datasets.transforms'])
 DATA_SAMPLERS = _child('DATA_SAMPLERS', ['clear.datasets'])
-RUNNERS = _child('RUNNERS', ['clear.engine'])
+RUNNERS = _child('RUNNERS', ['clear.engine.continual_runner', 'clear.engine.probe_runner',
+                              'clear.engine.runner'])
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
-LOOPS = _child('LOOPS', ['clear.engine'])
-HOOKS = _child('HOOKS', ['clear.engine'])
+LOOPS = _child('LOOPS', ['clear.engine.loops'])
+HOOKS = _child('HOOKS', ['clear.engine.hooks'])
 LOG_PROCESSORS = _child('LOG_PROCESSORS')
-OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine'])
-OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine'])
+OPTIMIZERS = _child('OPTIMIZERS')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine.optim'])
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
-PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine'])
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine.optim'])
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 BATCH_AUGMENTS = _child('BATCH_AUGMENTS')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS')

@@ -75,7 +75,7 @@ def test_a_name_with_a_dot_never_reaches_the_library(chain):
 @pytest.mark.parametrize('registry, name, package', [
     (MODELS, 'ComposedClassifier', 'clear'), (MODELS, 'ResNet', 'mmpretrain'),
     (MODELS, 'BaseDataPreprocessor', 'mmengine'), (DATASETS, 'CIFAR10', 'mmpretrain'),
-    (TRANSFORMS, 'PackInputs', 'mmpretrain'), (HOOKS, 'CheckpointHook', 'mmengine'),
+    (TRANSFORMS, 'PackInputs', 'mmpretrain'), (HOOKS, 'CheckpointHook', 'clear'), (HOOKS, 'LoggerHook', 'mmengine'),
     (HOOKS, 'ClassNumCheckHook', 'mmpretrain'), (OPTIMIZERS, 'Lamb', 'mmpretrain'), (OPTIMIZERS, 'AdamW', 'torch'),
     (STRATEGIES, 'Naive', 'avalanche'), (STRATEGIES, 'SynapticIntelligence', 'clear'), (SCENARIOS, 'CLEAR', 'clear'),
     (SCENARIOS, 'SplitMNIST', 'avalanche'), (LOGGERS, 'TextLogger', 'clear'),

@@ -32,7 +32,7 @@ def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int,
     """
     save_tensors(work_dir / LATEST, checkpoint)
     if keep_as_experience:
-        _link(work_dir / LATEST, work_dir / f'exp_{experience}.pth')
+        link_checkpoint(work_dir / LATEST, work_dir / f'exp_{experience}.pth')
         if max_keep is not None:
             for old in experience_checkpoints(work_dir)[:-max_keep]:
                 old.unlink()
@@ -45,7 +45,8 @@ def experience_checkpoints(work_dir: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def _link(source: Path, target: Path) -> None:
+def link_checkpoint(source: Path, target: Path) -> None:
+    """Give a checkpoint a second name, which later writes under the first one leave alone."""
     # One file under two names: the next latest.pth is renamed over its name and leaves this one alone.
     temporary = target.with_name(f'.{target.name}.tmp')
     temporary.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from clear.engine.continual_config import KNOWN, check_options, suspicious_names
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
 # What a run writes into its work_dir, and --overwrite removes.
 RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
-             'iteration.pth', 'results.csv', 'jobs.json')
-RUN_PATTERNS = ('exp_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt')
+             'iteration.pth', 'results.csv', 'jobs.json', 'best.pth')
+RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
+                'vis_data/*.*')
 
 
 def read_run_config(args: argparse.Namespace) -> Any:
@@ -44,6 +44,12 @@ def read_run_config(args: argparse.Namespace) -> Any:
         from clear.engine.probe_config import KNOWN as PROBE_KEYS
 
         check_options(options, assigned, PROBE_KEYS)
+    else:
+        from clear.engine.runner_config import KNOWN as RUNNER_KEYS
+        from clear.engine.runner_config import check_runner_config
+
+        check_options(options, assigned, RUNNER_KEYS)
+        check_runner_config(cfg, assigned, is_training=not hasattr(args, 'checkpoint'))
     for key in ('seed', 'device', 'work_dir'):
         if getattr(args, key, None) is not None:
             cfg[key] = getattr(args, key)
@@ -76,7 +82,7 @@ def train(args: argparse.Namespace) -> int:
         elif runner_type(cfg) == 'ProbeRunner':
             _train_probes(cfg, args)
         else:
-            _train_by_mmengine(cfg, args)
+            _train_ordinary(cfg, args)
         return 0
     finally:
         dist.stop()
@@ -226,33 +232,28 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))
 
 
-def _train_by_mmengine(cfg: Any, args: argparse.Namespace) -> None:
-    """Run mmengine's Runner on a config in mmengine's own keys."""
-    from mmengine.runner import Runner
+def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
+    if cfg.get('stream') is not None:
+        from clear.engine.continual_pretraining import launch_stream
 
-    if args.resume:
-        raise ConfigError("--resume: mmengine's checkpoints hold pickled objects, which are not loaded here; resuming "
-                          'an ordinary Runner comes with the pretraining release.')
-    for key in ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
-        if key not in cfg:
-            raise ConfigError(f"The config has neither 'cl_strategy' (continual learning) nor '{key}', which "
-                              "mmengine's Runner needs.")
-    cfg.setdefault('default_scope', 'clear')
-    cfg.setdefault('experiment_name', f"{cfg['name']}_{os.getpid()}")
-    if args.amp:
-        cfg.optim_wrapper['type'] = 'AmpOptimWrapper'
-    if args.seed is not None:
-        cfg['randomness'] = dict(seed=args.seed)
-    if args.launcher != 'none':
-        cfg['launcher'] = args.launcher
-    for key in ('seed', 'device', 'name'):
-        cfg.pop(key, None)
-    runner = Runner.from_cfg(cfg)
-    if args.dry_run:
-        logger.info('built a Runner for %s; dry run: nothing was trained', cfg['work_dir'])
-        shutil.rmtree(runner.log_dir, ignore_errors=True)
+        launch_stream(cfg, args, _train_ordinary)
         return
-    runner.train()
+    from clear.engine.checkpoint import find_checkpoint
+    from clear.engine.launch_runner import dry_run, prepare, run
+
+    prepare(cfg, args)
+    _set_threads(cfg.get('threads'))
+    work_dir = Path(cfg['work_dir'])
+    if args.dry_run:
+        dry_run(cfg)
+        return
+    if args.resume:
+        find_checkpoint(args.resume, work_dir)
+    if dist.is_main():
+        _claim(work_dir, args.resume, args.overwrite)
+    dist.barrier()
+    _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
+    run(cfg, args.resume)
 
 
 def test(args: argparse.Namespace) -> int:
@@ -263,8 +264,14 @@ def test(args: argparse.Namespace) -> int:
     try:
         setup_logging(None)
         cfg = read_run_config(args)
-        if runner_type(cfg) != 'ContinualRunner':
-            raise ConfigError('tools/test.py evaluates continual configs (those with cl_strategy) so far.')
+        if runner_type(cfg) == 'ProbeRunner':
+            raise ConfigError('tools/test.py evaluates checkpoints of training; run a probing config with '
+                              'tools/train.py.')
+        if runner_type(cfg) == 'Runner':
+            from clear.engine.launch_runner import test as test_ordinary
+
+            test_ordinary(cfg, Path(args.checkpoint), args.out)
+            return 0
         _set_threads(cfg.get('threads'))
         cfg['loggers'], cfg['metrics'], cfg['load_from'] = [], [], None
         runner = ContinualRunner(cfg)

@@ -4,7 +4,7 @@ from clear.core.compat import patch_libraries
 
 patch_libraries()  # Before anything of mmpretrain's models is imported.
 
-from clear.models import losses  # noqa: E402
+from clear.models import losses, necks, selfsup  # noqa: E402
 from clear.models.backbones import FAN, AdaptFormer  # noqa: E402
 from clear.models.classifier import ComposedClassifier, build_classifier  # noqa: E402
 from clear.models.freeze import Freezable, FreezeReport, freeze  # noqa: E402
@@ -26,4 +26,5 @@ from clear.models.weights import SOURCES, LoadReport, load_weights  # noqa: E402
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
            'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',
            'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder',
-           'convert_sync_batch_norm', 'freeze', 'load_weights', 'losses', 'merge_lora', 'synchronised']
+           'convert_sync_batch_norm', 'freeze', 'load_weights', 'losses', 'merge_lora', 'necks', 'selfsup',
+           'synchronised']

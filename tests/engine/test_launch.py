@@ -148,5 +148,3 @@ def test_config_of_no_runner_says_what_is_missing(tmp_path, monkeypatch):
     Path('other.py').write_text("model = dict(type='ToyModel')\ntrain_dataloader = dict()\n")
     finished = run('train', 'other.py')
     assert finished.code == 2 and "'cl_strategy'" in finished.err and "'optim_wrapper'" in finished.err
-    finished = run('train', 'other.py', '--resume')
-    assert finished.code == 2 and '--resume' in finished.err

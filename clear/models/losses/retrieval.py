@@ -48,23 +48,26 @@ class _Retrieval(torch.autograd.Function):
 
 def _stream(queries: Tensor, candidates: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """One pass over tiles, rescaled whenever a larger score appears."""
-    largest = queries.new_full((len(queries), 1), -torch.inf)
+    # Queries as columns: of the two products of a tile, the second then needs nothing transposed, which is faster.
+    columns = queries.T.contiguous()  # (D, B)
+    num_queries = len(queries)
+    largest = columns.new_full((1, num_queries), -torch.inf)
     total = torch.zeros_like(largest)
-    mean = torch.zeros_like(queries)
+    mean = torch.zeros_like(columns)
     tile_scores = TILE_SCORES.get(queries.device.type, TILE_SCORES['cuda'])
     widest = max(block.shape[1] for block in candidates)
     # One buffer for all tiles: new memory costs more than the arithmetic on it.
-    memory = queries.new_empty(min(max(tile_scores, len(queries)), len(queries) * widest))
-    for tile in _tiles(candidates, max(1, tile_scores // len(queries))):
-        scores = memory[:len(queries) * tile.shape[1]].view(len(queries), tile.shape[1])
-        torch.mm(queries, tile, out=scores)  # (B, D) @ (D, M) -> (B, M)
-        new_largest = torch.maximum(largest, scores.amax(1, keepdim=True))
+    memory = columns.new_empty(min(max(tile_scores, num_queries), num_queries * widest))
+    for tile in _tiles(candidates, max(1, tile_scores // num_queries)):
+        scores = memory[:num_queries * tile.shape[1]].view(tile.shape[1], num_queries)
+        torch.mm(tile.T, columns, out=scores)  # (M, D) @ (D, B) -> (M, B)
+        new_largest = torch.maximum(largest, scores.amax(0, keepdim=True))
         shrink = (largest - new_largest).exp_()
         scores.sub_(new_largest).exp_()
-        total.mul_(shrink).add_(scores.sum(1, keepdim=True))
-        mean.mul_(shrink).addmm_(scores, tile.T)
+        total.mul_(shrink).add_(scores.sum(0, keepdim=True))
+        mean.mul_(shrink).addmm_(tile, scores)  # (D, M) @ (M, B) -> (D, B)
         largest = new_largest
-    return (largest + total.log()).squeeze(1), mean / total
+    return (largest + total.log()).squeeze(0), (mean / total).T.contiguous()
 
 
 def _tiles(candidates: Sequence[Tensor], width: int) -> Iterator[Tensor]:

@@ -1,0 +1,241 @@
+"""Which images there are to learn from: those of a folder, a list or a table, in an order that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from clear.core.errors import DataError, nearest
+from clear.core.files import inside
+from clear.datasets.by_time import IMAGE_SUFFIXES
+from clear.datasets.packed_strings import PackedStrings
+
+TABLE_SUFFIXES = ('.csv', '.parquet', '.jsonl')
+
+
+@dataclass(frozen=True)
+class Span:
+    """A bucket: its name and its rows `start` ... `stop - 1`."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """Images below one root, bucket after bucket.
+
+    Attributes:
+        root: absolute; what the paths are relative to.
+        paths: one per image, no two the same; also the ids.
+        buckets: one after another, covering all rows; a source without time is one bucket.
+        labels: class indices, or None where the source has none.
+        class_names: class index to name; empty without labels.
+
+    Raises:
+        DataError: if there are no images, a bucket is empty, or a path is there twice or leaves the root.
+    """
+
+    root: Path
+    paths: Sequence[str]
+    buckets: Sequence[Span] = ()
+    labels: list[int] | None = None
+    class_names: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not len(self.paths):
+            raise DataError(f'{self.root}: no images.')
+        buckets = tuple(self.buckets) or (Span('all', 0, len(self.paths)),)
+        empty = [span.name for span in buckets if span.start == span.stop]
+        if empty:
+            raise DataError(f"{self.root}: bucket '{empty[0]}' has no images.")
+        _check_paths(self.root, self.paths)
+        object.__setattr__(self, 'buckets', buckets)
+        object.__setattr__(self, 'paths', PackedStrings(self.paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def bucket_of(self, row: int) -> Span:
+        """The bucket that a row is in."""
+        return next(span for span in self.buckets if row < span.stop)
+
+    def fingerprint(self) -> str:
+        """BLAKE2b (256 bits) of buckets, paths and file sizes in order, wherever the root lies; a missing file has -1.
+
+        A file that changes at equal size goes unnoticed: reading all of them would take as long as an epoch.
+        """
+        digest = hashlib.blake2b(repr([(span.name, span.start, span.stop) for span in self.buckets]).encode(),
+                                 digest_size=32)
+        for path in self.paths:
+            digest.update(repr((path, _size(f'{self.root}/{path}'))).encode())
+        return digest.hexdigest()
+
+
+def read_folder(data_root: str | Path) -> ImageList:
+    """Every image file below a folder, sorted by path, whatever the depth; hidden files and folders are left out.
+
+    Folders behind symbolic links count too.
+
+    Raises:
+        DataError: if the folder does not exist or holds no images.
+    """
+    root = existing_folder(data_root)
+    paths = image_files(root)
+    if not paths:
+        raise DataError(f'{root} holds no images; looked for {" ".join(IMAGE_SUFFIXES)} at every depth.')
+    return ImageList(root, paths)
+
+
+def read_list(list_file: str | Path, data_root: str | Path | None = None) -> ImageList:
+    """The images that a text file names, one path per line, in its order; blank lines are skipped.
+
+    Args:
+        data_root: what the paths are relative to; None means the folder of the list.
+
+    Raises:
+        DataError: if the list cannot be read or is empty, or a path is missing, named twice or outside the root.
+    """
+    file = Path(list_file)
+    try:
+        lines = file.read_text(encoding='utf-8').split('\n')
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{file} cannot be read as a list of images: {error}') from error
+    paths = [line.strip() for line in lines if line.strip()]
+    return listed_images(file, existing_folder(data_root or file.parent), paths)
+
+
+def read_table(table: str | Path, data_root: str | Path | None = None, path_column: str = 'path') -> ImageList:
+    """The images that a column of a `.csv`, `.parquet` or `.jsonl` file names, in the order of its rows.
+
+    Args:
+        data_root: what the paths are relative to; None means the folder of the table.
+
+    Raises:
+        DataError: if the table cannot be read, lacks the column or a cell, or a path is missing, named twice or
+            outside the root.
+    """
+    file = Path(table)
+    paths = _read_column(file, path_column)
+    missing = next((row for row, path in enumerate(paths) if path is None or path == ''), None)
+    if missing is not None:
+        raise DataError(f'{file}: row {missing + 1} has no {path_column}.')
+    return listed_images(file, existing_folder(data_root or file.parent), [str(path) for path in paths])
+
+
+def listed_images(source: Path, root: Path, paths: list[str], buckets: Sequence[Span] = ()) -> ImageList:
+    """An `ImageList` of paths that somebody wrote down, after a look at whether the files are there.
+
+    Raises:
+        DataError: naming the first missing one.
+    """
+    if not paths:
+        raise DataError(f'{source} names no images.')
+    images = ImageList(root, paths, buckets)
+    row = _first_missing(root, images.paths)
+    if row is not None:
+        raise DataError(f"{source}: image {row + 1} of {len(paths)}, '{paths[row]}', is not in {root}. Is data_root "
+                        'right, and are the data complete?')
+    return images
+
+
+def image_files(root: Path, below: str = '') -> list[str]:
+    """Paths, relative to `root`, of the image files in `root/below`, sorted by their parts."""
+    found = []
+    for folder, folders, files in os.walk(root / below, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith('.') and not _is_loop(folder, name)]
+        prefix = f'{Path(folder).relative_to(root).as_posix()}/'.removeprefix('./')
+        found += [prefix + name for name in files
+                  if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
+    return sorted(found, key=lambda path: path.split('/'))
+
+
+def existing_folder(path: str | Path) -> Path:
+    """The folder as an absolute path, so that a later change of folder harms nobody.
+
+    Raises:
+        DataError: if it does not exist.
+    """
+    root = Path(path).absolute()
+    if not root.is_dir():
+        raise DataError(f'The folder {root} does not exist.')
+    return root
+
+
+def _is_loop(folder: str, name: str) -> bool:
+    """Whether a link leads to a folder that it lies in."""
+    path = Path(folder, name)
+    return path.is_symlink() and Path(folder).resolve().is_relative_to(path.resolve())
+
+
+def _check_paths(root: Path, paths: Sequence[str]) -> None:
+    if len(set(paths)) < len(paths):
+        seen: set[str] = set()
+        double = next(path for path in paths if path in seen or seen.add(path))
+        raise DataError(f"{root}: '{double}' is listed twice.")
+    for path in paths:
+        if path.startswith('/') or '..' in path:  # pathlib takes 10 us per path, a test of text none
+            inside(root, path)
+
+
+def _first_missing(root: Path, paths: Sequence[str]) -> int | None:
+    """The first row whose file is not there. Lists each folder once: far cheaper than asking for every file."""
+    names: dict[str, set[str]] = {}
+    for row, path in enumerate(paths):
+        folder, _, name = path.rpartition('/')
+        if folder not in names:
+            try:
+                names[folder] = {entry.name for entry in os.scandir(root / folder) if not entry.is_dir()}
+            except (FileNotFoundError, NotADirectoryError):
+                names[folder] = set()
+        if name not in names[folder]:
+            return row
+    return None
+
+
+def _read_column(file: Path, column: str) -> list:
+    import pyarrow
+    from pyarrow import csv, json, parquet
+
+    if file.suffix.lower() not in TABLE_SUFFIXES:
+        raise DataError(f'{file}: a table ends in {", ".join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}.')
+    try:
+        if file.suffix.lower() == '.parquet':
+            names = parquet.read_schema(file).names
+            found = parquet.read_table(file, columns=[column]) if column in names else None
+        elif file.suffix.lower() == '.csv':
+            # As text: names such as 0012 must not become numbers.
+            options = csv.ConvertOptions(column_types={column: pyarrow.string()}, null_values=[''],
+                                         strings_can_be_null=True)
+            found = csv.read_csv(file, convert_options=options)
+            names = found.column_names
+        else:
+            found = json.read_json(file)
+            names = found.column_names
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f'{file} cannot be read as a table: {error}') from error
+    if column not in names:
+        near = nearest(column, names)
+        raise DataError(f"{file} has no column '{column}'{f', nearest: {near}' if near else ''}. Columns: "
+                        f'{", ".join(names)}.')
+    return found[column].to_pylist()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - per image: pathlib takes 30 us
+    except OSError:
+        return -1
+
+
+def span_arrays(parts: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[str], list[Span]]:
+    """The paths of named buckets in one list, and where each bucket is in it."""
+    ends = np.cumsum([0, *(len(paths) for _, paths in parts)]).tolist()
+    return ([path for _, paths in parts for path in paths],
+            [Span(name, start, stop) for (name, _), start, stop in zip(parts, ends, ends[1:])])

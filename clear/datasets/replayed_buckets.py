@@ -1,0 +1,85 @@
+"""A time bucket with a sample of the buckets before it, for pretraining that moves through a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clear.core.errors import ConfigError
+from clear.core.seeding import derive_seed
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.datasets.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.image_lists import ImageList, Span
+from clear.datasets.self_supervised import SelfSupervisedImages
+from clear.registry import DATASETS
+
+REPLAY = 'replay'
+
+
+@DATASETS.register_module()
+class ReplayedBuckets(SelfSupervisedImages):
+    """The images of `buckets`, and a reservoir of at most `replay_size` images of `replay_buckets`.
+
+    An epoch passes once over all of them, so earlier images make up `replay_size / (replay_size + new)` of it. The
+    reservoir knows no classes: every earlier image is in it with the same probability, and one that has left it in
+    the course of the stream does not come back (see `reservoir_rows`). For corrupt images of it others of it stand in.
+
+    Args:
+        buckets: what is new.
+        replay_buckets: the buckets before, in the order of the stream.
+        replay_size: images of the reservoir, at least 1; all there are, if they are fewer.
+        replay_seed: of the reservoir.
+        split, split_seed, layout, bucket_files, times, image_dir: which images; see `BucketChoice`.
+        reading: of `SelfSupervisedImages`.
+
+    Raises:
+        ConfigError: if a bucket does not exist or is both new and earlier, or `replay_size` is out of range.
+        DataError: if data are missing or wrong, or a bucket has no images.
+    """
+
+    def __init__(self, data_root: str | Path, buckets: Sequence[int | str], replay_buckets: Sequence[int | str],
+                 replay_size: int, replay_seed: int = 0, split: str = 'train', split_seed: int = 0,
+                 layout: str = 'auto', bucket_files: str | Path | Sequence[str | Path] | None = None,
+                 times: Sequence[str] | None = None, image_dir: str | None = None, **reading: Any):
+        check_keys('dataset', reading, accepted_arguments(ReplayedBuckets), 'ReplayedBuckets')
+        where = (split, split_seed, layout, bucket_files, times, image_dir)
+        new = read_buckets(data_root, BucketChoice(buckets, *where))
+        earlier = read_buckets(data_root, BucketChoice(replay_buckets, *where))
+        super().__init__(with_replay(new, earlier, replay_size, replay_seed), **reading)
+
+
+def with_replay(new: ImageList, earlier: ImageList, replay_size: int, seed: int) -> ImageList:
+    """The images of `new`, then a bucket `'replay'` with the reservoir of `earlier`, in the order of the stream."""
+    both = {span.name for span in new.buckets} & {span.name for span in earlier.buckets}
+    if both:
+        raise ConfigError(f"bucket '{min(both)}' is both new and replayed.")
+    rows = reservoir_rows([(span.name, span.stop - span.start) for span in earlier.buckets], replay_size, seed)
+    labels = None
+    if new.labels is not None and earlier.labels is not None:
+        labels = [*new.labels, *(earlier.labels[row] for row in rows)]
+    return ImageList(new.root, [*new.paths, *(earlier.paths[row] for row in rows)],
+                     [*new.buckets, Span(REPLAY, len(new), len(new) + len(rows))], labels, new.class_names)
+
+
+def reservoir_rows(sizes: Sequence[tuple[str, int]], replay_size: int, seed: int) -> list[int]:
+    """Rows, ascending, of a uniform sample without replacement from buckets that lie one after another.
+
+    Every image draws a number once, from (seed, name of its bucket), and those with the smallest stay. That is
+    reservoir sampling (Vitter 1985) without a state: what a longer stream keeps of the first buckets is a part of
+    what a shorter one kept.
+
+    Args:
+        sizes: name and number of images of each bucket.
+
+    Raises:
+        ConfigError: if `replay_size` is no whole number of at least 1.
+    """
+    if not isinstance(replay_size, int) or isinstance(replay_size, bool) or replay_size < 1:
+        raise ConfigError(f'replay_size is {replay_size!r}; expected a whole number of at least 1.')
+    draws = np.concatenate([np.random.default_rng(derive_seed('reservoir', seed, name)).random(count)
+                            for name, count in sizes])
+    kept = np.argsort(draws, kind='stable')[:replay_size]
+    return np.sort(kept).tolist()

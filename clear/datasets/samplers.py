@@ -1,0 +1,107 @@
+"""The order of samples in pretraining: the same global batches on any number of processes, from any iteration on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sized
+
+import torch
+from torch.utils.data import Sampler
+
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.seeding import derive_seed
+from clear.registry import DATA_SAMPLERS
+
+Key = tuple[int, int]
+
+
+@DATA_SAMPLERS.register_module()
+class EpochSampler(Sampler):
+    """Every sample of an epoch as a key (epoch, index), in one order that all processes share.
+
+    The epoch travels with the index, so loader workers know it without shared state. The order follows from (seed,
+    epoch) alone, with experience 0, as everywhere outside continual runs.
+
+    Args:
+        seed: of the run; None draws one and shares it between the processes.
+        shuffle: False keeps the order of the data set.
+    """
+
+    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True):
+        if seed is None:
+            from mmengine.dist import sync_random_seed
+
+            seed = sync_random_seed()
+        self.dataset = dataset
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Keys of the epoch that is set when the iteration begins."""
+        return zip(itertools.repeat(self.epoch), self._order())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, counted from 0."""
+        self.epoch = int(epoch)
+
+    def _order(self) -> list[int]:
+        if not self.shuffle:
+            return list(range(len(self)))
+        generator = torch.Generator().manual_seed(derive_seed('order', self.seed, 0, self.epoch))
+        return torch.randperm(len(self), generator=generator).tolist()
+
+
+@DATA_SAMPLERS.register_module()
+class GlobalBatchSampler(Sampler):
+    """This process's part of each global batch: rank r has rows r * B ... (r + 1) * B - 1 of world * B.
+
+    Rows gathered over ranks are then in the order that one process with a batch of world * B sees.
+
+    Args:
+        sampler: gives the same order on every process, e.g. `EpochSampler`.
+        batch_size: B, per process.
+        drop_last: False adds a last, shorter batch, of equal length on all processes; up to world - 1 samples that
+            do not divide are left out of it.
+
+    Attributes:
+        start: number of batches that the next iteration leaves out at its beginning, for a run that is resumed in
+            the middle of an epoch. 0 again once it has given a batch. `len()` always counts the whole epoch.
+
+    Raises:
+        ConfigError: if the data hold less than one batch, or `batch_size` is no positive whole number.
+        ValueError: from an iteration, if `start` is not in 0 ... len().
+    """
+
+    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = True):
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f'batch_size is {batch_size!r}, expected a whole number of at least 1.')
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.start = 0
+        self._world, self._rank = dist.world_size(), dist.rank()
+        if not len(self):
+            what = f'one batch on each of {self._world} processes, {self._world} x {batch_size} = ' \
+                   f'{self._world * batch_size}' if drop_last else f'one for each of {self._world} processes'
+            raise ConfigError(f'{len(sampler)} samples are fewer than {what}. Use a smaller batch_size or more data.')
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size * self._world)
+        return whole + (not self.drop_last and rest >= self._world)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        # A generator: `start` is used by the first next(). A loader with workers calls iter() twice and drops the
+        # first iterator unused.
+        if not 0 <= self.start <= len(self):
+            raise ValueError(f'start is {self.start}, expected 0 ... {len(self)}, the batches of an epoch.')
+        start, self.start = self.start, 0
+        keys = list(self.sampler)
+        for number in range(start, len(self)):
+            first = number * self.batch_size * self._world
+            size = min(self.batch_size, (len(keys) - first) // self._world)
+            yield keys[first + self._rank * size:first + (self._rank + 1) * size]

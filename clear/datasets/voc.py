@@ -1,0 +1,128 @@
+"""PASCAL VOC 2007 as a classification task: which of twenty classes an image shows, some of them in doubt.
+
+::
+
+    VOC2007/ImageSets/Main/{train,val,trainval,test}.txt   one image id per line
+    VOC2007/Annotations/<id>.xml                           the objects of the image, with their names
+    VOC2007/JPEGImages/<id>.jpg
+
+The archives unpack to `VOCdevkit/VOC2007`; labels of the test part are in an archive of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import inside
+
+VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
+               'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+VOC_SPLITS = ('train', 'val', 'trainval', 'test')
+PRESENT, ABSENT, DIFFICULT = 1, 0, -1
+_MAX_XML_BYTES = 2**20  # the largest of VOC 2007 has 12 kB
+
+
+@dataclass(frozen=True)
+class VOCSplit:
+    """The images of one list, in its order.
+
+    Args:
+        root: the folder `VOC2007`; `paths` are relative to it.
+        targets: (N, 20) int8, one column for each of `VOC_CLASSES`: 1 = an object of the class is there, 0 = none,
+            -1 = only such as are marked difficult, which count neither for nor against a classifier.
+    """
+
+    name: str
+    root: Path
+    ids: list[str]
+    paths: list[str]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def find_voc(root: str | Path) -> Path:
+    """The folder `VOC2007` at `root`, or below it as the archives unpack.
+
+    Raises:
+        DataError: if there is none.
+    """
+    root = Path(root)
+    for folder in (root, root / 'VOC2007', root / 'VOCdevkit' / 'VOC2007'):
+        if (folder / 'ImageSets' / 'Main').is_dir():
+            return folder
+    raise DataError(f'{root} holds no VOC 2007: expected VOCdevkit/VOC2007 with ImageSets/Main, Annotations and '
+                    'JPEGImages.')
+
+
+def read_voc(root: str | Path, split: str) -> VOCSplit:
+    """Ids, paths and targets of one list. Reads an XML file per image; images are not opened.
+
+    Args:
+        root: `VOC2007`, `VOCdevkit`, or the folder of that.
+        split: 'train', 'val', 'trainval' or 'test'.
+
+    Raises:
+        ConfigError: for another split.
+        DataError: if a list or an annotation is missing or not what it should be. The test lists came in an archive
+            of their own, so this is where its absence shows.
+    """
+    if split not in VOC_SPLITS:
+        raise ConfigError(f"VOC has no split '{split}'; there are {', '.join(VOC_SPLITS)}.")
+    base = find_voc(root)
+    ids = _read_ids(base / 'ImageSets' / 'Main' / f'{split}.txt', split)
+    targets = np.stack([_read_targets(inside(base, f'Annotations/{name}.xml')) for name in ids])
+    return VOCSplit(split, base, ids, [f'JPEGImages/{name}.jpg' for name in ids], targets)
+
+
+def _read_ids(path: Path, split: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding='utf-8').split('\n')
+    except (OSError, UnicodeDecodeError) as error:
+        hint = ' Labels of the test images are in the archive VOCtest_06-Nov-2007.' if split == 'test' else ''
+        raise DataError(f'{path} cannot be read: {error}.{hint}') from error
+    ids = [line.strip() for line in lines if line.strip()]
+    twice = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else ()
+    if not ids or twice:
+        raise DataError(f"{path} {f'lists {min(twice)} twice' if twice else 'lists no image'}.")
+    return ids
+
+
+def _read_targets(path: Path) -> np.ndarray:
+    """(20,) int8 of one annotation."""
+    targets = np.full(len(VOC_CLASSES), ABSENT, np.int8)
+    for index, item in enumerate(_parse(path).findall('object')):
+        name = (item.findtext('name') or '').strip()
+        difficult = (item.findtext('difficult') or '0').strip()
+        if name not in VOC_CLASSES or difficult not in ('0', '1'):
+            raise DataError(f"{path}: object {index} is called '{name}' with difficult='{difficult}'; expected one of "
+                            "VOC's twenty classes, and 0 or 1.")
+        column = VOC_CLASSES.index(name)
+        # One clear object decides, whatever else is in doubt.
+        if difficult == '0':
+            targets[column] = PRESENT
+        elif targets[column] == ABSENT:
+            targets[column] = DIFFICULT
+    return targets
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    """The tree of an annotation. A document type, with which entities could be declared, is refused unread."""
+    try:
+        if path.stat().st_size > _MAX_XML_BYTES:
+            raise DataError(f'{path} has more than {_MAX_XML_BYTES} bytes; no annotation of VOC is that long.')
+        text = path.read_text(encoding='utf-8')
+        if '<!DOCTYPE' in text or '<!ENTITY' in text:
+            raise DataError(f'{path} declares a document type, which no annotation of VOC does; it was not parsed.')
+        tree = ElementTree.fromstring(text)
+    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise DataError(f'{path} cannot be read as an annotation: {error}') from error
+    if tree.tag != 'annotation':
+        raise DataError(f"{path} begins with <{tree.tag}>, expected <annotation>.")
+    return tree

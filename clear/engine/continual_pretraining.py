@@ -1,0 +1,267 @@
+"""Pretraining that moves through time buckets: one ordinary run per bucket, each from the weights of the one before."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clear.core import dist
+from clear.core.config import to_plain
+from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
+from clear.core.files import read_json, write_json
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, read_results
+from clear.core.signatures import check_keys
+from clear.datasets.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.image_lists import ImageList
+from clear.engine.checkpoint import LATEST
+from clear.engine.runner_config import computed_config, runner_config_hash
+
+MODES = ('finetune', 'replay', 'distil')
+STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil'}
+DISTIL_KEYS = {'weight', 'hidden_channels'}
+STREAM_FILE = 'stream.json'
+SCHEMA = 1
+
+Run = Callable[[Any, Path, bool], None]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The `stream` of a config, checked.
+
+    Args:
+        buckets: names (text) or positions in time (whole numbers) of `train_dataloader.dataset`, in the order of
+            training.
+        mode: 'finetune' goes on with the images of the next bucket alone; 'replay' adds a reservoir of earlier images;
+            'distil' also learns to predict the features of the encoder before (see `Distillation`).
+        replay_size: images of the reservoir; with 'replay', and if wanted with 'distil'.
+        distil: arguments of `Distillation`.
+    """
+
+    buckets: list[int | str]
+    mode: str = 'finetune'
+    replay_size: int | None = None
+    distil: dict[str, Any] | None = None
+
+
+@dataclass
+class FinishedBucket:
+    """What `stream.json` holds of a bucket whose run is over; paths are relative to the work_dir."""
+
+    bucket: str
+    checkpoint: str
+    config_hash: str
+    num_images: int
+    metrics: dict[str, Any]
+
+
+def read_stream_options(cfg: Any) -> Stream:
+    """The checked `stream` of a config.
+
+    Raises:
+        ConfigError: for a missing, unknown or unfitting key or value, or a data set without buckets.
+    """
+    options = to_plain(cfg['stream'])
+    if not isinstance(options, dict):
+        raise ConfigError(f"stream is {options!r}; expected dict(buckets=[0, 1, ...], mode='finetune').")
+    check_keys('stream', options, STREAM_KEYS, 'stream')
+    buckets, mode = options.get('buckets'), options.get('mode', 'finetune')
+    if not isinstance(buckets, list) or len(buckets) < 2 or not all(type(each) in (int, str) for each in buckets):
+        raise ConfigError(f'stream.buckets is {buckets!r}; expected at least two buckets, e.g. [0, 1, 2].')
+    if mode not in MODES:
+        near = nearest(str(mode), MODES)
+        raise ConfigError(f'stream.mode is {mode!r}; expected one of {", ".join(map(repr, MODES))}.'
+                          + (f' Did you mean {near}?' if near else ''))
+    size, distil = options.get('replay_size'), options.get('distil')
+    if (size is None) if mode == 'replay' else (size is not None and mode == 'finetune'):
+        raise ConfigError(f"stream.replay_size is {size!r}, but mode is '{mode}': mode='replay' needs it, "
+                          "mode='finetune' replays nothing.")
+    if size is not None and (type(size) is not int or size < 1):
+        raise ConfigError(f'stream.replay_size is {size!r}; expected a whole number of at least 1.')
+    if distil is not None and mode != 'distil':
+        raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
+    check_keys('stream.distil', distil or {}, DISTIL_KEYS, 'distil')
+    dataset = cfg['train_dataloader'].get('dataset') or {}
+    if dataset.get('type') != 'BucketImages':
+        raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
+                          f"buckets; got {dataset.get('type')!r}.")
+    return Stream(buckets, mode, size, distil)
+
+
+def read_stream_images(cfg: Any, stream: Stream) -> ImageList:
+    """All images of the stream; `buckets` of it has their names. Nothing is decoded.
+
+    Raises:
+        ConfigError: if a bucket does not exist or is there twice.
+        DataError: if data are missing or a bucket has no images.
+    """
+    options = to_plain(cfg['train_dataloader']['dataset'])
+    where = {key: options[key] for key in BucketChoice.__dataclass_fields__ if key in options}
+    images = read_buckets(options['data_root'], BucketChoice(**{**where, 'buckets': stream.buckets}))
+    for span in images.buckets:
+        if '/' in span.name or span.name in ('.', '..'):
+            raise DataError(f"bucket '{span.name}' cannot name a folder; rename it.")
+    return images
+
+
+def bucket_config(cfg: Any, stream: Stream, names: list[str], position: int, work_dir: Path) -> Any:
+    """The config of the ordinary run on one bucket.
+
+    Args:
+        names: of all buckets, in the order of training.
+    """
+    one = copy.deepcopy(cfg)
+    one.pop('stream')
+    one['work_dir'] = str(bucket_folder(work_dir, names[position]))
+    if one.get('name'):
+        one['name'] = f"{one['name']}_bucket_{names[position]}"
+    dataset = one['train_dataloader']['dataset']
+    dataset['buckets'] = [names[position]]
+    if position == 0:
+        return one
+    before = str(bucket_folder(work_dir, names[position - 1]) / LATEST)
+    one['load_from'] = before
+    if stream.replay_size is not None:
+        dataset.update(type='ReplayedBuckets', replay_buckets=names[:position], replay_size=stream.replay_size,
+                       replay_seed=one.get('seed') or 0)
+    if stream.mode == 'distil':
+        inner = dict(one['model'])
+        if one.get('data_preprocessor') is not None:
+            inner.setdefault('data_preprocessor', one.pop('data_preprocessor'))
+        one['model'] = dict(type='Distilled', model=inner, previous=before, **(stream.distil or {}))
+        if position == 1:
+            # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run had
+            # not. That everything else is there is seen before, when the frozen copy is read from the same file.
+            one['load_from'] = dict(path=before, source='mmpretrain', min_matched=0.5)
+    return one
+
+
+def bucket_folder(work_dir: Path, name: str) -> Path:
+    """Where the run on a bucket writes."""
+    return work_dir / f'bucket_{name}'
+
+
+def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[[Any, argparse.Namespace], None]) -> None:
+    """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
+
+    Args:
+        train_one: trains, or plans, the run of an ordinary config.
+
+    Raises:
+        ConfigError: for options that a stream does not have; see also `train_stream`.
+    """
+    from clear.engine.launch import run_files
+
+    work_dir = Path(cfg['work_dir'])
+    if args.resume not in (None, False, True):
+        raise ConfigError('stream: --resume takes no checkpoint; finished buckets are kept and the one that was '
+                          'stopped is continued.')
+    stream = read_stream_options(cfg)
+    images = read_stream_images(cfg, stream)
+    if args.dry_run:
+        logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
+        train_one(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir), args)
+        return
+    if args.overwrite and dist.is_main():
+        old = [path for folder in work_dir.glob('bucket_*') for path in run_files(folder)]
+        for path in [*old, work_dir / STREAM_FILE]:
+            path.unlink(missing_ok=True)
+    dist.barrier()
+
+    def run(one: Any, folder: Path, resume: bool) -> None:
+        options = copy.copy(args)
+        options.resume, options.overwrite = resume, not resume
+        train_one(one, options)
+
+    train_stream(cfg, work_dir, run, resume=bool(args.resume))
+
+
+def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:
+    """Train on bucket after bucket; finished ones are kept, the one that was stopped continues.
+
+    After each bucket `work_dir/stream.json` says what is there. The folder is then what
+    `tools/analysis_tools/representation_over_time.py` takes as `checkpoints`.
+
+    Args:
+        cfg: an ordinary config with `stream`; not changed.
+        run: (config of one bucket, its folder, whether to resume there) -> trains it to the end.
+        resume: go on with what an earlier call left. Without it the folder must hold no bucket.
+
+    Raises:
+        ConfigError, DataError: if the config cannot be run, a finished bucket was trained with another config, or the
+            folder holds a run and `resume` is False; before any training.
+    """
+    work_dir, stream = Path(work_dir), read_stream_options(cfg)
+    images = read_stream_images(cfg, stream)
+    names = [span.name for span in images.buckets]
+    finished = _read_finished(work_dir) if resume else _require_empty(work_dir)
+    configs = [bucket_config(cfg, stream, names, position, work_dir) for position in range(len(names))]
+    hashes = [_hash(cfg, stream, names, position) for position in range(len(names))]
+    _check_finished(finished, names, hashes, work_dir)
+    logger.info('%s', describe_stream(images, stream, len(finished)))
+    for position in range(len(finished), len(names)):
+        span, folder = images.buckets[position], bucket_folder(work_dir, names[position])
+        logger.info('\nbucket %s (%d of %d): %d images', span.name, position + 1, len(names), span.stop - span.start)
+        run(configs[position], folder, resume and (folder / LATEST).is_file())
+        if not (folder / LATEST).is_file():
+            raise CheckpointError(f'The run on bucket {span.name} left no {folder / LATEST}; the next bucket cannot '
+                                  'start from it. Is the checkpoint hook switched off?')
+        finished.append(FinishedBucket(span.name, f'{folder.name}/{LATEST}', hashes[position], span.stop - span.start,
+                                       read_results(folder / RESULTS_FILE).metrics))
+        if dist.is_main():
+            write_json(work_dir / STREAM_FILE, dict(schema=SCHEMA, stream=asdict(stream),
+                                                    buckets=[asdict(each) for each in finished]))
+        dist.barrier()
+    logger.info('\nall %d buckets are trained: %s', len(names), work_dir / STREAM_FILE)
+    return finished
+
+
+def _hash(cfg: Any, stream: Stream, names: list[str], position: int) -> str:
+    # As if it ran in the folder 'stream': the same wherever the work_dir lies.
+    one = bucket_config(cfg, stream, names, position, Path('stream'))
+    return runner_config_hash(computed_config(one, dist.world_size()))
+
+
+def describe_stream(images: ImageList, stream: Stream, num_finished: int = 0) -> str:
+    """What a stream will train on."""
+    replay = f', replay of {stream.replay_size} images' if stream.replay_size is not None else ''
+    sizes = ', '.join(f'{span.name} ({span.stop - span.start:,} images)' for span in images.buckets)
+    return (f'stream    {stream.mode}{replay}, {num_finished} of {len(images.buckets)} buckets finished\n'
+            f'buckets   {sizes}')
+
+
+def _require_empty(work_dir: Path) -> list[FinishedBucket]:
+    if (work_dir / STREAM_FILE).exists() or any(work_dir.glob(f'bucket_*/{LATEST}')):
+        raise ConfigError(f'{work_dir} already holds buckets of a stream. Continue with --resume, or choose another '
+                          'folder with --work-dir.')
+    return []
+
+
+def _read_finished(work_dir: Path) -> list[FinishedBucket]:
+    path = work_dir / STREAM_FILE
+    if not path.is_file():
+        return []
+    stored = read_json(path)
+    try:
+        if stored['schema'] != SCHEMA:
+            raise ValueError(stored['schema'])
+        return [FinishedBucket(**each) for each in stored['buckets']]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f'{path} is no list of finished buckets of schema {SCHEMA}: {error!r}.') from error
+
+
+def _check_finished(finished: list[FinishedBucket], names: list[str], hashes: list[str], work_dir: Path) -> None:
+    """Refuse to build on buckets that another config has trained, or that are gone."""
+    for position, each in enumerate(finished):
+        if position >= len(names) or each.bucket != names[position] or each.config_hash != hashes[position]:
+            raise ConfigError(f'{work_dir / STREAM_FILE}: bucket {each.bucket} was trained with another config than '
+                              'this one. Resume with the same config, or choose another folder with --work-dir.')
+        if not (work_dir / each.checkpoint).is_file():
+            raise CheckpointError(f'{work_dir / each.checkpoint} of the finished bucket {each.bucket} is gone, but the '
+                                  f'next bucket starts from it. Put it back, or delete {work_dir / STREAM_FILE} to '
+                                  'train it again.')

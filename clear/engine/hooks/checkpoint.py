@@ -1,0 +1,145 @@
+"""When a run is saved: after every epoch, now and then inside one, and when it is told to stop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from clear.core import dist
+from clear.core.errors import ConfigError, Interrupted
+from clear.core.logs import logger
+from clear.engine.checkpoint import LATEST, link_checkpoint
+from clear.engine.loops import check_count
+from clear.engine.optim import is_step_end
+from clear.engine.runner_state import write_checkpoint
+from clear.registry import HOOKS
+
+# Iterations between two questions to the other processes on GPUs, where asking waits for the device.
+GPU_INTERVAL = 10
+
+
+@HOOKS.register_module()
+class CheckpointHook(Hook):
+    """Writes `latest.pth` after every epoch, and keeps some epochs as `epoch_<n>.pth` (n counts from 1).
+
+    mmengine's writes pickled objects, not atomically, and only between epochs. On SIGTERM the run is saved at the end
+    of the optimiser step and ends; several processes agree on the iteration.
+
+    Args:
+        interval: keep every so many epochs (with `by_epoch=False`, iterations, as `iter_<n>.pth`); -1 keeps none.
+        iter_interval: also write `latest.pth` every so many iterations, at the end of the optimiser step.
+        max_keep: of those kept by `interval`, only so many, the newest; None keeps all.
+        milestones: epochs that are kept whatever `interval` and `max_keep` say.
+        save_best: 'auto' (the first metric of the validation) or the name of one: `best.pth` is the epoch where it
+            was highest.
+        rule: 'greater', or 'less' where lower is better.
+        max_keep_ckpts: mmengine's name of `max_keep`.
+
+    Raises:
+        ConfigError: for numbers that are no positive whole ones.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = -1, by_epoch: bool = True, iter_interval: int | None = None,
+                 max_keep: int | None = None, milestones: Sequence[int] = (), save_best: str | None = None,
+                 rule: str = 'greater', max_keep_ckpts: int | None = None):
+        if max_keep is None and max_keep_ckpts is not None and max_keep_ckpts > 0:
+            max_keep = max_keep_ckpts
+        if interval != -1:
+            check_count('CheckpointHook.interval', interval)
+        for name, value in (('iter_interval', iter_interval), ('max_keep', max_keep)):
+            if value is not None:
+                check_count(f'CheckpointHook.{name}', value)
+        for value in milestones:
+            check_count('CheckpointHook.milestones', value)
+        if rule not in ('greater', 'less'):
+            raise ConfigError(f"CheckpointHook.rule is {rule!r}; expected 'greater' or 'less'.")
+        self.interval, self.by_epoch, self.iter_interval = interval, by_epoch, iter_interval
+        self.max_keep, self.milestones = max_keep, frozenset(milestones)
+        self.save_best, self.rule = save_best, rule
+        self.best: float | None = None
+        self._is_best = self._is_overdue = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(best=self.best)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state['best']
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        if self.save_best is None or not metrics:
+            return
+        name = next(iter(metrics)) if self.save_best == 'auto' else self.save_best
+        if name not in metrics:
+            raise ConfigError(f"CheckpointHook.save_best is '{name}', but the validation measures "
+                              f"{', '.join(metrics)}.")
+        value = float(metrics[name])
+        if self.best is None or (value > self.best if self.rule == 'greater' else value < self.best):
+            self.best, self._is_best = value, True
+
+    def after_whole_iter(self, runner: Any) -> None:
+        loop = runner.train_loop
+        done = runner.iter
+        self._is_overdue |= self.iter_interval is not None and done % self.iter_interval == 0
+        keeps = not self.by_epoch and self.interval > 0 and done % self.interval == 0
+        must_stop = self._must_stop(runner)
+        if not is_step_end(runner.optim_wrapper):
+            # Waiting gradients are no part of a checkpoint: save at the end of the step.
+            return
+        # The end of an epoch follows at once and saves more.
+        ends_epoch = runner.is_epoch_based and loop.batch == len(loop.dataloader)
+        if keeps or ((self._is_overdue or must_stop) and not ends_epoch):
+            self._is_overdue = False
+            self._save(runner, [f'iter_{done}.pth'] if keeps else [])
+        if must_stop and not ends_epoch and done < runner.max_iters:
+            raise Interrupted(f'Stopped by a signal after iteration {done} of {runner.max_iters}; saved in '
+                              f'{Path(runner.work_dir) / LATEST}. Continue with --resume.')
+
+    def after_whole_epoch(self, runner: Any) -> None:
+        epoch = runner.epoch
+        is_kept = self.by_epoch and self.interval > 0 and epoch % self.interval == 0
+        names = [f'epoch_{epoch}.pth'] if runner.is_epoch_based and (is_kept or epoch in self.milestones) else []
+        self._is_overdue = False
+        self._save(runner, names)
+
+    def after_epoch_saved(self, runner: Any) -> None:
+        if runner.iter < runner.max_iters and dist.any_rank(runner.stop_requested, runner.device):
+            raise Interrupted(f'Stopped by a signal after epoch {runner.epoch} of {runner.max_epochs}; saved in '
+                              f'{Path(runner.work_dir) / LATEST}. Continue with --resume.')
+
+    def _must_stop(self, runner: Any) -> bool:
+        if dist.world_size() == 1:
+            return runner.stop_requested
+        if runner.device.type == 'cuda' and runner.iter % GPU_INTERVAL:
+            return False
+        if dist.any_rank(runner.stop_requested, runner.device):
+            runner.stop_requested = True  # on every process, also if the step ends only later
+        return runner.stop_requested
+
+    def _save(self, runner: Any, names: list[str]) -> None:
+        """Write `latest.pth` and give it further names; every process takes part."""
+        runner.call_hook('before_checkpoint')
+        if self._is_best:
+            names, self._is_best = [*names, 'best.pth'], False
+        write_checkpoint(runner, Path(runner.work_dir) / LATEST)
+        if not dist.is_main():
+            return
+        for name in names:
+            link_checkpoint(Path(runner.work_dir) / LATEST, Path(runner.work_dir) / name)
+        self._drop_old(Path(runner.work_dir))
+
+    def _drop_old(self, work_dir: Path) -> None:
+        if self.max_keep is None:
+            return
+        kind = 'epoch' if self.by_epoch else 'iter'
+        numbered = sorted((int(match[1]), path) for path in work_dir.glob(f'{kind}_*.pth')
+                          if (match := re.fullmatch(rf'{kind}_(\d+)\.pth', path.name)))
+        passing = [path for number, path in numbered if number not in self.milestones]
+        for path in passing[:-self.max_keep]:
+            path.unlink()
+            logger.debug('dropped %s', path)

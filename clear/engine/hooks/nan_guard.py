@@ -1,0 +1,70 @@
+"""Stop a run whose loss or weights left the finite numbers, before anything of it is saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+
+from clear.core import dist
+from clear.core.errors import TrainingError
+from clear.engine.hooks.checkpoint import GPU_INTERVAL
+from clear.engine.runner_state import describe_last_checkpoint
+from clear.registry import HOOKS
+
+
+@HOOKS.register_module()
+class NaNGuardHook(Hook):
+    """Ends a run at the first loss that is not finite; with several processes all of them end.
+
+    On a GPU the losses are looked at every `interval` iterations, because looking waits for the device, and before
+    every checkpoint. A checkpoint with weights that are not finite is never written.
+
+    Args:
+        interval: iterations between two looks on a GPU; on a CPU every loss is looked at.
+
+    Raises:
+        TrainingError: naming iteration, epoch, losses and the last good checkpoint, which is left as it is.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, interval: int = GPU_INTERVAL):
+        self.interval = interval
+        self._is_finite: torch.Tensor | None = None
+        self._last: dict[str, Any] = {}
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+                         ) -> None:
+        loss = (outputs or {}).get('loss')
+        if not isinstance(loss, torch.Tensor):
+            return
+        self._last = {name: torch.as_tensor(value).detach() for name, value in outputs.items()}
+        finite = torch.isfinite(loss.detach()).all()
+        self._is_finite = finite if self._is_finite is None else self._is_finite & finite
+        if loss.device.type == 'cpu' or (runner.iter + 1) % self.interval == 0:
+            self._look(runner, runner.iter + 1)
+
+    def before_checkpoint(self, runner: Any) -> None:
+        self._look(runner, runner.iter)
+        bad = [name for name, tensor in runner.bare_model.state_dict().items()
+               if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+        if dist.any_rank(bool(bad), runner.device):
+            raise TrainingError(f'After iteration {runner.iter} the weights are not finite ({len(bad)} tensors, first '
+                                f'{bad[:1]}), though the losses were. {self._advice(runner)}')
+
+    def _look(self, runner: Any, iteration: int) -> None:
+        if self._is_finite is None:
+            return
+        is_bad, self._is_finite = not bool(self._is_finite), None
+        if not dist.any_rank(is_bad, runner.device):
+            return
+        values = ', '.join(f'{name}={float(value):g}' for name, value in self._last.items())
+        epoch, batch = divmod(iteration - 1, len(runner.train_dataloader))
+        raise TrainingError(f'The loss is not finite at iteration {iteration} (epoch {epoch + 1}, batch {batch + 1}): '
+                            f'{values}. {self._advice(runner)}')
+
+    def _advice(self, runner: Any) -> str:
+        return (f'Nothing of this was saved; {describe_last_checkpoint(runner)} Lower the learning rate, warm it up '
+                'longer, or train without --amp.')

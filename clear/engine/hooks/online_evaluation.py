@@ -1,0 +1,193 @@
+"""How good the features are while training goes on: kNN and a linear probe, every few epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from clear.core import dist
+from clear.core.errors import ConfigError, DataError
+from clear.core.logs import logger
+from clear.core.seeding import get_rng_state, set_rng_state
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.evaluation.knn import KNN
+from clear.evaluation.linear_probe import LinearProbe
+from clear.evaluation.rows import LabelledRows, ProbeData
+from clear.registry import HOOKS
+
+# Of ImageNet, as in the recipes of the views.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class _OnlineEvaluation(Hook):
+    """Every few epochs, score the features of labelled images; the training does not notice.
+
+    The first process evaluates alone, with its own running statistics of BatchNorm, and the others wait.
+
+    Args:
+        train, test: labelled images: (images, labels) tensors, or what `read_evaluation_images` takes, a dict.
+            Images are (N, 3, H, W), uint8 (then normalised by mean and std) or float; labels (N,) int64.
+        interval: epochs between two evaluations; the last epoch is always evaluated.
+        at_start: also before the first iteration, logged as epoch 0.
+        batch_size: images in one forward pass.
+    """
+
+    priority = 'NORMAL'
+    name = ''
+
+    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
+                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
+        for key, value in (('interval', interval), ('batch_size', batch_size)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f'{type(self).__name__}.{key} is {value!r}; expected a whole number of at least 1.')
+        self.interval, self.at_start, self.batch_size = interval, at_start, batch_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self._sources = dict(train=train, test=test)
+        self._data: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def before_run(self, runner: Any) -> None:
+        if not hasattr(runner.bare_model, 'features'):
+            raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
+                              f'{type(runner.bare_model).__name__} does not have.')
+        if dist.is_main():
+            self._data = read_images(**self._sources)
+
+    def before_train(self, runner: Any) -> None:
+        if self.at_start and runner.iter == 0:
+            self._evaluate(runner, 0)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        epoch = runner.epoch + 1
+        if epoch % self.interval == 0 or epoch == runner.max_epochs:
+            self._evaluate(runner, epoch)
+
+    def score(self, data: ProbeData) -> dict[str, float]:
+        """Measured value by name."""
+        raise NotImplementedError
+
+    def _evaluate(self, runner: Any, epoch: int) -> None:
+        if dist.is_main():
+            with undisturbed(runner.bare_model):
+                rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size,
+                                                    mean=self.mean, std=self.std, device=runner.device), labels)
+                        for split, (images, labels) in self._data.items()}
+                classes = [str(label) for label in range(int(rows['train'].labels.max()) + 1)]
+                values = self.score(ProbeData(rows['train'], rows['test'], classes))
+            if epoch:
+                runner.add_measurements(values)
+            runner.visualizer.add_scalars(values, step=epoch)
+            if not epoch:
+                logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
+                runner.measured_at_start.update(values)
+        dist.barrier()
+
+
+@HOOKS.register_module()
+class OnlineKNNHook(_OnlineEvaluation):
+    """Top-1 of k nearest neighbours, as `knn_top1`; see `clear.evaluation.KNN`.
+
+    Args:
+        train, test, interval, at_start, batch_size, mean, std: see `_OnlineEvaluation`.
+        k: neighbours; temperature: of their votes, None for equal ones.
+    """
+
+    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
+                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD, k: int = 20,
+                 temperature: float | None = 0.07):
+        super().__init__(train, test, interval, at_start, batch_size, mean, std)
+        self.task = KNN(k=k, temperature=temperature)
+
+    def score(self, data: ProbeData) -> dict[str, float]:
+        return dict(knn_top1=self.task.fit(data).value)
+
+
+@HOOKS.register_module()
+class OnlineLinearHook(_OnlineEvaluation):
+    """Top-1 of a linear probe with one setting, as `linear_top1`; see `clear.evaluation.LinearProbe`.
+
+    Args:
+        train, test, interval, at_start, batch_size, mean, std: see `_OnlineEvaluation`.
+        lr, epochs, probe_batch_size: of the probe, SGD with a cosine on standardised features.
+    """
+
+    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
+                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD, lr: float = 0.1, epochs: int = 20,
+                 probe_batch_size: int = 256):
+        super().__init__(train, test, interval, at_start, batch_size, mean, std)
+        self.task = LinearProbe(lrs=[lr], seeds=1, epochs=epochs, batch_size=probe_batch_size)
+
+    def score(self, data: ProbeData) -> dict[str, float]:
+        return dict(linear_top1=self.task.fit(data).result.value)
+
+
+def read_images(train: Any, test: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images (N, 3, H, W) and labels (N,) of both splits, with the classes of 'test' numbered as those of 'train'.
+
+    Raises:
+        ConfigError: if they are not of that form.
+        DataError: if a class of 'test' is not among those of 'train'.
+    """
+    found, names = {}, {}
+    for split, source in (('train', train), ('test', test)):
+        if isinstance(source, dict):
+            source = _from_files(source)
+        names[split] = getattr(source, 'class_names', None)
+        images, labels = (source.images, source.labels) if hasattr(source, 'images') else source
+        labels = torch.as_tensor(labels, dtype=torch.int64)
+        if images.ndim != 4 or images.shape[1] != 3 or len(images) != len(labels) or not len(labels):
+            raise ConfigError(f'{split}: images {tuple(images.shape)} and labels {tuple(labels.shape)}; expected '
+                              '(N, 3, H, W) and (N,) with N at least 1.')
+        found[split] = (images, labels)
+    if names['train'] is not None and names['test'] is not None and names['train'] != names['test']:
+        unknown = sorted(set(names['test']) - set(names['train']))
+        if unknown:
+            raise DataError(f'online evaluation: test has classes that train lacks: {", ".join(unknown[:5])}.')
+        to_train = torch.tensor([names['train'].index(name) for name in names['test']])
+        found['test'] = (found['test'][0], to_train[found['test'][1]])
+    return found
+
+
+def _from_files(options: dict) -> Any:
+    from clear.datasets.bucket_lists import BucketChoice
+    from clear.datasets.evaluation_images import read_evaluation_images
+
+    options = dict(options)
+    check_keys('online evaluation', options, accepted_arguments(read_evaluation_images), 'read_evaluation_images')
+    if isinstance(options.get('choice'), dict):
+        check_keys('online evaluation: choice', options['choice'], accepted_arguments(BucketChoice), 'BucketChoice')
+        options['choice'] = BucketChoice(**options['choice'])
+    return read_evaluation_images(**options)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """In eval mode without gradients; afterwards every module's mode and every generator are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    numbers = get_rng_state()
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        set_rng_state(numbers)
+
+
+def extract(model: nn.Module, images: Tensor, *, batch_size: int, mean: Sequence[float], std: Sequence[float],
+            device: torch.device) -> Tensor:
+    """`model.features` of all images (N, D), float32 on the CPU."""
+    centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+    parts = []
+    for part in images.split(batch_size):
+        part = part.to(device)
+        if not part.is_floating_point():
+            part = (part.float() / 255 - centre) / scale
+        parts.append(model.features(part).float().cpu())
+    return torch.cat(parts)

@@ -1,0 +1,141 @@
+"""The log of a run by epochs: means over all samples, `results.json`, and the curves at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+
+from clear.core import dist
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, write_results
+from clear.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ResultsHook(Hook):
+    """Keeps one entry per epoch in `runner.train_log` and writes `results.json` after each.
+
+    An entry has `epoch` (from 1), `iteration` (so far), `lr` (of the first parameter group in the last iteration),
+    the mean over iterations and processes of everything that the model's loss returns, and what validation and the
+    online evaluations measured. The sums are part of the checkpoint, so a resumed run logs the same numbers.
+
+    Args:
+        figures: whether to draw the curves at the end, where matplotlib is installed.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, figures: bool = True):
+        self.figures = figures
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self._measured: dict[str, float] = {}
+        self._lr: float | None = None
+        self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(sums={name: value.cpu() for name, value in self.sums.items()}, counts=dict(self.counts),
+                    lr=self._lr, measured=dict(self._measured))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.counts, self._lr = dict(state['sums']), dict(state['counts']), state['lr']
+        self._measured = dict(state['measured'])
+
+    def merge_states(self, states: list[dict[str, Any]]) -> None:
+        """Share the sums of another number of processes out, so that means over all stay what they are."""
+        self.sums = {name: sum(state['sums'][name] for state in states) / len(states) for name in states[0]['sums']}
+
+    def before_train(self, runner: Any) -> None:
+        self._started = time.monotonic()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+                         ) -> None:
+        for name, value in (outputs or {}).items():
+            value = torch.as_tensor(value).detach().reshape(()).double()
+            known = self.sums.get(name)
+            self.sums[name] = value.clone() if known is None else known.to(value.device) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self._lr = runner.optim_wrapper.param_groups[0]['lr']
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        for name, value in (metrics or {}).items():
+            self.add(f'val_{name}', value)
+
+    def add(self, name: str, value: float) -> None:
+        """Put a number into the entry of the current epoch; one that is no number is left out."""
+        if isinstance(value, (int, float)) or getattr(value, 'size', None) == 1 or \
+                (isinstance(value, torch.Tensor) and value.numel() == 1):
+            self._measured[name] = float(value)
+
+    def after_whole_epoch(self, runner: Any) -> None:
+        # Before the checkpoint of the epoch, which must hold its entry: CheckpointHook comes later in the order.
+        entry: dict[str, Any] = dict(epoch=runner.epoch, iteration=runner.iter, lr=self._lr)
+        if self.sums:
+            # A model may measure something in some iterations only: each name has its own count.
+            means = torch.stack([value.to(runner.device) / self.counts[name] for name, value in self.sums.items()])
+            means = (dist.sum_over_ranks(means) / dist.world_size()).tolist()
+            entry.update(zip(self.sums, means))
+        entry.update(self._measured)
+        runner.train_log.append(entry)
+        now = time.monotonic()
+        runner.timing['train_s'] = runner.timing.get('train_s', 0.0) + now - self._started
+        self._started = now
+        self.sums, self.counts, self._measured = {}, {}, {}
+
+    def after_train(self, runner: Any) -> None:
+        if dist.is_main():
+            self._write(runner)
+            if self.figures:
+                draw_curves(runner)
+
+    def after_epoch_saved(self, runner: Any) -> None:
+        if not dist.is_main():
+            return
+        self._write(runner)
+        runner.clear_progress()
+        entry = runner.train_log[-1]
+        numbers = '  '.join(f'{name} {value:.4g}' for name, value in entry.items()
+                            if name not in ('epoch', 'iteration') and isinstance(value, float))
+        logger.info('epoch %d/%d  %s  ETA %s', entry['epoch'], runner.max_epochs, numbers, runner.eta())
+
+    def _write(self, runner: Any) -> None:
+        write_results(Path(runner.work_dir) / RESULTS_FILE, runner.results())
+
+
+def draw_curves(runner: Any) -> list[Path]:
+    """Write `figures/<name>.png` of everything that was logged over epochs; none where matplotlib is absent."""
+    try:
+        from clear.visualization.figures import new_figure, write_figures
+        figures = _curves(runner.train_log, runner.run_name, new_figure)
+        return write_figures(figures, Path(runner.work_dir) / 'figures')
+    except ImportError:
+        logger.info('No figures: matplotlib is not installed.')
+        return []
+
+
+def _curves(train_log: list[dict[str, Any]], title: str, new_figure: Any) -> dict[str, Any]:
+    """Losses in one figure; what validation and online evaluations measured in another, if there is any."""
+    names = dict.fromkeys(key for entry in train_log for key in entry if key not in ('epoch', 'iteration', 'lr'))
+    groups = dict(loss=[name for name in names if name.startswith('loss')],
+                  measured=[name for name in names if name.startswith('val_') or name.endswith('_top1')])
+    figures = {}
+    for stem, members in groups.items():
+        curves = {name: [(entry['epoch'], entry[name]) for entry in train_log
+                         if isinstance(entry.get(name), float) and math.isfinite(entry[name])] for name in members}
+        curves = {name: points for name, points in curves.items() if points}
+        if not curves:
+            continue
+        figure = new_figure(6.0, 4.0, title, stem)
+        axes = figure.subplots()
+        for name, points in curves.items():
+            axes.plot(*zip(*points), marker='.', label=name)
+        axes.set_xlabel('epoch')
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+        figures[stem] = figure
+    return figures

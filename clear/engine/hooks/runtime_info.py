@@ -1,0 +1,59 @@
+"""What mmengine's loggers read: losses and learning rates, without waiting for a GPU at every iteration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.hooks import LoggerHook
+from mmengine.hooks import RuntimeInfoHook as MMRuntimeInfoHook
+
+from clear.registry import HOOKS
+
+# Values that a history keeps at least. mmengine's grows to a million, and copies all of it at every iteration.
+HISTORY = 10_000
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(MMRuntimeInfoHook):
+    """mmengine's, with losses fetched from a GPU when the logger is about to read them, and histories that end.
+
+    A history holds the last 10,000 values, or an epoch of them where that is more.
+    """
+
+    def __init__(self):
+        self._waiting: list[dict[str, torch.Tensor]] = []
+        self._interval = 1
+
+    def before_train(self, runner: Any) -> None:
+        super().before_train(runner)
+        intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._interval = min(intervals, default=10)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        super().before_train_epoch(runner)
+        longest = max(HISTORY, len(runner.train_dataloader))
+        for history in runner.message_hub.log_scalars.values():
+            history.max_length = longest
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+                         ) -> None:
+        if outputs:
+            self._waiting.append({key: torch.as_tensor(value).detach() for key, value in outputs.items()})
+        is_last = batch_idx + 1 == len(runner.train_dataloader)
+        # Both numbers by which a LoggerHook may count: in the epoch, and over the run.
+        if runner.device.type == 'cpu' or is_last or (batch_idx + 1) % self._interval == 0 or \
+                (runner.iter + 1) % self._interval == 0:
+            self._fetch(runner)
+
+    def before_checkpoint(self, runner: Any) -> None:
+        self._fetch(runner)
+
+    def _fetch(self, runner: Any) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        numbers = torch.stack([value.reshape(()).double() for values in waiting for value in values.values()]).tolist()
+        names = [name for values in waiting for name in values]
+        for name, number in zip(names, numbers):
+            runner.message_hub.update_scalar(f'train/{name}', number)

@@ -1,0 +1,134 @@
+"""From command-line arguments to a finished run of the ordinary Runner."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from clear.core import dist
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import write_json
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE
+
+_TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
+                  'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'custom_hooks')
+
+
+def prepare(cfg: Any, args: argparse.Namespace) -> None:
+    """Put what the command line says into an ordinary config.
+
+    Raises:
+        ConfigError: for an option that such runs do not have.
+    """
+    if args.branch:
+        raise ConfigError('--branch is for continual runs. To start from the weights of another run set load_from.')
+    set_precision(cfg, args.amp)
+    for vis_backend in (cfg.get('visualizer') or {}).get('vis_backends') or ():
+        if vis_backend.get('type') == 'WandbVisBackend' and 'WANDB_MODE' not in os.environ and not has_wandb_key():
+            os.environ['WANDB_MODE'] = 'offline'
+            logger.info('W&B: no key here, so this run is logged into the work_dir; `wandb sync` uploads it later.')
+
+
+def dry_run(cfg: Any) -> None:
+    """Build everything, say what would happen, leave nothing behind."""
+    from clear.engine.runner_plan import describe_run
+
+    with tempfile.TemporaryDirectory() as scratch:
+        runner = build_runner(dict(cfg, work_dir=scratch))
+        logger.info('%s\ndry run: nothing was trained or written', describe_run(runner, Path(cfg['work_dir'])))
+
+
+def run(cfg: Any, resume: str | bool | None) -> None:
+    """Train in a work_dir that is ready for it.
+
+    Raises:
+        CheckpointError, DataError, TrainingError, Interrupted: see `Runner.train`.
+    """
+    from clear.engine.runner_plan import describe_run
+
+    work_dir = Path(cfg['work_dir'])
+    runner = build_runner(cfg)
+    logger.info('%s', describe_run(runner, work_dir))
+    results = runner.train(resume=resume)
+    for name, value in results.metrics.items():
+        logger.info('%s %s', name, '-' if value is None else f'{value:.4g}')
+    logger.info('\nresults  %s', work_dir / RESULTS_FILE)
+
+
+def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
+    """Evaluate a checkpoint on the test data of an ordinary config, or its validation data if it has no others.
+
+    Raises:
+        ConfigError: if the config has neither.
+    """
+    from clear.engine.checkpoint import load_model_weights
+
+    split = 'test' if cfg.get('test_dataloader') is not None else 'val'
+    if cfg.get(f'{split}_dataloader') is None:
+        raise ConfigError('The config has neither test_dataloader nor val_dataloader: there is nothing to test. An '
+                          'encoder alone is evaluated by a probing config, see docs/probing.md.')
+    if split == 'val':
+        logger.info('The config has no test data; these are the numbers of its validation data.')
+        cfg = dict(cfg, test_dataloader=cfg['val_dataloader'], test_cfg={}, test_evaluator=cfg['val_evaluator'])
+    kept = {key: value for key, value in cfg.items() if key not in _TRAINING_KEYS}
+    with tempfile.TemporaryDirectory() as scratch:
+        runner = build_runner(dict(kept, work_dir=scratch), is_training=False)
+        load_model_weights(runner.bare_model, checkpoint)
+        measured = runner.test()
+    metrics = {name: float(value) for name, value in measured.items() if isinstance(value, (int, float))}
+    for name, value in metrics.items():
+        logger.info('%s %.4g', name, value)
+    if out and dist.is_main():
+        write_json(out, dict(checkpoint=str(checkpoint), split=split, metrics=metrics))
+
+
+def set_precision(cfg: Any, amp: bool | None) -> None:
+    """Let `--amp`, `--no-amp` or the key `amp` decide the type of `optim_wrapper`."""
+    choice = cfg.get('amp') if amp is None else amp
+    wrapper = cfg.get('optim_wrapper')
+    if choice is None or not isinstance(wrapper, dict):
+        return
+    if choice:
+        wrapper['type'] = 'AmpOptimWrapper'
+        if choice in ('bf16', 'fp16'):
+            wrapper['dtype'] = {'bf16': 'bfloat16', 'fp16': 'float16'}[choice]
+    elif wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper['type'] = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale'):
+            wrapper.pop(key, None)
+
+
+def build_runner(cfg: Any, is_training: bool = True) -> Any:
+    """The built runner; what a constructor refuses is the config's fault.
+
+    Raises:
+        ConfigError: with what mmengine says about the class that could not be built.
+        DataError: for a file that a data set of another library does not find.
+    """
+    from mmengine.config import Config
+
+    from clear.engine.runner import Runner
+
+    try:
+        runner = Runner.from_cfg(Config(dict(cfg)))
+        if is_training:
+            runner.build()
+    except FileNotFoundError as error:
+        raise DataError(f'{error.filename or error} does not exist. Check data_root and the paths of the data sets in '
+                        'the config.') from error
+    except (TypeError, AssertionError, KeyError) as error:
+        text = str(error.args[0]) if error.args else str(error)
+        if not text.startswith('class `'):  # that is how mmengine reports a class that refused its arguments
+            raise
+        raise ConfigError(f'The config cannot be built: {text}') from error
+    return runner
+
+
+def has_wandb_key() -> bool:
+    """True if W&B could upload: a key in the environment or in `~/.netrc`."""
+    netrc = Path.home() / '.netrc'
+    return bool(os.environ.get('WANDB_API_KEY')) or netrc.is_file() and 'wandb' in netrc.read_text(errors='ignore')

@@ -1,0 +1,162 @@
+"""What mmengine's optimiser parts lack: mixed precision on any device, a quarter cosine, rates that stay fixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
+from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+from torch import Tensor, nn
+
+from clear.core.errors import ConfigError
+from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
+
+DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(OptimWrapper):
+    """Mixed precision: the forward pass under autocast, losses scaled where gradients would underflow.
+
+    mmengine's refuses to run without a GPU and always scales. This one scales for float16 alone: bfloat16 has the
+    range of float32.
+
+    Args:
+        dtype: 'float16', 'bfloat16', or None for bfloat16 on a CPU and on GPUs that have it, else float16.
+        loss_scale: for float16: 'dynamic', a fixed number, or a dict of arguments of `torch.amp.GradScaler`.
+        device: type of the device that the model runs on.
+
+    Raises:
+        ConfigError: for another dtype or loss_scale.
+    """
+
+    def __init__(self, dtype: str | None = None, loss_scale: str | float | dict = 'dynamic', device: str | None = None,
+                 **kwargs):
+        super().__init__(**kwargs)
+        self.device_type = device or self.optimizer.param_groups[0]['params'][0].device.type
+        if dtype is None:
+            has_bf16 = self.device_type != 'cuda' or torch.cuda.is_bf16_supported()
+            dtype = 'bfloat16' if has_bf16 else 'float16'
+        if dtype not in DTYPES:
+            raise ConfigError(f"optim_wrapper.dtype is {dtype!r}; expected 'float16', 'bfloat16' or None.")
+        self.cast_dtype = DTYPES[dtype]
+        self.loss_scaler = None
+        if dtype == 'float16':
+            self.loss_scaler = torch.amp.GradScaler(self.device_type, **_scaler_arguments(loss_scale))
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        if self.loss_scaler is not None:
+            loss = self.loss_scaler.scale(loss)
+        super().backward(loss, **kwargs)
+
+    def step(self, **kwargs) -> None:
+        if self.loss_scaler is None:
+            super().step(**kwargs)
+            return
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        state = super().state_dict()
+        if self.loss_scaler is not None:
+            state['loss_scaler'] = self.loss_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        state_dict = dict(state_dict)
+        scaler = state_dict.pop('loss_scaler', None)
+        if scaler is not None and self.loss_scaler is not None:
+            self.loss_scaler.load_state_dict(scaler)
+        super().load_state_dict(state_dict)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast(self.device_type, dtype=self.cast_dtype):
+            yield
+
+
+def _scaler_arguments(loss_scale: str | float | dict) -> dict[str, Any]:
+    if loss_scale == 'dynamic':
+        return {}
+    if isinstance(loss_scale, dict):
+        return dict(loss_scale)
+    if isinstance(loss_scale, (int, float)) and not isinstance(loss_scale, bool) and loss_scale > 0:
+        # Factors of 1 keep it; `update` still forgets that a step met infinite gradients.
+        return dict(init_scale=float(loss_scale), growth_factor=1.0 + 1e-12, growth_interval=2**31 - 1,
+                    backoff_factor=1.0 - 1e-12)
+    raise ConfigError(f"optim_wrapper.loss_scale is {loss_scale!r}; expected 'dynamic', a number above 0, or a dict of "
+                      'arguments of torch.amp.GradScaler.')
+
+
+@PARAM_SCHEDULERS.register_module()
+class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
+    """`lr * cos(pi * t / (2 * T_max))`: from the full rate to 0 along a quarter of a cosine (`cos=2` of CLSA).
+
+    Args:
+        T_max: steps (epochs, or iterations with `by_epoch=False`) until 0; by default `end - begin`.
+    """
+
+    def __init__(self, optimizer: Any, *args, T_max: int | None = None, begin: int = 0, end: int = INF, **kwargs):
+        if T_max is None and end == INF:
+            raise ConfigError('QuarterCosineLR needs T_max, or an end.')
+        self.T_max = T_max if T_max is not None else end - begin
+        super().__init__(optimizer, *args, begin=begin, end=end, **kwargs)
+
+    @classmethod
+    def build_iter_from_epoch(cls, *args, T_max: int | None = None, begin: int = 0, end: int = INF,
+                              by_epoch: bool = True, epoch_length: int | None = None, **kwargs) -> QuarterCosineLR:
+        """The same curve in iterations, for `convert_to_iter_based=True`."""
+        if not by_epoch or not epoch_length:
+            raise ConfigError('convert_to_iter_based turns epochs into iterations: it needs by_epoch=True.')
+        return cls(*args, T_max=None if T_max is None else T_max * epoch_length, begin=int(begin * epoch_length),
+                   end=end if end == INF else int(end * epoch_length), by_epoch=False, **kwargs)
+
+    def _get_value(self) -> list[float]:
+        factor = math.cos(math.pi * self.last_step / (2 * self.T_max))
+        return [value * factor for value in self.base_values]
+
+
+def hold_fixed_lrs(optim_wrapper: Any) -> None:
+    """Put groups marked `fix_lr=True` back to the rate they started with, whatever the schedulers made of it.
+
+    A config marks them by `paramwise_cfg=dict(custom_keys={'predictor': dict(fix_lr=True)})`.
+    """
+    for wrapper in wrappers_of(optim_wrapper):
+        for group in wrapper.optimizer.param_groups:
+            if group.get('fix_lr') and 'initial_lr' in group:
+                group['lr'] = group['initial_lr']
+
+
+def wrappers_of(optim_wrapper: Any) -> list[OptimWrapper]:
+    """The wrapper itself, or those of a model with several optimisers."""
+    return list(optim_wrapper.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+
+
+def count_from(optim_wrapper: Any, done: int, total: int) -> None:
+    """Count micro-batches of gradient accumulation from `done`; the last of `total` always ends an optimiser step.
+
+    mmengine counts over a whole run, so that a step may span two epochs; then no checkpoint between them would be
+    complete. Here every epoch ends with a step, over fewer micro-batches where they do not divide evenly.
+    """
+    for wrapper in wrappers_of(optim_wrapper):
+        wrapper._inner_count, wrapper._max_counts = done, total
+        wrapper._remainder_counts = total % wrapper._accumulative_counts
+
+
+def is_step_start(optim_wrapper: Any) -> bool:
+    """True if the next micro-batch is the first of an optimiser step."""
+    wrapper = wrappers_of(optim_wrapper)[0]
+    return wrapper._inner_count % wrapper._accumulative_counts == 0
+
+
+def is_step_end(optim_wrapper: Any) -> bool:
+    """True if the last micro-batch ended an optimiser step: no gradients are waiting."""
+    return wrappers_of(optim_wrapper)[0].should_update()

@@ -1,0 +1,196 @@
+"""Every checkpoint x every time bucket: encode once, probe everywhere, keep what is done, report matrices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from clear.core import dist
+from clear.core.config import config_hash, to_plain
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import read_json, write_json
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.engine.plan import choose_device
+from clear.engine.progress import Progress
+from clear.engine.representation_config import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
+from clear.engine.representation_stream import choose_buckets, read_stream
+from clear.engine.representation_table import matrix_metrics, write_table
+from clear.evaluation.representation_over_time import (
+    OWN_BUCKET,
+    PER_BUCKET,
+    accuracy_matrix,
+    build_probe,
+    score_probe,
+    wanted_cells,
+)
+from clear.features import FeatureBank, find_or_extract, planned_banks
+
+CELLS_FILE, TABLE_FILE, FIGURES = 'cells.json', 'results.csv', 'figures'
+SCHEMA = 1
+PROTOCOL = 'clear/representation/v1'
+_HEADINGS = {PER_BUCKET: 'a probe per bucket, trained and tested there',
+             OWN_BUCKET: 'one probe per encoder, trained on its own bucket, tested on every'}
+
+
+class RepresentationOverTime:
+    """Measures how well every checkpoint's features serve every bucket.
+
+    Finished feature banks and cells are kept: a run that was killed continues when it is started again. A cell belongs
+    to the fingerprint of its bank, the lists of the stream and the task's options, so that what has changed is
+    measured anew.
+
+    Args:
+        cfg: see `clear.engine.representation_config`; not changed.
+        work_dir: where cells, results, table and figures are written.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: for a config that cannot be run, before anything is encoded.
+    """
+
+    def __init__(self, cfg: dict, work_dir: str | Path):
+        if dist.world_size() > 1:
+            raise ConfigError('This program works in one process; tools/extract_features.py makes banks with several.')
+        self.cfg = with_defaults(cfg)
+        self.work_dir = Path(work_dir)
+        self.device = choose_device(self.cfg['device'])
+        self.checkpoints = find_checkpoints(self.cfg['checkpoints'])
+        self.data, self.source = read_stream(self.cfg['data'])
+        self.columns = choose_buckets(self.data, self.cfg['buckets'])
+        self.bucket_names = [self.data.train[place].name for place in self.columns]
+        self.owns = [self.bucket_names.index(each.through) if each.through in self.bucket_names else None
+                     for each in self.checkpoints]
+        self.tasks = {task_name(task): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
+        self._cells: dict[str, float] = {}
+        self._keys: dict[tuple, str] = {}  # (checkpoint, task, trained on, tested on) -> key of the cell
+        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+
+    def describe(self) -> str:
+        """What the run will do."""
+        names = [f'{each.name} (through {each.through or "no bucket"})' for each in self.checkpoints]
+        wanted = [wanted_cells(self.cfg['protocols'], own, len(self.columns)) for own in self.owns]
+        cells = len(self.tasks) * sum(len(tests) for each in wanted for tests in each.values())
+        return '\n'.join([f'data         {self.data.root}, {len(self.source)} images',
+                          f'buckets      {", ".join(self.bucket_names)}', f'checkpoints  {", ".join(names)}',
+                          f'tasks        {", ".join(self.tasks)}', f'protocols    {", ".join(self.cfg["protocols"])}',
+                          f'cells        {cells} on {self.device.type}', f'work_dir     {self.work_dir}'])
+
+    def plan(self) -> None:
+        """Build every encoder with its weights and say which banks are there; nothing is encoded or written."""
+        with planned_banks():
+            for checkpoint in self.checkpoints:
+                self._bank(checkpoint)
+
+    def run(self) -> Results:
+        """Measure what is missing; the results are also in the work_dir."""
+        self._cells = read_cells(self.work_dir / CELLS_FILE)
+        started = time.monotonic()
+        progress = Progress(len(self.checkpoints) * len(self.tasks) * max(len(self.columns), 1))
+        for index, checkpoint in enumerate(self.checkpoints):
+            self._measure(index, self._bank(checkpoint), progress)
+            self._write(time.monotonic() - started)
+            logger.info('%s  %s  %d of %d checkpoints  ETA %s', checkpoint.name, self._row_text(index), index + 1,
+                        len(self.checkpoints), progress.eta())
+        progress.close()
+        self._draw()
+        return self.results(time.monotonic() - started)
+
+    def _bank(self, checkpoint: Checkpoint) -> FeatureBank:
+        encoder = dict(self.cfg['encoder'])
+        if checkpoint.path is not None:
+            options = encoder.get('weights') or {}
+            if not isinstance(options, dict):
+                raise ConfigError(f'encoder.weights is {options!r}; files come from checkpoints, so it may only be a '
+                                  "dict of options such as dict(source='moco').")
+            encoder['weights'] = {**options, 'path': str(checkpoint.path)}
+        else:
+            encoder['weights'] = None
+        return find_or_extract(encoder, self.source, device=self.device, num_workers=self.cfg['num_workers'],
+                               **self.cfg['banks'])
+
+    def _measure(self, index: int, bank: FeatureBank, progress: Progress) -> None:
+        """Fill the cells of one checkpoint; each probe's are written as soon as they are there."""
+        wanted = wanted_cells(self.cfg['protocols'], self.owns[index], len(self.columns))
+        for name, options in self.tasks.items():
+            probe = build_probe(options, str(self.device))
+            for train in range(len(self.columns)):
+                tests = wanted.get(train, [])
+                for test in tests:
+                    self._keys[index, name, train, test] = self._key(bank, options, train, test)
+                todo = [test for test in tests if self._keys[index, name, train, test] not in self._cells]
+                if todo:
+                    scores = score_probe(probe, bank, self.data.train[self.columns[train]],
+                                         [self.data.test[self.columns[test]] for test in todo], self.data.class_names)
+                    self._cells.update({self._keys[index, name, train, test]: score
+                                        for test, score in zip(todo, scores)})
+                    write_json(self.work_dir / CELLS_FILE, dict(schema=SCHEMA, cells=self._cells))
+                progress.step(f'{self.checkpoints[index].name}  {name} on bucket {self.bucket_names[train]}')
+
+    def _key(self, bank: FeatureBank, options: dict, train: int, test: int) -> str:
+        what = [bank.fingerprint, self.data.fingerprint, to_plain(options), self.bucket_names[train],
+                self.bucket_names[test]]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+
+    def _value(self, index: int, task: str, train: int, test: int) -> float | None:
+        return self._cells.get(self._keys.get((index, task, train, test), ''))
+
+    # Results
+
+    def matrices(self) -> dict[str, list[list[float | None]]]:
+        """`'<task>/<protocol>'` -> accuracies, checkpoints x buckets, as far as they are measured."""
+        return {f'{task}/{protocol}': accuracy_matrix(
+            protocol, self.owns, len(self.columns),
+            lambda row, train, test, task=task: self._value(row, task, train, test))
+            for task in self.tasks for protocol in self.cfg['protocols']}
+
+    def results(self, time_s: float) -> Results:
+        """Everything measured so far; `acc_matrix` is the first matrix, all are in `extras.matrices`."""
+        matrices, metrics, undefined = self.matrices(), {}, {}
+        for name, matrix in matrices.items():
+            values, reasons = matrix_metrics(matrix, self.owns, self.bucket_names)
+            metrics.update({f'{name}/{metric}': value for metric, value in values.items()})
+            undefined[name] = reasons
+        rows = [dict(name=each.name, through=each.through, file=each.path and each.path.name)
+                for each in self.checkpoints]
+        extras = dict(bucket_names=self.bucket_names, class_names=self.data.class_names, checkpoints=rows,
+                      matrices=matrices, undefined=undefined, data_fingerprint=self.data.fingerprint)
+        return Results(name=self.cfg['name'] or 'representation_over_time', runner=type(self).__name__,
+                       protocol=PROTOCOL, metrics=metrics, acc_matrix=next(iter(matrices.values())),
+                       config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), versions=self._versions,
+                       git=self._git, timing=dict(measuring=time_s), extras=extras)
+
+    def _write(self, time_s: float) -> None:
+        results = self.results(time_s)
+        write_results(self.work_dir / RESULTS_FILE, results)
+        write_table(self.work_dir / TABLE_FILE, results)
+
+    def _row_text(self, index: int) -> str:
+        means = [(name, [value for value in matrix[index] if value is not None])
+                 for name, matrix in self.matrices().items()]
+        return '  '.join(f'{name} {sum(values) / len(values):.3f}' for name, values in means if values)
+
+    def _draw(self) -> None:
+        from clear.visualization.figures import write_figures
+        from clear.visualization.representation import representation_figure
+
+        title = self.cfg['name'] or 'representation over time'
+        figures = {name.replace('/', '_'): representation_figure(
+            matrix, [each.name for each in self.checkpoints], self.bucket_names, self.owns, title,
+            f'{name.split("/")[0]}, {_HEADINGS[name.split("/")[1]]}') for name, matrix in self.matrices().items()}
+        write_figures(figures, self.work_dir / FIGURES)
+
+
+def read_cells(path: Path) -> dict[str, float]:
+    """The finished cells of an earlier run; none if there was none.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('cells'), dict):
+        raise DataError(f'{path} holds no cells of schema {SCHEMA}. Delete it to measure everything again.')
+    return stored['cells']

@@ -1,0 +1,81 @@
+"""The stream on which a representation is measured: lists of its buckets, and all its images as a source of banks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.datasets import ClearData, read_clear
+from clear.datasets.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
+from clear.features import Source, build_source
+
+
+def read_stream(cfg: dict) -> tuple[ClearData, Source]:
+    """The buckets with their train and test lists, and all their images as the source of banks.
+
+    Raises:
+        ConfigError: for an unknown type or key.
+        DataError: if the data are missing or wrong.
+    """
+    options = dict(cfg)
+    kind = options.pop('type')
+    readers: dict[str, Callable[..., tuple[ClearData, Source]]] = {
+        'CLEAR': _clear, 'FolderByTime': _folder_by_time, 'TableByTime': _table_by_time}
+    if kind not in readers:
+        raise ConfigError(f"data.type is '{kind}'. Known: {', '.join(readers)}.")
+    check_keys('data', options, accepted_arguments(readers[kind]), kind)
+    try:
+        return readers[kind](**options)
+    except TypeError as error:
+        raise ConfigError(f'data of type {kind}: {error}') from error
+
+
+def _clear(data_root: str, data_name: str | None = None, seed: int = 0, shot: int | None = None, layout: str = 'auto'):
+    data = read_clear(data_root, data_name=data_name, seed=seed, shot=shot, layout=layout)
+    return data, build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
+
+
+def _folder_by_time(data_root: str, times: list[str] | None = None, seed: int = 0, shot: int | None = None,
+                    test_ratio: float = 0.3):
+    data = read_folder_by_time(data_root, SplitOptions('iid', seed, shot, test_ratio), times)
+    return data, _source('FolderByTime', data)
+
+
+def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None, edges: list | None = None,
+                   freq: str | None = None, equal: str = 'count', missing: str = 'refuse', seed: int = 0,
+                   shot: int | None = None, test_ratio: float = 0.3):
+    data = read_table_by_time(table, Periods(num_buckets, edges, freq, equal),
+                              SplitOptions('iid', seed, shot, test_ratio), Columns(), root=data_root, missing=missing)
+    return data, _source('TableByTime', data)
+
+
+def _source(kind: str, data: ClearData) -> Source:
+    """All images of the stream in an order that no split changes, so that one bank serves every seed."""
+    rows = sorted((place, name, path, int(target)) for stream in (data.train, data.test)
+                  for place, bucket in enumerate(stream)
+                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
+    return Source(kind, data.root.name, data.root, ids=[row[1] for row in rows], paths=[row[2] for row in rows],
+                  labels=np.array([row[3] for row in rows]), class_names=data.class_names,
+                  buckets=[data.train[row[0]].name for row in rows])
+
+
+def choose_buckets(data: ClearData, names: Sequence[Any] | None) -> list[int]:
+    """Places in the stream of the buckets that are asked for, in the order of the stream; None = all.
+
+    Raises:
+        DataError: naming a bucket that the stream does not have.
+    """
+    known = [bucket.name for bucket in data.train]
+    if names is None:
+        return list(range(len(known)))
+    wanted = [str(name) for name in names]
+    absent = [name for name in wanted if name not in known]
+    if absent or not wanted:
+        raise DataError(f"{data.root} has no bucket {', '.join(map(repr, absent)) or 'in an empty list'}; it has "
+                        f"{', '.join(known)}.")
+    return [place for place, name in enumerate(known) if name in wanted]

@@ -1,0 +1,312 @@
+"""The ordinary Runner: mmengine's, with exact resume, results, and folders as everywhere in this framework."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner as MMRunner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmengine.runner.base_loop import BaseLoop
+from torch import nn
+
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.logs import logger
+from clear.core.results import Results, git_state, library_versions
+from clear.core.seeding import set_rng_state
+from clear.engine.checkpoint import find_checkpoint
+from clear.engine.hooks.progress import ProgressHook
+from clear.engine.hooks.results import ResultsHook
+from clear.engine.loading import build_train_dataloader, data_fingerprint
+from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from clear.engine.optim import hold_fixed_lrs
+from clear.engine.plan import choose_device
+from clear.engine.runner_config import computed_config, runner_config_hash
+from clear.engine.runner_state import resume_run
+from clear.engine.runner_weights import load_start_weights
+from clear.models.sync_batch_norm import convert_sync_batch_norm
+from clear.registry import LOOPS, RUNNERS
+
+_serial = itertools.count()
+
+
+@RUNNERS.register_module()
+class Runner(MMRunner):
+    """Trains and tests what a config in mmengine's keys says.
+
+    Beyond mmengine's: a run that is killed continues with `train(resume=True)` as if it had not been; checkpoints
+    hold tensors and plain values; `results.json` after every epoch; SIGTERM saves and ends; one seed for everything;
+    CPU processes over gloo; SyncBN on CPUs. Files go into the work_dir itself.
+
+    Build it with `Runner.from_cfg(cfg)`. Further keys of the config: `seed`, `device`, `amp`, `name`, `sync_bn`.
+
+    Raises:
+        ConfigError: for parts that do not fit together.
+    """
+
+    def __init__(self, *args, cfg: Any = None, **kwargs):
+        cfg = cfg if cfg is not None else {}
+        self.device = choose_device(cfg.get('device'))
+        self.run_name = cfg.get('name') or 'run'
+        # mmengine keeps loggers and message hubs by this name, for the whole process.
+        kwargs['experiment_name'] = f'{self.run_name}_{os.getpid()}_{next(_serial)}'
+        # Names of mmpretrain and mmengine resolve in our scope as well; in theirs, ours would not.
+        if kwargs.get('default_scope') in (None, 'mmengine', 'mmpretrain'):
+            kwargs['default_scope'] = 'clear'
+        randomness = dict(kwargs.get('randomness') or {})
+        if randomness.get('seed') is None:
+            randomness['seed'] = cfg.get('seed', 0)
+        kwargs['randomness'] = randomness
+        kwargs['launcher'] = 'pytorch' if dist.world_size() > 1 else 'none'
+        if kwargs.get('visualizer') is not None:
+            kwargs['visualizer'] = {**kwargs['visualizer'], 'name': kwargs['experiment_name']}
+        self.stop_requested = False
+        self.has_cpu_sync_bn = False
+        self.waiting_rng: dict[str, Any] | None = None
+        self.measured_at_start: dict[str, float] = {}
+        self.train_log: list[dict[str, Any]] = []
+        self.timing: dict[str, float] = {}
+        # Asked once: it takes a process of its own, and the results are written after every epoch.
+        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        super().__init__(*args, cfg=cfg, **kwargs)
+
+    # What mmengine's constructor calls
+
+    def setup_env(self, env_cfg: dict) -> None:
+        # mmengine asks the clock for the name of a subfolder; results go into the work_dir itself.
+        super().setup_env({**env_cfg, 'dist_cfg': {}})
+        self._timestamp = ''
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
+        """mmengine's logger, writing into `run.log`; only warnings also reach the console."""
+        instance = MMLogger.get_instance(self._experiment_name, log_level=log_level)
+        instance.handlers.clear()
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                instance.addHandler(handler)
+        console = logging.StreamHandler()
+        console.setLevel(logging.WARNING)
+        console.setFormatter(logging.Formatter('%(message)s'))
+        instance.addHandler(console)
+        instance.setLevel(log_level if dist.is_main() else logging.ERROR)
+        return instance
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Nothing: `env.txt` and `config.py` say it."""
+
+    def dump_config(self) -> None:
+        """Nothing: `config.py` was written when the work_dir was claimed."""
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """mmengine's defaults and ours; None in the config takes one out."""
+        defaults: dict[str, Any] = dict(
+            runtime_info=dict(type='RuntimeInfoHook'), nan_guard=dict(type='NaNGuardHook'),
+            progress=dict(type='ProgressHook'), timer=dict(type='IterTimerHook'),
+            sampler_seed=dict(type='DistSamplerSeedHook'), results=dict(type='ResultsHook'),
+            logger=dict(type='LoggerHook'), param_scheduler=dict(type='ParamSchedulerHook'),
+            checkpoint=dict(type='CheckpointHook'))
+        defaults.update(hooks or {})
+        for hook in defaults.values():
+            if hook is not None:
+                self.register_hook(hook)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Move the model to the device; with several processes average gradients over them."""
+        if is_model_wrapper(model):
+            return model
+        model = model.to(self.device)
+        sync_bn = self.cfg.get('sync_bn')
+        if dist.world_size() == 1 or self.device.type == 'cpu':
+            has_sync_bn = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+            with self._quiet():
+                model = revert_sync_batchnorm(model)
+            if dist.world_size() == 1:
+                return model
+            if sync_bn or has_sync_bn:
+                self.has_cpu_sync_bn = convert_sync_batch_norm(model) > 0
+        elif sync_bn:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if model_wrapper_cfg is not None:
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(
+            module=model, device_ids=[self.device.index] if self.device.type == 'cuda' else None,
+            broadcast_buffers=False, find_unused_parameters=self.cfg.get('find_unused_parameters', False))
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The loop of `train_cfg`, with a loader that can begin at any batch.
+
+        Raises:
+            ConfigError: for a loop that is not ours: its runs could not be saved or resumed.
+        """
+        if isinstance(loop, BaseLoop):
+            return loop
+        cfg = dict(loop)
+        by_epoch = cfg.pop('by_epoch', True)
+        cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+        with self._quiet():
+            built = LOOPS.build(cfg, default_args=dict(
+                runner=self, dataloader=build_train_dataloader(self._train_dataloader, self.seed)))
+        if not isinstance(built, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+            raise ConfigError(f"train_cfg.type '{cfg['type']}' is no loop of this framework; derive yours from its "
+                              'EpochBasedTrainLoop or IterBasedTrainLoop.')
+        return built
+
+    # Properties
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model itself, without what makes it distributed."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    @property
+    def is_epoch_based(self) -> bool:
+        return isinstance(self.train_loop, EpochBasedTrainLoop)
+
+    @property
+    def is_training(self) -> bool:
+        return isinstance(self._train_loop, BaseLoop)
+
+    def all_schedulers(self) -> list[Any]:
+        """Every parameter scheduler, also of several optimisers."""
+        if not self.param_schedulers:
+            return []
+        if isinstance(self.param_schedulers, dict):
+            return [item for group in self.param_schedulers.values() for item in group]
+        return list(self.param_schedulers)
+
+    def add_measurements(self, values: dict[str, float]) -> None:
+        """Put numbers into the log entry of the current epoch."""
+        for hook in self.hooks:
+            if isinstance(hook, ResultsHook):
+                for name, value in values.items():
+                    hook.add(name, value)
+
+    def eta(self) -> str:
+        """Time left, as h:mm:ss."""
+        bar = self._progress()
+        return bar.eta() if bar else 'unknown'
+
+    def clear_progress(self) -> None:
+        """Take the bar off the screen, so that a line can be printed."""
+        if bar := self._progress():
+            bar.clear()
+
+    def _progress(self) -> Any | None:
+        return next((hook.bar for hook in self.hooks if isinstance(hook, ProgressHook)), None)
+
+    # Training
+
+    def build(self) -> None:
+        """Read the data and build everything that training needs.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: for parts that do not fit together.
+        """
+        self._train_loop = self.build_train_loop(self._train_loop)
+        dataset = self.train_dataloader.dataset
+        self.data_fingerprint = data_fingerprint(dataset)
+        if hasattr(dataset, 'report_to'):
+            dataset.report_to(Path(self.work_dir) / 'bad_samples.jsonl')
+        with self._quiet():
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
+            if self.param_schedulers is not None:
+                self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+                hold_fixed_lrs(self.optim_wrapper)
+        if self._val_loop is not None:
+            self._val_loop = self.build_val_loop(self._val_loop)
+        self.call_hook('before_run')
+        self._init_model_weights()
+        if self._load_from:
+            load_start_weights(self.bare_model, self._load_from)
+
+    def train(self, resume: str | bool | None = None) -> Results:
+        """Train to the end, from where the run was left if `resume` says so.
+
+        Args:
+            resume: True for `latest.pth` of the work_dir, or the path of a checkpoint.
+
+        Raises:
+            Interrupted: after a SIGTERM; what was done is saved.
+            TrainingError: if the loss left the finite numbers.
+        """
+        if not self.is_training:
+            self.build()
+        if resume:
+            resume_run(self, find_checkpoint(resume, Path(self.work_dir)))
+        if modules := self.cfg.get('activation_checkpointing'):
+            turn_on_activation_checkpointing(self.bare_model, modules)
+        self._maybe_compile('train_step')
+        started = time.monotonic()
+        try:
+            with self._stop_on_sigterm():
+                self.train_loop.run()
+            self.call_hook('after_run')
+        finally:
+            for hook in self.hooks:
+                if hasattr(hook, 'close'):
+                    hook.close()
+        logger.info('trained in %.0f s', time.monotonic() - started)
+        return self.results()
+
+    def restore_random_numbers(self) -> None:
+        """Put the generators where the checkpoint left them, once, just before training goes on."""
+        if self.waiting_rng is not None:
+            set_rng_state(self.waiting_rng)
+            self.waiting_rng = None
+
+    @contextmanager
+    def _stop_on_sigterm(self) -> Iterator[None]:
+        def stop(signum, frame):
+            self.stop_requested = True
+
+        try:
+            before = signal.signal(signal.SIGTERM, stop)
+        except ValueError:  # not the main thread: whoever runs us handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Without mmengine's line per parameter, and its advice that does not apply here."""
+        level = self.logger.level if hasattr(self, 'logger') else logging.INFO
+        instance = MMLogger.get_current_instance()
+        instance.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            instance.setLevel(level)
+
+    # Results
+
+    def results(self) -> Results:
+        """What was measured so far; metrics are those of the last epoch."""
+        config = computed_config(self.cfg, dist.world_size())
+        last = self.train_log[-1] if self.train_log else {}
+        metrics = {name: value for name, value in last.items() if name not in ('epoch', 'iteration', 'lr')}
+        extras = dict(model=type(self.bare_model).__name__, config=config, data_fingerprint=self.data_fingerprint,
+                      train_log=self.train_log)
+        if self.measured_at_start:
+            extras['before_training'] = self.measured_at_start
+        bad = getattr(self.train_dataloader.dataset, 'bad_samples', None)
+        if hasattr(bad, 'counts'):
+            extras['bad_samples'] = bad.counts()
+        protocol = 'pretraining' if hasattr(self.bare_model, 'features') else 'training'
+        return Results(name=self.run_name, runner=type(self).__name__, protocol=f'{protocol}/v1', metrics=metrics,
+                       config_hash=runner_config_hash(config), seeds=dict(train=self.seed),
+                       versions=self._versions, git=self._git,
+                       world_size=dist.world_size(), timing=self.timing, extras=extras)

@@ -1,0 +1,223 @@
+"""The keys of an ordinary Runner's config: what is known, what is misspelt, and what decides the result."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from clear.core.config import EXECUTION_KEYS, to_plain
+from clear.core.errors import ConfigError
+from clear.core.signatures import accepted_arguments, check_keys
+
+REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
+KNOWN = {'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
+         'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator',
+         'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg',
+         'log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name',
+         'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'activation_checkpointing',
+         'efficient_conv_bn_eval', 'custom_imports', 'vis_backends', *OURS}
+# A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
+MISSPELT = 0.85
+LOADER_EXTRAS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch',
+                 'disable_subprocess_warning', 'shuffle', 'drop_last'}
+LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
+# Parts of a model that are built with exactly the keys of their dict; layers (norm_cfg ...) take more.
+MODEL_PARTS = ('backbone', 'neck', 'head', 'predictor', 'projector', 'prototypes', 'data_preprocessor', 'loss',
+               'target')
+# How a run is executed and shown, not what it computes.
+_EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
+              'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
+              'activation_checkpointing', 'find_unused_parameters', 'custom_imports'}
+_LOADER_EXECUTION = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout',
+                     'disable_subprocess_warning')
+
+
+def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bool = True) -> None:
+    """Refuse missing parts, misspelt keys and unknown types, before anything is built.
+
+    Args:
+        assigned: top-level names of the config file. What nobody reads may be a helper of the file, unless it looks
+            like a known name.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    for name in assigned:
+        close = difflib.get_close_matches(name, KNOWN, 1, MISSPELT)
+        if name not in KNOWN and close:
+            raise ConfigError(f"The config assigns '{name}', which nobody reads. Did you mean '{close[0]}'?")
+    required = REQUIRED if is_training else ('model',)
+    missing = [key for key in required if key not in cfg]
+    if missing:
+        raise ConfigError("The config has neither 'cl_strategy' (continual learning) nor "
+                          f"{', '.join(map(repr, missing))}, which a Runner needs.")
+    for key in required:
+        if not isinstance(cfg[key], dict):
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict.')
+    for kind in ('val', 'test'):
+        given = [key for key in (f'{kind}_dataloader', f'{kind}_cfg', f'{kind}_evaluator') if cfg.get(key) is not None]
+        if len(given) not in (0, 3):
+            raise ConfigError(f'Of {kind}_dataloader, {kind}_cfg and {kind}_evaluator the config sets '
+                              f'{" and ".join(given)}; give all three or none.')
+    _check_model(cfg['model'])
+    for kind in ('train', 'val', 'test'):
+        if cfg.get(f'{kind}_dataloader') is not None:
+            _check_dataloader(f'{kind}_dataloader', cfg[f'{kind}_dataloader'])
+    if cfg.get('train_cfg') is not None:
+        _check_train_cfg(cfg['train_cfg'])
+    if cfg.get('optim_wrapper') is not None:
+        _check_optimisation(cfg)
+    _check_hooks(cfg)
+    if cfg.get('auto_scale_lr'):
+        check_keys('auto_scale_lr', cfg['auto_scale_lr'], {'enable', 'base_batch_size'}, 'auto_scale_lr')
+        if 'base_batch_size' not in cfg['auto_scale_lr']:
+            raise ConfigError('auto_scale_lr lacks base_batch_size, the batch that the learning rate is meant for.')
+    _check_values(cfg)
+
+
+def _check_values(cfg: dict) -> None:
+    seed = cfg.get('seed', 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f'seed is {seed!r}; expected a whole number of at least 0.')
+    if cfg.get('amp', False) not in (False, True, None, 'bf16', 'fp16'):
+        raise ConfigError(f"amp is {cfg['amp']!r}; expected False, True, 'bf16' or 'fp16'.")
+    if cfg.get('sync_bn') not in (None, False, True, 'torch'):
+        raise ConfigError(f"sync_bn is {cfg['sync_bn']!r}; expected True or False.")
+    if isinstance(cfg.get('load_from'), dict):
+        check_keys('load_from', cfg['load_from'], LOAD_FROM_KEYS, 'load_from')
+
+
+def _check_model(model: dict, where: str = 'model') -> None:
+    from clear.registry import MODELS
+
+    if 'type' not in model:
+        raise ConfigError(f'{where} has no type.')
+    _check_type(where, model, MODELS)
+    for part in MODEL_PARTS:
+        # A data_preprocessor without a type is one that the model completes itself.
+        if isinstance(model.get(part), dict) and 'type' in model[part]:
+            _check_model(model[part], f'{where}.{part}')
+
+
+def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = ()
+                ) -> None:
+    if not isinstance(cfg['type'], str):
+        return  # a class itself, as mmengine's pure Python configs have
+    if '.' in cfg['type'] or '/' in cfg['type']:
+        return
+    owner = registry.require(cfg['type'])
+    accepted = accepted_arguments(owner)
+    if accepted is not None:
+        accepted = (accepted | set(extra)) - set(given_by_us)
+    check_keys(where, set(cfg) - {'type', '_scope_'}, accepted, cfg['type'])
+
+
+def _check_dataloader(where: str, cfg: dict) -> None:
+    from torch.utils.data import DataLoader
+
+    from clear.registry import DATA_SAMPLERS, DATASETS
+
+    check_keys(where, cfg, set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | LOADER_EXTRAS,
+               'a loader')
+    if not isinstance(cfg.get('dataset'), dict) or 'type' not in cfg['dataset']:
+        raise ConfigError(f"{where} needs dataset=dict(type=...); got {cfg.get('dataset')!r}.")
+    if not isinstance(cfg.get('batch_size'), int) and cfg.get('batch_sampler') is None:
+        raise ConfigError(f"{where}.batch_size is {cfg.get('batch_size')!r}; expected a whole number (per process).")
+    dataset, path = cfg['dataset'], f'{where}.dataset'
+    while isinstance(dataset, dict) and 'type' in dataset:
+        _check_type(path, dataset, DATASETS)
+        _check_pipeline(f'{path}.pipeline', dataset.get('pipeline'))
+        dataset, path = dataset.get('dataset'), f'{path}.dataset'
+    for key in ('sampler', 'batch_sampler'):
+        if isinstance(cfg.get(key), dict):
+            _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
+
+
+def _check_pipeline(where: str, pipeline: Any) -> None:
+    from clear.registry import TRANSFORMS
+
+    for index, step in enumerate(pipeline or ()):
+        if isinstance(step, dict) and 'type' in step:
+            _check_type(f'{where}[{index}]', step, TRANSFORMS)
+
+
+def _check_train_cfg(cfg: dict) -> None:
+    from clear.registry import LOOPS
+
+    cfg = dict(cfg)
+    name = cfg.pop('type', None)
+    by_epoch = cfg.pop('by_epoch', True)
+    name = name or ('EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+    _check_type('train_cfg', dict(cfg, type=name), LOOPS, given_by_us=('runner', 'dataloader'))
+    if name in ('EpochBasedTrainLoop', 'IterBasedTrainLoop'):
+        key = 'max_epochs' if name.startswith('Epoch') else 'max_iters'
+        if key not in cfg:
+            raise ConfigError(f'train_cfg lacks {key}.')
+
+
+def _check_optimisation(cfg: dict) -> None:
+    from clear.registry import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS
+
+    wrapper = dict(cfg['optim_wrapper'])
+    optimizer = wrapper.get('optimizer')
+    if 'constructor' not in wrapper and not (isinstance(optimizer, dict) and 'type' in optimizer):
+        raise ConfigError(f"optim_wrapper.optimizer is {optimizer!r}; expected a dict with a type, e.g. "
+                          "dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4).")
+    wrapper.setdefault('type', 'OptimWrapper')
+    _check_type('optim_wrapper', wrapper, OPTIM_WRAPPERS, extra=('constructor', 'paramwise_cfg'))
+    if isinstance(optimizer, dict):
+        _check_type('optim_wrapper.optimizer', optimizer, OPTIMIZERS, given_by_us=('params',))
+    count = wrapper.get('accumulative_counts', 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ConfigError(f'optim_wrapper.accumulative_counts is {count!r}; expected a whole number of at least 1.')
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        if 'type' not in schedulers:
+            return  # several optimisers, by name
+        schedulers = [schedulers]
+    for index, scheduler in enumerate(schedulers):
+        where = f'param_scheduler[{index}]'
+        if 'type' not in scheduler:
+            raise ConfigError(f'{where} has no type.')
+        _check_type(where, scheduler, PARAM_SCHEDULERS, extra=('convert_to_iter_based',), given_by_us=('optimizer',))
+
+
+def _check_hooks(cfg: dict) -> None:
+    from clear.registry import HOOKS
+
+    hooks = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
+    hooks += [(f'custom_hooks[{index}]', hook) for index, hook in enumerate(cfg.get('custom_hooks') or [])]
+    for where, hook in hooks:
+        if isinstance(hook, dict):
+            if 'type' not in hook:
+                raise ConfigError(f'{where} has no type.')
+            _check_type(where, hook, HOOKS, extra=('priority',))
+
+
+def computed_config(cfg: dict, world_size: int) -> dict[str, Any]:
+    """The part of a config that decides the result, with the batch of all processes in place of one's."""
+    plain = copy.deepcopy(to_plain(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)))
+    kept = {key: value for key, value in plain.items() if key == 'seed' or key in KNOWN and key not in _EXECUTION}
+    for kind in ('train', 'val', 'test'):
+        loader = kept.get(f'{kind}_dataloader')
+        if not isinstance(loader, dict):
+            continue
+        for key in _LOADER_EXECUTION:
+            loader.pop(key, None)
+        if isinstance(loader.get('dataset'), dict):
+            loader['dataset'].pop('data_root', None)  # the fingerprint says whether the data are the same
+        if kind == 'train' and isinstance(loader.get('batch_size'), int):
+            loader['global_batch_size'] = loader.pop('batch_size') * world_size
+    return kept
+
+
+def runner_config_hash(config: dict[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of what `computed_config` kept, without the seed."""
+    plain = {key: value for key, value in config.items() if key != 'seed'}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,213 @@
+"""Saving and resuming an ordinary run: everything that its next iteration depends on, as tensors and plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from mmengine.logging import HistoryBuffer, MessageHub
+
+from clear.core import dist
+from clear.core.errors import CheckpointError
+from clear.core.files import load_tensors, save_tensors, write_text
+from clear.core.logs import logger
+from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
+from clear.engine.checkpoint import FORMAT, LATEST, cpu_copy
+from clear.engine.continual_state import differences
+from clear.engine.runner_config import computed_config, runner_config_hash
+
+KIND = 'Runner'
+KEYS = ('format', 'state_dict', 'optimizer', 'scheduler', 'message', 'rng', 'hooks', 'progress', 'config',
+        'config_hash', 'data_fingerprint')
+# What mmengine keeps beside the numbers, and every run sets anew.
+_INFO_SET_ANEW = ('cfg', 'seed', 'experiment_name', 'mmengine_version', 'dataset_meta', 'loop_stage', 'max_epochs',
+                  'max_iters')
+
+
+def write_checkpoint(runner: Any, path: Path) -> None:
+    """Write the state of a run to `path`, whole or not at all; every process takes part, the first one writes."""
+    ranks = _gather(dict(rng=get_rng_state(), hooks=_hook_states(runner)))
+    if dist.is_main():
+        checkpoint = runner_state(runner)
+        checkpoint['rng'] = [rank['rng'] for rank in ranks]
+        checkpoint['hooks'] = [rank['hooks'] for rank in ranks]
+        runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        save_tensors(path, checkpoint)
+    # A launcher ends all processes when the first one ends: none may leave while the file is being written.
+    dist.barrier()
+
+
+def runner_state(runner: Any) -> dict[str, Any]:
+    """The part of a checkpoint that is the same on every process."""
+    loop = runner.train_loop
+    config = computed_config(runner.cfg, dist.world_size())
+    return dict(
+        format=FORMAT, state_dict=cpu_copy(dict(runner.bare_model.state_dict())),
+        optimizer=cpu_copy(runner.optim_wrapper.state_dict()),
+        scheduler=[_plain_state(scheduler) for scheduler in runner.all_schedulers()],
+        message=message_state(runner.message_hub),
+        progress=dict(kind=KIND, model=type(runner.bare_model).__name__, epoch=loop.epoch, iter=loop.iter,
+                      batch=loop.batch, stop_training=loop.stop_training, train_log=list(runner.train_log),
+                      timing=dict(runner.timing), measured_at_start=dict(runner.measured_at_start),
+                      world_size=dist.world_size()),
+        config=config, config_hash=runner_config_hash(config), data_fingerprint=runner.data_fingerprint)
+
+
+def load_run(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of an ordinary run; nothing in it is executed.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or not of such a run.
+    """
+    checkpoint = load_tensors(path)
+    if not isinstance(checkpoint, dict) or checkpoint.get('format') != FORMAT:
+        raise CheckpointError(f'{path} is no checkpoint of this framework (format {FORMAT}). To start from its weights '
+                              f"use load_from='{path}' in the config.")
+    missing = [key for key in KEYS if key not in checkpoint]
+    if missing or checkpoint['progress'].get('kind') != KIND:
+        raise CheckpointError(f'{path} was not written by a {KIND} (it lacks {", ".join(missing) or "its mark"}); it '
+                              f"cannot be resumed from. To start from its weights use load_from='{path}'.")
+    return checkpoint
+
+
+def resume_run(runner: Any, path: Path) -> None:
+    """Put a run where the checkpoint left it.
+
+    Raises:
+        CheckpointError: if the file is damaged, or of another algorithm, config or data.
+    """
+    checkpoint = load_run(path)
+    check_origin(runner, path, checkpoint)
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+    try:
+        runner.bare_model.load_state_dict(checkpoint['state_dict'])
+        runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f'{path} does not fit the model or optimiser of this config: {error}') from error
+    for scheduler, state in zip(runner.all_schedulers(), checkpoint['scheduler'], strict=True):
+        scheduler.load_state_dict(state)
+    load_message_state(runner.message_hub, checkpoint['message'])
+    _load_hook_states(runner, checkpoint['hooks'])
+    progress, loop = checkpoint['progress'], runner.train_loop
+    loop._epoch, loop._iter, loop.batch = progress['epoch'], progress['iter'], progress['batch']
+    loop.stop_training = progress['stop_training']
+    runner.train_log, runner.timing = list(progress['train_log']), dict(progress['timing'])
+    runner.measured_at_start = dict(progress['measured_at_start'])
+    runner.waiting_rng = _own_rng(checkpoint['rng'], runner)
+    _note_processes(progress['world_size'])
+    if dist.is_main():
+        _trim_scalars(Path(runner.work_dir) / 'vis_data' / 'scalars.json', loop.iter)
+    logger.info('resumed from %s: %d of %d epochs and %d of %d iterations are finished', path, loop.epoch,
+                loop.max_epochs, loop.iter, loop.max_iters)
+
+
+def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another algorithm, other data or another config, in this order."""
+    was, now = checkpoint['progress']['model'], type(runner.bare_model).__name__
+    if was != now:
+        raise CheckpointError(f'{path} was written by {was}; this config trains {now}. To start {now} from its weights '
+                              f"use load_from='{path}'.")
+    old, new = checkpoint['data_fingerprint'], runner.data_fingerprint
+    if old != new:
+        raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other files '
+                              'or another order. Resume on the same data.')
+    config = computed_config(runner.cfg, dist.world_size())
+    changed = differences(checkpoint['config'], config)
+    if changed:
+        hint = ''
+        if any(item.startswith('train_dataloader.global_batch') for item in changed):
+            hint = (f' The batch of all processes together must stay the same: with {dist.world_size()} process(es) '
+                    f'set train_dataloader.batch_size to its {dist.world_size()}th part.')
+        raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}.{hint} Resume with the '
+                              f"same config, or start a new run (from these weights with load_from='{path}').")
+
+
+def describe_last_checkpoint(runner: Any) -> str:
+    """One sentence on the newest checkpoint of a run, for messages."""
+    path = Path(runner.work_dir) / LATEST
+    if not path.is_file():
+        return 'there is no checkpoint yet.'
+    progress = load_tensors(path)['progress']
+    return (f'the last good checkpoint is {path} (epoch {progress["epoch"]}, iteration {progress["iter"]}).')
+
+
+def _trim_scalars(path: Path, iteration: int) -> None:
+    """Drop what was logged after the checkpoint: those iterations are about to come again."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        write_text(path, ''.join(line for line in lines if json.loads(line).get('iter', 0) <= iteration))
+
+
+def message_state(hub: MessageHub) -> dict[str, Any]:
+    """mmengine's message hub as tensors and plain values."""
+    scalars = {name: dict(values=torch.as_tensor(history.data[0], dtype=torch.float64),
+                          counts=torch.as_tensor(history.data[1], dtype=torch.int64))
+               for name, history in hub.log_scalars.items()}
+    info = {name: value for name, value in hub.runtime_info.items() if name not in _INFO_SET_ANEW and _is_plain(value)}
+    return dict(scalars=scalars, info=info)
+
+
+def load_message_state(hub: MessageHub, state: dict[str, Any]) -> None:
+    """Put back what `message_state` returned."""
+    for name, history in state['scalars'].items():
+        hub.log_scalars[name] = HistoryBuffer(history['values'].numpy(), history['counts'].numpy())
+        hub._resumed_keys[name] = True
+    for name, value in state['info'].items():
+        hub.update_info(name, value)
+
+
+def _plain_state(scheduler: Any) -> dict[str, Any]:
+    # What is no plain value (milestones as a Counter, functions) comes from the config.
+    return {name: value for name, value in scheduler.state_dict().items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    if type(value) is dict:
+        return all(isinstance(key, (str, int)) and _is_plain(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _hook_states(runner: Any) -> dict[str, Any]:
+    return {type(hook).__name__: cpu_copy(hook.state_dict()) for hook in runner.hooks if hasattr(hook, 'state_dict')}
+
+
+def _load_hook_states(runner: Any, states: list[dict[str, Any]]) -> None:
+    """Each process takes its own; one that was not there before takes the first one's."""
+    own = states[dist.rank()] if len(states) == dist.world_size() else states[0]
+    for hook in runner.hooks:
+        if hasattr(hook, 'load_state_dict') and type(hook).__name__ in own:
+            hook.load_state_dict(own[type(hook).__name__])
+            if len(states) != dist.world_size() and hasattr(hook, 'merge_states'):
+                hook.merge_states([state[type(hook).__name__] for state in states])
+
+
+def _own_rng(states: list[dict[str, Any]], runner: Any) -> dict[str, Any]:
+    if dist.rank() < len(states):
+        return states[dist.rank()]
+    # A process that the saved run did not have: numbers of its own, the same at every resume.
+    before = get_rng_state()
+    seed_everything(derive_seed(runner.seed, 'resumed', runner.train_loop.iter, dist.rank()))
+    state = get_rng_state()
+    set_rng_state(before)
+    return state
+
+
+def _gather(value: Any) -> list[Any]:
+    """`value` of every process, by rank."""
+    if dist.world_size() == 1:
+        return [value]
+    values = [None] * dist.world_size()
+    torch_dist.all_gather_object(values, value)
+    return values
+
+
+def _note_processes(was: int) -> None:
+    now = dist.world_size()
+    if was != now:
+        logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
+                    'and results are equal up to rounding.', was, now)

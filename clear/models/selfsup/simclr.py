@@ -1,0 +1,42 @@
+"""SimCLR."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clear.models.losses import NTXentLoss
+from clear.models.selfsup.encoder import split_groups
+from clear.models.selfsup.two_views import TwoViews
+from clear.registry import MODELS
+
+
+@MODELS.register_module()
+class SimCLR(TwoViews):
+    """Find the other view of an image among all views of the global batch (SimCLR, Chen et al. 2020,
+    arXiv:2002.05709).
+
+    Both views are one batch, as in the authors' code: BatchNorm sees 2N images.
+
+    Args:
+        backbone, neck: see `Encoder`.
+        temperature: of the softmax.
+        channels_last, data_preprocessor, init_cfg: see `SelfSupervisedModel`.
+
+    Shape:
+        views: two of (N, 3, h, w), of one size   returns: dict(loss=())
+
+    Raises:
+        ConfigError: if parts do not fit.
+        ValueError: if the temperature is not positive.
+    """
+
+    def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, temperature: float = 0.1, *,
+                 channels_last: bool = True, data_preprocessor: dict | nn.Module | None = None,
+                 init_cfg: dict | list | None = None):
+        super().__init__(NTXentLoss(temperature), backbone, neck, channels_last=channels_last,
+                         data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+
+    def compute_losses(self, views: list[Tensor]) -> dict[str, Tensor]:
+        both = [[0, 1]]
+        embeddings = self.encoder.neck(self.encoder.pooled_groups(views, both))
+        return dict(loss=self.criterion(*split_groups(embeddings, both)))

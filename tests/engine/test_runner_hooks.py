@@ -1,0 +1,191 @@
+"""Checkpoints that are kept, progress that the model is told, losses that are no numbers, online evaluation."""
+
+import json
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from toy_runs import StopAt, assert_same, outcome, toy_run, toy_runner
+
+from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
+from clear.engine.hooks import CheckpointHook, OnlineKNNHook, OnlineLinearHook
+from clear.engine.hooks.online_evaluation import read_images, undisturbed
+
+pytest.importorskip('mmpretrain')
+
+
+def saved(folder):
+    """Name -> iteration of every checkpoint."""
+    return {path.name: torch.load(path, weights_only=True)['progress']['iter'] for path in folder.glob('*.pth')}
+
+
+def test_interval_max_keep_and_milestones(tmp_path):
+    hook = dict(type='CheckpointHook', interval=1, max_keep=2, milestones=[1])
+    toy_run(tmp_path, train_cfg__max_epochs=5, default_hooks__checkpoint=hook)
+    assert saved(tmp_path) == {'epoch_1.pth': 6, 'epoch_4.pth': 24, 'epoch_5.pth': 30, 'latest.pth': 30}
+
+
+def test_without_interval_only_latest_and_milestones(tmp_path):
+    toy_run(tmp_path, default_hooks__checkpoint=dict(type='CheckpointHook', milestones=[2, 9]))
+    assert saved(tmp_path) == {'epoch_2.pth': 12, 'latest.pth': 18}
+
+
+def test_interval_in_iterations(tmp_path):
+    toy_run(tmp_path, train_cfg=dict(by_epoch=False, max_iters=10), param_scheduler=None,
+            default_hooks__checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4, max_keep=1))
+    assert saved(tmp_path) == {'iter_8.pth': 8, 'latest.pth': 10}
+
+
+def test_iter_interval_saves_inside_an_epoch(tmp_path):
+    seen = []
+
+    class Look(Hook):
+        priority = 'LOWEST'
+
+        def after_whole_iter(self, runner):
+            seen.append(saved(tmp_path).get('latest.pth'))
+
+    toy_run(tmp_path, hooks=[Look()], train_cfg__max_epochs=1,
+            default_hooks__checkpoint=dict(type='CheckpointHook', iter_interval=2))
+    assert seen == [None, 2, 2, 4, 4, 4]  # the end of the epoch saves by itself
+    assert saved(tmp_path) == {'latest.pth': 6}
+
+
+@pytest.mark.parametrize('options', [dict(interval=0), dict(iter_interval=0), dict(max_keep=0), dict(milestones=[0]),
+                                     dict(rule='best')])
+def test_checkpoint_hook_refuses(options):
+    with pytest.raises(ConfigError):
+        CheckpointHook(**options)
+
+
+def test_mmengine_name_of_max_keep():
+    assert CheckpointHook(max_keep_ckpts=3).max_keep == 3 and CheckpointHook(max_keep_ckpts=-1).max_keep is None
+
+
+def test_model_is_told_its_progress(tmp_path):
+    runner = toy_run(tmp_path, optim_wrapper__accumulative_counts=4, train_cfg__max_epochs=2)
+    starts = [True, False, False, False, True, False] * 2  # a step of 4 and one of 2 micro-batches in each epoch
+    assert runner.bare_model.seen == [(i, 12, 6, start) for i, start in enumerate(starts)]
+
+
+def test_progress_goes_on_after_a_resume(tmp_path):
+    with pytest.raises(Interrupted):
+        toy_run(tmp_path, hooks=[StopAt(8)])
+    assert [item[0] for item in toy_run(tmp_path, resume=True).bare_model.seen] == list(range(8, 18))
+
+
+def test_nan_loss_stops_and_keeps_the_last_checkpoint(tmp_path):
+    poison = dict(train_dataloader__dataset__poison=(1, 3), model__has_bn=False)
+    with pytest.raises(TrainingError, match=r'iteration \d+ \(epoch 2, batch \d\): loss=nan') as raised:
+        toy_run(tmp_path, **poison)
+    assert str(tmp_path / 'latest.pth') in str(raised.value) and '(epoch 1, iteration 6)' in str(raised.value)
+    state = torch.load(tmp_path / 'latest.pth', weights_only=True)
+    assert state['progress']['iter'] == 6
+    assert all(tensor.isfinite().all() for tensor in state['state_dict'].values())
+
+
+def test_nan_weights_are_never_saved(tmp_path):
+    """A finite loss with a gradient that is none: the weights are looked at before they are saved."""
+
+    class Poison(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 11:
+                with torch.no_grad():
+                    runner.bare_model.predictor.bias[0] = float('inf')
+
+    with pytest.raises(TrainingError, match='weights are not finite') as raised:
+        toy_run(tmp_path, hooks=[Poison()])
+    assert '(epoch 1, iteration 6)' in str(raised.value) and saved(tmp_path) == {'latest.pth': 6}
+
+
+def labelled(count, seed):
+    """Images of two classes that differ in one channel, and their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = torch.randint(0, 120, (count, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    images[labels == 1, 0] += 130
+    return images, labels
+
+
+@pytest.mark.parametrize('cls', [OnlineKNNHook, OnlineLinearHook])
+def test_online_evaluation_does_not_disturb_training(tmp_path, cls):
+    plain = outcome(toy_run(tmp_path / 'plain'))
+    hook = cls(train=labelled(40, 0), test=labelled(30, 1), interval=2, at_start=True,
+               **(dict(k=5) if cls is OnlineKNNHook else dict(epochs=4)))
+    watched = outcome(toy_run(tmp_path / 'watched', hooks=[hook]))
+    name = {'OnlineKNNHook': 'knn_top1', 'OnlineLinearHook': 'linear_top1'}[cls.__name__]
+    log = watched[2]['extras']['train_log']
+    assert [name in entry for entry in log] == [False, True, True]  # every second epoch, and the last
+    assert watched[2]['metrics'].pop(name) == log[-1][name] > 0.8
+    assert 0 <= watched[2]['extras'].pop('before_training')[name] <= 1
+    for entry in log:
+        entry.pop(name, None)
+    assert_same(plain, watched)
+
+
+def test_online_knn_is_what_the_task_gives(tmp_path):
+    from torch.nn.functional import normalize
+
+    train, test = labelled(20, 0), labelled(11, 1)
+    runner = toy_run(tmp_path, hooks=[OnlineKNNHook(train=train, test=test, k=1, mean=(0, 0, 0), std=(1, 1, 1))])
+    model = runner.bare_model.eval()
+    with torch.no_grad():
+        base, queries = (normalize(model.encoder(images.float() / 255)) for images, _ in (train, test))
+    nearest = torch.stack([(base @ query).argmax() for query in queries])
+    expected = (train[1][nearest] == test[1]).float().mean().item()
+    assert runner.train_log[-1]['knn_top1'] == pytest.approx(expected)
+
+
+def test_resumed_run_measures_the_same(tmp_path):
+    def hooks():
+        return [OnlineKNNHook(train=labelled(40, 0), test=labelled(30, 1), k=5, at_start=True)]
+
+    expected = outcome(toy_run(tmp_path / 'whole', hooks=hooks()))
+    with pytest.raises(Interrupted):
+        toy_run(tmp_path / 'stopped', hooks=[*hooks(), StopAt(8)])
+    assert_same(expected, outcome(toy_run(tmp_path / 'stopped', resume=True, hooks=hooks())))
+
+
+def test_undisturbed_restores_modes_and_generators():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
+    model[0].eval()  # frozen, as fine-tuning has it
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with undisturbed(model):
+        assert not model[1].training and not torch.is_grad_enabled()
+        torch.rand(5)
+    assert model[1].training and not model[0].training
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_classes_are_matched_by_name():
+    from types import SimpleNamespace
+
+    images, labels = labelled(4, 0)
+    train = SimpleNamespace(images=images, labels=labels, class_names=['cat', 'dog', 'fox'])
+    test = SimpleNamespace(images=images, labels=labels, class_names=['dog', 'fox'])
+    assert read_images(train, test)['test'][1].tolist() == [1, 2, 1, 2]
+    with pytest.raises(DataError, match='train lacks: cat'):
+        read_images(test, train)
+    with pytest.raises(ConfigError, match='expected'):
+        read_images((images[:2], labels), (images, labels))
+
+
+def test_online_evaluation_needs_features(tmp_path):
+    runner = toy_runner(tmp_path)
+
+    class Bare(torch.nn.Linear):
+        pass
+
+    hook = OnlineKNNHook(train=labelled(4, 0), test=labelled(4, 1))
+    runner.model = Bare(1, 1)
+    with pytest.raises(ConfigError, match='model.features, which Bare'):
+        hook.before_run(runner)
+
+
+def test_long_histories_end(tmp_path, monkeypatch):
+    monkeypatch.setattr('clear.engine.hooks.runtime_info.HISTORY', 4)
+    runner = toy_run(tmp_path)
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) <= 6 + 4
+    json.dumps(runner.train_log)
