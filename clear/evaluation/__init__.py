@@ -1,5 +1,6 @@
 """Tasks on frozen features. Each is `TASKS.build(cfg).run(encoder_name, banks)`, and works on plain tensors too."""
 
+from clear.evaluation.average_precision import average_precision, mean_average_precision
 from clear.evaluation.clustering import Clustering, agreement, k_means
 from clear.evaluation.few_shot import FewShotProbe
 from clear.evaluation.knn import KNN, nearest_neighbours, weighted_votes
@@ -9,8 +10,12 @@ from clear.evaluation.logistic_probe import LogisticProbe, fit_logistic
 from clear.evaluation.nearest_class_mean import NearestClassMean, nearest_mean_scores
 from clear.evaluation.result import TaskResult, classification_metrics
 from clear.evaluation.rows import LabelledRows, ProbeData, read_splits, sample_shots, stratified_split
+from clear.evaluation.voc07 import voc07_classification
+from clear.evaluation.voc07_linear import VOC07Linear
+from clear.evaluation.voc07_svm import VOC07SVM
 
 __all__ = ['KNN', 'Clustering', 'FewShotProbe', 'GridPoint', 'LabelledRows', 'LinearProbe', 'LogisticProbe',
-           'NearestClassMean', 'ProbeData', 'TaskResult', 'TrainedGrid', 'agreement', 'classification_metrics',
-           'expand_grid', 'fit_logistic', 'k_means', 'nearest_mean_scores', 'nearest_neighbours', 'read_splits',
-           'sample_shots', 'stratified_split', 'train_grid', 'weighted_votes']
+           'NearestClassMean', 'ProbeData', 'TaskResult', 'TrainedGrid', 'VOC07SVM', 'VOC07Linear', 'agreement',
+           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
+           'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'read_splits', 'sample_shots',
+           'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

@@ -21,7 +21,8 @@ def banks(num_train=30, num_test=13, **options):
 def test_every_task_is_listed_here():
     TASKS.import_from_location()
     ours = {name for name, task in TASKS.module_dict.items() if task.__module__.startswith('clear.evaluation')}
-    assert ours == {cfg['type'] for cfg in TASK_CONFIGS}
+    # Several labels per image, from the annotations of VOC: it has a test file of its own.
+    assert ours - {'VOC07SVM'} == {cfg['type'] for cfg in TASK_CONFIGS}
 
 
 @by_type

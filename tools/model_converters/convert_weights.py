@@ -1,4 +1,4 @@
-"""Turn a published checkpoint (MoCo, CLSA, SwAV, SimSiam, PIRL ...) into the plain weights of its backbone."""
+"""Turn a checkpoint, ours or a published one (MoCo, CLSA, SwAV, PIRL ...), into the plain weights of its backbone."""
 
 import argparse
 import sys
@@ -8,9 +8,12 @@ EXAMPLE = """example:
   python tools/model_converters/convert_weights.py moco_v2_800ep.pth.tar weights/moco_v2.pth --source moco
 
 Heads, queues and momentum copies are left out. Every tensor of the backbone must be there, else nothing is written.
+--target detectron2 writes the pickle of that library. --target moco writes a whole MoCo or CLSA run of ours as the
+published repository would; --target clear turns that repository's checkpoints into ours, to train on (load_from).
 """
 SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'byol', 'mmpretrain', 'torchvision', 'timm',
            'openclip', 'clear', 'efficientnet_pytorch')
+TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -19,8 +22,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('input', metavar='IN', help='checkpoint of tensors and plain values (.pth, .safetensors ...)')
     parser.add_argument('output', metavar='OUT', type=Path, help='file to write; .safetensors is written as such')
     parser.add_argument('--source', choices=SOURCES, default='auto', help='whose names IN uses (default: what fits)')
-    parser.add_argument('--arch', default='resnet50', help='network of torchvision, or timm/NAME, open_clip/NAME')
-    parser.add_argument('--target', choices=('torchvision', 'mmpretrain'), default='torchvision',
+    parser.add_argument('--arch', default='resnet50', help='network of torchvision, or timm/NAME, open_clip/NAME, '
+                        'cifar/resnet18 (3 x 3 stem)')
+    parser.add_argument('--target', choices=TARGETS, default='torchvision',
                         help='whose names OUT uses (default: those of the library of --arch)')
     parser.add_argument('--sanity', metavar='FOLDER', help='also print the nearest-class-mean accuracy on the images '
                         'FOLDER/<class>/<file>, beside that of random weights')
@@ -33,20 +37,24 @@ def parse_args(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from clear.core.errors import ConfigError
     from clear.core.logs import setup_logging
-    from clear.models.converters.convert import convert_weights, write_weights
+    from clear.models.converters.convert import check_output, convert_weights, write_weights
 
     if args.output.exists() and not (args.overwrite or args.dry_run):
         raise ConfigError(f'{args.output} exists; replace it with --overwrite.')
+    check_output(args.output, args.target)
     setup_logging(None)
     done = convert_weights(args.input, source=args.source, arch=args.arch, target=args.target)
     print(f'{args.input}: {done.report.source} -> {args.target} {args.arch}')
-    print(f'kept {len(done.state)} tensors, dropped {len(done.report.unexpected)}')
+    if args.target in ('moco', 'clear'):
+        print(f"kept {len(done.state['state_dict'])} tensors, the whole of the pretraining run without its optimiser")
+    else:
+        print(f'kept {len(done.state)} tensors, dropped {len(done.report.unexpected)}')
     if args.sanity:
         check_sanity(done.encoder, args.arch, args.sanity, args.max_images)
     if args.dry_run:
         print('dry run: nothing was written')
         return 0
-    write_weights(args.output, done.state)
+    write_weights(args.output, done.state, args.target)
     print(f'wrote {args.output}')
     return 0
 

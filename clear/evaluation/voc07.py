@@ -1,0 +1,67 @@
+"""VOC 2007 classification of an encoder, by either of two protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clear.core.errors import ConfigError
+from clear.core.signatures import accepted_arguments, check_keys
+from clear.datasets.voc import find_voc
+from clear.evaluation.result import TaskResult
+from clear.evaluation.voc07_linear import VOC07Linear
+from clear.evaluation.voc07_svm import VOC07SVM
+from clear.features import find_or_extract
+from clear.features.build import ROOT, make_encoder
+
+PROTOCOLS = {'clsa': VOC07Linear, 'svm': VOC07SVM}
+
+
+def make_protocol(protocol: str, data_root: str | Path, **options: Any) -> VOC07Linear | VOC07SVM:
+    """The object that does the work; reads nothing yet.
+
+    Args:
+        options: of `VOC07Linear` ('clsa') or `VOC07SVM` ('svm').
+
+    Raises:
+        ConfigError: for another protocol, or options that it does not have.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {protocol!r}; there are 'clsa' (a linear layer on augmented images) and 'svm' "
+                          '(support vector machines on features).')
+    kind = PROTOCOLS[protocol]
+    check_keys('options', options, accepted_arguments(kind) - {'data_root'}, f"protocol '{protocol}'")
+    return kind(data_root=str(data_root), **options) if protocol == 'svm' else kind(**options)
+
+
+def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | Path, *, protocol: str = 'svm',
+                         device: str | torch.device = 'cpu', num_workers: int = 0, batch_size: int = 64,
+                         bank_root: str | Path = ROOT, **options: Any) -> TaskResult:
+    """Classify VOC 2007 on frozen features.
+
+    Args:
+        encoder: an image encoder, or its config.
+        data_root: the folder `VOC2007`, or one above it.
+        protocol: 'svm' trains on trainval with costs by cross-validation (`VOC07SVM`), 'clsa' trains a linear layer on
+            train and selects on val (`VOC07Linear`); both report test. Their numbers do not compare.
+        batch_size, bank_root: of the extraction of features for 'svm', which are stored.
+        options: of the protocol.
+
+    Returns:
+        `map`, the mean of 20 average precisions (area), with `map_11point`, each class and, for 'clsa',
+        `map_per_image` in `extras`.
+
+    Raises:
+        ConfigError: for options that cannot be.
+        DataError: if the data are incomplete.
+    """
+    task = make_protocol(protocol, data_root, **options)
+    encoder = make_encoder(encoder)
+    if protocol == 'clsa':
+        return task.run(encoder, data_root, device=device, num_workers=num_workers)
+    source = dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages'))
+    bank = find_or_extract(encoder, source, bank_root, batch_size=batch_size, num_workers=num_workers, device=device)
+    return task.run(type(encoder).__name__, {'train': bank, 'test': bank})

@@ -1,0 +1,221 @@
+"""VOC 2007 classification by one linear layer on augmented images (protocol 'clsa')."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from clear.core.errors import ConfigError, DataError
+from clear.core.logs import logger
+from clear.core.seeding import derive_seed
+from clear.datasets.bad_samples import BadSamples
+from clear.datasets.decode import UnreadableImage, decode_image, file_below
+from clear.datasets.images import seeded_draws
+from clear.datasets.transforms import ImageTransform, build_transform
+from clear.datasets.voc import VOC_CLASSES, VOCSplit, read_voc
+from clear.evaluation.average_precision import mean_average_precision, per_image_average_precision
+from clear.evaluation.result import TaskResult
+from clear.evaluation.rows import check_whole, shuffled
+from clear.evaluation.voc07_svm import check_positives, voc_metrics
+
+# Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
+VOC_MEAN = (0.4573, 0.4388, 0.4073)
+VOC_STD = (0.2675, 0.2638, 0.2777)
+
+
+@dataclass(frozen=True)
+class VOC07Linear:
+    """Train `Linear(embed_dim, 20)` on train, choose the epoch on val, report it once on test.
+
+    As in CLSA's published evaluation, but for four things: the backbone is in eval mode (there, statistics of
+    BatchNorm drift while the layer is trained); `map` is the mean over classes of their average precision (there, over
+    images; that number is `map_per_image`); a class that an image shows only in objects marked difficult is left out of
+    loss and ranking (there, a negative); and an unreadable image is left out and counted.
+
+    Args:
+        lr, momentum, weight_decay, batch_size, epochs: of SGD; the loss is binary cross-entropy, summed over batch and
+            classes.
+        t_max: epochs from the highest learning rate to 0 and from there back, see `learning_rates`. That of the
+            original; `t_max=epochs` is a single descent.
+        image_size, resize: pixels. Training images are squeezed to `image_size` squared; of the others the shorter
+            side becomes `resize`, and the central square (val) or five crops (test), whose logits are averaged, are
+            taken.
+        seed: of the first weights, the order and the augmentation.
+        max_bad_fraction: share of a split that may be unreadable.
+
+    Raises:
+        ConfigError: for values that cannot be.
+    """
+
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 16
+    epochs: int = 100
+    t_max: int = 12
+    image_size: int = 300
+    resize: int = 330
+    seed: int = 2019
+    max_bad_fraction: float = 0.01
+
+    def __post_init__(self):
+        for name in ('batch_size', 'epochs', 't_max', 'image_size', 'resize'):
+            check_whole(name, getattr(self, name))
+        if self.resize < self.image_size:
+            raise ConfigError(f'resize is {self.resize}, smaller than the crops of {self.image_size} pixels.')
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f'lr is {self.lr!r}; expected a number above 0.')
+
+    def run(self, encoder: nn.Module, data_root: str | Path, *, device: str | torch.device = 'cpu',
+            num_workers: int = 0) -> TaskResult:
+        """Train, select and test on a folder of VOC 2007.
+
+        Args:
+            encoder: frozen, (B, 3, image_size, image_size) -> (B, embed_dim); is put into eval mode.
+
+        Raises:
+            DataError: if the data are incomplete or too many images unreadable.
+        """
+        splits = {name: read_voc(data_root, name) for name in ('train', 'val', 'test')}
+        for name, split in splits.items():
+            check_positives(split.targets, name, 1)
+        images = _Reader(encoder.eval().to(device), device, num_workers, self.batch_size,
+                         BadSamples(None, {name: len(split) for name, split in splits.items()}, self.max_bad_fraction))
+        val = images.encode(splits['val'], self._transform('val'))
+        test = images.encode(splits['test'], self._transform('test'))
+        head, history, best = self._train(images, splits['train'], val)
+        # Logits are linear in the features, so those of a mean are the mean of logits: five crops are one row.
+        scores = _scores(head, test[0])
+        extras = voc_metrics(scores, test[1])
+        extras['metrics']['map_per_image'] = per_image_average_precision(scores, test[1])
+        extras.update(protocol='clsa', selected=dict(epoch=best), history=history, unreadable=images.bad.counts(),
+                      n_train=len(splits['train']), n_val=len(val[1]), n_test=len(test[1]))
+        return TaskResult('map', extras['metrics']['map'], True, extras)
+
+    def _train(self, images: _Reader, split: VOCSplit, val: tuple[Tensor, np.ndarray]
+               ) -> tuple[nn.Linear, list[dict[str, float]], int]:
+        """The layer after its best epoch, what each epoch gave, and the best one (from 1; the first of equals)."""
+        head = self._new_head(val[0].shape[1]).to(images.device)
+        optimizer = torch.optim.SGD(head.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay)
+        targets = torch.from_numpy(split.targets)
+        transform, history, best, kept = self._transform('train'), [], 0, {}
+        for epoch, lr in enumerate(learning_rates(self.epochs, self.lr, self.t_max)):
+            optimizer.param_groups[0]['lr'] = lr
+            order = shuffled(len(split), self.seed, 'order', epoch).tolist()
+            losses = []
+            for rows, features in images.features(split, transform, order, seed=self.seed, epoch=epoch):
+                loss = summed_loss(head(features), targets[rows].to(images.device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())
+            scores = _scores(head, val[0])
+            value = mean_average_precision(scores, val[1])[0]
+            history.append(dict(lr=lr, loss=float(torch.stack(losses).sum()) / len(split), val_map=value,
+                                val_map_per_image=per_image_average_precision(scores, val[1])))
+            logger.info('epoch %d/%d  lr %.4f  loss %.3f  val map %.4f  per image %.4f', epoch + 1, self.epochs,
+                        *history[-1].values())
+            if not kept or value > history[best]['val_map']:
+                best, kept = epoch, {key: item.clone() for key, item in head.state_dict().items()}
+        head.load_state_dict(kept)
+        return head, history, best + 1
+
+    def _new_head(self, dim: int) -> nn.Linear:
+        head = nn.Linear(dim, len(VOC_CLASSES))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, 'head'))
+        nn.init.normal_(head.weight, std=0.01, generator=generator)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def _transform(self, split: str) -> ImageTransform:
+        size = self.image_size
+        steps = {'train': [dict(type='Resize', size=(size, size)),
+                           dict(type='RandomChoice', transforms=[dict(type='ColorJitter', brightness=0.2),
+                                                                 dict(type='RandomGrayscale', p=0.25)]),
+                           dict(type='RandomHorizontalFlip', p=0.25), dict(type='RandomRotation', degrees=25)],
+                 'val': [dict(type='Resize', size=self.resize), dict(type='CenterCrop', size=size)],
+                 'test': [dict(type='Resize', size=self.resize), dict(type='FiveCrop', size=size)]}[split]
+        return build_transform([*steps, dict(type='ToTensor'), dict(type='Normalize', mean=VOC_MEAN, std=VOC_STD)])
+
+
+def learning_rates(epochs: int, lr: float = 0.05, t_max: int = 12) -> list[float]:
+    """The rate of each epoch: torch's `CosineAnnealingLR(T_max=t_max)`, stepped at the start of each epoch.
+
+    It falls to 0 in epoch `t_max`, rises again, and so on with a period of 2 `t_max`, as in the published evaluation.
+    """
+    return [lr * (1 + math.cos(math.pi * (epoch + 1) / t_max)) / 2 for epoch in range(epochs)]
+
+
+def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy summed over batch and classes, both (B, C); targets of -1 take no part."""
+    return functional.binary_cross_entropy_with_logits(logits, targets.clamp(min=0).to(logits.dtype),
+                                                       weight=(targets >= 0).to(logits.dtype), reduction='sum')
+
+
+class _Images(Dataset):
+    """`dataset[i]` is (i, views (V, 3, H, W), ''), or (i, None, the reason) for an image that cannot be read."""
+
+    def __init__(self, split: VOCSplit, transform: ImageTransform, seed: int, epoch: int):
+        self.split, self.transform, self.seed, self.epoch = split, transform, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
+        try:
+            image = decode_image(file_below(self.split.root, self.split.paths[index]))
+        except UnreadableImage as error:
+            return index, None, str(error)
+        with seeded_draws(derive_seed('augment', self.seed, 0, self.epoch, self.split.ids[index])):
+            views = self.transform(image)
+        return index, torch.stack(views) if isinstance(views, (tuple, list)) else views[None], ''
+
+
+@dataclass
+class _Reader:
+    """Reads images and encodes them; unreadable ones are reported and left out."""
+
+    encoder: nn.Module
+    device: str | torch.device
+    num_workers: int
+    batch_size: int
+    bad: BadSamples
+
+    def encode(self, split: VOCSplit, transform: ImageTransform) -> tuple[Tensor, np.ndarray]:
+        """Features (M, D) of the readable images of a split, mean over views, and their targets (M, 20)."""
+        found = list(self.features(split, transform, range(len(split))))
+        if not found:
+            raise DataError(f"{split.root}: no image of '{split.name}' can be read.")
+        rows = torch.cat([rows for rows, _ in found]).numpy()
+        check_positives(split.targets[rows], split.name, 1)
+        return torch.cat([features for _, features in found]), split.targets[rows]
+
+    def features(self, split: VOCSplit, transform: ImageTransform, order: Sequence[int], seed: int = 0,
+                 epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (B,) and features (B, D), batch by batch in the given order."""
+        loader = DataLoader(_Images(split, transform, seed, epoch), self.batch_size, sampler=order,
+                            num_workers=self.num_workers, collate_fn=list)
+        for batch in loader:
+            for index, views, reason in batch:
+                if views is None:
+                    self.bad.report(split.name, 'VOC2007', split.ids[index], reason)
+            good = [(index, views) for index, views, _ in batch if views is not None]
+            if good:
+                images = torch.stack([views for _, views in good]).to(self.device)  # (B, V, 3, H, W)
+                with torch.no_grad():
+                    features = self.encoder(images.flatten(0, 1))
+                yield torch.tensor([index for index, _ in good]), features.unflatten(0, images.shape[:2]).mean(1)
+
+
+@torch.no_grad()
+def _scores(head: nn.Linear, features: Tensor) -> np.ndarray:
+    """(N, C) logits, float64."""
+    return head(features).double().cpu().numpy()

@@ -1,0 +1,5 @@
+_base_ = ['../_base_/models/selfsup/simclr_resnet50.py', '../_base_/datasets/imagenet_views.py',
+         '../_base_/schedules/lars_cos_warm10_200e.py']
+
+# lr 0.3 per 256 images; the paper's best results need batches of 4096.
+train_dataloader = dict(dataset=dict(transform=dict(recipe='simclr')))

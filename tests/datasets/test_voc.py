@@ -1,0 +1,77 @@
+"""The reader of VOC 2007 on a folder that the test writes, against the class lists that VOC ships beside the XML."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'evaluation'))
+from voc_tree import annotation, write_voc
+
+from clear.core.errors import ConfigError, DataError
+from clear.datasets.voc import VOC_CLASSES, find_voc, read_voc
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_voc(tmp_path, (1, 1, 1))
+
+
+def test_lists_and_targets(base):
+    split = read_voc(base, 'train')
+    assert len(split) == 21 and split.ids[:2] == ['000001', '000002'] and split.paths[0] == 'JPEGImages/000001.jpg'
+    assert split.targets.shape == (21, 20) and split.targets.dtype == np.int8
+    assert (split.targets[:20] == 1).nonzero()[1].tolist() == list(range(20))
+    assert split.targets[20, :3].tolist() == [1, 1, -1]  # number 21: the third class is difficult
+    assert split.targets[2, 2:5].tolist() == [1, -1, 0]
+    assert len(read_voc(base, 'trainval')) == 42
+    assert read_voc(base, 'trainval').ids == split.ids + read_voc(base, 'val').ids
+
+
+@pytest.mark.parametrize(('objects', 'wanted'), [
+    ([('dog', True), ('dog', False)], 1), ([('dog', False), ('dog', True)], 1), ([('dog', True)], -1),
+    ([('cat', False)], 0), ([], 0)])
+def test_a_clear_object_decides(base, objects, wanted):
+    (base / 'Annotations' / '000001.xml').write_text(annotation(objects))
+    assert read_voc(base, 'train').targets[0, VOC_CLASSES.index('dog')] == wanted
+
+
+def test_classes_are_the_alphabet_of_voc():
+    assert list(VOC_CLASSES) == sorted(VOC_CLASSES) and len(set(VOC_CLASSES)) == 20
+
+
+def test_found_from_above(base, tmp_path):
+    assert find_voc(tmp_path) == find_voc(tmp_path / 'VOCdevkit') == find_voc(base) == base
+    with pytest.raises(DataError, match='holds no VOC 2007'):
+        find_voc(tmp_path / 'nowhere')
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotation><object><name>&a;</name></object></annotation>'
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    (BOMB, 'declares a document type'), ('<annotation><object>', 'cannot be read as an annotation'),
+    ('<html></html>', 'begins with <html>'), (annotation([('unicorn', False)]), "object 0 is called 'unicorn'"),
+    ('<annotation><object><name>dog</name><difficult>maybe</difficult></object></annotation>', "difficult='maybe'"),
+    ('<annotation>' + ' ' * 2**20 + '</annotation>', 'more than 1048576 bytes'), (None, 'cannot be read')])
+def test_bad_annotations(base, text, says):
+    path = base / 'Annotations' / '000001.xml'
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_voc(base, 'train')
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    ('', 'lists no image'), ('000001\n000001\n', 'lists 000001 twice'), ('../../../etc/passwd\n', 'lies outside'),
+    (None, 'Labels of the test images are in the archive')])
+def test_bad_lists(base, text, says):
+    path = base / 'ImageSets' / 'Main' / 'test.txt'
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_voc(base, 'test')
+
+
+def test_unknown_split(base):
+    with pytest.raises(ConfigError, match="no split 'minival'"):
+        read_voc(base, 'minival')

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+from banks import blobs
+
+from clear.core.errors import ConfigError, DataError
+from clear.datasets import Bucket
+from clear.evaluation import KNN, LabelledRows, LinearProbe, ProbeData
+from clear.evaluation.representation_over_time import (
+    OWN_BUCKET,
+    PER_BUCKET,
+    accuracy_matrix,
+    build_probe,
+    by_bucket,
+    score_probe,
+    wanted_cells,
+)
+from clear.features import write_bank
+
+CLASSES = ['a', 'b', 'c']
+
+
+@pytest.fixture(scope='module')
+def stream(tmp_path_factory):
+    """A bank of 3 x 60 blobs, and its buckets' train (40) and test (20) lists; the blobs wander with time."""
+    features, labels, ids = [], [], []
+    for bucket in range(3):
+        rows, targets = blobs(60, spread=2.5, seed=bucket)
+        features.append(rows + 3.0 * bucket * torch.tensor([1.0, -1.0, 0, 0, 0]))
+        labels.append(targets)
+        ids += [f'{bucket}/{row}' for row in range(60)]
+    features, labels = torch.cat(features), torch.cat(labels)
+    bank = write_bank(tmp_path_factory.mktemp('bank') / 'bank', features, labels, ids=ids, class_names=CLASSES,
+                      dtype='float32')
+    lists = [[Bucket(str(bucket), ids[start:stop], [], labels[start:stop].numpy())
+              for start, stop in ((60 * bucket, 60 * bucket + 40), (60 * bucket + 40, 60 * bucket + 60))]
+             for bucket in range(3)]
+    return bank, lists, features, labels
+
+
+def rows(stream, bucket, split):
+    start, stop = (60 * bucket, 60 * bucket + 40) if split == 'train' else (60 * bucket + 40, 60 * bucket + 60)
+    return LabelledRows(stream[2][start:stop], stream[3][start:stop])
+
+
+def test_knn_scores_are_those_of_scikit_learn(stream):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    bank, lists, *_ = stream
+    scores = score_probe(KNN(k=1), bank, lists[1][0], [pair[1] for pair in lists], CLASSES)
+    peer = KNeighborsClassifier(1, metric='cosine').fit(*map(np.asarray, (rows(stream, 1, 'train').features,
+                                                                         rows(stream, 1, 'train').labels)))
+    expected = [peer.score(rows(stream, j, 'test').features.numpy(), rows(stream, j, 'test').labels.numpy())
+                for j in range(3)]
+    assert scores == pytest.approx(expected)
+    assert len(set(scores)) > 1  # the buckets differ, so that a mix-up of them would show
+
+
+def test_one_training_of_a_linear_probe_serves_all_buckets(stream):
+    bank, lists, *_ = stream
+    probe = LinearProbe(lrs=[0.01, 0.1], epochs=4, seeds=2, val_fraction=0.2)
+    scores = score_probe(probe, bank, lists[0][0], [pair[1] for pair in lists], CLASSES)
+    alone = [probe.fit(ProbeData(rows(stream, 0, 'train'), rows(stream, j, 'test'), CLASSES)).result.value
+             for j in range(3)]
+    assert scores == pytest.approx(alone)
+
+
+def test_a_class_that_the_probe_never_saw_is_wrong(stream):
+    bank, lists, *_ = stream
+    train = lists[0][0]
+    few = np.flatnonzero(train.targets < 2)
+    without_c = Bucket('0', [train.ids[row] for row in few], [], train.targets[few])
+    test = lists[0][1]
+    score, = score_probe(KNN(k=1), bank, without_c, [test], CLASSES)
+    whole, = score_probe(KNN(k=1), bank, train, [test], CLASSES)
+    assert 0 < score <= (test.targets < 2).mean() and score < whole
+
+
+def test_cells_of_both_protocols_overlap_in_the_own_bucket():
+    assert wanted_cells([PER_BUCKET], 1, 3) == {0: [0], 1: [1], 2: [2]}
+    assert wanted_cells([OWN_BUCKET], 1, 3) == {1: [0, 1, 2]}
+    assert wanted_cells([PER_BUCKET, OWN_BUCKET], 1, 3) == {0: [0], 1: [0, 1, 2], 2: [2]}
+    assert wanted_cells([OWN_BUCKET], None, 3) == {}
+    with pytest.raises(ConfigError, match='probe_of_own_bucket'):
+        wanted_cells(['own'], 0, 3)
+
+
+def test_matrix_takes_each_protocol_s_training_bucket():
+    def value(row, train, test):
+        return (100 * row + 10 * train + test) / 1000
+
+    assert accuracy_matrix(PER_BUCKET, [2, None], 3, value) == [[0.0, 0.011, 0.022], [0.1, 0.111, 0.122]]
+    assert accuracy_matrix(OWN_BUCKET, [2, None], 3, value) == [[0.020, 0.021, 0.022], [None, None, None]]
+
+
+def test_rows_are_put_in_the_order_of_buckets():
+    assert by_bucket([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], [1, None, 0], 2) == [[0.5, 0.6], [0.1, 0.2]]
+    assert by_bucket([[0.1, 0.2]], [1], 2) == [[None, None], [0.1, 0.2]]
+    with pytest.raises(DataError, match='2 checkpoints'):
+        by_bucket([[0.1, 0.2], [0.3, 0.4]], [1, 1], 2)
+
+
+def test_only_probes_are_built():
+    assert build_probe(dict(type='KNN', k=3)).ks == [3]
+    with pytest.raises(ConfigError, match='no probe'):
+        build_probe(dict(type='Clustering'))
+    with pytest.raises(ConfigError, match='neighbours'):
+        build_probe(dict(type='KNN', neighbours=3))
