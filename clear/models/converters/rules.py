@@ -20,9 +20,21 @@ HEADS = ('fc.', 'head.', 'heads.', 'head_dist.', 'classifier.', 'last_linear.', 
          'prototypes.', 'projector.', 'predictor.', 'data_preprocessor.', 'encoder_k.', 'queue', 'momentum_encoder.',
          'target_generator.')
 
+# What our own pretraining puts around the backbone that is evaluated, and what it keeps beside it.
+_CLEAR = re.compile(r'(?:encoder_q|encoder|teacher)\.backbone\.(?:backbone\.)?')
+_CLEAR_REST = re.compile(r'(?:encoder_q|encoder_k|momentum_encoder|student|teacher|criterion)\.|encoder\.neck\.')
+
 
 def _as_it_is(key: str) -> str:
     return key
+
+
+def _from_clear(key: str) -> str | None:
+    # The query's, online or teacher's backbone of a pretraining run; classifiers have theirs under `backbone.`.
+    found = _CLEAR.match(key)
+    if found:
+        return key[found.end():]
+    return None if _CLEAR_REST.match(key) else key
 
 
 def _from_torchvision(key: str) -> str:
@@ -65,7 +77,7 @@ def _below(key: str, prefix: str, but: str | None = None) -> str | None:
 # Format -> rule. `backbone.` is put in front or taken off afterwards, as the model wants it. With source='auto' the
 # format that fits most tensors wins, then order.
 SOURCES: dict[str, Callable[[str], str | None]] = {
-    'clear': _as_it_is,
+    'clear': _from_clear,
     'mmpretrain': _as_it_is,
     'torchvision': _from_torchvision,
     'timm': _as_it_is,
