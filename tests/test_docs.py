@@ -77,6 +77,8 @@ def here(workspace, monkeypatch, request):
         # `make demo` above drew all figures; they are most of the time of a tiny run, so the others draw one.
         monkeypatch.setattr(figures, 'run_figures', lambda run: {'accuracy_matrix': figures.matrix_figure(run)})
     registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
+    for each in registries:
+        each.import_from_location()  # what is registered for the first time below would be taken for an example's
     before = [dict(each.module_dict) for each in registries]
     logger = logging.getLogger('clear')
     state, threads = (list(logger.handlers), logger.propagate, logger.level), torch.get_num_threads()

@@ -111,6 +111,7 @@ def test_recipe_trains_every_parameter(name, data, tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         fresh = MODELS.build(cfg.model)
+        fresh.init_weights()
     trained = {key for key, value in fresh.named_parameters() if value.requires_grad}
     assert trained
     assert trained <= set(state)

@@ -107,7 +107,7 @@ def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
 def cpu_copy(state: Any) -> Any:
     """Nested state with every tensor copied to the CPU."""
     if isinstance(state, torch.Tensor):
-        return state.detach().cpu().clone()
+        return state.detach().to('cpu', copy=True)
     if isinstance(state, dict):
         return {key: cpu_copy(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):

@@ -79,6 +79,8 @@ class RunState:
 
         runner = self.runner
         state = strategy_state(runner.strategy, self._index())
+        # PackNet and LFL freeze parameters when an experience ends.
+        frozen = [name for name, value in runner.strategy.model.named_parameters() if not value.requires_grad]
         return dict(
             format=FORMAT, state_dict=cpu_copy(dict(runner.strategy.model.state_dict())),
             optimizer=cpu_copy(runner.strategy.optimizer.state_dict()),
@@ -86,7 +88,7 @@ class RunState:
             strategy=state, rng=get_rng_state(),
             progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
                           strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from,
-                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size()),
+                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size(), frozen=frozen),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
             data_fingerprint=runner.info.fingerprint)
 
@@ -147,6 +149,8 @@ class RunState:
         if inside is not None and inside['progress']['experience'] == finished < total:
             self._check(path.with_name(ITERATION), inside)
             runner.strategy.continue_from(lambda: self._restore_iteration(inside))
+        if finished == total and dist.is_main():
+            (runner.work_dir / ITERATION).unlink(missing_ok=True)  # of a run that was killed in its last save
         return finished
 
     def branch(self, path: Path) -> int:
@@ -221,6 +225,9 @@ class RunState:
         _optimize(strategy, checkpoint.get('optimizer_parameters'))
         if checkpoint['optimizer'] is not None:
             strategy.optimizer.load_state_dict(checkpoint['optimizer'])
+        frozen = checkpoint['progress'].get('frozen')
+        for name, parameter in strategy.model.named_parameters() if frozen is not None else ():
+            parameter.requires_grad_(name not in frozen)
 
     def _restore_iteration(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.runner.strategy

@@ -124,8 +124,8 @@ class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
         return [value * factor for value in self.base_values]
 
 
-def hold_fixed_lrs(optim_wrapper: Any) -> None:
-    """Put groups marked `fix_lr=True` back to the rate they started with, whatever the schedulers made of it.
+def hold_fixed_values(optim_wrapper: Any) -> None:
+    """Put back what schedulers must not touch: the rate of groups marked `fix_lr=True`, and a weight decay of 0.
 
     A config marks them by `paramwise_cfg=dict(custom_keys={'predictor': dict(fix_lr=True)})`.
     """
@@ -133,6 +133,9 @@ def hold_fixed_lrs(optim_wrapper: Any) -> None:
         for group in wrapper.optimizer.param_groups:
             if group.get('fix_lr') and 'initial_lr' in group:
                 group['lr'] = group['initial_lr']
+            # A schedule of the weight decay is for weights; biases and norms were left out on purpose.
+            if group.get('initial_weight_decay') == 0:
+                group['weight_decay'] = 0.0
 
 
 def wrappers_of(optim_wrapper: Any) -> list[OptimWrapper]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from clear.core.config import find_config, load_config, parse_options, to_plain
 from clear.core.errors import CheckpointError, ConfigError, nearest
+from clear.core.files import read_json
 from clear.core.logs import logger
 from clear.core.signatures import check_keys
+from clear.engine.continual_pretraining import STREAM_FILE
 from clear.engine.probe_config import task_arguments
 from clear.evaluation.representation_over_time import PROBES, PROTOCOLS, build_probe, wanted_cells
 
@@ -146,6 +148,10 @@ def _of_run(work_dir: Path) -> list[Checkpoint]:
                if folder.is_dir() and (match := BUCKET_FOLDER.fullmatch(folder.name))}
     if not folders:
         raise CheckpointError(f'{work_dir} holds no folder bucket_<name>: it is no run of pretraining over buckets.')
+    if (work_dir / STREAM_FILE).is_file():
+        # The bucket at which the run was stopped has a latest.pth too.
+        finished = {each['bucket'] for each in read_json(work_dir / STREAM_FILE)['buckets']}
+        folders = {name: folder for name, folder in folders.items() if name in finished}
     names = sorted(folders, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
     return [Checkpoint(f'bucket {name}', newest(folders[name]), name) for name in names]
 

@@ -29,7 +29,7 @@ from clear.engine.hooks.progress import ProgressHook
 from clear.engine.hooks.results import ResultsHook
 from clear.engine.loading import build_train_dataloader, data_fingerprint
 from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from clear.engine.optim import hold_fixed_lrs
+from clear.engine.optim import hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
 from clear.engine.runner_config import computed_config, runner_config_hash
 from clear.engine.runner_state import resume_run
@@ -220,15 +220,38 @@ class Runner(MMRunner):
         with self._quiet():
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
             self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
+            self._leave_held_parameters()
             if self.param_schedulers is not None:
                 self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-                hold_fixed_lrs(self.optim_wrapper)
+                hold_fixed_values(self.optim_wrapper)
         if self._val_loop is not None:
             self._val_loop = self.build_val_loop(self._val_loop)
         self.call_hook('before_run')
         self._init_model_weights()
         if self._load_from:
             load_start_weights(self.bare_model, self._load_from)
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
+        """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""
+        if auto_scale_lr and auto_scale_lr.get('enable'):
+            parts = wrappers_of(optim_wrapper)[0]._accumulative_counts
+            auto_scale_lr = {**auto_scale_lr, 'base_batch_size': auto_scale_lr['base_batch_size'] / parts}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def _leave_held_parameters(self) -> None:
+        """Let the optimiser skip what the model holds at first (SwAV's prototypes, DINO's last layer).
+
+        A gradient of zero alone would still make Adam count steps, and its first real ones several times too long.
+        """
+        if not hasattr(self.bare_model, 'held_parameters'):
+            return
+
+        def skip(*_: Any) -> None:
+            for parameter in self.bare_model.held_parameters():
+                parameter.grad = None
+
+        for wrapper in wrappers_of(self.optim_wrapper):
+            wrapper.optimizer.register_step_pre_hook(skip)
 
     def train(self, resume: str | bool | None = None) -> Results:
         """Train to the end, from where the run was left if `resume` says so.

@@ -94,7 +94,7 @@ def _check_values(cfg: dict) -> None:
 
 
 def _check_model(model: dict, where: str = 'model') -> None:
-    from clear.registry import MODELS
+    from clear.registry import MODELS, TRANSFORMS
 
     if 'type' not in model:
         raise ConfigError(f'{where} has no type.')
@@ -103,6 +103,8 @@ def _check_model(model: dict, where: str = 'model') -> None:
         # A data_preprocessor without a type is one that the model completes itself.
         if isinstance(model.get(part), dict) and 'type' in model[part]:
             _check_model(model[part], f'{where}.{part}')
+    if isinstance(model.get('views'), dict) and 'type' in model['views']:  # of a ViewPreprocessor
+        _check_type(f'{where}.views', model['views'], TRANSFORMS)
 
 
 def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = ()
@@ -204,6 +206,10 @@ def computed_config(cfg: dict, world_size: int) -> dict[str, Any]:
     """The part of a config that decides the result, with the batch of all processes in place of one's."""
     plain = copy.deepcopy(to_plain(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)))
     kept = {key: value for key, value in plain.items() if key == 'seed' or key in KNOWN and key not in _EXECUTION}
+    # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.
+    kept['load_from'] = bool(kept.get('load_from'))
+    if isinstance(kept.get('model'), dict) and 'previous' in kept['model']:
+        kept['model']['previous'] = True
     for kind in ('train', 'val', 'test'):
         loader = kept.get(f'{kind}_dataloader')
         if not isinstance(loader, dict):

@@ -9,3 +9,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=290, by_epoch=True, begin=10, end=300, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=300)
 auto_scale_lr = dict(base_batch_size=4096)
+sync_bn = True

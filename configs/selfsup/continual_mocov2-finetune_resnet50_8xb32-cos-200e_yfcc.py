@@ -3,7 +3,7 @@
 stream = dict(buckets=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], mode='finetune')
 
 model = dict(
-    type='MoCo', backbone=dict(type='ResNet', depth=50),
+    type='MoCo', backbone=dict(type='ResNet', depth=50, zero_init_residual=False),
     neck=dict(type='ProjectionMLP', in_channels=2048, out_channels=128),
     queue_size=65536, momentum=0.999, temperature=0.2, data_preprocessor=dict(type='ViewPreprocessor'))
 train_dataloader = dict(batch_size=32, num_workers=4, dataset=dict(

@@ -2,6 +2,7 @@ _base_ = ['../_base_/models/selfsup/dino_resnet50.py', '../_base_/datasets/image
          '../_base_/schedules/sgd_cos_200e.py']
 
 # The paper's main network. AdamW, lr 0.0005 per 256 images, weight decay from 0.04 to 0.4 along a cosine.
+# The authors clip the gradient of each parameter at a norm of 3, here it is that of all of them.
 model = dict(
     backbone=dict(_delete_=True, type='VisionTransformer', arch='deit-small', img_size=224, patch_size=16,
                   out_type='cls_token', interpolate_mode='bicubic', drop_path_rate=0.1),

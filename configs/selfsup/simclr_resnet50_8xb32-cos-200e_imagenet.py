@@ -3,3 +3,4 @@ _base_ = ['../_base_/models/selfsup/simclr_resnet50.py', '../_base_/datasets/ima
 
 # lr 0.3 per 256 images; the paper's best results need batches of 4096.
 train_dataloader = dict(dataset=dict(transform=dict(recipe='simclr')))
+sync_bn = True

@@ -1,5 +1,7 @@
-"""Every strategy: a run that is stopped inside an experience and resumed ends like one that was not, bit for bit."""
+"""Every strategy: a run that is killed inside an experience and resumed ends like one that was not, bit for bit."""
 
+import functools
+import gc
 import multiprocessing
 import random
 import signal
@@ -9,12 +11,12 @@ import time
 import pytest
 import torch
 import torch.distributed as torch_dist
-from many_strategies import NAMES, assert_same_run, built, stopped, trained
+from killed_runs import Death, assert_same_end, finished, killed
+from many_strategies import NAMES, built, stopped, trained
 from short_runs import FEATURE_CONFIG, environment, program, train, write_config
 from tiny_runs import checkpoint, results_without_time, weights, write_stream
 
-from clear.core.files import load_tensors
-from clear.core.seeding import seed_everything
+from clear.engine import continual_runner
 
 METRICS = [dict(type='accuracy_metrics', minibatch=True, epoch=True, experience=True),
            dict(type='loss_metrics', epoch=True)]
@@ -27,92 +29,75 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
-    return write_stream(tmp_path_factory.mktemp('stream'))
+    root = write_stream(tmp_path_factory.mktemp('stream'))
+    with pytest.MonkeyPatch.context() as patch:
+        # Asked at every save and the same all along; the forked processes inherit the answers.
+        for name in ('git_state', 'library_versions'):
+            patch.setattr(continual_runner, name, functools.cache(getattr(continual_runner, name)))
+        trained(built(root, 'Naive'))  # imports, before the first fork, what each process would have to import
+        gc.collect()
+        gc.freeze()  # else a collection in a forked process would write to, and so copy, all of its memory
+        yield root
+        gc.unfreeze()
 
 
 def head_of(name):
     return 'hidden' if name in WITHOUT_NORM else 'noisy'
 
 
-def stopping_points(whole):
-    """Lists of stops, each (experience, iteration), by what they are to show."""
-    last = 0 if whole.is_joint else 1
-    count = whole.train_log[last]['iterations']
-    epochs = whole.strategy.clock.train_exp_epochs or 1
-    return {'inside an epoch': [(last, 2)], 'at the end of an epoch': [(last, count // epochs)],
-            'at the last iteration': [(last, count)], 'twice': [(last, 1), (last, count - 1)],
-            'in the first experience': [(0, 2)]}
+def deaths(whole):
+    """Lists of deaths, one per process in a row, by what they are to show; `whole` is what `finished` returned."""
+    last = whole['last']
+    count = whole['iterations'][last]
+    in_epoch = count // whole['epochs']
+    kept = min(2, in_epoch - 1)
+    return {'inside an epoch': [Death('iteration', last, min(kept + 2, in_epoch), kept)],
+            'at the end of an epoch': [Death('epoch end', last, in_epoch, in_epoch)],
+            'at the end of an experience': [Death(moment, last, count, count)
+                                            for moment in ('experience end', 'half saved')],
+            'twice': [Death('rename', last, 2, 1), Death('iteration', last, count, count - 1)],
+            'in the first experience': [Death('iteration', 0, 3, 2)]}
 
 
-def assert_file_is_plain(work_dir):
-    """Written inside an experience, and of tensors and plain values only."""
-    state = torch.load(work_dir / 'iteration.pth', weights_only=True)
-    assert {'state_dict', 'optimizer', 'strategy', 'rng', 'inside'} <= set(state)
-
-
-def resumed(name, stream, folder, stops, **options):
-    """A run with stops, each in a runner of its own that other random numbers came before."""
-    for number, (experience, iteration) in enumerate(stops):
-        stopped(built(stream, name, folder, **options), experience, iteration, resume=number > 0)
-        assert_file_is_plain(folder)
-        seed_everything(987654321 + number)
-    runner = trained(built(stream, name, folder, **options), resume=True)
-    assert not (folder / 'iteration.pth').exists()
-    return runner
+def resumed(name, stream, folder, moments, **options):
+    """The end of a run that died at each of those moments, in turn."""
+    for number, death in enumerate(moments):
+        killed(stream, name, folder, death, number=number, resume=number > 0, **options)
+    return finished(stream, name, folder, number=len(moments), resume=True, **options)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_resumed_inside_an_experience(name, stream, tmp_path):
+def test_killed_and_resumed(name, stream, tmp_path):
     head = head_of(name)
-    whole = trained(built(stream, name, tmp_path / 'whole', head=head))
-    for number, stops in enumerate(stopping_points(whole).values()):
-        assert_same_run(whole, resumed(name, stream, tmp_path / str(number), stops, head=head))
+    whole = finished(stream, name, tmp_path / 'whole', head=head)
+    for number, moments in enumerate(deaths(whole).values()):
+        assert_same_end(whole, resumed(name, stream, tmp_path / str(number), moments, head=head))
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name not in WITHOUT_ACCURACY])
 def test_metrics_of_the_interrupted_epoch_go_on(name, stream, tmp_path):
     options = dict(head=head_of(name), metrics=METRICS)
-    whole = trained(built(stream, name, tmp_path / 'whole', **options))
-    parts = resumed(name, stream, tmp_path / 'parts', stopping_points(whole)['inside an epoch'], **options)
-    assert_same_run(whole, parts)
-    last = whole.strategy.evaluator.get_last_metrics()
-    assert any(value.startswith(('Top1_Acc_Epoch', 'Top1_Acc_Exp')) for value in last)
-    assert parts.strategy.evaluator.get_last_metrics() == last
+    whole = finished(stream, name, tmp_path / 'whole', **options)
+    assert any(metric.startswith(('Top1_Acc_Epoch', 'Top1_Acc_Exp')) for metric in whole['metrics'])
+    assert_same_end(whole, resumed(name, stream, tmp_path / 'parts', deaths(whole)['inside an epoch'], **options))
 
 
-def test_an_older_file_inside_an_experience_will_do(stream, tmp_path):
-    """A process that is killed leaves the file of an earlier iteration, written at another interval."""
-    whole = trained(built(stream, 'DER', tmp_path / 'whole', head='noisy'))
-    for interval in (1, 3):
-        folder = tmp_path / str(interval)
-        runner = built(stream, 'DER', folder, head='noisy')
-        runner.cfg['checkpoint_config'] = dict(interval=None, iter_interval=interval)
-        kept = {}
-
-        def keep(strategy, after=runner._on_iteration, folder=folder, kept=kept):
-            after(strategy)
-            clock = strategy.clock
-            if (clock.train_exp_counter, clock.train_exp_iterations) == (1, 6):
-                kept['file'] = (folder / 'iteration.pth').read_bytes()
-
-        runner._on_iteration = keep
-        stopped(runner, 1, 7)
-        (folder / 'iteration.pth').write_bytes(kept['file'])
-        state = load_tensors(folder / 'iteration.pth')
-        assert state['inside']['loader']['position'] == {1: 1, 3: 3}[interval]  # of 4: iterations 5 and 3
-        assert_same_run(whole, trained(built(stream, 'DER', folder, head='noisy'), resume=True))
+@pytest.mark.parametrize('kept', [3, 5])  # 4 iterations are an epoch
+def test_an_older_file_inside_an_experience_will_do(kept, stream, tmp_path):
+    """Of the epoch before the one in which the process died, and of that one."""
+    whole = finished(stream, 'DER', tmp_path / 'whole', head='noisy')
+    assert whole['iterations'] == [8, 8, 8]
+    parts = resumed('DER', stream, tmp_path / 'parts', [Death('iteration', 1, 6, kept)], head='noisy')
+    assert_same_end(whole, parts)
 
 
 def test_a_file_of_an_experience_that_is_finished_is_not_used(stream, tmp_path):
     """Killed between the writing of one file and the removal of the other."""
-    whole = trained(built(stream, 'Replay', tmp_path / 'whole'))
-    folder = tmp_path / 'parts'
-    stopped(built(stream, 'Replay', folder), 1, 3)
-    old = (folder / 'iteration.pth').read_bytes()
-    stopped(built(stream, 'Replay', folder), 2, 1, resume=True)
-    (folder / 'iteration.pth').write_bytes(old)
-    assert checkpoint(folder)['progress']['experience'] == 2
-    assert_same_run(whole, trained(built(stream, 'Replay', folder), resume=True))
+    whole = finished(stream, 'Replay', tmp_path / 'whole')
+    killed(stream, 'Replay', tmp_path / 'parts', Death('half saved', 1, 8, 6), number=0, resume=False)
+    assert checkpoint(tmp_path / 'parts')['progress']['experience'] == 2
+    assert checkpoint(tmp_path / 'parts', 'iteration.pth')['progress']['experience'] == 1
+    assert_same_end(whole, finished(stream, 'Replay', tmp_path / 'parts', number=1, resume=True))
 
 
 # Other numbers of processes
@@ -137,7 +122,7 @@ def test_two_processes_stop_and_one_goes_on(name, stream, tmp_path, caplog):
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert_file_is_plain(folder)
+    assert 'inside' in checkpoint(folder, 'iteration.pth')
     with caplog.at_level('INFO', logger='clear'):
         parts = trained(built(stream, name, folder), resume=True)
     assert 'The checkpoint was written by 2 process(es); this run has 1.' in caplog.text
@@ -146,7 +131,7 @@ def test_two_processes_stop_and_one_goes_on(name, stream, tmp_path, caplog):
         torch.testing.assert_close(weights(parts)[key], value, rtol=1e-6, atol=1e-6)
 
 
-# Killed, in processes of their own
+# Killed from outside, in fresh processes
 
 
 def kill_soon(config, folder, options, moment, resume):

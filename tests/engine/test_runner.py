@@ -70,6 +70,34 @@ def test_fixed_group_keeps_its_rate(tmp_path):
     assert set(fixed) == {0.025}  # a batch of 4 where the rate is meant for 8
 
 
+def test_scaled_rate_counts_accumulated_parts(tmp_path):
+    scale = dict(enable=True, base_batch_size=8)
+    runner = toy_runner(tmp_path, auto_scale_lr=scale, optim_wrapper__accumulative_counts=4)
+    assert runner.optim_wrapper.get_lr()['lr'] == [pytest.approx(0.05 * 4 * 4 / 8)]
+
+
+def test_a_schedule_of_the_weight_decay_leaves_zeros(tmp_path):
+    runner = toy_run(tmp_path, optim_wrapper__paramwise_cfg=dict(custom_keys={'predictor': dict(decay_mult=0.0)}),
+                     param_scheduler=[dict(type='CosineAnnealingParamScheduler', param_name='weight_decay',
+                                           eta_min=0.4, T_max=3)])
+    groups = runner.optim_wrapper.optimizer.param_groups
+    # In the last of three epochs: two thirds of the half cosine, a quarter of the way is left.
+    assert groups[0]['weight_decay'] == pytest.approx(0.4 + (1e-4 - 0.4) / 4) and groups[-1]['weight_decay'] == 0
+
+
+def test_the_optimiser_skips_what_the_model_holds(tmp_path):
+    model = toy_runner(tmp_path / 'plain').bare_model
+    assert not hasattr(model, 'held_parameters')
+    with pytest.MonkeyPatch.context() as patch:
+        held = []
+        patch.setattr(type(model), 'held_parameters', lambda self: held, raising=False)
+        runner = toy_runner(tmp_path / 'held')
+        held += list(runner.bare_model.parameters())[-1:]
+        runner.train()
+    steps = runner.optim_wrapper.optimizer.state
+    assert held[0] not in steps and len(steps) == len(list(runner.bare_model.parameters())) - 1
+
+
 @pytest.mark.parametrize('excluded', [False, True])
 def test_lars_step(excluded):
     generator = torch.Generator().manual_seed(0)

@@ -36,6 +36,14 @@ def test_interval_in_iterations(tmp_path):
     assert saved(tmp_path) == {'iter_8.pth': 8, 'latest.pth': 10}
 
 
+def test_interval_inside_a_step_is_kept_at_its_end(tmp_path):
+    toy_run(tmp_path, train_cfg=dict(by_epoch=False, max_iters=10), param_scheduler=None,
+            optim_wrapper__accumulative_counts=4,
+            default_hooks__checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3))
+    # Of iterations 3, 6 and 9, all in the middle of a step. The run ends with a step, of two parts.
+    assert saved(tmp_path) == {'iter_4.pth': 4, 'iter_8.pth': 8, 'iter_10.pth': 10, 'latest.pth': 10}
+
+
 def test_iter_interval_saves_inside_an_epoch(tmp_path):
     seen = []
 
@@ -189,3 +197,5 @@ def test_long_histories_end(tmp_path, monkeypatch):
     runner = toy_run(tmp_path)
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) <= 6 + 4
     json.dumps(runner.train_log)
+    runner = toy_run(tmp_path / 'iterations', train_cfg=dict(by_epoch=False, max_iters=20), param_scheduler=None)
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) <= 4 + 4

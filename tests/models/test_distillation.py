@@ -74,8 +74,16 @@ def test_the_algorithm_s_own_losses_are_unchanged(make, name):
     shared = {key: value for key, value in model.state_dict().items() if not key.startswith('target_generator.')}
     plain.load_state_dict(shared)  # strict: nothing but the predictor came on top
     own, with_target = plain.train()(views(name), mode='loss'), model.train()(views(name), mode='loss')
-    assert {**with_target, 'loss_distillation': None}.keys() == {**own, 'loss_distillation': None}.keys()
+    own = {'loss_method' if key == 'loss' else key: value for key, value in own.items()}
+    assert with_target.keys() == {**own, 'loss_distillation': None}.keys()
     assert all(torch.equal(own[key], with_target[key]) for key in own)
+
+
+def test_what_is_logged_as_the_loss_is_the_sum(make):
+    model, _ = make('MoCo')
+    losses = model.train()(views('MoCo'), mode='loss')
+    total, logged = model.parse_losses(losses)
+    assert logged['loss'] == total == losses['loss_method'] + losses['loss_distillation']
 
 
 def test_the_earlier_encoder_is_frozen_and_the_others_learn(make):

@@ -63,7 +63,7 @@ class CheckpointHook(Hook):
         self.max_keep, self.milestones = max_keep, frozenset(milestones)
         self.save_best, self.rule = save_best, rule
         self.best: float | None = None
-        self._is_best = self._is_overdue = False
+        self._is_best = self._is_overdue = self._keeps = self._stop_agreed = False
 
     def state_dict(self) -> dict[str, Any]:
         return dict(best=self.best)
@@ -86,16 +86,18 @@ class CheckpointHook(Hook):
         loop = runner.train_loop
         done = runner.iter
         self._is_overdue |= self.iter_interval is not None and done % self.iter_interval == 0
-        keeps = not self.by_epoch and self.interval > 0 and done % self.interval == 0
+        self._keeps |= not self.by_epoch and self.interval > 0 and done % self.interval == 0
+        self._is_overdue |= self._is_best and not runner.is_epoch_based
         must_stop = self._must_stop(runner)
         if not is_step_end(runner.optim_wrapper):
             # Waiting gradients are no part of a checkpoint: save at the end of the step.
             return
         # The end of an epoch follows at once and saves more.
         ends_epoch = runner.is_epoch_based and loop.batch == len(loop.dataloader)
-        if keeps or ((self._is_overdue or must_stop) and not ends_epoch):
-            self._is_overdue = False
-            self._save(runner, [f'iter_{done}.pth'] if keeps else [])
+        if self._keeps or ((self._is_overdue or must_stop) and not ends_epoch):
+            names = [f'iter_{done}.pth'] if self._keeps else []
+            self._is_overdue = self._keeps = False
+            self._save(runner, names)
         if must_stop and not ends_epoch and done < runner.max_iters:
             raise Interrupted(f'Stopped by a signal after iteration {done} of {runner.max_iters}; saved in '
                               f'{Path(runner.work_dir) / LATEST}. Continue with --resume.')
@@ -115,11 +117,12 @@ class CheckpointHook(Hook):
     def _must_stop(self, runner: Any) -> bool:
         if dist.world_size() == 1:
             return runner.stop_requested
+        if self._stop_agreed:
+            return True
         if runner.device.type == 'cuda' and runner.iter % GPU_INTERVAL:
             return False
-        if dist.any_rank(runner.stop_requested, runner.device):
-            runner.stop_requested = True  # on every process, also if the step ends only later
-        return runner.stop_requested
+        self._stop_agreed = dist.any_rank(runner.stop_requested, runner.device)
+        return self._stop_agreed
 
     def _save(self, runner: Any, names: list[str]) -> None:
         """Write `latest.pth` and give it further names; every process takes part."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.hooks import ParamSchedulerHook as MMParamSchedulerHook
 
-from clear.engine.optim import hold_fixed_lrs
+from clear.engine.optim import hold_fixed_values
 from clear.registry import HOOKS
 
 
@@ -22,13 +22,13 @@ class ParamSchedulerHook(MMParamSchedulerHook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
                          ) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        hold_fixed_lrs(runner.optim_wrapper)
+        hold_fixed_values(runner.optim_wrapper)
 
     def after_train_epoch(self, runner: Any) -> None:
         super().after_train_epoch(runner)
-        hold_fixed_lrs(runner.optim_wrapper)
+        hold_fixed_values(runner.optim_wrapper)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         super().after_val_epoch(runner, metrics)
         if runner.is_training:  # a validation alone has no optimiser
-            hold_fixed_lrs(runner.optim_wrapper)
+            hold_fixed_values(runner.optim_wrapper)

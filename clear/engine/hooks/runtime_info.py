@@ -30,12 +30,6 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = min(intervals, default=10)
 
-    def before_train_epoch(self, runner: Any) -> None:
-        super().before_train_epoch(runner)
-        longest = max(HISTORY, len(runner.train_dataloader))
-        for history in runner.message_hub.log_scalars.values():
-            history.max_length = longest
-
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
                          ) -> None:
         if outputs:
@@ -57,3 +51,7 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         names = [name for values in waiting for name in values]
         for name, number in zip(names, numbers):
             runner.message_hub.update_scalar(f'train/{name}', number)
+        # Here, because a history may have begun with the first of these numbers.
+        longest = max(HISTORY, len(runner.train_dataloader)) if runner.is_epoch_based else HISTORY
+        for history in runner.message_hub.log_scalars.values():
+            history.max_length = longest

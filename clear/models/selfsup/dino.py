@@ -94,6 +94,10 @@ class DINO(SelfSupervisedModel):
         """Whether this iteration is one of those at the start in which the last layer does not train."""
         return self.progress is not None and self.progress.epoch < self.freeze_last_layer_epochs
 
+    def held_parameters(self) -> list[nn.Parameter]:
+        """What an optimiser must leave alone in this iteration."""
+        return [self.student.neck.last_layer] if self.last_layer_is_held() else []
+
     def compute_losses(self, views: list[Tensor]) -> dict[str, Tensor]:
         if len(views) < self.num_global:
             raise ConfigError(f'DINO: the batch has {len(views)} views, but num_global is {self.num_global}. Check '

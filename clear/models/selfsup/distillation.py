@@ -113,7 +113,9 @@ class Distillation(nn.Module):
         if not seen:
             return losses
         images, features = zip(*seen)
-        return {**losses, 'loss_distillation': self.loss(list(images), list(features))}
+        # mmengine calls the sum of all 'loss', and would log a part of that name in its place.
+        own = {'loss_method' if name == 'loss' else name: value for name, value in losses.items()}
+        return {**own, 'loss_distillation': self.loss(list(images), list(features))}
 
     def _follow(self, device: torch.device) -> None:
         first = next(self.previous.parameters(), None)

@@ -6,6 +6,7 @@ import copy
 import math
 
 import torch
+from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from clear.core.errors import ConfigError
@@ -13,8 +14,14 @@ from clear.models.selfsup.encoder import Encoder
 
 
 def momentum_copy(encoder: Encoder) -> Encoder:
-    """A copy that takes no gradient. It stays in train mode: BatchNorm in it uses its own batches and statistics."""
+    """A copy that takes no gradient. It stays in train mode: BatchNorm in it uses its own batches and statistics.
+
+    Stochastic depth is for the one that learns: targets keep all of their layers.
+    """
     copied = copy.deepcopy(encoder).requires_grad_(False)
+    for module in copied.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
     copied.is_init = True  # mmengine would draw weights of its own for it.
     return copied
 

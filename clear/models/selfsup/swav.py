@@ -103,6 +103,10 @@ class SwAV(SelfSupervisedModel):
         until = self.progress.iterations_per_epoch if self.freeze_iterations is None else self.freeze_iterations
         return self.progress.iteration < until
 
+    def held_parameters(self) -> list[nn.Parameter]:
+        """What an optimiser must leave alone in this iteration."""
+        return [self.prototypes.weight] if self.prototypes_are_held() else []
+
     def _keeps_embeddings(self) -> bool:
         started = self.progress is None or self.progress.epoch >= self.queue_start_epoch
         return self.queue.shape[2] > 0 and started
