@@ -64,6 +64,9 @@ def options(name, data):
                 *(f'custom_hooks.0.{split}.data_root={data}/photos/{split}' for split in ('train', 'test'))]
     folder = 'yfcc' if name.endswith('yfcc-b0') else 'imagenet/train'
     more = ['train_dataloader.dataset.layout=folder'] if name.endswith('yfcc-b0') else []
+    # The first steps of a warm-up move a weight of 1 by less than float32 can tell.
+    cfg = load_config(RECIPES[name])[0]
+    more += ['param_scheduler.0.start_factor=1.0'] if cfg.param_scheduler[0].type == 'LinearLR' else []
     accumulated = ['optim_wrapper.accumulative_counts=1'] if 'accum' in name else []
     return [*small, *more, *accumulated, f'train_dataloader.dataset.data_root={data}/{folder}']
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +130,9 @@ def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
         find_checkpoint(args.resume, work_dir)
     if dist.is_main():
         _claim(work_dir, args.resume, args.overwrite)
-    dist.barrier()
-    _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
-    runner.build()
+    with _replacing(work_dir, args.overwrite and not args.resume):
+        _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
+        runner.build()
     logger.info('%s', runner.describe())
     runner.train(args.resume, branch=args.branch)
 
@@ -173,8 +175,9 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
     runner = ProbeRunner(cfg, work_dir)
     if not args.dry_run:
         _claim(work_dir, args.resume, args.overwrite)
-        # A rerun may add encoders and tasks: its config is the one to keep.
-        _start_logs(work_dir, cfg, is_resumed=False)
+        with _replacing(work_dir, args.overwrite and not args.resume):
+            # A rerun may add encoders and tasks: its config is the one to keep.
+            _start_logs(work_dir, cfg, is_resumed=False)
     if args.resume:
         runner.resume()
     logger.info('%s', runner.describe())
@@ -185,7 +188,7 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
 
 
 def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
-    """Refuse a folder that holds another run's results; empty it of them if told to.
+    """Refuse a folder that holds another run's results, unless they are to be replaced.
 
     Raises:
         ConfigError: if the folder cannot be made, or there are results and neither --resume nor --overwrite was given.
@@ -196,12 +199,32 @@ def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
         raise ConfigError(f'work_dir {work_dir} cannot be made: {error.strerror}.') from error
     if resume:
         return
-    if overwrite:
-        for path in run_files(work_dir):
-            path.unlink()
-    elif any((work_dir / name).exists() for name in (RESULTS_FILE, 'latest.pth', 'iteration.pth')):
+    if not overwrite and any((work_dir / name).exists() for name in (RESULTS_FILE, 'latest.pth', 'iteration.pth')):
         raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
                           'choose another folder with --work-dir.')
+
+
+@contextmanager
+def _replacing(work_dir: Path, overwrite: bool) -> Iterator[None]:
+    """Set the files of the old run aside while a new one is built, and put them back if it cannot be."""
+    aside, old = work_dir / '.replaced', []
+    if overwrite and dist.is_main():
+        old = list(run_files(work_dir))
+        for path in old:
+            (aside / path.relative_to(work_dir)).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside / path.relative_to(work_dir))
+    dist.barrier()
+    try:
+        yield
+    except BaseException:
+        for path in run_files(work_dir) if old else ():
+            path.unlink()
+        for path in old:
+            (aside / path.relative_to(work_dir)).replace(path)
+        raise
+    finally:
+        if overwrite and dist.is_main():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def run_files(work_dir: Path) -> Iterable[Path]:
@@ -239,7 +262,7 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
         launch_stream(cfg, args, _train_ordinary)
         return
     from clear.engine.checkpoint import find_checkpoint
-    from clear.engine.launch_runner import dry_run, prepare, run
+    from clear.engine.launch_runner import built, dry_run, prepare, run
 
     prepare(cfg, args)
     _set_threads(cfg.get('threads'))
@@ -251,9 +274,10 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
         find_checkpoint(args.resume, work_dir)
     if dist.is_main():
         _claim(work_dir, args.resume, args.overwrite)
-    dist.barrier()
-    _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
-    run(cfg, args.resume)
+    with _replacing(work_dir, args.overwrite and not args.resume):
+        _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
+        runner = built(cfg)
+    run(runner, work_dir, args.resume)
 
 
 def test(args: argparse.Namespace) -> int:

@@ -42,17 +42,21 @@ def dry_run(cfg: Any) -> None:
         logger.info('%s\ndry run: nothing was trained or written', describe_run(runner, Path(cfg['work_dir'])))
 
 
-def run(cfg: Any, resume: str | bool | None) -> None:
+def built(cfg: Any) -> Any:
+    """The Runner of a config, with everything read and built, after saying what it will do."""
+    from clear.engine.runner_plan import describe_run
+
+    runner = build_runner(cfg)
+    logger.info('%s', describe_run(runner, Path(cfg['work_dir'])))
+    return runner
+
+
+def run(runner: Any, work_dir: Path, resume: str | bool | None) -> None:
     """Train in a work_dir that is ready for it.
 
     Raises:
         CheckpointError, DataError, TrainingError, Interrupted: see `Runner.train`.
     """
-    from clear.engine.runner_plan import describe_run
-
-    work_dir = Path(cfg['work_dir'])
-    runner = build_runner(cfg)
-    logger.info('%s', describe_run(runner, work_dir))
     results = runner.train(resume=resume)
     for name, value in results.metrics.items():
         logger.info('%s %s', name, '-' if value is None else f'{value:.4g}')

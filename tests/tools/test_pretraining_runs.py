@@ -353,7 +353,9 @@ def test_killed_stream_of_fresh_processes_feeds_the_representation_over_time(dem
     matrices = read_results('measured')['extras']['matrices']
     assert set(matrices) == {f'{task}/{protocol}' for task in ('KNN', 'LinearProbe')
                              for protocol in ('probe_per_bucket', 'probe_of_own_bucket')}
-    assert all(0 < value <= 1 for row in matrices['KNN/probe_per_bucket']['acc_matrix'] for value in row), matrices
+    rows = matrices['KNN/probe_per_bucket']
+    assert [len(row) for row in rows] == [10] * 3, 'an encoder of every bucket, on all ten of the data'
+    assert all(0 < value <= 1 for row in rows for value in row)
 
 
 # Bad input
@@ -425,7 +427,7 @@ def test_bad_input_is_one_message(case, here):
     assert not list(Path('run').rglob('*.pth'))
 
 
-@pytest.mark.parametrize('case', ['crops', 'bucket number', 'queue', 'too many views', 'model key'])
+@pytest.mark.parametrize('case', ['crops', 'bucket number', 'queue'])
 def test_bad_input_loses_nothing(case, here, finished):
     method, options, _ = BAD[case]
     shutil.copytree(finished['mocov2'], 'run')

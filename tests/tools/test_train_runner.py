@@ -188,3 +188,13 @@ def test_bad_config_is_one_message(config, line):
 def test_misspelt_option(config):
     failed = run('train', config(), '--cfg-options', 'optim_wraper.optimizer.lr=1')
     assert failed.code == 2 and "'optim_wrapper'" in failed.err
+
+
+def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_be_built(config):
+    train(config(), '--work-dir', 'run')
+    before = {path.name: path.read_bytes() for path in Path('run').glob('*.pth')}
+    results = Path('run/results.json').read_text()
+    refused = run('train', 'toy.py', '--work-dir', 'run', '--overwrite', '--cfg-options', 'load_from=nowhere.pth')
+    assert refused.code == 2 and 'nowhere.pth' in refused.err
+    assert {path.name: path.read_bytes() for path in Path('run').glob('*.pth')} == before
+    assert Path('run/results.json').read_text() == results and not Path('run/.replaced').exists()
