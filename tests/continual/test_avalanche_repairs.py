@@ -360,6 +360,35 @@ def test_la_maml_skips_empty_parts_of_a_batch():
     assert all(torch.isfinite(value).all() for value in strategy.model.state_dict().values())
 
 
+def test_la_maml_without_a_memory_is_la_maml_until_there_is_one():
+    first, second = domain_stream(2).train_stream
+    weights = {}
+    for kind in ('LaMAML', 'LaMAMLHigher'):
+        strategy = built(kind, dict(n_inner_updates=3))
+        train(strategy, [first])
+        weights[kind] = copy.deepcopy(strategy.model.state_dict())
+    torch.testing.assert_close(weights['LaMAML'], weights['LaMAMLHigher'], rtol=0, atol=0)
+    train(strategy, [second])
+    assert strategy.buffer is None and any(
+        not torch.equal(value, weights['LaMAMLHigher'][name]) for name, value in strategy.model.state_dict().items())
+
+
+def test_la_maml_without_a_memory_counts_replayed_rows_for_the_meta_loss_alone():
+    plugins = [dict(type='ReplayPlugin', mem_size=8)]
+    strategy = built('LaMAMLHigher', dict(n_inner_updates=2, plugins=plugins))
+    inner, step = [], strategy.inner_update_step
+
+    def note(params, x, y, t):
+        inner.append((strategy.clock.train_exp_counter, len(x), len(strategy.mb_x)))
+        return step(params, x, y, t)
+
+    strategy.inner_update_step = note
+    train(strategy, domain_stream(2).train_stream)
+    outer = [whole for experience, _, whole in inner if experience == 1]
+    parts = [rows for experience, rows, _ in inner if experience == 1]
+    assert max(outer) > strategy.train_mb_size and max(parts) <= strategy.train_mb_size // 2
+
+
 def test_generative_replay_doubles_the_batch_with_labels_of_the_old_model():
     strategy = built('GenerativeReplay', DOMAIN['GenerativeReplay'])
     sizes, plugin = [], plugin_of(strategy, 'GenerativeReplayPlugin')

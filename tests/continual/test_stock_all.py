@@ -20,7 +20,8 @@ from clear.registry import STRATEGIES as REGISTRY
 # purpose (docs/strategies.md): there is nothing to compare with.
 NOT_IN_STOCK = {
     'AR1', 'BiC', 'CWRStar', 'CoPE', 'ER_AML', 'ExpertGateStrategy', 'FeatureReplay', 'GSS_greedy', 'GenerativeReplay',
-    'ICaRL', 'IL2M', 'LaMAML', 'LearningToPrompt', 'OnlineNaive', 'PNNStrategy', 'PackNet', 'SCR', 'StreamingLDA'}
+    'ICaRL', 'IL2M', 'LaMAML', 'LaMAMLHigher',
+    'LearningToPrompt', 'OnlineNaive', 'PNNStrategy', 'PackNet', 'SCR', 'StreamingLDA'}
 # Ours repairs a defect; this keeps it.
 LEGACY = ('SynapticIntelligence', 'LwF', 'LFL')
 NAMES = [name for name in dict.fromkeys([*STRATEGIES, *DOMAIN]) if name not in NOT_IN_STOCK]

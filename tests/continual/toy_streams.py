@@ -26,6 +26,7 @@ DOMAIN = {
     'LFL': dict(lambda_e=1.0), 'CWRStar': {}, 'AR1': dict(rm_sz=10, ewc_lambda=1.0),
     'PNNStrategy': dict(hidden_features_per_column=5), 'PackNet': dict(post_prune_epochs=1, prune_proportion=0.5),
     'MER': dict(**MEMORY, n_inner_steps=2), 'LaMAML': dict(max_buffer_size=8, buffer_mb_size=4),
+    'LaMAMLHigher': dict(n_inner_updates=2),
     'GenerativeReplay': dict(generator=GENERATOR, generator_epochs=1),
     'ExpertGateStrategy': dict(ae_train_mb_size=8, ae_latent_dim=3, rel_thresh=-99.0),
     'LearningToPrompt': dict(vit=VIT, pool_size=4, prompt_length=2, top_k=2, use_mask=False), 'StreamingLDA': {}}

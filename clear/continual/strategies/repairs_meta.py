@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import math
 import warnings
 
 import torch
@@ -14,10 +14,6 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
-
-with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # that `higher` is missing; LaMAMLHigher says so when it is asked for
-    from avalanche.training.supervised.lamaml import LaMAML as AvalancheLaMAMLHigher
 
 
 class IgnoresTasks:
@@ -72,30 +68,42 @@ class LaMAML(AvalancheLaMAML):
 
 
 @STRATEGIES.register_module()
-class LaMAMLHigher(AvalancheLaMAMLHigher):
-    """The first of Avalanche's two versions of La-MAML, without a memory, by the package `higher`.
+class LaMAMLHigher(LaMAML):
+    """Look-ahead MAML without a memory of its own: the first of Avalanche's two versions.
+
+    With a `ReplayPlugin` a batch ends in memories; they count for the meta-loss alone. Avalanche's patches the model by
+    the package `higher`, which fails for models that slice their layers; here it is torch.func.
 
     Args:
         legacy: initialise the weights anew, as Avalanche does.
-        kwargs: as in Avalanche.
+        kwargs: as for `LaMAML`, without a memory.
 
     Raises:
-        ConfigError: if `higher` is not installed.
+        ConfigError: if a memory is asked for.
     """
 
     def __init__(self, *, model: nn.Module, legacy: bool = False, **kwargs):
-        if importlib.util.find_spec('higher') is None:
-            raise ConfigError("LaMAMLHigher needs higher, which is not installed: pip install 'higher'. LaMAML does "
-                              'the same with torch alone.')
-        weights = copy.deepcopy(model.state_dict())
-        _quietly(super().__init__, model=model, **kwargs)
-        self.legacy = legacy
-        if not legacy:
-            model.load_state_dict(weights)
+        for key in ('max_buffer_size', 'buffer_mb_size'):
+            if key in kwargs:
+                raise ConfigError(f"cl_strategy: LaMAMLHigher has no memory, so no {key}; use type='LaMAML', or add "
+                                  "plugins=[dict(type='ReplayPlugin', mem_size=200)].")
+        super().__init__(model=model, legacy=legacy, **kwargs)
+        self.buffer = None
 
-    def inner_update_step(self, fast_model, x, y, t):
-        if len(x):
-            super().inner_update_step(fast_model, x, y, t)
+    def _inner_updates(self, **kwargs):
+        self.initial_fast_params = {name: copy.deepcopy(value) for name, value in self.model.named_parameters()}
+        params = self.initial_fast_params
+        rows = len(self.mb_x) if self.clock.train_exp_counter == 0 else min(len(self.mb_x), self.train_mb_size)
+        size = math.ceil(rows / self.n_inner_updates)
+        self.meta_losses = []
+        for start in range(0, size * self.n_inner_updates, size):
+            part = slice(start, min(start + size, rows))
+            params = self.inner_update_step(params, self.mb_x[part], self.mb_y[part], self.mb_task_id[part])
+            logits = torch.func.functional_call(self.model, params, (self.mb_x, self.mb_task_id))
+            self.meta_losses.append(self._criterion(logits, self.mb_y))
+
+    def _after_training_exp(self, **kwargs):
+        super(AvalancheLaMAML, self)._after_training_exp(**kwargs)  # its own would fill the memory
 
 
 @STRATEGIES.register_module()
