@@ -63,8 +63,11 @@ def test_load_from_of_the_config_is_not_read(config):
     assert list(written['accuracy'].values()) == read_results('run')['acc_matrix'][-1]
 
 
-def test_configs_of_other_runners_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize('text, says', [
+    ("runner_type = 'ProbeRunner'\nencoders, tasks, data = {}, [], {}\n", 'run a probing config with tools/train.py'),
+    ("model = dict(type='MoCo')\n", 'neither test_dataloader nor val_dataloader')])
+def test_configs_without_a_test_are_refused(text, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path('other.py').write_text("model = dict(type='ImageClassifier')\n")
+    Path('other.py').write_text(text)
     finished = run('test', 'other.py', 'x.pth')
-    assert finished.code == 2 and 'cl_strategy' in finished.err
+    assert finished.code == 2 and says in finished.err
