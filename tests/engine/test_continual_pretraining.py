@@ -69,7 +69,9 @@ MODES = [dict(mode='finetune'), dict(mode='replay', replay_size=5),
 IDS = ['finetune', 'replay', 'distil', 'distil-replay']
 
 
-@pytest.mark.parametrize('stream', MODES, ids=IDS)
+@pytest.mark.parametrize('stream', [
+    pytest.param(mode, id=name, marks=[] if name == 'finetune' else [pytest.mark.slow])
+    for mode, name in zip(MODES, IDS)])
 def test_every_bucket_starts_where_the_one_before_ended(stream, tree, tmp_path):
     started, built = {}, {}
 
@@ -98,6 +100,7 @@ def test_every_bucket_starts_where_the_one_before_ended(stream, tree, tmp_path):
     assert has_distillation == ([False, True, True] if stream['mode'] == 'distil' else [False] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stream', [MODES[1], MODES[2]], ids=['replay', 'distil'])
 def test_a_stream_that_was_stopped_ends_as_one_that_was_not(stream, tree, tmp_path):
     cfg = config(tree, tmp_path, **stream)
@@ -128,6 +131,7 @@ def test_a_stream_that_was_stopped_ends_as_one_that_was_not(stream, tree, tmp_pa
     assert len(train_stream(cfg, tmp_path / 'run', stopping, resume=True)) == 3 and not runs
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_stream_feed_the_representation_over_time(tree, tmp_path):
     cfg = config(tree, tmp_path, mode='distil')
     cfg.train_cfg.max_epochs = 1

@@ -57,7 +57,7 @@ def save_ours(path, model):
 # Whole checkpoints of MoCo
 
 
-@pytest.mark.parametrize('num_layers', [1, 2])
+@pytest.mark.parametrize('num_layers', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_published_moco_trains_on_as_ours_and_goes_back_unchanged(tmp_path, num_layers):
     save_tensors(tmp_path / 'moco.pth.tar', published(num_layers))
     done = convert_weights(tmp_path / 'moco.pth.tar', arch='resnet18', target='clear')
