@@ -92,7 +92,9 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
     return DataLoader(dataset, batch_sampler=batch_sampler, num_workers=loader.num_workers,
                       collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
                       worker_init_fn=loader.worker_init_fn, prefetch_factor=loader.prefetch_factor,
-                      persistent_workers=loader.persistent_workers, generator=generator)
+                      persistent_workers=loader.persistent_workers, generator=generator, in_order=loader.in_order,
+                      multiprocessing_context=loader.multiprocessing_context,
+                      pin_memory_device=loader.pin_memory_device)
 
 
 def _with_defaults(cfg: dict) -> dict:

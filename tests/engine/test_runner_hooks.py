@@ -180,6 +180,13 @@ def test_classes_are_matched_by_name():
         read_images((images[:2], labels), (images, labels))
 
 
+def test_online_evaluation_counts_epochs(tmp_path):
+    images, labels = labelled(4, 0)
+    hook = OnlineKNNHook((images, labels), (images, labels), k=1)
+    with pytest.raises(ConfigError, match='by_epoch=False. Use by_epoch=True'):
+        toy_runner(tmp_path, hooks=[hook], train_cfg=dict(by_epoch=False, max_iters=4), param_scheduler=None)
+
+
 def test_online_evaluation_needs_features(tmp_path):
     runner = toy_runner(tmp_path)
 

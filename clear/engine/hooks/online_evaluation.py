@@ -54,6 +54,9 @@ class _OnlineEvaluation(Hook):
         if not hasattr(runner.bare_model, 'features'):
             raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
                               f'{type(runner.bare_model).__name__} does not have.')
+        if not runner.is_epoch_based:
+            raise ConfigError(f'{type(self).__name__} measures every {self.interval} epoch(s), but train_cfg has '
+                              'by_epoch=False. Use by_epoch=True with max_epochs.')
         if dist.is_main():
             self._data = read_images(**self._sources)
 
