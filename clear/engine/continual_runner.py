@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from clear.continual.evaluate import TestCount, count_correct
@@ -17,6 +14,7 @@ from clear.core.errors import Interrupted
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
+from clear.core.signals import on_sigterm
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual_config import check_continual_config, with_defaults
 from clear.engine.continual_state import RunState, computed_config
@@ -70,7 +68,7 @@ class ContinualRunner:
         from clear.continual.strategies.precision import set_precision
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
-        with self._stop_on_sigterm(), quiet_avalanche():
+        with on_sigterm(self._request_stop), quiet_avalanche():
             self.build_data()
             self.build_model()
             check_fit(self.cfg, self.model, self.info, self.device)
@@ -175,7 +173,7 @@ class ContinualRunner:
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
         try:
-            with self._stop_on_sigterm(), quiet_avalanche():
+            with on_sigterm(self._request_stop), quiet_avalanche():
                 for experience in range(first, 1 if self.is_joint else self.size):
                     self._run_experience(experience)
         finally:
@@ -241,24 +239,11 @@ class ContinualRunner:
         self.progress.step(f'experience {clock.train_exp_counter + 1}/{self.size} epoch {clock.train_exp_epochs + 1}/'
                            f'{strategy.train_epochs}')
 
-    @contextmanager
-    def _stop_on_sigterm(self) -> Iterator[None]:
-        """Turn SIGTERM into `Interrupted`, raised between two iterations once training has begun."""
-
-        def stop(signum, frame):
-            if self.strategy is None:
-                raise Interrupted('Stopped by a signal before training began.')
-            self.strategy.request_stop()
-
-        try:
-            before = signal.signal(signal.SIGTERM, stop)
-        except ValueError:  # not the main thread: whoever runs us handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    def _request_stop(self) -> None:
+        """Have `Interrupted` raised between two iterations, or at once where training has not begun."""
+        if self.strategy is None:
+            raise Interrupted('Stopped by a signal before training began.')
+        self.strategy.request_stop()
 
     def _save(self, experience: int) -> None:
         if self.work_dir is None or not dist.is_main():

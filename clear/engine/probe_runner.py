@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from clear.core.files import write_text
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
+from clear.core.signals import on_sigterm
 from clear.engine.plan import choose_device
 from clear.engine.probe_config import build_task, check_probe_config, with_defaults
 from clear.engine.probe_jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
@@ -79,7 +77,7 @@ class ProbeRunner:
         """
         todo = [job for job in self.jobs if job.state != 'done']
         started = time.monotonic()
-        with _stop_on_sigterm():
+        with on_sigterm(_stop):
             for index, job in enumerate(todo):
                 self._run_job(job)
                 self._save()
@@ -175,19 +173,5 @@ def _as_text(config: dict) -> str:
     return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
 
 
-@contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into `Interrupted`, raised wherever the job under way stands."""
-
-    def stop(signum, frame):
-        raise Interrupted('Stopped by a signal. Finished jobs are kept; continue with --resume.')
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: whoever runs us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _stop() -> None:
+    raise Interrupted('Stopped by a signal. Finished jobs are kept; continue with --resume.')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.results import Results, git_state, library_versions
 from clear.core.seeding import set_rng_state
+from clear.core.signals import on_sigterm
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.hooks.progress import ProgressHook
 from clear.engine.hooks.results import ResultsHook
@@ -272,7 +272,7 @@ class Runner(MMRunner):
         self._maybe_compile('train_step')
         started = time.monotonic()
         try:
-            with self._stop_on_sigterm():
+            with on_sigterm(self._request_stop):
                 self.train_loop.run()
             self.call_hook('after_run')
         finally:
@@ -288,20 +288,8 @@ class Runner(MMRunner):
             set_rng_state(self.waiting_rng)
             self.waiting_rng = None
 
-    @contextmanager
-    def _stop_on_sigterm(self) -> Iterator[None]:
-        def stop(signum, frame):
-            self.stop_requested = True
-
-        try:
-            before = signal.signal(signal.SIGTERM, stop)
-        except ValueError:  # not the main thread: whoever runs us handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    def _request_stop(self) -> None:
+        self.stop_requested = True
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
