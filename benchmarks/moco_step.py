@@ -5,11 +5,12 @@ work in convolutions, and hence less to gain outside of them.
 
 In turn, in one process, CPU time, medians of round-wise ratios:
 
-ours: `clear`'s MoCo (channels_last, streamed loss, one call for the moving average) with fused SGD;
+ours: `clear`'s MoCo (streamed loss, one call for the moving average) with fused SGD. Its weights are contiguous where
+    the network has a stem, because its last maps are then of one and two pixels; see `SelfSupervisedModel`;
 published: a step as the published repository makes it, written here: contiguous weights, a clone of the queue, all
     logits side by side, one moving average per parameter, plain SGD (without measuring the accuracy, which it does);
 mmpretrain: mmpretrain's MoCo with plain SGD;
-passes: forward and backward of the query encoder and forward of the key encoder, channels_last: the limit.
+passes: forward and backward of the query encoder and forward of the key encoder, in ours' memory format: the limit.
 
 Loss and queue alone (scores, loss, gradient of the queries, enqueueing) are measured apart.
 
@@ -94,8 +95,8 @@ def ours(backbone, width, queue_size, images):
     from clear.registry import MODELS
 
     model = MODELS.build(dict(type='MoCo', backbone=backbone, queue_size=queue_size, momentum=MOMENTUM,
-                              temperature=TEMPERATURE, neck=dict(type='ProjectionMLP', in_channels=width,
-                                                                 out_channels=DIM)))
+                              temperature=TEMPERATURE, channels_last=has_large_maps(backbone),
+                              neck=dict(type='ProjectionMLP', in_channels=width, out_channels=DIM)))
     model.init_weights()
     optimizer = torch.optim.SGD(model.encoder_q.parameters(), 0.03, momentum=0.9, weight_decay=1e-4, fused=True)
     iteration = 0
@@ -110,6 +111,11 @@ def ours(backbone, width, queue_size, images):
         optimizer.step()
 
     return step
+
+
+def has_large_maps(backbone) -> bool:
+    """Whether maps are not below the size of a kernel, on images of 32 pixels."""
+    return backbone['type'] == 'ResNet_CIFAR'
 
 
 def published(backbone, width, queue_size, images):
@@ -182,8 +188,9 @@ def mmpretrain(backbone, width, queue_size, images):
 def passes(backbone, width, images):
     import torch
 
-    query, key = (plain_encoder(backbone, width).to(memory_format=torch.channels_last) for _ in range(2))
-    images = [each.contiguous(memory_format=torch.channels_last) for each in images]
+    layout = torch.channels_last if has_large_maps(backbone) else torch.contiguous_format
+    query, key = (plain_encoder(backbone, width).to(memory_format=layout) for _ in range(2))
+    images = [each.contiguous(memory_format=layout) for each in images]
 
     def step():
         query.zero_grad()

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from clear.datasets import SampleContext
 from clear.datasets.images import seeded_draws
-from clear.datasets.transforms import BatchedMultiCrop, MultiCrop, View, sample_seeds
+from clear.datasets.transforms import BatchedMultiCrop, MultiCrop, View, batched_filters, sample_seeds
 from clear.datasets.transforms import batched_views as batched_module
 from clear.datasets.transforms.batched_clsa import apply_operations
 from clear.datasets.transforms.batched_colour import (
@@ -21,7 +21,7 @@ from clear.datasets.transforms.batched_colour import (
     solarize,
 )
 from clear.datasets.transforms.batched_draws import Draws, draw_view
-from clear.datasets.transforms.batched_filters import crop_resize, gaussian_blur
+from clear.datasets.transforms.batched_filters import crop_resize_by_matrices, crop_resize_each, gaussian_blur
 from clear.datasets.transforms.clsa_augment import MAGNITUDES, OPERATIONS, apply_operation
 
 NUM_IMAGES = 12
@@ -84,9 +84,12 @@ def test_grey_and_solarize_are_those_of_pil():
     compare(solarize(images.float(), 128), as_tensor([ImageOps.solarize(image, 128) for image in pil]), 0, 1)
 
 
+@pytest.mark.parametrize('crop_resize', [crop_resize_each, crop_resize_by_matrices])
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
 @pytest.mark.parametrize('height, width, size', [(40, 30, 16), (20, 24, 32), (17, 15, 1), (33, 33, 33)])
-def test_crops_are_those_of_pil(interpolation, height, width, size):
+def test_crops_are_those_of_pil(crop_resize, interpolation, height, width, size):
+    if (crop_resize, size) == (crop_resize_each, 1):
+        crop_resize = batched_filters.crop_resize  # which knows that torch cannot do it
     images = pictures(height, width)
     generator = np.random.default_rng(0)
     boxes = []
@@ -95,7 +98,7 @@ def test_crops_are_those_of_pil(interpolation, height, width, size):
         boxes.append([*generator.integers(0, [height - part[0] + 1, width - part[1] + 1]), *part])
     boxes[2] = [0, 0, height, width]
     flip = torch.arange(NUM_IMAGES) % 2 == 0
-    found = crop_resize(images.float(), torch.tensor(np.array(boxes)), flip, size, interpolation)
+    found = crop_resize(images, torch.tensor(np.array(boxes)), flip, size, interpolation)
     in_turn, at_once = [], []
     for image, (top, left, part_height, part_width), mirror in zip(images, boxes, flip):
         part = as_pil(image).crop((left, top, left + part_width, top + part_height))
@@ -104,7 +107,8 @@ def test_crops_are_those_of_pil(interpolation, height, width, size):
         for results, resized in ((in_turn, across.resize((size, size), kernel)),
                                  (at_once, part.resize((size, size), kernel))):
             results.append(ImageOps.mirror(resized) if mirror else resized)
-    compare(found, as_tensor(in_turn), 1, 0.98)
+    # torch rounds weights to 16 bits, which with the larger ones of the bicubic kernel may make two levels.
+    compare(found, as_tensor(in_turn), 2 if (crop_resize, interpolation) == (crop_resize_each, 'bicubic') else 1, 0.98)
     # In one call PIL may resize the height first, and so round in another order.
     compare(found, as_tensor(at_once), 2, 0.9)
 

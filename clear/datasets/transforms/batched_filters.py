@@ -1,11 +1,13 @@
-"""Crop with resize, and blur, of many images at once: both are products with a small matrix per image and axis.
+"""Crop with resize, and blur, of many images at once.
 
-The matrices hold the weights that PIL uses, so the pixels are PIL's up to rounding.
+On a GPU both are products with a small matrix per image and axis, on a CPU only the blur: torch resizes bytes there
+faster than it multiplies. Weights are those that PIL uses, so the pixels are PIL's up to rounding.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Boxes that PIL runs in turn in place of a Gaussian.
@@ -16,13 +18,30 @@ def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int, interpol
     """Cut a box from each image, resize it with antialias, and mirror it where `flip` says so.
 
     Shape:
-        images: (B, 3, H, W) float32, whole numbers in 0 ... 255   boxes: (B, 4) top, left, height, width
-        flip: (B,) bool   returns: (B, 3, size, size), whole numbers in 0 ... 255
+        images: (B, 3, H, W) uint8   boxes: (B, 4) top, left, height, width   flip: (B,) bool
+        returns: (B, 3, size, size) float32, whole numbers in 0 ... 255
     """
+    # torch 2.14 cannot resize bytes to a single pixel.
+    resize = crop_resize_each if images.device.type == 'cpu' and size > 1 else crop_resize_by_matrices
+    return resize(images, boxes, flip, size, interpolation)
+
+
+def crop_resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolation: str) -> Tensor:
+    """`crop_resize` one by one, on a CPU."""
+    out = torch.empty(len(images), 3, size, size)
+    for image, (top, left, height, width), is_mirrored, into in zip(images, boxes.tolist(), flip.tolist(), out):
+        part = image[None, :, top:top + height, left:left + width]
+        view = F.interpolate(part, (size, size), mode=interpolation, antialias=True)[0]
+        into.copy_(view.flip(2) if is_mirrored else view)
+    return out
+
+
+def crop_resize_by_matrices(images: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolation: str) -> Tensor:
+    """`crop_resize` at once, on any device."""
     height, width = images.shape[2:]
     vertical = resize_weights(boxes[:, 0], boxes[:, 2], height, size, torch.zeros_like(flip), interpolation)
     horizontal = resize_weights(boxes[:, 1], boxes[:, 3], width, size, flip, interpolation)
-    across = _to_levels(apply_weights(images, horizontal, axis=3))
+    across = _to_levels(apply_weights(images.float(), horizontal, axis=3))
     return _to_levels(apply_weights(across, vertical, axis=2))
 
 

@@ -30,8 +30,9 @@ class BatchedMultiCrop:
     single levels where PIL rounds in between. What is drawn for an image follows from its seed alone, whatever batch
     it is in (see `sample_seeds`). The numbers are drawn on the CPU; nothing waits for a GPU.
 
-    Resizing multiplies with matrices over the whole input, so on a CPU this pays for small images: decode once, keep
-    the images at about twice the size of the views.
+    Small images gain most: decode once, and keep the images at about twice the size of the views. On a GPU resizing
+    multiplies with matrices over the whole input; on a CPU it reads the boxes alone, one by one, so the two may differ
+    by single levels.
 
     Args:
         recipe, options, changes: as for `MultiCrop`.
@@ -69,9 +70,8 @@ class BatchedMultiCrop:
         draws = [draw_view(view, Draws(seeds, index), height, width) for index, view in enumerate(self.views)]
         out = [torch.empty(len(images), 3, view.size, view.size, device=images.device) for view in self.views]
         for rows in _chunks(images):
-            source = images[rows].float()
             for view, drawn, into in zip(self.views, draws, out):
-                into[rows] = render_view(source, view, drawn[rows])
+                into[rows] = render_view(images[rows], view, drawn[rows])
         return out
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ def render_view(images: Tensor, view: View, draws: ViewDraws) -> Tensor:
     """One view of every image, with the given parameters.
 
     Shape:
-        images: (B, 3, H, W) float32   returns: (B, 3, size, size); both of whole numbers in 0 ... 255
+        images: (B, 3, H, W) uint8   returns: (B, 3, size, size) float32 of whole numbers in 0 ... 255
     """
     device = images.device
     out = crop_resize(images, _sent(draws.boxes, device), _sent(draws.flip, device), view.size, view.interpolation)

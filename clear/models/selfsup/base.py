@@ -53,7 +53,9 @@ class SelfSupervisedModel(BaseModel):
     frozen, warm-ups are over and momenta have their first value.
 
     Args:
-        channels_last: keep weights of convolutions and views in this memory format, which is faster.
+        channels_last: keep weights of convolutions and views in this memory format, which is faster unless maps are
+            smaller than kernels: on CPUs a ResNet with its usual stem on images of 32 or 64 pixels (last maps of 1
+            or 2) is 5 to 15 % faster without.
         data_preprocessor: config or module, see mmengine; moves to the device if None.
         init_cfg: as for every mmengine module.
 
