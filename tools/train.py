@@ -33,13 +33,17 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     args = parse_args(argv)
     from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.startup import pause_collection, resume_collection
 
+    pause_collection()  # `train` resumes it when training begins.
     try:
         from clear.engine.launch import train
 
         return train(args)
     except USER_ERRORS as error:
         return report_error(error)
+    finally:
+        resume_collection()
 
 
 if __name__ == '__main__':

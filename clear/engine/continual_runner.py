@@ -52,6 +52,7 @@ class ContinualRunner:
         check_continual_config(self.cfg)
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
+        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
         self.is_joint = self.cfg['cl_strategy']['type'] == 'JointTraining'
 
     # Building
@@ -276,8 +277,8 @@ class ContinualRunner:
             name=self.cfg['name'] or 'run', runner=type(self).__name__, protocol=f'clear/{protocol}/v1',
             metrics=clear_metrics(self.acc_matrix, protocol), acc_matrix=self.acc_matrix,
             overlap_mask=overlap_mask(self.size, protocol), config_hash=config_hash(self.cfg),
-            seeds=dict(train=self.cfg['seed'], split=self.cfg['scenario'].get('seed')), versions=library_versions(),
-            git=git_state(Path(__file__).parent), world_size=dist.world_size(), timing=self.timing, joint=self.is_joint,
+            seeds=dict(train=self.cfg['seed'], split=self.cfg['scenario'].get('seed')), versions=self._versions,
+            git=self._git, world_size=dist.world_size(), timing=self.timing, joint=self.is_joint,
             extras=extras)
 
     def _streaming_results(self) -> dict:

@@ -17,6 +17,7 @@ from clear.core.errors import ConfigError
 from clear.core.files import write_json, write_text
 from clear.core.logs import logger, setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, git_state, library_versions
+from clear.core.startup import resume_collection
 from clear.engine.continual_config import KNOWN, check_options, suspicious_names
 
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
@@ -134,6 +135,7 @@ def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
         _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
         runner.build()
     logger.info('%s', runner.describe())
+    resume_collection()
     runner.train(args.resume, branch=args.branch)
 
 
@@ -184,6 +186,7 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
     if args.dry_run:
         logger.info('dry run: nothing was computed or written')
         return
+    resume_collection()
     runner.run()
 
 
@@ -277,6 +280,7 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
     with _replacing(work_dir, args.overwrite and not args.resume):
         _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
         runner = built(cfg)
+    resume_collection()
     run(runner, work_dir, args.resume)
 
 
