@@ -1,13 +1,5 @@
-_base_ = ['../_base_/models/selfsup/dino_resnet50.py', '../_base_/datasets/demo_squares.py',
+_base_ = ['../_base_/models/selfsup/dino_resnet18-32px.py', '../_base_/datasets/demo_squares.py',
          '../_base_/schedules/sgd_cos_demo.py']
 
-# Sized for two CPU cores: ResNet-18 with half its channels, on images of 32 pixels. Digits keep their hands: mirrored
-# they would be other signs.
-model = dict(
-    backbone=dict(_delete_=True, type='ResNet_CIFAR', depth=18, stem_channels=32, base_channels=32,
-                  strides=(2, 2, 2, 2)),
-    neck=dict(in_channels=256, out_channels=1024, hidden_channels=256, bottleneck_channels=64), momentum=0.99,
-    warmup_teacher_temp_epochs=2,
-    data_preprocessor=dict(views=dict(
-        type='BatchedMultiCrop', recipe='dino', changes=dict(flip_prob=0.0),
-        options=dict(global_size=32, local_size=16, num_local=2, split_scale=0.3))))
+# Digits keep their hands: mirrored they would be other signs.
+model = dict(data_preprocessor=dict(views=dict(changes=dict(flip_prob=0.0))))

@@ -1,14 +1,6 @@
-_base_ = ['../_base_/models/selfsup/simsiam_resnet50.py', '../_base_/datasets/demo_squares.py',
+_base_ = ['../_base_/models/selfsup/simsiam_resnet18-32px.py', '../_base_/datasets/demo_squares.py',
          '../_base_/schedules/sgd_cos_demo.py']
 
-# Sized for two CPU cores: ResNet-18 with half its channels, on images of 32 pixels. Digits keep their hands: mirrored
-# they would be other signs.
-model = dict(
-    backbone=dict(_delete_=True, type='ResNet_CIFAR', depth=18, stem_channels=32, base_channels=32,
-                  strides=(2, 2, 2, 2)),
-    neck=dict(in_channels=256, hidden_channels=512, out_channels=512),
-    predictor=dict(in_channels=512, hidden_channels=128, out_channels=512),
-    data_preprocessor=dict(views=dict(
-        type='BatchedMultiCrop', recipe='moco_v2', changes=dict(flip_prob=0.0),
-        options=dict(size=32))))
+# Digits keep their hands: mirrored they would be other signs.
+model = dict(data_preprocessor=dict(views=dict(changes=dict(flip_prob=0.0))))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(predictor=dict(fix_lr=True))))
