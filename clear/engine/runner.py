@@ -29,9 +29,9 @@ from clear.engine.hooks.progress import ProgressHook
 from clear.engine.hooks.results import ResultsHook
 from clear.engine.loading import build_train_dataloader, data_fingerprint
 from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from clear.engine.optim import hold_fixed_values, wrappers_of
+from clear.engine.optim import clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
-from clear.engine.runner_config import computed_config, runner_config_hash
+from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, runner_config_hash
 from clear.engine.runner_state import resume_run
 from clear.engine.runner_weights import load_start_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
@@ -159,6 +159,16 @@ class Runner(MMRunner):
         if not isinstance(built, (EpochBasedTrainLoop, IterBasedTrainLoop)):
             raise ConfigError(f"train_cfg.type '{cfg['type']}' is no loop of this framework; derive yours from its "
                               'EpochBasedTrainLoop or IterBasedTrainLoop.')
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """As mmengine's, and with `clip_grad=dict(type='norm_per_parameter', ...)`, which its wrappers refuse."""
+        clip = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, dict) else None
+        if not clip or clip.get('type') != NORM_PER_PARAMETER:
+            return super().build_optim_wrapper(optim_wrapper)
+        built = super().build_optim_wrapper({key: value for key, value in optim_wrapper.items() if key != 'clip_grad'})
+        for wrapper in wrappers_of(built):
+            clip_each_parameter(wrapper, clip['max_norm'])
         return built
 
     # Properties

@@ -30,6 +30,11 @@ LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 # Parts of a model that are built with exactly the keys of their dict; layers (norm_cfg ...) take more.
 MODEL_PARTS = ('backbone', 'neck', 'head', 'predictor', 'projector', 'prototypes', 'data_preprocessor', 'loss',
                'target')
+# The gradient of each parameter by itself; the other two are mmengine's.
+NORM_PER_PARAMETER = 'norm_per_parameter'
+# Arguments of clip_grad by its type, the bound first.
+CLIP_KEYS = {'norm': ('max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'), 'value': ('clip_value', 'foreach'),
+             NORM_PER_PARAMETER: ('max_norm',)}
 # How a run is executed and shown, not what it computes.
 _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
               'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
@@ -178,6 +183,8 @@ def _check_optimisation(cfg: dict) -> None:
     count = wrapper.get('accumulative_counts', 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts is {count!r}; expected a whole number of at least 1.')
+    if wrapper.get('clip_grad') is not None:
+        _check_clip_grad(wrapper['clip_grad'])
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         if 'type' not in schedulers:
@@ -188,6 +195,18 @@ def _check_optimisation(cfg: dict) -> None:
         if 'type' not in scheduler:
             raise ConfigError(f'{where} has no type.')
         _check_type(where, scheduler, PARAM_SCHEDULERS, extra=('convert_to_iter_based',), given_by_us=('optimizer',))
+
+
+def _check_clip_grad(clip: Any) -> None:
+    if not isinstance(clip, dict) or clip.get('type', 'norm') not in CLIP_KEYS:
+        raise ConfigError(f"optim_wrapper.clip_grad is {clip!r}; expected a dict such as dict(max_norm=3.0), its type "
+                          f"one of {', '.join(map(repr, CLIP_KEYS))}.")
+    kind = clip.get('type', 'norm')
+    check_keys('optim_wrapper.clip_grad', set(clip) - {'type'}, set(CLIP_KEYS[kind]), f"clipping of type '{kind}'")
+    bound = CLIP_KEYS[kind][0]
+    value = clip.get(bound)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        raise ConfigError(f'optim_wrapper.clip_grad.{bound} is {value!r}; expected a number above 0.')
 
 
 def _check_hooks(cfg: dict) -> None:

@@ -1,15 +1,16 @@
 _base_ = ['../_base_/models/selfsup/dino_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/sgd_cos_200e.py']
 
-# The paper's main network. AdamW, lr 0.0005 per 256 images, weight decay from 0.04 to 0.4 along a cosine.
-# The authors clip the gradient of each parameter at a norm of 3, here it is that of all of them.
+# The paper's main network. AdamW, lr 0.0005 per 256 images, weight decay from 0.04 to 0.4 along a cosine,
+# the gradient of each parameter bounded by itself at a norm of 3.
 model = dict(
     backbone=dict(_delete_=True, type='VisionTransformer', arch='deit-small', img_size=224, patch_size=16,
                   out_type='cls_token', interpolate_mode='bicubic', drop_path_rate=0.1),
     neck=dict(in_channels=384, norm=False))
 train_dataloader = dict(dataset=dict(transform=dict(recipe='dino')))
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=0.04), clip_grad=dict(max_norm=3.0),
+    optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=0.04),
+    clip_grad=dict(type='norm_per_parameter', max_norm=3.0),
     paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),

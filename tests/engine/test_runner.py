@@ -2,15 +2,17 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from ranks import run_ranks
-from toy_runs import assert_same, outcome, toy_run, toy_runner
+from toy_runs import assert_same, outcome, toy_config, toy_run, toy_runner
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.results import read_results
-from clear.engine.optim import AmpOptimWrapper
+from clear.engine.optim import AmpOptimWrapper, clip_each_grad_norm_
+from clear.engine.runner_config import check_runner_config
 from clear.registry import OPTIMIZERS
 
 pytest.importorskip('mmpretrain')
@@ -142,6 +144,108 @@ def test_fp16_scales_losses_and_saves_the_scale(tmp_path):
     resumed = toy_runner(tmp_path, optim_wrapper=wrapper, train_cfg__max_epochs=1)
     resumed.train(resume=True)
     assert resumed.optim_wrapper.loss_scaler.get_scale() == 256.0
+
+
+def clipped_by_loops(grads, max_norm):
+    """`clip_gradients` of DINO's code, number by number."""
+    clipped = []
+    for grad in grads:
+        factor = max_norm / (math.sqrt(sum(value * value for value in grad.flatten().tolist())) + 1e-6)
+        clipped.append(grad * factor if factor < 1 else grad.clone())
+    return clipped
+
+
+@pytest.mark.parametrize('max_norm', [0.5, 3.0, 100.0])
+def test_each_gradient_is_clipped_by_itself(max_norm):
+    generator = torch.Generator().manual_seed(0)
+    grads = [scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+             for scale, shape in ((1, (4, 3)), (9, (7,)), (1e-3, (2, 2, 2)), (0, (3,)), (5, ()))]
+    parameters = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+    for parameter, grad in zip(parameters, grads):
+        parameter.grad = grad.clone()
+    without = torch.nn.Parameter(torch.zeros(2))
+    clip_each_grad_norm_([*parameters, without], max_norm)
+    torch.testing.assert_close([parameter.grad for parameter in parameters], clipped_by_loops(grads, max_norm),
+                               rtol=1e-13, atol=0)
+    assert without.grad is None
+    clip_each_grad_norm_([without], max_norm)  # nothing to do
+
+
+def seen_and_left(tmp_path, **changes):
+    """Gradients of every micro-batch, and those that each optimiser step got; SGD of rate 0 keeps the weights."""
+    parts, steps = [], []
+    runner = toy_runner(tmp_path, train_cfg__max_epochs=1, param_scheduler=None, model__keeps_average=False, **changes)
+    parameters, wrapper = list(runner.bare_model.parameters()), runner.optim_wrapper
+    backward = wrapper.backward
+
+    def noted(loss, **kwargs):
+        before = [torch.zeros_like(item) if item.grad is None else item.grad.clone() for item in parameters]
+        backward(loss, **kwargs)
+        parts.append([item.grad - old for item, old in zip(parameters, before)])
+
+    wrapper.backward = noted
+    wrapper.optimizer.register_step_pre_hook(lambda *_: steps.append([item.grad.clone() for item in parameters]))
+    runner.train()
+    return parts, steps
+
+
+CLIP = dict(type='norm_per_parameter', max_norm=0.02)
+
+
+@pytest.mark.parametrize('wrapper', ['OptimWrapper', 'AmpOptimWrapper'])
+def test_clipping_waits_for_all_parts_of_a_step(tmp_path, wrapper):
+    """Epochs of 6 micro-batches have steps of 4 and 2: their sum is clipped, not each of them."""
+    parts, steps = seen_and_left(tmp_path, optim_wrapper=dict(
+        type=wrapper, optimizer=dict(type='SGD', lr=0.0), accumulative_counts=4, clip_grad=CLIP))
+    assert len(parts) == 6 and len(steps) == 2
+    for found, group in zip(steps, (parts[:4], parts[4:])):
+        whole = [sum(grads) for grads in zip(*group)]
+        expected = clipped_by_loops(whole, 0.02)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-8)
+        changed = [not torch.equal(one, other) for one, other in zip(expected, whole)]
+        assert any(changed) and not all(changed)
+
+
+def test_clipping_comes_after_the_loss_scale_is_taken_out(tmp_path):
+    parts, steps = seen_and_left(tmp_path, optim_wrapper=dict(
+        type='AmpOptimWrapper', dtype='float16', loss_scale=1024.0, optimizer=dict(type='SGD', lr=0.0),
+        clip_grad=CLIP))
+    assert len(parts) == len(steps) == 6
+    for found, scaled in zip(steps, parts):
+        torch.testing.assert_close(found, clipped_by_loops([grad / 1024 for grad in scaled], 0.02), rtol=1e-4,
+                                   atol=1e-8)
+
+
+def test_a_step_with_infinite_gradients_is_skipped_though_clipped(tmp_path):
+    wrapper = dict(type='AmpOptimWrapper', dtype='float16', loss_scale=dict(init_scale=1e38),
+                   optimizer=dict(type='SGD', lr=0.01), clip_grad=CLIP)
+    runner = toy_run(tmp_path, optim_wrapper=wrapper, train_cfg__max_epochs=1)
+    assert runner.optim_wrapper.loss_scaler.get_scale() < 1e38
+    assert all(parameter.isfinite().all() for parameter in runner.bare_model.parameters())
+
+
+def test_published_dino_recipes_clip_each_parameter():
+    from mmengine.config import Config
+
+    root = Path(__file__).parents[2] / 'configs/selfsup'
+    recipes = sorted(root.glob('dino_*_imagenet.py'))
+    assert len(recipes) == 2
+    for recipe in recipes:
+        assert Config.fromfile(recipe).optim_wrapper.clip_grad == dict(type='norm_per_parameter', max_norm=3.0)
+
+
+@pytest.mark.parametrize(('clip', 'message'), [
+    (dict(type='norm_per_layer', max_norm=3.0), "'norm', 'value', 'norm_per_parameter'"),
+    (dict(type='norm_per_parameter', max_nrom=3.0), "no key 'max_nrom'. Did you mean 'max_norm'"),
+    (dict(type='norm_per_parameter', max_norm=0), 'max_norm is 0'),
+    (dict(type='value', max_norm=1.0), "no key 'max_norm'"), (dict(norm_type=2), 'max_norm is None'), (3.0, 'a dict'),
+])
+def test_wrong_clipping_is_refused_before_anything_is_built(tmp_path, clip, message):
+    cfg = toy_config(tmp_path, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), clip_grad=clip))
+    with pytest.raises(ConfigError, match=message):
+        check_runner_config(cfg)
+    cfg.optim_wrapper.clip_grad = dict(CLIP)
+    check_runner_config(cfg)
 
 
 def train_on_rank(rank, folder, options):
