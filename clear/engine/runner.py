@@ -32,7 +32,7 @@ from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from clear.engine.optim import clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, runner_config_hash
-from clear.engine.runner_state import resume_run
+from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS, RUNNERS
@@ -64,6 +64,9 @@ class Runner(MMRunner):
         if kwargs.get('default_scope') in (None, 'mmengine', 'mmpretrain'):
             kwargs['default_scope'] = 'clear'
         randomness = dict(kwargs.get('randomness') or {})
+        if randomness.get('diff_rank_seed'):
+            raise ConfigError('randomness.diff_rank_seed would also give every process another order of the data. '
+                              'Leave it out: each process draws noise of its own in any case.')
         if randomness.get('seed') is None:
             randomness['seed'] = cfg.get('seed', 0)
         kwargs['randomness'] = randomness
@@ -277,6 +280,9 @@ class Runner(MMRunner):
             self.build()
         if resume:
             resume_run(self, find_checkpoint(resume, Path(self.work_dir)))
+        else:
+            # What was drawn to build the model and the data is the same everywhere; dropout must not be.
+            self.waiting_rng = rng_of_rank(self.seed)
         if modules := self.cfg.get('activation_checkpointing'):
             turn_on_activation_checkpointing(self.bare_model, modules)
         self._maybe_compile('train_step')
@@ -293,7 +299,9 @@ class Runner(MMRunner):
         return self.results()
 
     def restore_random_numbers(self) -> None:
-        """Put the generators where the checkpoint left them, once, just before training goes on."""
+        """Put the generators where the checkpoint left them, or where this process begins, once, just before training
+        goes on.
+        """
         if self.waiting_rng is not None:
             set_rng_state(self.waiting_rng)
             self.waiting_rng = None

@@ -186,15 +186,25 @@ def _load_hook_states(runner: Any, states: list[dict[str, Any]]) -> None:
                 hook.merge_states([state[type(hook).__name__] for state in states])
 
 
+def rng_of_rank(*parts: Any) -> dict[str, Any] | None:
+    """Generators that this process begins with: a stream of its own, which follows from `parts` and the rank.
+
+    None for the first process, whose generators go on as they are: alone it draws what it always drew.
+    """
+    if dist.rank() == 0:
+        return None
+    before = get_rng_state()
+    seed_everything(derive_seed(*parts, 'rank', dist.rank()))
+    state = get_rng_state()
+    set_rng_state(before)
+    return state
+
+
 def _own_rng(states: list[dict[str, Any]], runner: Any) -> dict[str, Any]:
     if dist.rank() < len(states):
         return states[dist.rank()]
     # A process that the saved run did not have: numbers of its own, the same at every resume.
-    before = get_rng_state()
-    seed_everything(derive_seed(runner.seed, 'resumed', runner.train_loop.iter, dist.rank()))
-    state = get_rng_state()
-    set_rng_state(before)
-    return state
+    return rng_of_rank(runner.seed, 'resumed', runner.train_loop.iter)
 
 
 def _gather(value: Any) -> list[Any]:
@@ -208,6 +218,11 @@ def _gather(value: Any) -> list[Any]:
 
 def _note_processes(was: int) -> None:
     now = dist.world_size()
-    if was != now:
-        logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
-                    'and results are equal up to rounding.', was, now)
+    if was == now:
+        return
+    noise = (f'the {now} process(es) go on with those of the first {now}, the others end' if now < was else
+             f'the first {was} process(es) go on with theirs, {now - was} more begin some of their own')
+    logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
+                'and results are equal up to rounding, but for layers that draw (dropout, drop path) or take '
+                'statistics of the batch of one process. Of the streams of random numbers, one per process, %s.',
+                was, now, noise)
