@@ -198,11 +198,12 @@ class Runner(MMRunner):
         return list(self.param_schedulers)
 
     def add_measurements(self, values: dict[str, float]) -> None:
-        """Put numbers into the log entry of the current epoch."""
+        """Put numbers into the log entry of the current epoch, and tell the hooks (`after_measurement`)."""
         for hook in self.hooks:
             if isinstance(hook, ResultsHook):
                 for name, value in values.items():
                     hook.add(name, value)
+        self.call_hook('after_measurement', metrics=values)
 
     def eta(self) -> str:
         """Time left, as h:mm:ss."""

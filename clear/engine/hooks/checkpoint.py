@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,20 +35,21 @@ class CheckpointHook(Hook):
         iter_interval: also write `latest.pth` every so many iterations, at the end of the optimiser step.
         max_keep: of those kept by `interval`, only so many, the newest; None keeps all.
         milestones: epochs that are kept whatever `interval` and `max_keep` say.
-        save_best: 'auto' (the first metric of the validation) or the name of one: `best.pth` is the epoch where it
-            was highest.
-        rule: 'greater', or 'less' where lower is better.
+        save_best: what the validation or an online evaluation measures, e.g. 'accuracy/top1' or 'knn_top1'; 'auto' is
+            the first metric of the validation, or of the online evaluations where there is none. `best.pth` is the
+            epoch where it was best, the first of equal ones; values that are not finite do not count.
+        rule: 'greater', or 'less' where lower is better; None is 'less' for names with 'loss' in them.
         max_keep_ckpts: mmengine's name of `max_keep`.
 
     Raises:
-        ConfigError: for numbers that are no positive whole ones.
+        ConfigError: for numbers that are no positive whole ones, and before training if nothing measures `save_best`.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self, interval: int = -1, by_epoch: bool = True, iter_interval: int | None = None,
                  max_keep: int | None = None, milestones: Sequence[int] = (), save_best: str | None = None,
-                 rule: str = 'greater', max_keep_ckpts: int | None = None):
+                 rule: str | None = None, max_keep_ckpts: int | None = None):
         if max_keep is None and max_keep_ckpts is not None and max_keep_ckpts > 0:
             max_keep = max_keep_ckpts
         if interval != -1:
@@ -57,12 +59,15 @@ class CheckpointHook(Hook):
                 check_count(f'CheckpointHook.{name}', value)
         for value in milestones:
             check_count('CheckpointHook.milestones', value)
-        if rule not in ('greater', 'less'):
-            raise ConfigError(f"CheckpointHook.rule is {rule!r}; expected 'greater' or 'less'.")
+        if rule not in ('greater', 'less', None):
+            raise ConfigError(f"CheckpointHook.rule is {rule!r}; expected 'greater', 'less' or None.")
+        if save_best is not None and (not isinstance(save_best, str) or not save_best):
+            raise ConfigError(f"CheckpointHook.save_best is {save_best!r}; expected 'auto' or the name of one metric.")
         self.interval, self.by_epoch, self.iter_interval = interval, by_epoch, iter_interval
         self.max_keep, self.milestones = max_keep, frozenset(milestones)
         self.save_best, self.rule = save_best, rule
         self.best: float | None = None
+        self._online: tuple[str, ...] = ()
         self._is_best = self._is_overdue = self._keeps = self._stop_agreed = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,16 +76,41 @@ class CheckpointHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state['best']
 
+    def before_run(self, runner: Any) -> None:
+        if self.save_best is None or not runner.is_training:
+            return
+        self._online = tuple(name for hook in runner.hooks for name in getattr(hook, 'measures', ()))
+        if runner._val_loop is not None:
+            return  # What it measures shows when it has run.
+        if self.save_best == 'auto' and self._online:
+            self.save_best = self._online[0]
+        if self.save_best not in self._online:
+            raise ConfigError(f"CheckpointHook.save_best is '{self.save_best}', but there is no validation, and "
+                              f'{self._measured()}. Add val_dataloader, val_cfg and val_evaluator, or an '
+                              'OnlineKNNHook.')
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        if self.save_best is None or not metrics:
+        if self.save_best is None or not metrics or self.save_best in self._online:
             return
         name = next(iter(metrics)) if self.save_best == 'auto' else self.save_best
         if name not in metrics:
             raise ConfigError(f"CheckpointHook.save_best is '{name}', but the validation measures "
-                              f"{', '.join(metrics)}.")
-        value = float(metrics[name])
-        if self.best is None or (value > self.best if self.rule == 'greater' else value < self.best):
+                              f'{", ".join(metrics)}, and {self._measured()}.')
+        self._compare(name, metrics[name])
+
+    def after_measurement(self, runner: Any, metrics: dict[str, float]) -> None:
+        """What an online evaluation measured, in the first process alone: it also names the files."""
+        if self.save_best in metrics:
+            self._compare(self.save_best, metrics[self.save_best])
+
+    def _compare(self, name: str, value: float) -> None:
+        value = float(value)
+        is_less = self.rule == 'less' or self.rule is None and 'loss' in name
+        if math.isfinite(value) and (self.best is None or (value < self.best if is_less else value > self.best)):
             self.best, self._is_best = value, True
+
+    def _measured(self) -> str:
+        return f'online evaluations measure {", ".join(self._online) or "nothing"}'
 
     def after_whole_iter(self, runner: Any) -> None:
         loop = runner.train_loop
@@ -125,16 +155,18 @@ class CheckpointHook(Hook):
         return self._stop_agreed
 
     def _save(self, runner: Any, names: list[str]) -> None:
-        """Write `latest.pth` and give it further names; every process takes part."""
+        """Write a checkpoint under all of `names`, and `latest.pth`; every process takes part."""
         runner.call_hook('before_checkpoint')
         if self._is_best:
             names, self._is_best = [*names, 'best.pth'], False
-        write_checkpoint(runner, Path(runner.work_dir) / LATEST)
-        if not dist.is_main():
-            return
-        for name in names:
-            link_checkpoint(Path(runner.work_dir) / LATEST, Path(runner.work_dir) / name)
-        self._drop_old(Path(runner.work_dir))
+        # latest.pth comes last: a run that is killed before it has it makes the others again.
+        first, *others = [Path(runner.work_dir) / name for name in (*names, LATEST)]
+        write_checkpoint(runner, first)
+        if dist.is_main():
+            for path in others:
+                link_checkpoint(first, path)
+            self._drop_old(Path(runner.work_dir))
+        dist.barrier()
 
     def _drop_old(self, work_dir: Path) -> None:
         if self.max_keep is None:

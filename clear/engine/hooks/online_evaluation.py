@@ -38,7 +38,8 @@ class _OnlineEvaluation(Hook):
     """
 
     priority = 'NORMAL'
-    name = ''
+    # Names of what `score` returns.
+    measures: tuple[str, ...] = ()
 
     def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
                  mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
@@ -99,6 +100,8 @@ class OnlineKNNHook(_OnlineEvaluation):
         k: neighbours; temperature: of their votes, None for equal ones.
     """
 
+    measures = ('knn_top1',)
+
     def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
                  mean: Sequence[float] = MEAN, std: Sequence[float] = STD, k: int = 20,
                  temperature: float | None = 0.07):
@@ -117,6 +120,8 @@ class OnlineLinearHook(_OnlineEvaluation):
         train, test, interval, at_start, batch_size, mean, std: see `_OnlineEvaluation`.
         lr, epochs, probe_batch_size: of the probe, SGD with a cosine on standardised features.
     """
+
+    measures = ('linear_top1',)
 
     def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
                  mean: Sequence[float] = MEAN, std: Sequence[float] = STD, lr: float = 0.1, epochs: int = 20,
