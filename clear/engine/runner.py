@@ -31,6 +31,7 @@ from clear.engine.loading import build_train_dataloader, data_fingerprint
 from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from clear.engine.optim import clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
+from clear.engine.runner_backends import log_no_code
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, runner_config_hash
 from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
@@ -109,6 +110,10 @@ class Runner(MMRunner):
 
     def dump_config(self) -> None:
         """Nothing: `config.py` was written when the work_dir was claimed."""
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """As mmengine's; W&B gets no code unless `log_code_name` asks for it."""
+        return log_no_code(super().build_visualizer(visualizer))
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """mmengine's defaults and ours; None in the config takes one out."""
