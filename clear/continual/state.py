@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from clear.continual.engine.loaders import BatchIterator, IndexLoader
 from clear.continual.samples import SampleIndex, attribute_values
-from clear.continual.strategies.loaders import BatchIterator, IndexLoader
 from clear.core.errors import CheckpointError
 
 KIND = '__kind__'

@@ -63,10 +63,10 @@ class ContinualRunner:
         Raises:
             ConfigError, DataError, CheckpointError: for parts that do not fit together.
         """
+        from clear.continual.engine.precision import set_precision
         from clear.continual.loggers import build_evaluator, needs_evaluation_pass
         from clear.continual.strategies import build_strategy, quiet_avalanche
         from clear.continual.strategies.build import check_distributed
-        from clear.continual.strategies.precision import set_precision
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
         with on_sigterm(self._request_stop), quiet_avalanche():
@@ -136,8 +136,8 @@ class ContinualRunner:
 
     def _choose_mode(self) -> str:
         """How several processes divide the training of this strategy."""
+        from clear.continual.engine.parallel import choose_mode
         from clear.continual.scenarios import TensorBucket
-        from clear.continual.strategies.parallel import choose_mode
 
         options = self.cfg['cl_strategy']
         mode = choose_mode(options['type'], options.get('plugins') or [],

@@ -103,8 +103,8 @@ class RunState:
         Raises:
             TrainingError: naming what differs.
         """
+        from clear.continual.engine.parallel import check_equal_on_ranks
         from clear.continual.state import strategy_state
-        from clear.continual.strategies.parallel import check_equal_on_ranks
 
         if dist.world_size() == 1:
             return

@@ -21,11 +21,11 @@ from toy_streams import (
     train,
 )
 
+from clear.continual.repairs.class_incremental import BiasCorrection, ScoreRectification
+from clear.continual.repairs.feature_replay import FeatureMemory
+from clear.continual.repairs.networks import Autoencoder
+from clear.continual.repairs.split_model import SeenNCM, split
 from clear.continual.strategies import quiet_avalanche
-from clear.continual.strategies.avalanche_models import SeenNCM, split
-from clear.continual.strategies.avalanche_networks import Autoencoder
-from clear.continual.strategies.repairs_classes import BiasCorrection, ScoreRectification
-from clear.continual.strategies.repairs_feature_replay import FeatureMemory
 from clear.core.errors import ConfigError, TrainingError
 
 
@@ -78,7 +78,7 @@ def test_legacy_gss_still_fails_on_a_small_memory():
 
 def test_mir_says_when_it_replays_nothing(monkeypatch):
     told = []
-    monkeypatch.setattr('clear.continual.strategies.repairs_replay.logger.warning', told.append)
+    monkeypatch.setattr('clear.continual.repairs.replay.logger.warning', told.append)
     train(built('MIR', DOMAIN['MIR']), domain_stream(1).train_stream)
     assert len(told) == 1 and 'MIR replays nothing' in told[0]
     told.clear()

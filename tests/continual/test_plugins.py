@@ -9,7 +9,7 @@ from toy_streams import DIM, GENERATOR, built, class_stream, config, domain_stre
 
 from clear import registry as registries
 from clear.continual.strategies import build_strategy
-from clear.continual.strategies.avalanche_parts import BUILT_IN
+from clear.continual.strategies.parts import BUILT_IN
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS
 

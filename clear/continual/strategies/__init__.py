@@ -1,27 +1,17 @@
-from clear.continual.strategies import (  # noqa: F401 - register their classes
-    repairs_classes,
-    repairs_embeddings,
-    repairs_feature_replay,
-    repairs_generators,
-    repairs_meta,
-    repairs_networks,
-    repairs_regularisers,
-    repairs_replay,
-    repairs_stopping,
-)
+"""Our own strategies, and `build_strategy` for all: importing this registers those of `repairs` as well."""
+
+from clear.continual.engine import EngineMixin, SchedulePlugin
+from clear.continual.repairs import SynapticIntelligence, quiet_avalanche
 from clear.continual.strategies.agem import AGEM
 from clear.continual.strategies.build import build_strategy
 from clear.continual.strategies.closed_form import ClosedForm, ClosedFormLearner
 from clear.continual.strategies.derpp import DERpp
-from clear.continual.strategies.engine import EngineMixin
 from clear.continual.strategies.ewc import EWC
 from clear.continual.strategies.gdumb import GDumb
 from clear.continual.strategies.load_best import LoadBest
 from clear.continual.strategies.prototype import NCM, Prototype, PrototypePlus
 from clear.continual.strategies.ranpac import RandomProjectionHead, RanPAC
-from clear.continual.strategies.repairs import SynapticIntelligence, quiet_avalanche
 from clear.continual.strategies.replay import Replay
-from clear.continual.strategies.schedule import SchedulePlugin
 from clear.continual.strategies.streaming_lda import StreamingLDA
 
 __all__ = ['AGEM', 'EWC', 'NCM', 'ClosedForm', 'ClosedFormLearner', 'DERpp', 'EngineMixin', 'GDumb', 'LoadBest',

@@ -9,15 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from clear.continual.strategies.avalanche_parts import (
-    build_nested,
-    build_plugins,
-    check_parts,
-    loss_class,
-    reason,
-)
-from clear.continual.strategies.engine import EngineMixin
-from clear.continual.strategies.schedule import POLICIES, SchedulePlugin
+from clear.continual.engine.mixin import EngineMixin
+from clear.continual.engine.schedule import POLICIES, SchedulePlugin
+from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class, reason
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys

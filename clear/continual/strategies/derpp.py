@@ -12,8 +12,8 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
 from clear.continual.buffers import ReservoirSamplingBuffer, check_buffer_size
+from clear.continual.engine.loaders import IndexLoader
 from clear.continual.evaluate import evaluation_mode
-from clear.continual.strategies.loaders import IndexLoader
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 

@@ -13,7 +13,7 @@ from avalanche.training.utils import ParamData, zerolike_params_dict
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clear.continual.strategies.loaders import IndexLoader
+from clear.continual.engine.loaders import IndexLoader
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import STRATEGIES

@@ -8,8 +8,8 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models import avalanche_forward
 
+from clear.continual.engine.loaders import IndexLoader
 from clear.continual.evaluate import evaluation_mode
-from clear.continual.strategies.loaders import IndexLoader
 from clear.core.errors import ConfigError, DataError
 from clear.registry import PLUGINS
 

@@ -16,8 +16,8 @@ from avalanche.training.supervised.icarl import _ICaRLPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clear.continual.strategies.avalanche_models import split, with_eval_classifier
-from clear.continual.strategies.repairs_regularisers import replace_plugin
+from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.split_model import split, with_eval_classifier
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 
@@ -54,7 +54,7 @@ class ICaRL(DisjointClasses, AvalancheICaRL):
     """iCaRL (Rebuffi et al. 2017, arXiv:1611.07725): exemplars by herding, nearest mean of exemplars to classify.
 
     Avalanche takes a feature extractor and a classifier; here both are cut out of the model (see
-    `avalanche_models.split`), and classes not yet seen are never predicted. The loss is iCaRL's own.
+    `split_model.split`), and classes not yet seen are never predicted. The loss is iCaRL's own.
 
     Args:
         memory_size: exemplars in all, or of each class if not `fixed_memory`.

@@ -11,12 +11,12 @@ from avalanche.models.packnet import PackNetPlugin as AvalanchePackNetPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from clear.continual.strategies.avalanche_models import last_linear, split
-from clear.continual.strategies.avalanche_networks import (
+from clear.continual.repairs.networks import (
     PackedNetwork,
     ProgressiveNetwork,
 )
-from clear.continual.strategies.repairs import RepairedSynapticIntelligencePlugin
+from clear.continual.repairs.split_model import last_linear, split
+from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 

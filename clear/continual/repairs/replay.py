@@ -17,8 +17,8 @@ from avalanche.training.supervised import GSS_greedy as AvalancheGSS
 from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as AvalancheBufferWithLogits
 from torch import Tensor, nn
 
-from clear.continual.strategies.avalanche_models import need_trained_features, split
-from clear.continual.strategies.repairs_regularisers import replace_plugin
+from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.split_model import need_trained_features, split
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import BUFFERS, PLUGINS, STRATEGIES

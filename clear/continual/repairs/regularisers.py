@@ -18,7 +18,7 @@ from avalanche.training.supervised import LwF as AvalancheLwF
 from avalanche.training.utils import ParamData
 from torch import Tensor, nn
 
-from clear.continual.strategies.avalanche_models import need_trained_features, no_grad_features, split
+from clear.continual.repairs.split_model import need_trained_features, no_grad_features, split
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 

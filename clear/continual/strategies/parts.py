@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from clear.continual.strategies.avalanche_models import with_eval_classifier
+from clear.continual.repairs.split_model import with_eval_classifier
 from clear.core.errors import ConfigError, RegistryError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import BUFFERS, MODELS, PLUGINS

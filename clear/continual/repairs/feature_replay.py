@@ -8,7 +8,7 @@ from avalanche.training.supervised import FeatureReplay as AvalancheFeatureRepla
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clear.continual.strategies.avalanche_models import no_grad_features, split
+from clear.continual.repairs.split_model import no_grad_features, split
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 

@@ -14,8 +14,8 @@ from avalanche.training.supervised import VAETraining as AvalancheVAETraining
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clear.continual.strategies.avalanche_networks import Autoencoder, VAEGenerator, vae_loss
-from clear.continual.strategies.repairs_networks import copy_of
+from clear.continual.repairs.architectures import copy_of
+from clear.continual.repairs.networks import Autoencoder, VAEGenerator, vae_loss
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import PLUGINS, STRATEGIES

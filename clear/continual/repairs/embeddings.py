@@ -14,8 +14,8 @@ from avalanche.training.supervised import CoPE as AvalancheCoPE
 from avalanche.training.supervised import LearningToPrompt as AvalancheLearningToPrompt
 from torch import Tensor, nn
 
-from clear.continual.strategies.avalanche_models import feature_dim, last_linear, split, with_eval_classifier
-from clear.continual.strategies.avalanche_networks import Normalize, PromptedClassifier, PrototypeClassifier
+from clear.continual.repairs.networks import Normalize, PromptedClassifier, PrototypeClassifier
+from clear.continual.repairs.split_model import feature_dim, last_linear, split, with_eval_classifier
 from clear.registry import PLUGINS, STRATEGIES
 
 
