@@ -245,6 +245,13 @@ def _class_name(cls: type) -> str:
     return f'{cls.__module__}.{cls.__qualname__}'
 
 
+def _is_saved_as(cls: type, name: str) -> bool:
+    """Whether `name` in a checkpoint is that class; files of ours may have moved since it was written."""
+    own = _class_name(cls)
+    return own == name or (own.startswith('clear.') and name.startswith('clear.')
+                           and own.rpartition('.')[2] == name.rpartition('.')[2])
+
+
 class _Decoder:
     """Turns encoded values back, into the existing object where there is one of the same kind.
 
@@ -280,7 +287,7 @@ class _Decoder:
 
     def _object(self, encoded: dict, existing: Any) -> Any:
         name = encoded['class']
-        if existing is None or _class_name(type(existing)) != name:
+        if existing is None or not _is_saved_as(type(existing), name):
             if name not in self.makers:
                 raise CheckpointError(f'The checkpoint holds a {name}, which this strategy does not have.')
             existing = self.makers[name]()
