@@ -49,12 +49,12 @@ class ImageList:
     class_names: list[str] = field(default_factory=list)
 
     def __post_init__(self):
+        empty = [span.name for span in self.buckets if span.start == span.stop]
+        if empty:
+            raise DataError(f"{self.root}: bucket '{empty[0]}' has no images.")
         if not len(self.paths):
             raise DataError(f'{self.root}: no images.')
         buckets = tuple(self.buckets) or (Span('all', 0, len(self.paths)),)
-        empty = [span.name for span in buckets if span.start == span.stop]
-        if empty:
-            raise DataError(f"{self.root}: bucket '{empty[0]}' has no images.")
         _check_paths(self.root, self.paths)
         object.__setattr__(self, 'buckets', buckets)
         object.__setattr__(self, 'paths', PackedStrings(self.paths))

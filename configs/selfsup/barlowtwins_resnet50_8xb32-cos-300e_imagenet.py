@@ -1,7 +1,7 @@
 _base_ = ['../_base_/models/selfsup/barlowtwins_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/lars_cos_warm10_200e.py']
 
-# The views of BYOL. lr per 256 images: 0.2 for weights, 0.0048 for biases and BatchNorm.
+# The views of BYOL. lr per 256 images: 0.2 for weights, 0.0048 for biases and BatchNorm, both to a thousandth.
 train_dataloader = dict(dataset=dict(transform=dict(recipe='byol')))
 _plain = dict(decay_mult=0.0, lars_exclude=True, lr_mult=0.024)
 optim_wrapper = dict(
@@ -11,6 +11,7 @@ optim_wrapper = dict(
         'predictor.layers.1.': _plain}))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=290, by_epoch=True, begin=10, end=300, convert_to_iter_based=True)]
+    dict(type='CosineAnnealingLR', T_max=290, eta_min_ratio=1e-3, by_epoch=True, begin=10, end=300,
+         convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=300)
 sync_bn = True

@@ -80,12 +80,13 @@ def test_the_symmetric_form_by_rows(pick_weak, enqueued):
     views, queue = make_views('CLSA'), model.queue.clone()
     twin = build('CLSA')
     with torch.no_grad():
-        key, second = (unit(twin.encoder_k(view)) for view in (views[0], views[1 + pick_weak[0]]))
+        key, second = (unit(twin.encoder_k(view)) for view in (views[0], views[1]))
         weak = [unit(twin.encoder_q(views[1 + index])) for index in pick_weak]
+        others = [query for index, query in zip(pick_weak, weak) if index != 0]
         own = unit(twin.encoder_q(views[0]))
         strong = [unit(twin.encoder_q(view)) for view in views[3:]]
         expected = 0
-        for keys, queries in ((key, weak), (second, [*weak[1:], own])):
+        for keys, queries in ((key, weak), (second, [*others, own])):
             bank = torch.cat([keys, queue.T])
             for query in queries:
                 for row in range(BATCH):

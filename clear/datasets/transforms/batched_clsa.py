@@ -1,4 +1,5 @@
-"""CLSA's strong operations on many images at once, each with its own argument; pixel by pixel what PIL computes.
+"""CLSA's strong operations on many images at once, each with its own argument: what PIL computes, byte by byte but for
+rotations, where one value in a thousand is the neighbouring pixel's.
 
 Images are float32 (B, 3, H, W) of whole numbers in 0 ... 255. Arguments are (B,), signed, in the units of
 `clsa_augment.apply_operation`.

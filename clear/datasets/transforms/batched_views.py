@@ -27,7 +27,8 @@ class BatchedMultiCrop:
     """A batch of uint8 images to a list of views, each with parameters of its own for every image.
 
     The distribution is that of `MultiCrop`, and every operation gives PIL's pixels for the same parameters, up to
-    single levels where PIL rounds in between. What is drawn for an image follows from its seed alone, whatever batch
+    single levels where PIL rounds in between, six of 255 for hues, and a neighbouring pixel in one of a thousand places
+    for rotations. What is drawn for an image follows from its seed alone, whatever batch
     it is in (see `sample_seeds`). The numbers are drawn on the CPU; nothing waits for a GPU.
 
     Small images gain most: decode once, and keep the images at about twice the size of the views. On a GPU resizing

@@ -110,6 +110,8 @@ def _build_one(config: Mapping, where: str) -> tuple[Callable, bool]:
 def _construct(kind: Callable, arguments: dict[str, Any], where: str, name: str) -> Callable:
     try:
         return kind(**arguments)
+    except ConfigError as error:  # which says it all but where
+        raise ConfigError(f'{where} ({name}): {error}') from error
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         known = [key for key in inspect.signature(kind).parameters if key not in ('args', 'kwargs')]
         near = next((nearest(key, known) for key in arguments if key not in known), '')

@@ -188,6 +188,8 @@ def _view_of(values: Mapping[str, Any], where: str) -> View:
 
 
 def _check_names(values: Mapping[str, Any], known: Any, where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f'{where}: expected a dict, found {values!r}.')
     for name in values:
         if name not in known:
             near = nearest(name, known)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clear.core.errors import ConfigError
+
 
 def full_precision(forward: Callable) -> Callable:
     """Decorate a loss's `forward`: no autocast inside, and every tensor (also in lists) at least float32.
@@ -26,10 +28,10 @@ def full_precision(forward: Callable) -> Callable:
 
 
 def check_positive(owner: object, **values: float) -> None:
-    """Raise ValueError unless every value is above 0."""
+    """Raise ConfigError, which is a ValueError, unless every value is a number above 0."""
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f'{type(owner).__name__}: {name} is {value!r}, expected a number > 0.')
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise ConfigError(f'{type(owner).__name__}: {name} is {value!r}, expected a number > 0.')
 
 
 def check_matrices(owner: object, **tensors: Tensor) -> None:

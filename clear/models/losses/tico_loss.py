@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clear.core.errors import ConfigError
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
 from clear.models.losses.statistics import GlobalBatch
 from clear.registry import MODELS
@@ -37,7 +38,7 @@ class TiCoLoss(nn.Module):
         super().__init__()
         check_positive(self, embed_dim=embed_dim, rho=rho)
         if not 0 <= beta < 1:
-            raise ValueError(f'TiCoLoss: beta is {beta!r}, expected a number in [0, 1).')
+            raise ConfigError(f'TiCoLoss: beta is {beta!r}, expected a number in [0, 1).')
         self.beta = beta
         self.rho = rho
         self.gather = gather

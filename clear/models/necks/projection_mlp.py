@@ -16,9 +16,9 @@ class ProjectionMLP(BaseModule):
     """Linear layers with an activation, and BatchNorm if asked for, between them.
 
     The papers' projectors for features of width D: MoCo v1 `num_layers=1`, out 128; MoCo v2 and CLSA D-D-128; SimCLR
-    D-2048-128 with `norm`; BYOL D-4096-256 with `norm`, its predictor 256-4096-256 alike; SimSiam three layers of
-    2048 with `norm`, `last_norm`, `last_affine=False` and no bias, its predictor 2048-512-2048 with `norm`; Barlow
-    Twins and VICReg three of 8192 with `norm`, no bias; SwAV D-2048-128 with `norm`.
+    D-2048-128 with `norm`, `last_norm` and no last bias; BYOL D-4096-256 with `norm`, its predictor 256-4096-256
+    alike; SimSiam three layers of 2048 with `norm`, `last_norm`, `last_affine=False` and no bias, its predictor
+    2048-512-2048 with `norm`; Barlow Twins and VICReg three of 8192 with `norm`, no bias; SwAV D-2048-128 with `norm`.
 
     Args:
         in_channels, out_channels: widths of input and output.

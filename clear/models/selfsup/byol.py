@@ -17,8 +17,8 @@ class BYOL(TwoViews):
     """Each view predicts what a momentum encoder makes of the other (BYOL, Grill et al. 2020, arXiv:2006.07733).
 
     `(2 - 2 cos(p1, z'2)) + (2 - 2 cos(p2, z'1))`, in [0, 8]. The momentum goes from its first value to 1 along a half
-    cosine. The moving average is taken at the start of an iteration, not at its end: the same sequence, of which the
-    last member is left out.
+    cosine. The moving average is taken at the start of an iteration, not at the end of the one before, and so with the
+    momentum of one step later than in the authors' code.
 
     Args:
         backbone, neck: see `Encoder`.

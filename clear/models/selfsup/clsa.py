@@ -26,8 +26,9 @@ class CLSA(MoCo):
     alpha.
 
     `symmetric` is meant as in the authors' code, marked as untested there, and not as written: the key image is a
-    further weak query, and the first weak image gives a second key. Losses are those of all weak queries but the new
-    one against the key, plus those of all but the first against the second key; strong queries take part in both.
+    further weak query, and weak view 0, picked or not, gives a second key. Losses are those of all weak queries but the
+    new one against the key, plus those of all but that of view 0 against the second key; strong queries take part in
+    both.
     There, the second key was put into a wrong order, and alone into the queue.
 
     Args:
@@ -86,8 +87,9 @@ class CLSA(MoCo):
         losses = self.criterion(weak, strong, key, self.queue)
         keys = dict(key=[key])
         if self.symmetric:
-            second = self.encode_keys(weak_images[0])
-            others = self.criterion(queries[1:num_weak + 1], strong, second, self.queue)
+            second = self.encode_keys(views[1])
+            others = [query for index, query in zip(self.pick_weak, weak) if index != 0]
+            others = self.criterion([*others, queries[num_weak]], strong, second, self.queue)
             losses = {name: value + others[name] for name, value in losses.items()}
             keys = dict(key=[key], second=[second], both=[key, second])
         if self.measures_accuracy():

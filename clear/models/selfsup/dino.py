@@ -21,7 +21,7 @@ class DINO(SelfSupervisedModel):
 
     Neighbouring views of one size go through the backbone as one batch, all views together through the head, as in
     the authors' code. The teacher's momentum goes to 1 along a half cosine; its moving average is taken at the start
-    of an iteration, not at its end: the same sequence, of which the last member is left out. The centre, in
+    of an iteration, with the momentum of one step later than in the authors' code. The centre, in
     `criterion`, follows every part of a batch with accumulated gradients. The teacher is what one keeps.
 
     Args:
