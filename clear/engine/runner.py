@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmengine.dataset import default_collate
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as MMRunner
@@ -24,6 +25,7 @@ from clear.core.logs import logger
 from clear.core.results import Results, git_state, library_versions
 from clear.core.seeding import set_rng_state
 from clear.core.signals import on_sigterm
+from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.hooks.progress import ProgressHook
 from clear.engine.hooks.results import ResultsHook
@@ -35,6 +37,7 @@ from clear.engine.runner_backends import log_no_code
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, runner_config_hash
 from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
+from clear.models.selfsup import SelfSupervisedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS, RUNNERS
 
@@ -249,6 +252,14 @@ class Runner(MMRunner):
         self._init_model_weights()
         if self._load_from:
             load_start_weights(self.bare_model, self._load_from)
+        self._try_views()
+
+    def _try_views(self) -> None:
+        """Show the model the views of one image, so that what does not fit is found before training."""
+        dataset, model = self.train_dataloader.dataset, self.bare_model
+        if isinstance(dataset, SelfSupervisedImages) and isinstance(model, SelfSupervisedModel):
+            views = model.data_preprocessor(default_collate([dataset[0, 0]]), training=True)['inputs']
+            model.check_batch(views, self.train_dataloader.batch_sampler.batch_size)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
         """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""

@@ -108,8 +108,9 @@ def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
     """Refuse a checkpoint of another algorithm, other data or another config, in this order."""
     was, now = checkpoint['progress']['model'], type(runner.bare_model).__name__
     if was != now:
-        raise CheckpointError(f'{path} was written by {was}; this config trains {now}. To start {now} from its weights '
-                              f"use load_from='{path}'.")
+        raise CheckpointError(f'{path} was written by {was}; this config trains {now}. Resume with the config that '
+                              'wrote it, or start a new run; tools/model_converters/convert_weights.py takes the '
+                              'backbone out of a checkpoint.')
     old, new = checkpoint['data_fingerprint'], runner.data_fingerprint
     if old != new:
         raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other files '

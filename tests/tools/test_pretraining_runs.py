@@ -404,7 +404,10 @@ BAD = {
     'too many views': ('mocov2', [f'{VIEWS}.recipe=swav', f'{VIEWS}.options=None'],
                        'MoCo: the batch has 8 views of each image, expected 2'),
     'too few views': ('clsa-multi', ['model.num_weak=4'], 'CLSA: the batch has 7 views of each image, expected 8'),
-    'form': ('mocov2', [f'{VIEWS}=None'], 'a batch holds torch.uint8 (16, 3, 32, 32)'),
+    'form': ('mocov2', [f'{VIEWS}=None'], 'a batch holds torch.uint8 (1, 3, 32, 32)'),
+    'temperature': ('mocov2', ['model.temperature=0'], 'MoCoLoss: temperature is 0, expected a number > 0'),
+    'text for a number': ('clsa-single', ['model.clsa_t=warm'], "CLSALoss: clsa_t is 'warm', expected a number > 0"),
+    'alpha': ('clsa-single', ['model.alpha=-1'], 'CLSALoss: alpha is -1, expected a number >= 0'),
     'model key': ('mocov2', ['model.queue_sise=64'], "'queue_size'"),
     'views key': ('mocov2', [f'{VIEWS}.recipes=moco_v2'], "'recipe'"),
     'transform key': ('mocov2', ['train_dataloader.dataset.transform.type=MultiCrop',
@@ -425,6 +428,12 @@ def test_bad_input_is_one_message(case, here):
     name = stream_recipe('finetune') if method.startswith('continual') else recipe(method, QUICK)
     assert words in refused(name, '--work-dir', 'run', '--cfg-options', *options)
     assert not list(Path('run').rglob('*.pth'))
+
+
+@pytest.mark.parametrize('case', ['queue', 'queue for two keys', 'too few views', 'form', 'temperature'])
+def test_a_dry_run_finds_bad_input_too(case, here):
+    method, options, words = BAD[case]
+    assert words in refused(recipe(method, QUICK), '--work-dir', 'run', '--dry-run', '--cfg-options', *options)
 
 
 @pytest.mark.parametrize('case', ['crops', 'bucket number', 'queue'])

@@ -90,6 +90,15 @@ class SelfSupervisedModel(BaseModel):
                 follow(target, source, self.current_momentum())
         return self.compute_losses(views)
 
+    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
+        """Refuse what `loss` would refuse, before any training.
+
+        Args:
+            views: of one image, (1, 3, h, w) each.
+            batch_size: images that this process has in a batch.
+        """
+        self._check_views(views)
+
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (N, embed_dim) of the backbone that one keeps; set eval mode and no_grad yourself."""
         return self.evaluated.pooled(self._in_layout(images))

@@ -10,7 +10,7 @@ from clear.core.errors import ConfigError
 from clear.models.losses import CLSALoss
 from clear.models.selfsup.encoder import equal_size_groups, split_groups
 from clear.models.selfsup.moco import MoCo, unit_rows
-from clear.models.selfsup.queue import check_room, retrieval_accuracy
+from clear.models.selfsup.queue import retrieval_accuracy
 from clear.registry import MODELS
 
 ENQUEUED = ('key', 'second', 'both')
@@ -75,8 +75,11 @@ class CLSA(MoCo):
         self.concat_same_size = concat_same_size
         self.criterion = CLSALoss(temperature, clsa_t, alpha)
 
+    def _check_room(self, batch_size: int) -> None:
+        super()._check_room(batch_size * (2 if self.enqueue == 'both' else 1))
+
     def compute_losses(self, views: list[Tensor]) -> dict[str, Tensor]:
-        check_room(self.queue.shape[1], len(views[0]) * (2 if self.enqueue == 'both' else 1))
+        self._check_room(len(views[0]))
         weak_images = [views[1 + index] for index in self.pick_weak]
         strong_images = [views[1 + self.num_weak + index] for index in self.pick_strong]
         extra = [views[0]] if self.symmetric else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,8 +70,15 @@ class MoCo(SelfSupervisedModel):
     def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.encoder_k, self.encoder_q)]
 
+    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
+        super().check_batch(views, batch_size)
+        self._check_room(batch_size)
+
+    def _check_room(self, batch_size: int) -> None:
+        check_room(self.queue.shape[1], batch_size)
+
     def compute_losses(self, views: list[Tensor]) -> dict[str, Tensor]:
-        check_room(self.queue.shape[1], len(views[0]))
+        self._check_room(len(views[0]))
         query = unit_rows(self.encoder_q(views[0]))
         key = self.encode_keys(views[1])
         losses = dict(loss=self.criterion(query, key, self.queue))
