@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
 from clear.datasets.clear_layouts import PARTS, Bucket
 from clear.datasets.dates import parse_time
+from clear.datasets.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
-
-logger = logging.getLogger('clear')
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
@@ -95,6 +93,7 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
         train, test = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     _check_coverage(root, class_names, train, test)
     check_disjoint(train if options.protocol == 'streaming' else train + test, root)
+    warn_of_lacking_classes(root, class_names, train, test, options.protocol)
     return ClearData(class_names, train, test, layout, options.protocol, root,
                      stream_fingerprint(layout, options.protocol, class_names, train, test))
 
@@ -114,19 +113,12 @@ def _check_coverage(root: Path, class_names: list[str], train: list[Bucket], tes
     trained = {target for bucket in train for target in bucket.targets.tolist()}
     never = [name for label, name in enumerate(class_names) if label not in trained]
     if never:
-        raise DataError(f'{root}: {_quoted(never)} occur in no training list of any bucket, so no model can know them. '
+        raise DataError(f'{root}: {quoted(never)} occur in no training list of any bucket, so no model can know them. '
                         'Leave these classes out, or split otherwise.')
-    lacking = []
     for part, buckets in (('train', train), ('test', test)):
         for bucket in buckets:
             if not len(bucket):
                 raise DataError(f'{root}: the {part} list of bucket {bucket.name} is empty.')
-            absent = [name for label, name in enumerate(class_names) if label not in set(bucket.targets.tolist())]
-            if absent:
-                lacking.append(f'bucket {bucket.name} ({part}): {_quoted(absent)}')
-    if lacking:
-        logger.warning('%s: some buckets lack classes, and accuracy on them is that of the others. %s', root,
-                       '; '.join(lacking[:5]) + (f'; and {len(lacking) - 5} more' if len(lacking) > 5 else ''))
 
 
 def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) -> list[str]:
@@ -137,7 +129,7 @@ def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) ->
         return order_times(found, root)
     absent = [str(name) for name in times if str(name) not in found]
     if absent:
-        raise DataError(f'{root} has no folder {_quoted(absent)}; it has {_quoted(found)}.')
+        raise DataError(f'{root} has no folder {quoted(absent)}; it has {quoted(found)}.')
     return [str(name) for name in times]
 
 
@@ -157,7 +149,7 @@ def order_times(names: list[str], source: Path) -> list[str]:
                               'order with scenario.times=[...].') from error
         none = [name for name, key in keys.items() if key is None]
         if none:
-            raise ConfigError(f'{source}: {_quoted(none)} is no time. List the folders in order with '
+            raise ConfigError(f'{source}: {quoted(none)} is no time. List the folders in order with '
                               'scenario.times=[...].')
     ordered = sorted(names, key=keys.get)
     for one, other in zip(ordered, ordered[1:]):
@@ -199,8 +191,3 @@ def _join(one: Bucket, other: Bucket) -> Bucket:
 def _folders(place: Path) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith('.')) \
         if place.is_dir() else []
-
-
-def _quoted(names: Sequence[str], most: int = 5) -> str:
-    text = ', '.join(f"'{name}'" for name in names[:most])
-    return text + (f' and {len(names) - most} more' if len(names) > most else '')

@@ -15,6 +15,7 @@ import numpy as np
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
 from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.lacking_classes import warn_of_lacking_classes
 
 logger = logging.getLogger('clear')
 
@@ -63,6 +64,8 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
     | iid, shot | k-shot train list   | the rest            | 0-4                              |
     | streaming | all of the bucket   | all of the bucket   | None                             |
 
+    A class that a list lacks is named in one warning: accuracy on a test list is that of the classes in it.
+
     Args:
         data_name: a published set (its number of classes is checked), 'demo', or None for other data.
         shot: images per class of the few-shot lists, or None.
@@ -92,6 +95,7 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
         train, test = map(list, zip(*pairs))
         check_disjoint(train + test, root)
     _check_streams(train, test, root, tree.hint)
+    warn_of_lacking_classes(root, class_names, train, test, evaluation_protocol)
     return ClearData(class_names, train, test, tree.name, evaluation_protocol, root,
                      stream_fingerprint(tree.name, evaluation_protocol, class_names, train, test), left_out)
 

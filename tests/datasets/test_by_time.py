@@ -91,7 +91,11 @@ def test_a_bucket_without_a_class_is_named_in_one_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, 'clear'):
         data = read_folder_by_time(root, IID)
     assert len(data.train) == 3 and len(caplog.records) == 1
-    assert "bucket 1 (train): 'owl'; bucket 2 (train): 'owl'; bucket 1 (test): 'owl'" in caplog.text
+    assert "bucket 1 (train and test): 'owl'; bucket 2 (train and test): 'owl'" in caplog.text
+    caplog.clear()
+    read_folder_by_time(root, STREAMING)
+    [record] = caplog.records
+    assert record.getMessage().endswith("bucket 1: 'owl'; bucket 2: 'owl'")
 
 
 def test_a_class_that_is_never_trained_on_is_refused(tmp_path):

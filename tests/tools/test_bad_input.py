@@ -1,5 +1,6 @@
 """Wrong configs, options, data and checkpoints: one clear message, exit code 2, and nothing trained."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -176,6 +177,20 @@ def test_data_root_that_is_half_there(configs, tmp_path, broken, says):
     (root / broken).rename(tmp_path / 'gone')
     refused('images.py', '--work-dir', 'run', '--cfg-options', f'scenario.data_root={root}',
             says=[*says, f'check_clear.py {root}'])
+
+
+def test_an_experience_without_a_class_is_said_and_trained_on(configs, tmp_path):
+    root = write_clear_tree(tmp_path / 'lacking', layout='new', features=8, per_class=6, images=False)
+    for part in ('train', 'test'):
+        index = root / part / 'features' / 'moco_b0' / 'features.json'
+        buckets = json.loads(index.read_text())
+        del buckets['2']['bus']
+        index.write_text(json.dumps(buckets))
+    finished = train('features.py', '--work-dir', 'run', '--cfg-options', f'scenario.data_root={root}')
+    [line] = [line for line in finished.out.splitlines() if 'lack classes' in line]
+    assert line.endswith("bucket 2 (train and test): 'bus'")
+    assert line in Path('run/run.log').read_text()
+    assert None not in read_results('run')['acc_matrix'][2]
 
 
 def test_flags_that_cannot_be_met(configs, monkeypatch):
