@@ -31,7 +31,8 @@ class SplitOptions:
     def check(self) -> None:
         """Raise ConfigError for values that are unknown or do not go together."""
         if self.protocol not in PROTOCOLS:
-            raise ConfigError(f"evaluation_protocol is '{self.protocol}', expected 'iid' or 'streaming'.")
+            raise ConfigError(f"evaluation_protocol is '{self.protocol}', expected 'iid' or 'streaming'. Only "
+                              "scenario.type='CLEAR' takes 'both'.")
         if self.protocol == 'streaming':
             for name, value in (('seed', self.seed), ('shot', self.shot)):
                 if value is not None:

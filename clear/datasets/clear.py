@@ -126,7 +126,8 @@ def check_data_name(data_name: str | None) -> None:
 def _check_options(data_name: str | None, protocol: str, seed: int | None, shot: int | None) -> None:
     check_data_name(data_name)
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"evaluation_protocol is '{protocol}', expected 'iid' or 'streaming'.")
+        raise ConfigError(f"evaluation_protocol is '{protocol}', expected 'iid' or 'streaming' (scenario.type='CLEAR' "
+                          "takes 'both', too).")
     if shot is not None and (type(shot) is not int or shot < 1):
         raise ConfigError(f'shot is {shot!r}, expected a number of images per class >= 1, or None.')
     if protocol == 'streaming' and seed is not None:

@@ -116,7 +116,9 @@ def test_trees_of_another_form_are_refused(tmp_path, paths, message):
 
 
 @pytest.mark.parametrize('options, message', [
-    (SplitOptions('online'), "evaluation_protocol is 'online'"), (SplitOptions('streaming', 0), 'seed must be None'),
+    (SplitOptions('online'), "evaluation_protocol is 'online'"),
+    (SplitOptions('both'), "is 'both', expected 'iid' or 'streaming'. Only scenario.type='CLEAR' takes 'both'"),
+    (SplitOptions('streaming', 0), 'seed must be None'),
     (SplitOptions('streaming', None, 3), 'shot must be None'), (SplitOptions(seed=None), 'seed is None'),
     (SplitOptions(test_ratio=0), 'test_ratio is 0')])
 def test_options_that_do_not_go_together(tmp_path, options, message):

@@ -209,7 +209,7 @@ def test_relative_root_with_dots(old, monkeypatch):
     ({'seed': True}, 'seed is True'),
     ({'evaluation_protocol': 'streaming'}, 'seed must be None, not 0'),
     ({'evaluation_protocol': 'streaming', 'seed': None, 'shot': 1}, r"shot=1 needs evaluation_protocol='iid'"),
-    ({'evaluation_protocol': 'online'}, "'online', expected 'iid' or 'streaming'"),
+    ({'evaluation_protocol': 'bothx'}, "'bothx', expected 'iid' or 'streaming' .scenario.type='CLEAR' takes 'both'"),
     ({'shot': 7}, r'no 7_shot lists; shots on disk: \[1, 2\]'),
     ({'shot': 0}, 'shot is 0'),
     ({'feature_type': 'moco'}, "feature_type 'moco' is not .*found: 'moco_b0'"),
