@@ -22,6 +22,7 @@ from toy_streams import (
 )
 
 from clear.continual.samples import SampleIndex
+from clear.continual.scenarios.base import make_benchmark
 from clear.continual.state import load_strategy_state, strategy_state
 from clear.continual.strategies import build_strategy
 from clear.continual.strategies.build import check_strategy
@@ -193,3 +194,23 @@ def test_pnn_on_images_asks_for_the_size():
                                 head=dict(type='LinearClsHead', num_classes=4, in_channels=120)))
     with pytest.raises(ConfigError, match='set cl_strategy.in_features'):
         built('PNNStrategy', {}, net)
+
+
+@pytest.mark.parametrize('shape, expected', [
+    ((1, 32, 32), r'takes images of 1 x 8 x 8 .*scenario.train_transform gives 1 x 32 x 32\. '
+                  r'Set cl_strategy.vit=dict\(img_size=32, \.\.\.\).*dict\(type=\'Resize\', size=\[8, 8\]\)'),
+    ((3, 8, 12), r'gives 3 x 8 x 12.*img_size=\[8, 12\], in_chans=3, '), ((5,), 'takes images.* a sample here is 5')])
+def test_learning_to_prompt_on_images_of_another_size_says_both_sizes(shape, expected):
+    strategy = built('LearningToPrompt', DOMAIN['LearningToPrompt'])
+    before = {name: value.clone() for name, value in strategy.model.state_dict().items()}
+    with pytest.raises(ConfigError, match=expected):
+        train(strategy, domain_stream(2, shape=shape).train_stream)
+    assert all(torch.equal(value, before[name]) for name, value in strategy.model.state_dict().items())
+
+
+def test_learning_to_prompt_looks_at_test_images_before_training():
+    info = domain_stream(2, shape=(1, 8, 8)).info
+    info.test = domain_stream(2, shape=(1, 12, 12)).info.test
+    strategy = built('LearningToPrompt', DOMAIN['LearningToPrompt'])
+    with pytest.raises(ConfigError, match=r'scenario.eval_transform gives 1 x 12 x 12'):
+        train(strategy, make_benchmark(info).train_stream)

@@ -101,6 +101,10 @@ OPTIONS = {
     'no demo data': ('images', ['scenario.data_root=nowhere', 'scenario.data_name=demo'], ['make_demo_clear.py']),
     'no weights': ('features', ['load_from=nothing.pth'], ['nothing.pth does not exist']),
     'device': ('features', ['device=gpu'], ["'gpu'"]),
+    'L2P image size': ('images', ['cl_strategy.type=LearningToPrompt', 'cl_strategy.vit.img_size=64',
+                                  'cl_strategy.vit.patch_size=16', 'cl_strategy.vit.embed_dim=16',
+                                  'cl_strategy.vit.depth=1', 'cl_strategy.vit.num_heads=2'],
+                       ['3 x 64 x 64', 'scenario.train_transform gives 1 x 32 x 32', 'img_size=32, in_chans=1']),
     'GDumb batch': ('features', ['cl_strategy.type=GDumb', 'cl_strategy.train_mb_size=2'], ['Use at least 3']),
 }
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from clear.continual.repairs.networks import Normalize, PromptedClassifier, PrototypeClassifier
 from clear.continual.repairs.split_model import feature_dim, last_linear, split, with_eval_classifier
+from clear.core.errors import ConfigError
+from clear.datasets import BadSampleError
 from clear.registry import PLUGINS, STRATEGIES
 
 
@@ -150,6 +152,31 @@ class CoPE(AvalancheCoPE):
                                             **kwargs)
 
 
+def _first_shape(dataset) -> tuple[int, ...] | None:
+    """Shape of the first input that can be read; None if there is none among the first ten."""
+    for row in range(min(len(dataset), 10)):
+        try:
+            return tuple(dataset[row][0].shape)
+        except BadSampleError:  # in evaluation nothing stands in for it
+            continue
+    return None
+
+
+def _check_image(shape: tuple[int, ...], patches: nn.Module, key: str) -> None:
+    expected = (patches.proj.in_channels, *patches.img_size)
+    if shape == expected:
+        return
+    found, wanted = (' x '.join(map(str, each)) for each in (shape, expected))
+    if len(shape) != 3:
+        raise ConfigError(f'LearningToPrompt takes images, {wanted} by its ViT; a sample here is {found}.')
+    size = shape[1] if shape[1] == shape[2] else list(shape[1:])
+    channels = '' if shape[0] == expected[0] else f', in_chans={shape[0]}'
+    raise ConfigError(
+        f'The ViT of LearningToPrompt takes images of {wanted} (channels x height x width), but scenario.{key} gives '
+        f'{found}. Set cl_strategy.vit=dict(img_size={size}{channels}, ...), with a patch_size that divides it, or put '
+        f"dict(type='Resize', size={list(expected[1:])}) into scenario.train_transform and scenario.eval_transform.")
+
+
 @STRATEGIES.register_module()
 class LearningToPrompt(AvalancheLearningToPrompt):
     """Learning to prompt on a ViT of its own (see `PromptedClassifier`); the config's model gives way to it.
@@ -158,7 +185,7 @@ class LearningToPrompt(AvalancheLearningToPrompt):
     config's (Avalanche makes an Adam of its own at each experience: use `optimizer_policy='reset'`).
 
     Args:
-        vit: arguments of timm's VisionTransformer.
+        vit: arguments of timm's VisionTransformer; images of another size are refused before the first step.
         checkpoint: path of its weights.
         pool_size, prompt_length, top_k, prompt_key, embedding_key, prompt_init, batchwise_prompt, head_type,
             use_prompt_mask: of the prompt pool.
@@ -189,8 +216,22 @@ class LearningToPrompt(AvalancheLearningToPrompt):
         self.model.train_prompt_mask = train_prompt_mask
 
     def _before_training_exp(self, **kwargs):
+        if self.clock.train_exp_counter == 0:
+            self._check_images()
         super(AvalancheLearningToPrompt, self)._before_training_exp(**kwargs)
         self.model.task = int(self.clock.train_exp_counter)
+
+    def _check_images(self) -> None:
+        """Refuse images that the ViT cannot take, of either stream, before the first step.
+
+        Raises:
+            ConfigError: naming both sizes and what to set.
+        """
+        streams = dict(train=[self.experience], test=self.experience.benchmark.test_stream)
+        for part, key in (('train', 'train_transform'), ('test', 'eval_transform')):
+            shape = _first_shape(streams[part][0].dataset)
+            if shape is not None:
+                _check_image(shape, self.model.prompted.patch_embed, key)
 
     def forward(self):
         logits = self.model(self.mb_x)
