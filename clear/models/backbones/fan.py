@@ -195,12 +195,11 @@ class FAN(BaseBackbone):
     A convolutional stem of stride 16, Fourier positions, blocks of token attention and channel processing, and two
     blocks of class attention whose normalised class token is the output. Any image size works.
 
-    With a linear head of 1000 classes: tiny 7.3 M parameters (as its authors publish), small 28.3 M, base 53.8 M,
-    large 80.5 M (the figures by which the paper's ImageNet table is commonly quoted; we could not read the table
-    itself), which ours meet within 2 %. For xlarge we know no published count of this family: width and heads are
-    those of the authors' hybrid of that name, on 24 blocks. Weights published by the authors do not load, names and
-    details differ. Hybrid and hierarchical variants, squeeze-and-excitation MLPs and channel down-sampling are not
-    here.
+    With a linear head of 1000 classes tiny, small, base and large have 7.196, 28.097, 53.915 and 79.952 M parameters;
+    the authors print 7.3, 28.0, 54.0 and 80.5 M (README of github.com/NVlabs/FAN), within 2 % of ours. For xlarge we
+    know no published count of this family: width and heads are those of the authors' hybrid of that name, on 24
+    blocks. Weights published by the authors do not load, names and details differ. Hybrid and hierarchical variants,
+    squeeze-and-excitation MLPs and channel down-sampling are not here.
 
     Args:
         arch: `'tiny'`, `'small'`, `'base'`, `'large'`, `'xlarge'`, or a dict of embed_dims, num_layers, num_heads.
