@@ -27,7 +27,8 @@ class Adapter(BaseModule):
         bottleneck: width between `down` and `up`.
         scale: factor of the output; its start if `learn_scale`.
         layer_norm: None, `'in'` (on the input) or `'out'` (on the result, which makes `scale` nearly a no-op).
-        init: `'lora'` starts with `up` at zero, so A(x) = 0; `'default'` leaves torch's initialisation.
+        init: `'lora'`, as in the authors' models/adapter.py: Kaiming uniform with a = sqrt(5) for the weights of
+            `down`, zeros for those of `up` and for both biases, so A(x) = 0 at the start; `'default'` leaves torch's.
 
     Shape:
         x: (..., D)   returns: (..., D)
@@ -122,12 +123,16 @@ class AdaptFormer(VisionTransformer):
         frozen = ['backbone.patch_embed', 'backbone.cls_token', 'backbone.pos_embed', 'backbone.ln1',
                   'backbone.layers.*.ln?', 'backbone.layers.*.attn', 'backbone.layers.*.ffn']
 
+    Defaults are those of the authors' code (github.com/ShoufaChen/AdaptFormer): main_image.py sets a bottleneck
+    (`ffn_num`) of 64, scalar 0.1, layernorm option none, init option lora and option parallel; models/custom_modules.py
+    a dropout of 0.1.
+
     Args:
         arch: as in `VisionTransformer`, whose other arguments `kwargs` takes too (`img_size`, `patch_size` ...).
-        bottleneck: width of the adapters; the paper uses 64 for images.
+        bottleneck: width of the adapters.
         dropout: between the two layers of an adapter.
-        scale, learn_scale: factor of the adapters, fixed at the paper's 0.1 or learned from there.
-        layer_norm: None, or LayerNorm before (`'in'`) or behind (`'out'`) the adapter.
+        scale, learn_scale: factor of the adapters, fixed or learned from there.
+        layer_norm: None (the authors' `none`), or LayerNorm before (`'in'`) or behind (`'out'`) the adapter.
         place: `'parallel'` to the MLP, or `'sequential'`: out = x' + y + A(y) with y = MLP(LN x').
         init: `'lora'` (zero at the start) or `'default'` (torch's, which disturbs a pretrained network).
         num_prompts: learned tokens in front of every block's sequence (deep visual prompts, Jia et al. 2022,
