@@ -87,6 +87,11 @@ SHADOWED: dict[str, str] = {
     'WandBLogger': 'runs offline without a key, and works with the wandb of today',
 }
 
+# Strategies of Avalanche that a config may ask for and nobody can train, with the reason.
+LEFT_OUT_STRATEGIES = {
+    'ObjectDetectionTemplate': 'detects objects: its batches are no (input, target) and it predicts no class, so a run '
+                               'has no accuracy to measure'}
+
 
 class Registry(MMRegistry):
     """An mmengine registry that can also look names up in a plain library.
@@ -97,11 +102,14 @@ class Registry(MMRegistry):
             nor its parents know the name.
         library_names: returns the names that `library` knows, for suggestions.
         library_title: how messages call the library.
+        left_out: names that are not there on purpose, with the reason that `require` gives.
     """
 
     def __init__(self, name: str, *, library: Callable[[str], Any] | None = None,
-                 library_names: Callable[[], Iterable[str]] = tuple, library_title: str = '', **kwargs):
+                 library_names: Callable[[], Iterable[str]] = tuple, library_title: str = '',
+                 left_out: dict[str, str] | None = None, **kwargs):
         super().__init__(name, scope='clear', **kwargs)
+        self._left_out = dict(left_out or {})
         self._library = library
         self._library_names = library_names
         self._library_title = library_title
@@ -128,9 +136,11 @@ class Registry(MMRegistry):
         """Like `get`, but an unknown name is an error.
 
         Raises:
-            RegistryError: naming the three nearest names and where they come from.
+            RegistryError: naming the three nearest names and where they come from, or why the name is left out.
         """
         found = self.get(key)
+        if found is None and key in self._left_out:
+            raise RegistryError(f"{self.name}: '{key}' is left out. It {self._left_out[key]}.")
         if found is None:
             raise RegistryError(f"{self.name}: no type '{key}' is registered. {self._suggest(key)}")
         return found
@@ -246,7 +256,7 @@ VISBACKENDS = _child('VISBACKENDS')
 
 SCENARIOS = Registry('scenario', locations=['clear.continual.scenarios'],
                      **_attribute_of('avalanche.benchmarks.classic', _is_public_callable))
-STRATEGIES = Registry('strategy', locations=['clear.continual.strategies'],
+STRATEGIES = Registry('strategy', locations=['clear.continual.strategies'], left_out=LEFT_OUT_STRATEGIES,
                       **_attribute_of('avalanche.training.supervised', _is_class))
 BUFFERS = Registry('buffer', locations=['clear.continual.buffers'],
                    **_attribute_of('avalanche.training.storage_policy', _is_class))

@@ -42,6 +42,11 @@ def test_good_config_passes():
     check(Config(GOOD))
 
 
+def test_a_strategy_that_is_left_out_says_why():
+    with pytest.raises(RegistryError, match="'ObjectDetectionTemplate' is left out. It detects objects: its batches "):
+        check(changed(cl_strategy__type='ObjectDetectionTemplate'))
+
+
 def test_defaults_fill_what_is_left_out_and_nothing_else():
     filled = with_defaults(changed(seed=7, loggers=[]))
     assert (filled['seed'], filled['loggers'], filled['num_workers']) == (7, [], 0)
