@@ -49,8 +49,8 @@ class EngineMixin:
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
         'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_batches',
-        '_folded_sums', '_batch_loss', '_num_rows', '_draws_noise', '_pending', '_resumed', '_dataloader',
-        '_clock_started', '_is_plain_forward'})
+        '_folded_sums', '_batch_loss', '_batch_sums', '_num_rows', '_draws_noise', '_pending', '_resumed',
+        '_dataloader', '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
@@ -85,6 +85,7 @@ class EngineMixin:
         self._batches: list[tuple[Tensor, Tensor | None, Tensor, int]] = []
         self._folded_sums = torch.zeros(4, dtype=torch.float64)
         self._batch_loss: Tensor | None = None
+        self._batch_sums: Tensor | None = None  # what a batch adds to the sums, of all processes
         self._num_rows = (0, 0)  # own rows and rows of the batch
         self._draws_noise: bool | None = None
         self._pending: Callable[[], None] | None = None
@@ -294,7 +295,12 @@ class EngineMixin:
         super().backward()
         self.loss = loss
         if dist.world_size() > 1 and self.mode != 'replicate':
-            dist.sum_flat(parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
+            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+            if self.mode == 'shard':
+                # With the gradients: the process that saves must know the sums of all, whose number may change.
+                self._batch_sums = self._sums_of_own_rows()
+                gradients.append(self._batch_sums)
+            dist.sum_flat(gradients)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
             # The scaler has noted an overflow and will leave the step out; plugins must not remember infinities.
@@ -322,17 +328,33 @@ class EngineMixin:
         self.check_stop()
 
     def _count_batch(self) -> None:
+        if self._batch_sums is not None:
+            self._folded_sums, self._batch_sums = self._folded_sums + self._batch_sums, None
+            return
         rows = self._num_rows[0]
         if not rows:
             return
-        output, targets = self.mb_output, self.mb_y
         # Strategies with a backward pass of their own leave no loss of the batch behind but this.
         loss = self.loss if self._batch_loss is None else self._batch_loss
-        are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(targets)
-        judged = output.detach() if are_logits and not getattr(self, 'embeds_in_training', False) else None
-        self._batches.append((loss.detach().reshape(()), judged, targets, rows))
+        self._batches.append((loss.detach().reshape(()), self._judged_output(), self.mb_y, rows))
         if len(self._batches) == FOLDED_BATCHES:
             self._fold_batches()
+
+    def _judged_output(self) -> Tensor | None:
+        """The logits of the batch; None where the output is none."""
+        output = self.mb_output
+        are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(self.mb_y)
+        return output.detach() if are_logits and not getattr(self, 'embeds_in_training', False) else None
+
+    def _sums_of_own_rows(self) -> Tensor:
+        """(4,): loss x rows, rows, correct and rows with logits of this process's part of the batch."""
+        rows, judged = self._num_rows[0], self._judged_output()
+        sums = torch.zeros(4, device=self.device)
+        if rows:
+            sums[0], sums[1] = self._batch_loss * rows, rows
+        if rows and judged is not None:
+            sums[2], sums[3] = (judged.argmax(1) == self.mb_y).sum(), rows
+        return sums
 
     def _fold_batches(self) -> None:
         """Add the noted batches to the sums of the epoch: a few calls for all of them in place of some for each."""
@@ -352,7 +374,11 @@ class EngineMixin:
              counts.new_tensor(sum(len(target) for _, target in judged))])
 
     def _sums(self) -> Tensor:
-        """(4,): loss x rows, rows, correct and rows with logits of the epoch so far, in this process."""
+        """(4,): loss x rows, rows, correct and rows with logits of the epoch so far.
+
+        Of all processes where each holds the whole batch or it was divided in `backward`; in either case the epoch's
+        means stay the same when every process continues with them.
+        """
         if self._batches:
             self._fold_batches()
         return self._folded_sums.cpu()
