@@ -87,28 +87,39 @@ def load_model_state(strategy, weights: dict[str, torch.Tensor], state: dict[str
     _Decoder(index, strategy.model).load_module(strategy.model, weights, state['model_extras'])
 
 
-def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex) -> None:
+def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex, *, with_metrics: bool = True) -> None:
     """Put `strategy_state`'s result back into a strategy of the same config.
 
+    Args:
+        with_metrics: False leaves Avalanche's metrics as they are: several processes have none.
+
     Raises:
-        CheckpointError: if the plugins differ from those that were saved.
+        CheckpointError: if the plugins or metrics differ from those that were saved.
     """
     present = _stateful_plugins(strategy)
-    if set(present) != set(state['plugins']) or len(strategy.evaluator.metrics) != len(state['metrics']):
-        raise CheckpointError(f"The checkpoint holds the state of {', '.join(sorted(state['plugins']))}; this run has "
-                              f"{', '.join(sorted(present))}. Resume with the config that wrote it.")
+    _check_same('plugins', sorted(state['plugins']), sorted(present))
+    if with_metrics:
+        _check_same('metrics', [_short_name(metric['class']) for metric in state['metrics']],
+                    [type(metric).__name__ for metric in strategy.evaluator.metrics])
     decoder = _Decoder(index, strategy.model)
     for name, plugin in present.items():
         decoder.into_object(plugin, state['plugins'][name])
     for name, value in state['fields'].items():
         setattr(strategy, name, decoder.value(value, getattr(strategy, name, None)))
-    for metric, value in zip(strategy.evaluator.metrics, state['metrics']):
-        decoder.into_object(metric, value)
-    strategy.evaluator.last_metric_results = decoder.value(state['last_metrics'])
+    if with_metrics:
+        for metric, value in zip(strategy.evaluator.metrics, state['metrics']):
+            decoder.into_object(metric, value)
+        strategy.evaluator.last_metric_results = decoder.value(state['last_metrics'])
     decoder.load_extras(strategy.model, state['model_extras'])
     strategy.schedule.load_state_dict(state['schedule'], strategy.optimizer)
     # None would tell Avalanche to wipe the optimiser's state at the next experience.
     strategy.optimized_param_id = dict(strategy.model.named_parameters())
+
+
+def _check_same(what: str, saved: list[str], present: list[str]) -> None:
+    if saved != present:
+        raise CheckpointError(f"The checkpoint holds the state of the {what} {', '.join(saved) or '(none)'}; this run "
+                              f"has {', '.join(present) or '(none)'}. Resume with the config that wrote it.")
 
 
 def with_settings(saved: Any, old: Any, new: Any) -> Any:
@@ -249,7 +260,11 @@ def _is_saved_as(cls: type, name: str) -> bool:
     """Whether `name` in a checkpoint is that class; files of ours may have moved since it was written."""
     own = _class_name(cls)
     return own == name or (own.startswith('clear.') and name.startswith('clear.')
-                           and own.rpartition('.')[2] == name.rpartition('.')[2])
+                           and _short_name(own) == _short_name(name))
+
+
+def _short_name(class_name: str) -> str:
+    return class_name.rpartition('.')[2]
 
 
 class _Decoder:

@@ -170,6 +170,7 @@ class RunState:
         config = computed_config(runner.cfg)
         changes = differences(checkpoint['config'], config)
         finished = checkpoint['progress']['experience']
+        _note_processes(checkpoint)
         self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
         own = runner.strategy.optimizer.state_dict()['param_groups']
@@ -221,7 +222,8 @@ class RunState:
         strategy, index = self.runner.strategy, self._index()
         with quiet_avalanche():
             load_model_state(strategy, checkpoint['state_dict'], checkpoint['strategy'], index)
-            load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']}, index)
+            load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']}, index,
+                                with_metrics=_world_size_of(checkpoint) == dist.world_size())
         _optimize(strategy, checkpoint.get('optimizer_parameters'))
         if checkpoint['optimizer'] is not None:
             strategy.optimizer.load_state_dict(checkpoint['optimizer'])
@@ -262,11 +264,16 @@ class RunState:
                                   'files, another split or order. Resume on the same data.')
 
 
+def _world_size_of(checkpoint: dict[str, Any]) -> int:
+    return checkpoint['progress'].get('world_size', 1)
+
+
 def _note_processes(checkpoint: dict[str, Any]) -> None:
-    was, now = checkpoint['progress'].get('world_size', 1), dist.world_size()
+    was, now = _world_size_of(checkpoint), dist.world_size()
     if was != now:
         logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
-                    'and results are equal up to rounding.', was, now)
+                    "and results are equal up to rounding. The state of Avalanche's metrics is not taken over.", was,
+                    now)
 
 
 def _optimized_names(strategy) -> list[list[str]] | None:

@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -10,16 +9,18 @@ import time
 
 import pytest
 import torch
-import torch.distributed as torch_dist
 from killed_runs import Death, assert_same_end, finished, killed
 from many_strategies import NAMES, built, stopped, trained
+from ranks import run_ranks
 from short_runs import FEATURE_CONFIG, environment, program, train, write_config
 from tiny_runs import checkpoint, results_without_time, weights, write_stream
 
+from clear.core.config import configs_folder, load_config
 from clear.engine import continual_runner
 
 METRICS = [dict(type='accuracy_metrics', minibatch=True, epoch=True, experience=True),
            dict(type='loss_metrics', epoch=True)]
+DEFAULT_METRICS = load_config(configs_folder() / '_base_' / 'default_runtime.py')[0].to_dict()['metrics']
 # Their outputs in training are embeddings, which Avalanche's accuracy cannot read.
 WITHOUT_ACCURACY = ('SCR', 'CoPE')
 # BatchNorm and dropout: running statistics and random numbers of the model must survive too.
@@ -103,32 +104,57 @@ def test_a_file_of_an_experience_that_is_finished_is_not_used(stream, tmp_path):
 # Other numbers of processes
 
 
-def two_ranks(rank, root, folder, name):
-    torch.set_num_threads(1)
-    torch_dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    stopped(built(root, name, folder), 1, 3)
-    torch_dist.destroy_process_group()
+def first_part(_rank, root, folder, name, mode, options):
+    # In the last epoch, whose loss is what the log of the run keeps.
+    stopped(in_mode(built(root, name, folder, **options), mode), 1, 6)
 
 
-@pytest.mark.parametrize('name', ['Naive', 'Replay', 'DER'])
-def test_two_processes_stop_and_one_goes_on(name, stream, tmp_path, caplog):
-    whole = trained(built(stream, name, tmp_path / 'whole'))
-    folder = tmp_path / 'parts'
+def second_part(_rank, root, folder, name, mode, options, resume=True):
+    runner = trained(in_mode(built(root, name, folder, **options), mode), resume=resume)
+    return dict(weights=weights(runner), matrix=runner.acc_matrix, log=runner.train_log)
+
+
+def in_mode(runner, mode):
+    """The runner, whose processes divide the work in that mode; None is the one that it chooses."""
+    if mode is not None:
+        runner._choose_mode = lambda: mode
+    return runner
+
+
+def in_processes(world_size, work, folder, *arguments):
+    """What each process returned; one process is this one."""
     folder.mkdir()
-    processes = [multiprocessing.get_context('fork').Process(target=two_ranks, args=(rank, stream, folder, name))
-                 for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert 'inside' in checkpoint(folder, 'iteration.pth')
+    return run_ranks(work, world_size, folder, *arguments) if world_size > 1 else [work(0, *arguments)]
+
+
+def assert_same_but_for_rounding(whole, parts):
+    """Results of `second_part`; rounding of float32, over some 24 steps of rate 0.1."""
+    assert whole['matrix'] == parts['matrix']
+    for entry, other in zip(whole['log'], parts['log'], strict=True):
+        assert other == pytest.approx(entry, abs=1e-6)
+    for key, value in whole['weights'].items():
+        torch.testing.assert_close(parts['weights'][key], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('name, mode, head', [
+    ('Naive', 'gather', 'hidden'), ('Naive', 'shard', 'hidden'), ('Replay', 'shard', 'norm'),
+    ('EWC', 'shard', 'hidden'), ('DER', None, 'hidden'), ('GSS_greedy', None, 'hidden')])
+@pytest.mark.parametrize('first, second', [(1, 2), (2, 1), (2, 2), (2, 3)])
+def test_another_number_of_processes_goes_on(first, second, name, mode, head, stream, tmp_path, caplog):
+    """With the metrics of the shipped configs, which several processes do not compute."""
+    # 28 = 4 x 7, in shards of 4 and 3, or 3, 2 and 2: BatchNorm takes no batch of one row.
+    options = dict(metrics=DEFAULT_METRICS, head=head, train_mb_size=7)
+    folder = tmp_path / 'parts'
+    whole = second_part(0, stream, tmp_path / 'whole', name, mode, options, resume=None)
+    in_processes(first, first_part, tmp_path / 'first', stream, folder, name, mode, options)
+    assert len(checkpoint(folder, 'iteration.pth')['strategy']['metrics']) == (2 if first == 1 else 0)
     with caplog.at_level('INFO', logger='clear'):
-        parts = trained(built(stream, name, folder), resume=True)
-    assert 'The checkpoint was written by 2 process(es); this run has 1.' in caplog.text
-    assert whole.acc_matrix == parts.acc_matrix
-    for key, value in weights(whole).items():  # rounding of float32
-        torch.testing.assert_close(weights(parts)[key], value, rtol=1e-6, atol=1e-6)
+        parts = in_processes(second, second_part, tmp_path / 'second', stream, folder, name, mode, options)
+    for each in parts:
+        assert_same_but_for_rounding(whole, each)
+    if second == 1:
+        said = 'The checkpoint was written by 2 process(es); this run has 1.'
+        assert said in caplog.text and "state of Avalanche's metrics is not taken over" in caplog.text
 
 
 # Killed from outside, in fresh processes

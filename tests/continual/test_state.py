@@ -275,6 +275,18 @@ def test_state_of_another_strategy_is_refused(stream):
         load_strategy_state(naive.strategy, strategy_state(replay.strategy, indices[1]), indices[0])
 
 
+def test_other_metrics_are_refused_by_their_names_or_left_alone(stream):
+    saved = built(config(stream, metrics=[dict(type='accuracy_metrics', epoch=True)]))
+    other = built(config(stream, metrics=[dict(type='loss_metrics', epoch=True)]))
+    indices = [SampleIndex([item.dataset for item in runner.experiences]) for runner in (saved, other)]
+    state = strategy_state(saved.strategy, indices[0])
+    with pytest.raises(CheckpointError, match=r'the metrics EpochAccuracy; this run has EpochLoss\. Resume with'):
+        load_strategy_state(other.strategy, state, indices[1])
+    before = repr(strategy_state(other.strategy, indices[1])['metrics'])
+    load_strategy_state(other.strategy, state, indices[1], with_metrics=False)
+    assert repr(strategy_state(other.strategy, indices[1])['metrics']) == before
+
+
 def test_a_checkpoint_names_samples_and_does_not_hold_them(stream, tmp_path):
     train(config(stream, 'Cumulative'), tmp_path)
     state = checkpoint(tmp_path)['strategy']

@@ -1,5 +1,6 @@
 """`tools/dist_train.sh` and `dist_test.sh`: two processes over gloo compute what one process computes."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -75,6 +76,28 @@ def test_evaluation_in_two_processes_counts_every_image_once(small_demo):
     done = shell('dist_test.sh', NAIVE, 'one/latest.pth', 2, '--out', 'accuracy.json', *small_demo)
     assert done.returncode == 0, done.stderr
     assert list(read_json('accuracy.json')['accuracy'].values()) == read_results('one')['acc_matrix'][-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_number_of_processes_may_change_on_the_way(small_demo):
+    """One process begins, two branch from it, and one goes on with what the two left; with the default metrics."""
+    train(NAIVE, '--work-dir', 'one', *small_demo)
+    done = shell('dist_train.sh', NAIVE, 2, '--work-dir', 'two', '--branch', 'one/exp_7.pth', *small_demo)
+    assert done.returncode == 0, done.stderr
+    assert 'The checkpoint was written by 1 process(es); this run has 2.' in done.stdout
+    assert largest_difference('one', 'two') < 1e-4
+    assert read_results('two')['acc_matrix'] == read_results('one')['acc_matrix']
+    shutil.copyfile('two/exp_8.pth', 'two/latest.pth')
+    train(NAIVE, '--work-dir', 'two', '--resume', *small_demo)
+    assert largest_difference('one', 'two') < 1e-4
+    assert read_results('two')['world_size'] == 1
+    shutil.copyfile('one/exp_8.pth', 'one/latest.pth')
+    done = shell('dist_train.sh', NAIVE, 2, '--work-dir', 'one', '--resume', *small_demo)
+    assert done.returncode == 0, done.stderr
+    assert '9 of 10 experiences are finished' in done.stdout
+    assert largest_difference('one', 'two') < 1e-4
+    assert read_results('one')['acc_matrix'] == read_results('two')['acc_matrix']
 
 
 @pytest.mark.slow
