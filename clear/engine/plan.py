@@ -13,6 +13,7 @@ from clear.continual.evaluate import evaluation_mode
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.errors import ConfigError
+from clear.core.logs import logger
 from clear.datasets import BadSampleError
 from clear.registry import STRATEGIES
 
@@ -99,8 +100,14 @@ def _check_strategy_fits(options: dict, size: int) -> None:
         raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '
                           f'{sample_size}, but there are {size} buckets. Use at least {size}.')
     alpha = options.get('alpha')
-    if name == 'LwF' and isinstance(alpha, (list, tuple)) and len(alpha) < size:
-        raise ConfigError(f'cl_strategy.alpha of LwF has {len(alpha)} values for {size} experiences; give one each.')
+    if name == 'LwF' and isinstance(alpha, (list, tuple)):
+        if len(alpha) < size:
+            raise ConfigError(f'cl_strategy.alpha of LwF has {len(alpha)} values for {size} experiences; give one '
+                              'each.')
+        if len(alpha) > size:
+            unused = len(alpha) - size
+            logger.warning('cl_strategy.alpha has %d values for %d experiences; the last %s not used.', len(alpha),
+                           size, f'{unused} are' if unused > 1 else 'one is')
 
 
 def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:
@@ -136,7 +143,13 @@ def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[i
         f'{sum(map(len, info.test))} test samples',
         f'model     {sum(parameter.numel() for parameter in parameters):,} parameters, {trainable:,} trained',
         f"training  {options['type']}  about {sum(iterations):,} iterations  {options['train_epochs']} epochs  global "
-        f"batch {options['train_mb_size']}  {dist.world_size()} process(es) on {device.type}",
+        f"batch {options['train_mb_size']}  {dist.world_size()} process(es) on {device.type}  {_precision(model)}",
         f'memory    about {memory / 2**20:,.0f} MB without activations',
         f'disk      about {files * (weights + 4 * trainable) / 2**20:,.0f} MB of checkpoints',
         f'work_dir  {work_dir}'])
+
+
+def _precision(model: nn.Module) -> str:
+    """What the model computes in, as `set_precision` left it."""
+    dtype = next((module.amp_dtype for module in model.modules() if getattr(module, 'amp_dtype', None)), None)
+    return 'float32' if dtype is None else f"mixed precision ({str(dtype).removeprefix('torch.')})"

@@ -114,6 +114,25 @@ def test_streaming_marks_what_measures_training_data(root):
     assert results.metrics['next_domain'] > 0.5
 
 
+# What is said before training
+
+@pytest.mark.parametrize('amp, words', [(False, 'float32'), ('bf16', 'mixed precision (bfloat16)'),
+                                        (True, 'mixed precision (bfloat16)')])
+def test_the_start_says_the_precision(root, amp, words):
+    runner = ContinualRunner(make_config(root, amp=amp, device='cpu'))
+    runner.build()
+    line, = [line for line in runner.describe().splitlines() if line.startswith('training')]
+    assert line.endswith(f'1 process(es) on cpu  {words}')
+
+
+@pytest.mark.parametrize('count, words', [
+    (3, None), (4, 'cl_strategy.alpha has 4 values for 3 experiences; the last one is not used.'),
+    (5, 'cl_strategy.alpha has 5 values for 3 experiences; the last 2 are not used.')])
+def test_unused_values_of_alpha_are_named(root, caplog, count, words):
+    ContinualRunner(make_config(root, cl_strategy=dict(type='LwF', alpha=[1.0] * count, temperature=2.0))).build()
+    assert [line for line in caplog.messages if 'alpha' in line] == ([words] if words else [])
+
+
 # Seeds
 
 def test_seed_decides_everything(root):
