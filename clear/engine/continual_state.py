@@ -143,12 +143,21 @@ class RunState:
             runner.train_log = checkpoint['progress']['train_log']
             runner.timing = checkpoint['progress']['timing']
             runner.branched_from = checkpoint['progress'].get('branched_from')
+        elif inside['progress']['experience'] > 0:
+            raise CheckpointError(f"{path.with_name(ITERATION)} continues behind {inside['progress']['experience']} "
+                                  f'finished experience(s), whose {LATEST} is missing beside it.')
         total = 1 if runner.is_joint else runner.size
-        _note_processes(inside or checkpoint)
-        logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
         if inside is not None and inside['progress']['experience'] == finished < total:
             self._check(path.with_name(ITERATION), inside)
+            _note_processes(inside)
+            clock = _clock_of(inside)
+            logger.info('resumed from %s: %d of %d experiences are finished; going on in experience %d, epoch %d, '
+                        'after iteration %d', path.with_name(ITERATION), finished, total, finished + 1,
+                        clock['train_exp_epochs'] + 1, clock['train_exp_iterations'])
             runner.strategy.continue_from(lambda: self._restore_iteration(inside))
+        else:
+            _note_processes(checkpoint)
+            logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
         if finished == total and dist.is_main():
             (runner.work_dir / ITERATION).unlink(missing_ok=True)  # of a run that was killed in its last save
         return finished
@@ -237,10 +246,7 @@ class RunState:
         self._restore(checkpoint)  # after that: a strategy may change what it remembers when it gets a batch
         strategy.load_iteration_state(checkpoint['inside'])
         set_rng_state(checkpoint['rng'])
-        clock = strategy.clock
-        self.runner.progress.start_at(self.runner.progress.done + clock.train_exp_iterations)
-        logger.info('continued in experience %d, epoch %d, after iteration %d', clock.train_exp_counter + 1,
-                    clock.train_exp_epochs + 1, clock.train_exp_iterations)
+        self.runner.progress.start_at(self.runner.progress.done + strategy.clock.train_exp_iterations)
 
     def _check(self, path: Path, checkpoint: dict[str, Any]) -> None:
         runner = self.runner
@@ -274,6 +280,12 @@ def _note_processes(checkpoint: dict[str, Any]) -> None:
         logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
                     "and results are equal up to rounding. The state of Avalanche's metrics is not taken over.", was,
                     now)
+
+
+def _clock_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Avalanche's counters as they were saved."""
+    return next(plugin['fields'] for name, plugin in checkpoint['strategy']['plugins'].items()
+                if name.endswith(':Clock'))
 
 
 def _optimized_names(strategy) -> list[list[str]] | None:

@@ -264,6 +264,34 @@ def test_sigterm_stops_between_two_iterations_and_keeps_what_is_finished(root, t
     assert torch.equal(resumed.model.head.fc.weight, whole.model.head.fc.weight)
 
 
+def test_resume_says_where_it_goes_on(root, tmp_path, caplog):
+    """21 rows in batches of 8: the second of three iterations of the second epoch."""
+    runner = ContinualRunner(make_config(root), tmp_path)
+    runner.build()
+    original = runner._on_iteration
+
+    def stop(strategy):
+        original(strategy)
+        if (strategy.clock.train_exp_counter, strategy.clock.train_exp_iterations) == (1, 5):
+            strategy.request_stop()
+
+    runner._on_iteration = stop
+    with pytest.raises(Interrupted):
+        runner.train()
+    alone = tmp_path / 'alone' / 'iteration.pth'
+    alone.parent.mkdir()
+    alone.write_bytes((tmp_path / 'iteration.pth').read_bytes())
+    with pytest.raises(CheckpointError, match=r'continues behind 1 finished .* latest.pth is missing'):
+        run(root, alone.parent, resume=True)
+    with caplog.at_level('INFO', logger='clear'):
+        run(root, tmp_path, resume=True)
+        run(root, tmp_path, resume=True)
+    first, second = [line for line in caplog.messages if line.startswith('resumed from')]
+    assert first == f'resumed from {tmp_path}/iteration.pth: 1 of 3 experiences are finished; going on in ' \
+                    'experience 2, epoch 2, after iteration 5'
+    assert second == f'resumed from {tmp_path}/latest.pth: 3 of 3 experiences are finished'
+
+
 def test_loss_that_is_not_finite_stops_the_run(root, tmp_path):
     with pytest.raises(TrainingError, match='smaller learning rate'):
         run(root, tmp_path, cl_strategy=dict(optimizer=dict(type='SGD', lr=1e38)))
