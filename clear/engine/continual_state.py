@@ -17,7 +17,15 @@ from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
-from clear.engine.checkpoint import FORMAT, ITERATION, LATEST, cpu_copy, load_checkpoint, save_checkpoint
+from clear.engine.checkpoint import (
+    FORMAT,
+    ITERATION,
+    LATEST,
+    cpu_copy,
+    experience_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from clear.models import build_classifier
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
@@ -169,7 +177,7 @@ class RunState:
         the optimiser is of the same type.
 
         Raises:
-            CheckpointError: if the file is damaged, or of another strategy or other data.
+            CheckpointError: if the file is damaged, of another strategy or other data, or leaves nothing to train.
         """
         runner = self.runner
         checkpoint = load_checkpoint(path)
@@ -179,6 +187,7 @@ class RunState:
         config = computed_config(runner.cfg)
         changes = differences(checkpoint['config'], config)
         finished = checkpoint['progress']['experience']
+        self._check_unfinished(path, finished)
         _note_processes(checkpoint)
         self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
@@ -268,6 +277,21 @@ class RunState:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
+
+    def _check_unfinished(self, path: Path, finished: int) -> None:
+        total = 1 if self.runner.is_joint else self.runner.size
+        if finished < total:
+            return
+        earlier = [other.name for other in experience_checkpoints(path.parent)
+                   if int(other.stem.removeprefix('exp_')) + 1 < total]
+        if self.runner.is_joint:
+            advice = 'Joint training is one experience and has no place to branch from.'
+        elif earlier:
+            advice = f'Branch from an earlier checkpoint, e.g. {earlier[-1]} beside it.'
+        else:
+            advice = 'Branch from an earlier checkpoint; checkpoint_config.interval=1 keeps exp_0.pth, exp_1.pth ...'
+        raise CheckpointError(f'{path} was written after the last of {total} experience(s): nothing is left to train. '
+                              f'{advice}')
 
 
 def _world_size_of(checkpoint: dict[str, Any]) -> int:

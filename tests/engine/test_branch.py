@@ -3,9 +3,11 @@
 import pytest
 import torch
 from clear_trees import write_clear_tree
-from quick_runs import built, config, stop, trained, weights_of
+from quick_runs import built, config, stop, trained, weights_of, without_figures
+from ranks import run_ranks
 from short_runs import FEATURE_CONFIG, run, write_config
 
+from clear.core.config import configs_folder, load_config
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, read_json
 
@@ -125,6 +127,62 @@ def test_what_no_branch_can_begin_from_is_refused(root, origin, tmp_path):
     assert not list((tmp_path / 'new').glob('*'))
 
 
+def in_processes(world_size, folder, work, *arguments):
+    folder.mkdir()
+    return run_ranks(work, world_size, folder, *arguments) if world_size > 1 else [work(0, *arguments)]
+
+
+def run_with_metrics(_rank, root, folder, mode, checkpoint=None):
+    metrics = load_config(configs_folder() / '_base_' / 'default_runtime.py')[0].to_dict()['metrics']
+    options = dict(MEMORY, optimizer_policy='continue', train_mb_size=9, scheduler=dict(type='StepLR', step_size=1))
+    runner = built(config(root, 'Replay', options, metrics=metrics), folder)
+    runner._choose_mode = lambda: mode
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        results = runner.train(branch=checkpoint)
+    return dict(weights=dict(runner.model.state_dict()), matrix=results.acc_matrix, log=runner.train_log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['gather', 'shard'])
+@pytest.mark.parametrize('first, second', [(1, 2), (2, 1), (2, 3)])
+def test_another_number_of_processes_branches(first, second, mode, root, tmp_path, caplog):
+    """With the metrics of the shipped configs, which several processes do not compute."""
+    whole, *_ = in_processes(first, tmp_path / 'ranks', run_with_metrics, root, tmp_path / 'origin', mode)
+    with caplog.at_level('INFO', logger='clear'):
+        branches = in_processes(second, tmp_path / 'others', run_with_metrics, root, tmp_path / 'branch', mode,
+                                str(tmp_path / 'origin' / 'exp_0.pth'))
+    for branch in branches:
+        assert branch['matrix'] == whole['matrix']
+        for entry, other in zip(branch['log'], whole['log'], strict=True):
+            assert entry == pytest.approx(other, abs=1e-6)
+        for key, value in whole['weights'].items():  # rounding of float32
+            torch.testing.assert_close(branch['weights'][key], value, rtol=1e-6, atol=1e-6)
+    if second == 1:
+        assert 'The checkpoint was written by 2 process(es); this run has 1.' in caplog.text
+
+
+def test_a_finished_run_leaves_nothing_to_branch_into(root, origin, tmp_path):
+    for name in ('exp_2.pth', 'latest.pth'):
+        with pytest.raises(CheckpointError, match=f'{name} was written after the last of 3 experience.*nothing is left '
+                                                  'to train. Branch from an earlier checkpoint, e.g. exp_1.pth'):
+            branched(root, tmp_path / 'new', origin / name)
+    alone = tmp_path / 'copy' / 'last.pth'
+    alone.parent.mkdir()
+    alone.write_bytes((origin / 'latest.pth').read_bytes())
+    with pytest.raises(CheckpointError, match=r'checkpoint_config.interval=1 keeps exp_0.pth'):
+        branched(root, tmp_path / 'new', alone)
+    trained(config(root, 'JointTraining'), tmp_path / 'joint')
+    with pytest.raises(CheckpointError, match='Joint training is one experience'):
+        branched(root, tmp_path / 'new', tmp_path / 'joint' / 'latest.pth', 'JointTraining')
+    assert not list((tmp_path / 'new').glob('*'))
+
+
+def test_a_branch_with_other_metrics_is_refused_by_their_names(root, origin, tmp_path):
+    with pytest.raises(CheckpointError, match=r'state of the metrics \(none\); this run has EpochLoss\. Resume'):
+        branched(root, tmp_path, origin / 'exp_0.pth', metrics=[dict(type='loss_metrics', epoch=True)])
+
+
 def test_branch_from_the_command_line(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_config('config.py', FEATURE_CONFIG, root)
@@ -137,6 +195,8 @@ def test_branch_from_the_command_line(root, tmp_path, monkeypatch):
     assert said in finished.out
     assert [entry['iterations'] for entry in read_json('second/results.json')['extras']['train_log']] == [6, 3, 3]
     assert load_tensors(tmp_path / 'second' / 'latest.pth')['progress']['branched_from']['experiences'] == 1
+    last = run('train', 'config.py', '--work-dir', 'third', '--branch', 'first/exp_2.pth')
+    assert last.code == 2 and 'nothing is left to train' in last.err and 'e.g. exp_1.pth' in last.err
     both = run('train', 'config.py', '--work-dir', 'third', '--branch', 'first/exp_0.pth', '--resume')
     assert both.code == 2 and '--branch starts a new run from a checkpoint, --resume continues one' in both.err
     again = run('train', 'config.py', '--work-dir', 'second', '--branch', 'first/exp_0.pth')
