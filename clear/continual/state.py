@@ -311,7 +311,10 @@ class _Decoder:
     def _param(self, encoded: dict, _existing: Any) -> Any:
         from avalanche.training.utils import ParamData
 
-        return ParamData(encoded['name'], init_tensor=encoded['data'].to(encoded['device']), device=encoded['device'])
+        device = torch.device(encoded['device'])
+        if device.type != 'cpu':  # that of the process that wrote it; another rank, or another machine, has its own
+            device = next(self.model.parameters()).device
+        return ParamData(encoded['name'], init_tensor=encoded['data'].to(device), device=device)
 
     def _array(self, encoded: dict, _existing: Any) -> np.ndarray:
         return encoded['data'].numpy()

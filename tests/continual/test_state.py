@@ -94,6 +94,12 @@ def test_a_parameter_record_keeps_name_data_and_device(index, tmp_path):
     assert torch.equal(result.data, record.data)
 
 
+def test_a_parameter_record_of_a_gpu_returns_where_the_model_is(index):
+    record = encode(ParamData('w', init_tensor=torch.arange(6.0), device='cpu'), index, 'x')
+    result = _Decoder(index, nn.Linear(1, 1)).value(record | dict(device='cuda:3'))
+    assert result.device == torch.device('cpu') and torch.equal(result.data, torch.arange(6.0))
+
+
 def test_a_module_returns_as_a_copy_of_the_live_model(index, tmp_path):
     def make():
         return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout())
