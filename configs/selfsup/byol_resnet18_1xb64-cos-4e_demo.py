@@ -1,5 +1,5 @@
 _base_ = ['../_base_/models/selfsup/byol_resnet18-32px.py', '../_base_/datasets/demo_squares.py',
-         '../_base_/schedules/sgd_cos_demo.py']
+         '../_base_/schedules/adamw_cos_demo.py']
 
 # Digits keep their hands: mirrored they would be other signs.
 model = dict(data_preprocessor=dict(views=dict(changes=dict(flip_prob=0.0))))

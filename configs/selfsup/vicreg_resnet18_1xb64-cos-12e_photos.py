@@ -1,2 +1,2 @@
 _base_ = ['../_base_/models/selfsup/vicreg_resnet18-32px.py', '../_base_/datasets/photos_squares.py',
-         '../_base_/schedules/sgd_cos_photos.py']
+         '../_base_/schedules/adamw_cos_photos.py']
