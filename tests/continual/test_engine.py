@@ -213,10 +213,12 @@ class Template:
 
 
 class OneRank(EngineMixin, Template):
-    def __init__(self, model, shard):
+    def __init__(self, model, shard, inputs, targets):
         self.model = model
-        self.mode, self.scaler = 'shard', None
-        self._num_rows = shard
+        self.mode, self.scaler, self.device = 'shard', None, 'cpu'
+        self._num_rows, self._batch_sums = shard, None
+        self.mb_output, self.mb_y = model(inputs), targets
+        self.loss = nn.functional.cross_entropy(self.mb_output, targets)
 
 
 def gradient_by_loop(model, inputs, targets):
@@ -238,26 +240,26 @@ def test_summed_gradients_are_those_of_the_whole_batch(world_size, size, penalty
     expected = gradient_by_loop(model, inputs, targets)
     for part, parameter in zip(expected, model.parameters()):
         part += 2 * penalty * parameter.detach().double()  # a term that does not depend on the batch, as EWC's
-    summed, losses, reduced = [torch.zeros_like(part) for part in expected], [], []
+    summed, sums, reduced = [torch.zeros_like(part) for part in expected], torch.zeros(4), []
     monkeypatch.setattr('clear.core.dist.sum_flat', lambda tensors: reduced.append(len(list(tensors))))
     for rank in range(world_size):
         as_rank(monkeypatch, rank, world_size)
         own = list(range(size))[rank::world_size]
         rows = own or [0]
-        strategy = OneRank(copy.deepcopy(model), (len(own), size))
-        loss = nn.functional.cross_entropy(strategy.model(inputs[rows]), targets[rows])
-        strategy.loss = loss + penalty * sum((value**2).sum() for value in strategy.model.parameters())
+        strategy = OneRank(copy.deepcopy(model), (len(own), size), inputs[rows], targets[rows])
+        strategy.loss = strategy.loss + penalty * sum((value**2).sum() for value in strategy.model.parameters())
         strategy.backward()
-        losses.append((strategy._batch_loss.item(), len(own)))
+        sums += strategy._sums_of_own_rows() if world_size == 1 else strategy._batch_sums
         for part, parameter in zip(summed, strategy.model.parameters()):
             part += parameter.grad.double()
     for part, wanted in zip(summed, expected):
         torch.testing.assert_close(part, wanted, rtol=1e-5, atol=1e-7)
-    assert reduced == ([2] * world_size if world_size > 1 else [])
-    mean = sum(loss * rows for loss, rows in losses) / size
+    # Weight, bias, and the sums of the log, together.
+    assert reduced == ([3] * world_size if world_size > 1 else [])
     whole = nn.functional.cross_entropy(model(inputs), targets)
     whole += penalty * sum((value**2).sum() for value in model.parameters())
-    assert mean == pytest.approx(whole.item(), rel=1e-5)
+    correct = (model(inputs).argmax(1) == targets).sum().item()
+    assert sums.tolist() == pytest.approx([whole.item() * size, size, correct, size], rel=1e-5)
 
 
 def test_batch_norm_statistics_are_averaged_over_ranks(monkeypatch):
