@@ -3,3 +3,4 @@ _base_ = ['../_base_/models/selfsup/dino_resnet18-32px.py', '../_base_/datasets/
 
 # Digits keep their hands: mirrored they would be other signs.
 model = dict(data_preprocessor=dict(views=dict(changes=dict(flip_prob=0.0))))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
