@@ -1,5 +1,6 @@
 _base_ = ['../_base_/models/selfsup/dino_resnet18-32px.py', '../_base_/datasets/photos_squares.py',
          '../_base_/schedules/adamw_cos_photos.py']
 
-# With twice the rate the outputs became uniform.
+# Twice as many steps as with 64 images gained a point more. With twice the rate the outputs became uniform.
+train_dataloader = dict(batch_size=32)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
