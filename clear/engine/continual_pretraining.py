@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -208,6 +209,7 @@ def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = Fal
         span, folder = images.buckets[position], bucket_folder(work_dir, names[position])
         logger.info('\nbucket %s (%d of %d): %d images', span.name, position + 1, len(names), span.stop - span.start)
         run(configs[position], folder, resume and (folder / LATEST).is_file())
+        gc.collect()  # The run before is a circle, which would keep its images and weights.
         if not (folder / LATEST).is_file():
             raise CheckpointError(f'The run on bucket {span.name} left no {folder / LATEST}; the next bucket cannot '
                                   'start from it. Is the checkpoint hook switched off?')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def run_seeds(cfg: dict, seeds: Sequence[int], work_dir: Path, run: Callable[[di
         one['seed'], one['work_dir'] = seed, str(folder)
         logger.info('\nseed %d (%d of %d)', seed, position + 1, len(seeds))
         run(one, folder)
+        gc.collect()  # A runner is a circle, which would keep its data until the collector next looks at everything.
     summary = summarise([read_results(work_dir / f'seed_{seed}' / RESULTS_FILE) for seed in seeds])
     if dist.is_main():
         write_json(work_dir / SUMMARY_FILE, summary)
