@@ -122,6 +122,13 @@ class SelfSupervisedImages(Dataset):
         seeds = torch.tensor([self._seed('augment', *key) for key in keys], dtype=torch.int64)
         return [dict(inputs=image, seeds=seed) for image, seed in zip(pixels.unbind(), seeds.unbind())]
 
+    def blank_sample(self) -> dict[str, Any]:
+        """A sample of a black image: what samples look like, without reading a file or filling a cache."""
+        if self._squares is not None:
+            size = self._squares.size
+            return dict(inputs=torch.zeros(3, size, size, dtype=torch.uint8), seeds=torch.tensor(0))
+        return dict(inputs=self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image'))
+
     def _checked(self, key: Key) -> Key:
         if not isinstance(key, tuple) or len(key) != 2:
             raise TypeError(f'expected a key (epoch, index), found {key!r}: an index alone would repeat the same views '
@@ -134,11 +141,14 @@ class SelfSupervisedImages(Dataset):
 
     def _views(self, epoch: int, row: int) -> list[Tensor]:
         image = Image.fromarray(self._pixels(epoch, row))
+        return self._transformed(image, self._seed('augment', epoch, row), f"'{self.ids[row]}'")
+
+    def _transformed(self, image: Image.Image, seed: int, name: str) -> list[Tensor]:
         try:
-            with seeded_draws(self._seed('augment', epoch, row)):
+            with seeded_draws(seed):
                 views = self._transform(image)
         except Exception as error:
-            error.add_note(f"in the transform of '{self.ids[row]}', {image.width} x {image.height} pixels")
+            error.add_note(f'in the transform of {name}, {image.width} x {image.height} pixels')
             raise
         if not isinstance(views, list) or not all(isinstance(view, Tensor) for view in views):
             raise ConfigError(f'The transform gives {type(views).__name__}, expected a list of views (tensors). Is '

@@ -255,10 +255,10 @@ class Runner(MMRunner):
         self._try_views()
 
     def _try_views(self) -> None:
-        """Show the model the views of one image, so that what does not fit is found before training."""
+        """Show the model the views of a blank image, so that what does not fit is found before training."""
         dataset, model = self.train_dataloader.dataset, self.bare_model
         if isinstance(dataset, SelfSupervisedImages) and isinstance(model, SelfSupervisedModel):
-            views = model.data_preprocessor(default_collate([dataset[0, 0]]), training=True)['inputs']
+            views = model.data_preprocessor(default_collate([dataset.blank_sample()]), training=True)['inputs']
             model.check_batch(views, self.train_dataloader.batch_sampler.batch_size)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:

@@ -149,6 +149,21 @@ def test_whole_images_in_memory_are_shared_with_workers(breakable):
         copy[0, 0]
 
 
+@pytest.mark.parametrize('form', FORMS)
+def test_a_blank_sample_has_the_form_of_others_and_reads_nothing(form, folder, tmp_path):
+    dataset = FolderImages(folder, **FORMS[form], cache='disk', cache_dir=tmp_path / 'cache')
+    before = list((tmp_path / 'cache').rglob('*')) if (tmp_path / 'cache').exists() else []
+    blank = dataset.blank_sample()
+    after = list((tmp_path / 'cache').rglob('*')) if (tmp_path / 'cache').exists() else []
+    assert after == before
+    real = dataset[0, 0]
+    assert blank.keys() == real.keys()
+    for one, other in zip(*(sample['inputs'] if form == 'views' else [sample['inputs'], sample['seeds']]
+                            for sample in (blank, real)), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    assert list((tmp_path / 'cache').rglob('*')) != before, 'the real one fills the cache'
+
+
 def test_what_is_handed_out_may_be_written_to(folder):
     dataset = FolderImages(folder, image_size=12, cache='ram')
     before = dataset[0, 0]['inputs'].clone()
