@@ -1,0 +1,84 @@
+"""Checks of single values: each gives the value back, or says what it is and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from clear.core.errors import ConfigError
+
+
+def check_whole(where: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """A whole number in `least ... most`; True and False are none, nor is 600.0.
+
+    Args:
+        where: what to call the value in a message: the key, as in `cl_strategy.mem_size`.
+
+    Raises:
+        ConfigError: if `value` is anything else.
+    """
+    if not _is_whole(value) or least is not None and value < least or most is not None and value > most:
+        raise ConfigError(f'{where} is {value!r}; expected a whole number{_range(least, most)}.')
+    return value
+
+
+def check_number(where: str, value: Any, least: float | None = None, most: float | None = None, *,
+                 above: float | None = None, below: float | None = None) -> float:
+    """A finite number in `least ... most`, above `above` and below `below`.
+
+    Raises:
+        ConfigError: if `value` is text, a bool, NaN, infinite or out of the range.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if (not is_number or least is not None and value < least or most is not None and value > most
+            or above is not None and value <= above or below is not None and value >= below):
+        raise ConfigError(f'{where} is {value!r}; expected a number{_range(least, most, above, below)}.')
+    return value
+
+
+def check_flag(where: str, value: Any) -> bool:
+    """True or False; 0, 1 and 'False' are neither.
+
+    Raises:
+        ConfigError: if `value` is anything else.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f'{where} is {value!r}; expected True or False.')
+    return value
+
+
+def check_text(where: str, value: Any) -> str:
+    """Text that is not empty and can be a name or a path.
+
+    Raises:
+        ConfigError: if `value` is no text, is empty, or holds a NUL or half a surrogate pair.
+    """
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f'{where} is {value!r}; expected text.')
+    if '\0' in value or any('\ud800' <= sign <= '\udfff' for sign in value):
+        raise ConfigError(f'{where} is {value!r}; it holds a sign that no file name can hold.')
+    return value
+
+
+def check_choice(where: str, value: Any, choices: Iterable[Any]) -> Any:
+    """One of `choices`.
+
+    Raises:
+        ConfigError: if `value` is none of them; True is not taken for 1.
+    """
+    choices = list(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ConfigError(f'{where} is {value!r}; expected {" or ".join(map(repr, choices))}.')
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _range(least: float | None = None, most: float | None = None, above: float | None = None,
+           below: float | None = None) -> str:
+    parts = [f'{words} {bound}' for words, bound in (('of at least', least), ('above', above), ('at most', most),
+                                                     ('below', below)) if bound is not None]
+    return f' {", ".join(parts)}' if parts else ''
