@@ -15,7 +15,8 @@ from clear.core.errors import ConfigError
     (lambda value: check_whole('key', value), -5), (lambda value: check_number('key', value), -0.5),
     (lambda value: check_number('key', value, 0), 0), (lambda value: check_number('key', value, above=0), 1e-300),
     (lambda value: check_number('key', value, 0, below=1), 0.999), (lambda value: check_flag('key', value), False),
-    (lambda value: check_text('key', value), 'a, b [c]'), (lambda value: check_choice('key', value, (None, 'a')), None)])
+    (lambda value: check_text('key', value), 'a, b [c]'),
+    (lambda value: check_choice('key', value, (None, 'a')), None)])
 def test_a_good_value_comes_back(check, value):
     assert check(value) is value
 
