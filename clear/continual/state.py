@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from clear.continual.engine.loaders import BatchIterator, IndexLoader
+from clear.continual.engine.versions import VERSION_FIELDS
 from clear.continual.samples import SampleIndex, attribute_values
 from clear.core.errors import CheckpointError
 
@@ -73,8 +74,9 @@ def _own_fields(strategy) -> list[str]:
     engine = {name for cls in type(strategy).__mro__ for name in getattr(cls, 'ENGINE_FIELDS', ())}
     rebuilt = {name for cls in type(strategy).__mro__ for name in REBUILT.get(cls.__name__, ())}
     plugins = {id(plugin) for plugin in strategy.plugins}
+    left_out = COMMON_FIELDS | VERSION_FIELDS | engine | rebuilt
     return [name for name, value in vars(strategy).items()
-            if name not in COMMON_FIELDS | engine | rebuilt and id(value) not in plugins and not callable_config(value)]
+            if name not in left_out and id(value) not in plugins and not callable_config(value)]
 
 
 def callable_config(value: Any) -> bool:
@@ -241,7 +243,7 @@ def _is_stateful(value: Any) -> bool:
 
 
 def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:
-    skipped = REBUILT.get(type(value).__name__, ())
+    skipped = {*REBUILT.get(type(value).__name__, ()), *VERSION_FIELDS}
     fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items()
               if name not in skipped and not _is_empty_iterator(item)}
     return {KIND: 'object', 'class': _class_name(type(value)), 'fields': fields}

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clear.continual.engine.versions import check_versions, method_versions, without_remedies
 from clear.core import dist
 from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
 from clear.core.errors import CheckpointError, TrainingError
@@ -96,7 +97,8 @@ class RunState:
             strategy=state, rng=get_rng_state(),
             progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
                           strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from,
-                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size(), frozen=frozen),
+                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size(), frozen=frozen,
+                          **_marked_methods(runner.strategy)),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
             data_fingerprint=runner.info.fingerprint)
 
@@ -184,6 +186,7 @@ class RunState:
         if 'inside' in checkpoint:
             raise CheckpointError(f'{path} was written inside an experience; branch from exp_*.pth or latest.pth.')
         self._check_origin(path, checkpoint)
+        check_versions(path, checkpoint['progress'].get('methods', {}), runner.strategy)
         config = computed_config(runner.cfg)
         changes = differences(checkpoint['config'], config)
         finished = checkpoint['progress']['experience']
@@ -261,11 +264,14 @@ class RunState:
         runner = self.runner
         self._check_origin(path, checkpoint)
         config = computed_config(runner.cfg)
+        saved = checkpoint['config']
+        asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy)
         # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
-        if checkpoint['config_hash'] != config_hash(runner.cfg) or checkpoint['config']['seed'] != config['seed']:
-            changed = differences(checkpoint['config'], config)
+        if checkpoint['config_hash'] != config_hash(asked) or saved['seed'] != config['seed']:
+            changed = differences(saved, config)
             raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
                                   'config, start a new run, or begin one there with --branch.')
+        check_versions(path, checkpoint['progress'].get('methods', {}), runner.strategy)
 
     def _check_origin(self, path: Path, checkpoint: dict[str, Any]) -> None:
         runner = self.runner
@@ -296,6 +302,11 @@ class RunState:
 
 def _world_size_of(checkpoint: dict[str, Any]) -> int:
     return checkpoint['progress'].get('world_size', 1)
+
+
+def _marked_methods(strategy) -> dict[str, Any]:
+    versions = method_versions(strategy)
+    return dict(methods=versions) if versions else {}
 
 
 def _note_processes(checkpoint: dict[str, Any]) -> None:

@@ -44,7 +44,18 @@ class EngineMixin:
     gradients.
 
     The engine attributes are set by `attach`, after construction.
+
+    Attributes:
+        method_version: of a strategy or plugin class, which form of its method it computes; 1 where it is absent. A
+            class whose default changed has 2, an instance that computes the earlier form 1. Checkpoints of another
+            form are refused, see `versions`.
+        method_remedy: what to do to go on with the earlier form, e.g. 'cl_strategy.legacy=True brings it back'; empty
+            if nothing does.
     """
+
+    # Without values: this class comes first among the bases, and theirs must be seen.
+    method_version: int
+    method_remedy: str
 
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
