@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.registry import Registry as MMRegistry
 from mmpretrain import registry as mmpretrain_registry
 
@@ -121,11 +122,23 @@ class Registry(MMRegistry):
         if '.' not in key and self.parent is not None and self.get_own(key) is None:
             self._import_parents()
         found = super().get(key)
-        if inspect.ismodule(found):
-            found = None  # mmengine takes a key that nobody registered for the path of something to import
+        # mmengine takes a key that nobody registered for the path of something to import. Of such, classes alone: a
+        # name in a config must not call any function there is.
+        if found is not None and not inspect.isclass(found) and not self._is_registered(found):
+            found = None
         if found is None and self._library is not None and '.' not in key:
             found = self._library(key)
         return found
+
+    def _is_registered(self, obj: Any) -> bool:
+        return any(obj is item for registry in [self, *self._import_parents()] for item in registry.module_dict.values())
+
+    def hidden_by(self, key: str) -> str | None:
+        """The full name of what our `key` hides in mmpretrain or mmengine, None if it hides nothing."""
+        if self.get_own(key) is None:
+            return None
+        return next((f'{registry.scope}.{key}' for registry in self._import_parents() if key in registry.module_dict),
+                    None)
 
     def get_own(self, key: str) -> Any | None:
         """The object that `clear` itself registered under `key`, parents and libraries left out, else None."""
@@ -141,20 +154,24 @@ class Registry(MMRegistry):
         found = self.get(key)
         if found is None and key in self._left_out:
             raise RegistryError(f"{self.name}: '{key}' is left out. It {self._left_out[key]}.")
+        if found is None and '.' in key:
+            raise RegistryError(f"{self.name}: '{key}' is neither registered under that name nor a class that can be "
+                                'imported.')
         if found is None:
             raise RegistryError(f"{self.name}: no type '{key}' is registered. {self._suggest(key)}")
         return found
 
-    def build(self, cfg: dict, *args, **kwargs) -> Any:
+    def build(self, cfg: dict | Config, *args, **kwargs) -> Any:
         """Build the object that `cfg['type']` names from the other keys; `cfg` is not changed.
 
         Raises:
             RegistryError: if the type is unknown.
             TypeError: if `cfg` is no dict or has no `type`.
         """
+        cfg = cfg._cfg_dict if isinstance(cfg, Config) else cfg
         if not isinstance(cfg, dict):
             raise TypeError(f'{self.name}: expected a dict with a type, got {cfg!r}.')
-        if isinstance(cfg.get('type'), str) and '.' not in cfg['type'] and '/' not in cfg['type']:
+        if isinstance(cfg.get('type'), str) and '/' not in cfg['type']:
             self.require(cfg['type'])
         return super().build(copy.deepcopy(cfg), *args, **kwargs)
 

@@ -229,3 +229,36 @@ def test_importing_is_quiet_and_leaves_heavy_packages_alone():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout == '' and done.stderr == ''
+
+
+# As in other registries
+
+
+def test_an_unknown_name_is_a_key_error_with_a_plain_message(chain):
+    with pytest.raises(KeyError) as error:
+        chain.require('Bose')
+    assert str(error.value).startswith("thing: no type 'Bose' is registered.")
+
+
+def test_a_config_object_is_built_like_a_dict(chain):
+    from mmengine.config import Config
+
+    cfg = Config(dict(type='torch.nn.Linear', in_features=2, out_features=3))
+    assert MODELS.build(cfg).weight.shape == (3, 2)
+    assert cfg.type == 'torch.nn.Linear'
+
+
+called = []
+
+
+def marker(**options):
+    """What no config may call by its path."""
+    called.append(options)
+
+
+def test_a_function_named_by_its_path_is_not_called():
+    for registry in (MODELS, TRANSFORMS, SCENARIOS, STRATEGIES):
+        with pytest.raises(RegistryError, match='neither registered under that name nor a class'):
+            registry.build(dict(type=f'{__name__}.marker'))
+        assert registry.get(f'{__name__}.marker') is None
+    assert called == []

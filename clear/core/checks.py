@@ -8,6 +8,9 @@ from typing import Any
 
 from clear.core.errors import ConfigError
 
+# What torch and NumPy take as a seed, and more processes or threads than a machine has.
+_MOST_SEED, _MOST_PROCESSES = 2**63 - 1, 4096
+
 
 def check_whole(where: str, value: Any, least: int | None = None, most: int | None = None) -> int:
     """A whole number in `least ... most`; True and False are none, nor is 600.0.
@@ -71,6 +74,29 @@ def check_choice(where: str, value: Any, choices: Iterable[Any]) -> Any:
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ConfigError(f'{where} is {value!r}; expected {" or ".join(map(repr, choices))}.')
     return value
+
+
+# mmpretrain's and mmengine's names resolve in our scope as well.
+SCOPES = ('clear', 'mmpretrain', 'mmengine')
+
+
+def check_shared_keys(cfg: dict) -> None:
+    """The keys that every kind of config has: `seed`, `threads`, `num_workers`, `name`, `work_dir`, `default_scope`.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    check_whole('seed', cfg.get('seed', 0), 0, _MOST_SEED)
+    check_whole('num_workers', cfg.get('num_workers', 0), 0, _MOST_PROCESSES)
+    if cfg.get('threads') is not None:
+        check_whole('threads', cfg['threads'], 1, _MOST_PROCESSES)
+    for key in ('name', 'work_dir', 'device'):
+        if cfg.get(key) is not None:
+            check_text(key, cfg[key])
+    scope = cfg.get('default_scope')
+    if scope is not None and scope not in SCOPES:
+        raise ConfigError(f"default_scope is {scope!r}; expected {', '.join(map(repr, SCOPES))}, which all find the "
+                          "same names. A class of another library is named in full: type='library.Name'.")
 
 
 def _is_whole(value: Any) -> bool:

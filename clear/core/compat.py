@@ -20,6 +20,7 @@ def patch_libraries() -> None:
     _import_mmcv_quietly()
     _skip_multimodal_models()
     _fix_hue_overflow()
+    _restore_in1d()
 
 
 def _import_mmcv_quietly() -> None:
@@ -45,6 +46,14 @@ def _fix_hue_overflow() -> None:
     mmcv.adjust_hue = adjust_hue
     mmcv.image.adjust_hue = adjust_hue
     mmcv.image.photometric.adjust_hue = adjust_hue
+
+
+def _restore_in1d() -> None:
+    # NumPy 2.4 took it away; mmpretrain 1.2.0's retrieval metrics call it. NumPy's own advice is isin on flat arrays.
+    import numpy as np
+
+    if not hasattr(np, 'in1d'):
+        np.in1d = lambda values, others, **options: np.isin(np.ravel(values), others, **options)
 
 
 def adjust_hue(img, hue_factor: float, backend: str | None = None):

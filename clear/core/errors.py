@@ -17,8 +17,10 @@ class ConfigError(ClearError, ValueError):
     """A config, an option or a combination of them that cannot be run."""
 
 
-class RegistryError(ClearError, LookupError):
-    """A `type` that no registry knows, or one name given to two classes."""
+class RegistryError(ClearError, KeyError):
+    """A `type` that no registry knows, or one name given to two classes; a KeyError, as in other registries."""
+
+    __str__ = Exception.__str__  # a KeyError shows the repr of its message
 
 
 class DataError(ClearError, ValueError):

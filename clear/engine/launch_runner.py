@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
-from clear.core.errors import ConfigError, DataError
+from clear.core.building import building
+from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE
@@ -110,25 +111,17 @@ def build_runner(cfg: Any, is_training: bool = True) -> Any:
     """The built runner; what a constructor refuses is the config's fault.
 
     Raises:
-        ConfigError: with what mmengine says about the class that could not be built.
+        ConfigError: naming the class that could not be built.
         DataError: for a file that a data set of another library does not find.
     """
     from mmengine.config import Config
 
     from clear.engine.runner import Runner
 
-    try:
+    with building('The config'):
         runner = Runner.from_cfg(Config(dict(cfg)))
         if is_training:
             runner.build()
-    except FileNotFoundError as error:
-        raise DataError(f'{error.filename or error} does not exist. Check data_root and the paths of the data sets in '
-                        'the config.') from error
-    except (TypeError, AssertionError, KeyError) as error:
-        text = str(error.args[0]) if error.args else str(error)
-        if not text.startswith('class `'):  # that is how mmengine reports a class that refused its arguments
-            raise
-        raise ConfigError(f'The config cannot be built: {text}') from error
     return runner
 
 

@@ -26,15 +26,27 @@ class SeededDataset(Dataset):
     """A data set asked for `(epoch, index)`, whose draws follow from (seed, epoch, index) and nothing else.
 
     Without it what a worker draws depends on all it drew before; mmengine's workers even start every epoch with the
-    same seed.
+    same seed. In everything else it is the data set: hooks of other libraries read its attributes (classes, labels,
+    `metainfo`) and set some (`pipeline`) through `loader.dataset`.
 
     Args:
         dataset: asked for an index; draws from the global generators of torch, NumPy and `random`.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
-        self.dataset = dataset
-        self.seed = seed
+        vars(self).update(dataset=dataset, seed=seed)
+
+    def __getattr__(self, name: str) -> Any:
+        # Python and torch ask for dunders by themselves; `dataset` is absent while a copy is being made.
+        if name == 'dataset' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):
+            vars(self)[name] = value
+        else:
+            setattr(self.dataset, name, value)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -89,12 +101,16 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
         batch_sampler = SkippingBatchSampler(batch_sampler)
     # A generator of its own: starting an epoch then draws nothing from the generators of training.
     generator = torch.Generator().manual_seed(derive_seed(seed, 'workers', dist.rank()))
-    return DataLoader(dataset, batch_sampler=batch_sampler, num_workers=loader.num_workers,
-                      collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
-                      worker_init_fn=loader.worker_init_fn, prefetch_factor=loader.prefetch_factor,
-                      persistent_workers=loader.persistent_workers, generator=generator, in_order=loader.in_order,
-                      multiprocessing_context=loader.multiprocessing_context,
-                      pin_memory_device=loader.pin_memory_device)
+    rebuilt = DataLoader(dataset, batch_sampler=batch_sampler, num_workers=loader.num_workers,
+                         collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
+                         worker_init_fn=loader.worker_init_fn, prefetch_factor=loader.prefetch_factor,
+                         persistent_workers=loader.persistent_workers, generator=generator, in_order=loader.in_order,
+                         multiprocessing_context=loader.multiprocessing_context,
+                         pin_memory_device=loader.pin_memory_device)
+    # torch leaves these empty beside a batch_sampler and lets nobody set them, but hooks ask the loader for them.
+    vars(rebuilt).update(batch_size=_batch_size(loader), sampler=batch_sampler.sampler,
+                         drop_last=getattr(loader.batch_sampler, 'drop_last', False))
+    return rebuilt
 
 
 def _with_defaults(cfg: dict) -> dict:

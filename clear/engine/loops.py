@@ -108,6 +108,8 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
         check_count('train_cfg.max_iters', max_iters)
         # Not mmengine's constructor: it would start the loader's workers.
         BaseLoop.__init__(self, runner, dataloader)
+        if hasattr(self.dataloader.dataset, 'metainfo'):
+            runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
         self._max_iters, self._max_epochs, self._epoch, self._iter = max_iters, 1, 0, 0
         self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)

@@ -20,6 +20,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from clear.core import dist
+from clear.core.checks import check_number, check_shared_keys
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.results import Results, git_state, library_versions
@@ -64,9 +65,8 @@ class Runner(MMRunner):
         self.run_name = cfg.get('name') or 'run'
         # mmengine keeps loggers and message hubs by this name, for the whole process.
         kwargs['experiment_name'] = f'{self.run_name}_{os.getpid()}_{next(_serial)}'
-        # Names of mmpretrain and mmengine resolve in our scope as well; in theirs, ours would not.
-        if kwargs.get('default_scope') in (None, 'mmengine', 'mmpretrain'):
-            kwargs['default_scope'] = 'clear'
+        check_shared_keys(dict(default_scope=kwargs.get('default_scope')))
+        kwargs['default_scope'] = 'clear'  # in theirs, our names would not resolve
         randomness = dict(kwargs.get('randomness') or {})
         if randomness.get('diff_rank_seed'):
             raise ConfigError('randomness.diff_rank_seed would also give every process another order of the data. '
@@ -157,10 +157,13 @@ class Runner(MMRunner):
         """The loop of `train_cfg`, with a loader that can begin at any batch.
 
         Raises:
-            ConfigError: for a loop that is not ours: its runs could not be saved or resumed.
+            ConfigError: for no training config, or a loop that is not ours: its runs could not be saved or resumed.
         """
         if isinstance(loop, BaseLoop):
             return loop
+        if not isinstance(loop, dict):
+            raise ConfigError(f'train_cfg is {loop!r}; expected a dict. Training needs train_dataloader, train_cfg and '
+                              'optim_wrapper.')
         cfg = dict(loop)
         by_epoch = cfg.pop('by_epoch', True)
         cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
@@ -265,7 +268,8 @@ class Runner(MMRunner):
         """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""
         if auto_scale_lr and auto_scale_lr.get('enable'):
             parts = wrappers_of(optim_wrapper)[0]._accumulative_counts
-            auto_scale_lr = {**auto_scale_lr, 'base_batch_size': auto_scale_lr['base_batch_size'] / parts}
+            base = check_number('auto_scale_lr.base_batch_size', auto_scale_lr.get('base_batch_size'), above=0)
+            auto_scale_lr = {**auto_scale_lr, 'base_batch_size': base / parts}
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def _leave_held_parameters(self) -> None:

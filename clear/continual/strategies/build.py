@@ -11,8 +11,9 @@ from torch import nn
 
 from clear.continual.engine.mixin import EngineMixin
 from clear.continual.engine.schedule import POLICIES, SchedulePlugin
-from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class, reason
+from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
 from clear.core import dist
+from clear.core.building import BUILD_ERRORS, reason
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
@@ -126,8 +127,8 @@ def build_optimizer(cfg: dict, model: nn.Module) -> torch.optim.Optimizer:
     options = {key: value for key, value in cfg.items() if key != 'type'}
     try:
         return torch_class(cfg['type'], torch.optim, 'optimizer')(model.parameters(), **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"cl_strategy.optimizer ({cfg['type']}): {error}") from error
+    except BUILD_ERRORS as error:
+        raise ConfigError(f"cl_strategy.optimizer ({cfg['type']}): {reason(error)}") from error
 
 
 def build_schedule(cfg: dict) -> SchedulePlugin:
@@ -144,8 +145,8 @@ def build_schedule(cfg: dict) -> SchedulePlugin:
 def _make_scheduler(cls: type, options: dict, optimizer: torch.optim.Optimizer):
     try:
         return cls(optimizer, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'cl_strategy.scheduler ({cls.__name__}): {error}') from error
+    except BUILD_ERRORS as error:
+        raise ConfigError(f'cl_strategy.scheduler ({cls.__name__}): {reason(error)}') from error
 
 
 def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluator=None):
@@ -178,7 +179,7 @@ def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluat
         filled['criterion'] = build_loss(cfg.get('loss'))
     try:
         strategy = cls(**filled, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except BUILD_ERRORS as error:
         raise ConfigError(f"cl_strategy ({cfg['type']}): {reason(error)}") from error
     strategy.schedule = schedule
     return strategy

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import traceback
 from typing import Any
 
 from torch import nn
 
 from clear.continual.repairs.split_model import with_eval_classifier
+from clear.core.building import BUILD_ERRORS, reason
 from clear.core.errors import ConfigError, RegistryError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import BUFFERS, MODELS, PLUGINS
@@ -94,13 +94,8 @@ def _build(where: str, cfg: dict, registry, model: nn.Module) -> Any:
     try:
         # Called, not `registry.build`: that copies its config, and these hold the live model and ready objects.
         return registry.require(cfg['type'])(**options)
-    except (TypeError, ValueError, AssertionError, LookupError) as error:
+    except BUILD_ERRORS as error:
         raise ConfigError(f"{where} ({cfg['type']}): {reason(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """What went wrong in a constructor; of a bare assertion of Avalanche's, the line that failed."""
-    return str(error) or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
 
 
 def loss_class(name: str) -> Any:

@@ -56,7 +56,7 @@ class ResultsHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
                          ) -> None:
         for name, value in (outputs or {}).items():
-            value = torch.as_tensor(value).detach().reshape(()).double()
+            value = torch.as_tensor(value, dtype=torch.float64).detach().reshape(())
             known = self.sums.get(name)
             self.sums[name] = value.clone() if known is None else known.to(value.device) + value
             self.counts[name] = self.counts.get(name, 0) + 1

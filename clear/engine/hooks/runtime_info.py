@@ -33,7 +33,9 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
                          ) -> None:
         if outputs:
-            self._waiting.append({key: torch.as_tensor(value).detach() for key, value in outputs.items()})
+            # float64, or a plain number such as 1.111 or 2**24 + 1 would be rounded on its way.
+            self._waiting.append({key: torch.as_tensor(value, dtype=torch.float64).detach()
+                                  for key, value in outputs.items()})
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         # Both numbers by which a LoggerHook may count: in the epoch, and over the run.
         if runner.device.type == 'cpu' or is_last or (batch_idx + 1) % self._interval == 0 or \
@@ -47,7 +49,7 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        numbers = torch.stack([value.reshape(()).double() for values in waiting for value in values.values()]).tolist()
+        numbers = torch.stack([value.reshape(()) for values in waiting for value in values.values()]).tolist()
         names = [name for values in waiting for name in values]
         for name, number in zip(names, numbers):
             runner.message_hub.update_scalar(f'train/{name}', number)
