@@ -131,7 +131,8 @@ class Registry(MMRegistry):
         return found
 
     def _is_registered(self, obj: Any) -> bool:
-        return any(obj is item for registry in [self, *self._import_parents()] for item in registry.module_dict.values())
+        chain = [self, *self._import_parents()]
+        return any(obj is item for registry in chain for item in registry.module_dict.values())
 
     def hidden_by(self, key: str) -> str | None:
         """The full name of what our `key` hides in mmpretrain or mmengine, None if it hides nothing."""

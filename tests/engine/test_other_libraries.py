@@ -132,9 +132,8 @@ def test_logged_numbers_are_not_rounded(tmp_path):
 def test_retrieval_metrics_of_mmpretrain_work(name, expected):
     metric = METRICS.get(name)
     # The right answer of the first query is ranked first, that of the second nowhere.
-    options = dict(topk=1) if name == 'RetrievalRecall' else {}
-    value = metric.calculate(torch.tensor([[0.9, 0.1], [0.9, 0.1]]), [[0], [1]], pred_indices=False, target_indices=True,
-                             **(options or dict(topk=1)))
+    value = metric.calculate(torch.tensor([[0.9, 0.1], [0.9, 0.1]]), [[0], [1]], pred_indices=False,
+                             target_indices=True, topk=1)
     assert float(value[0] if isinstance(value, list) else value) == pytest.approx(expected)
 
 
