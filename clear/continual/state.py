@@ -124,14 +124,24 @@ def _check_same(what: str, saved: list[str], present: list[str]) -> None:
                               f"has {', '.join(present) or '(none)'}. Resume with the config that wrote it.")
 
 
+def settings_of(state: Any) -> Any:
+    """`strategy_state` of a strategy that saw nothing yet as plain values: a tensor is its type and shape."""
+    if isinstance(state, torch.Tensor):
+        return f'{state.dtype} {list(state.shape)}'
+    if isinstance(state, dict):
+        return {key: settings_of(item) for key, item in state.items()}
+    return [settings_of(item) for item in state] if isinstance(state, (list, tuple)) else state
+
+
 def with_settings(saved: Any, old: Any, new: Any) -> Any:
     """`saved` with the settings of another config: what two strategies that saw nothing yet differ in.
 
     Args:
         saved: a result of `strategy_state`, or a part of it.
-        old, new: the same of a strategy as it was built then, and of one as it is built now, from equal random numbers.
+        old: `settings_of` the strategy as it was built then.
+        new: `strategy_state` of one as it is built now.
     """
-    if _is_equal(old, new):
+    if settings_of(new) == old:
         return saved
     if isinstance(old, dict) and isinstance(new, dict) and isinstance(saved, dict):
         return {key: with_settings(value, old.get(key), new[key]) if key in new else value
@@ -140,16 +150,6 @@ def with_settings(saved: Any, old: Any, new: Any) -> Any:
             len(old) == len(new) == len(saved):
         return [with_settings(*parts) for parts in zip(saved, old, new)]
     return new
-
-
-def _is_equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
-        return isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_is_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_is_equal, one, other))
-    return type(one) is type(other) and one == other
 
 
 def encode(value: Any, index: SampleIndex, path: str) -> Any:

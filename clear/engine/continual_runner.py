@@ -166,6 +166,7 @@ class ContinualRunner:
                              scaler=self.scaler, max_iterations=self.cfg['max_iters_per_experience'],
                              max_seconds=self.cfg['max_time_per_experience'], on_iteration=self._on_iteration,
                              save_iteration=self.state.save_iteration)
+        self.state.note_settings()
         first = 0
         if resume:
             first = self.state.resume(find_checkpoint(resume, self.work_dir))

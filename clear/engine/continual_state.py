@@ -17,7 +17,7 @@ from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
-from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
+from clear.core.seeding import get_rng_state, set_rng_state
 from clear.engine.checkpoint import (
     FORMAT,
     ITERATION,
@@ -27,7 +27,7 @@ from clear.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from clear.models import build_classifier
+from clear.engine.continual_branch import SETTINGS, remembered
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
 # in between.
@@ -46,6 +46,19 @@ class RunState:
         self.runner = runner
         self._can_save_iterations = True
         self._next_save = time.monotonic() + SECONDS_BETWEEN
+        self._settings: dict[str, Any] = {}
+
+    def note_settings(self) -> None:
+        """Keep what the strategy holds before it sees anything; every checkpoint will say it.
+
+        Raises:
+            CheckpointError: if it holds what cannot be saved.
+        """
+        from clear.continual.state import settings_of, strategy_state
+
+        if self.runner.work_dir is not None:
+            state = strategy_state(self.runner.strategy, self._index())
+            self._settings = settings_of({part: state[part] for part in SETTINGS})
 
     # Saving
 
@@ -100,7 +113,7 @@ class RunState:
                           streaming_matrix=runner.streaming_matrix, world_size=dist.world_size(), frozen=frozen,
                           **_marked_methods(runner.strategy)),
             acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
-            data_fingerprint=runner.info.fingerprint)
+            data_fingerprint=runner.info.fingerprint, settings=self._settings)
 
     def _index(self):
         from clear.continual.samples import SampleIndex
@@ -181,6 +194,8 @@ class RunState:
         Raises:
             CheckpointError: if the file is damaged, of another strategy or other data, or leaves nothing to train.
         """
+        from clear.continual.state import strategy_state
+
         runner = self.runner
         checkpoint = load_checkpoint(path)
         if 'inside' in checkpoint:
@@ -192,11 +207,12 @@ class RunState:
         finished = checkpoint['progress']['experience']
         self._check_unfinished(path, finished)
         _note_processes(checkpoint)
+        fresh = strategy_state(runner.strategy, self._index())
         self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
         own = runner.strategy.optimizer.state_dict()['param_groups']
         if checkpoint['config']['cl_strategy'] != config['cl_strategy']:
-            checkpoint['strategy'] = self._with_own_settings(checkpoint)
+            checkpoint['strategy'] = remembered(runner, path, checkpoint, fresh, self._index())
         self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
         if same_optimizer:  # the state is the other run's, the settings are ours
             for group, ours in zip(runner.strategy.optimizer.param_groups, own):
@@ -210,20 +226,6 @@ class RunState:
         logger.info('branched from %s after %d experiences; changed: %s', path, finished,
                     '; '.join(changes) or 'nothing')
         return finished
-
-    def _with_own_settings(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """What another run's strategy remembers, with memory sizes, factors and the like of this run's config."""
-        from clear.continual.state import strategy_state, with_settings
-        from clear.continual.strategies import build_strategy, quiet_avalanche
-
-        index, fresh = self._index(), []
-        for config in (checkpoint['config'], computed_config(self.runner.cfg)):
-            seed_everything(derive_seed('settings'))
-            model = build_classifier(config['model']).to(self.runner.device)
-            with quiet_avalanche():
-                strategy = build_strategy(config['cl_strategy'], model, device=self.runner.device)
-            fresh.append(strategy_state(strategy, index))
-        return with_settings(checkpoint['strategy'], *fresh)
 
     def _adapt_model(self, finished: int) -> None:
         """Let a model that grows with its experiences grow to what was saved."""

@@ -1,5 +1,7 @@
 """Beginning a run where another one was left, with other options."""
 
+import sys
+
 import pytest
 import torch
 from clear_trees import write_clear_tree
@@ -9,7 +11,7 @@ from short_runs import FEATURE_CONFIG, run, write_config
 
 from clear.core.config import configs_folder, load_config
 from clear.core.errors import CheckpointError
-from clear.core.files import load_tensors, read_json
+from clear.core.files import load_tensors, read_json, save_tensors
 
 MEMORY = dict(mem_size=7)
 
@@ -203,3 +205,71 @@ def test_branch_from_the_command_line(root, tmp_path, monkeypatch):
     assert again.code == 2 and 'already holds a run' in again.err
     missing = run('train', 'config.py', '--work-dir', 'fourth', '--branch', 'first/exp_9.pth')
     assert missing.code == 2 and 'first/exp_9.pth does not exist' in missing.err
+
+
+CALLED = []
+
+
+def marker(*args, **kwargs):
+    """What a hostile checkpoint names: it must never run."""
+    CALLED.append((args, kwargs))
+
+
+PLACES = [('model', 'backbone'), ('model', 'head'), ('model', 'neck'), ('cl_strategy', 'loss'),
+          ('cl_strategy', 'plugins'), ('cl_strategy', 'type'), ('cl_strategy', 'storage_policy'),
+          ('cl_strategy', 'optimizer'), ('cl_strategy', 'scheduler')]
+
+
+@pytest.mark.parametrize('is_old', [False, True])
+@pytest.mark.parametrize('place', PLACES)
+def test_nothing_that_a_checkpoint_names_is_called(place, is_old, root, origin, tmp_path, monkeypatch):
+    """Its config is compared, whether or not the file says what the strategy's settings were."""
+    monkeypatch.setattr('test_branch.CALLED', [], raising=False)
+    named = dict(type=f'{__name__}.marker')
+    checkpoint = load_tensors(origin / 'exp_0.pth')
+    value = {'plugins': [named], 'type': named['type']}.get(place[1], named)
+    checkpoint['config'][place[0]][place[1]] = value
+    checkpoint['config']['cl_strategy']['mem_size'] = 9  # so that there is something to compare
+    if is_old:
+        del checkpoint['settings']
+    path = tmp_path / 'theirs.pth'
+    save_tensors(path, checkpoint)
+    text = FEATURE_CONFIG.replace("dict(type='Naive',", "dict(type='Replay', mem_size=7, optimizer_policy='continue',")
+    cfg = write_config(tmp_path / 'config.py', text, root)
+    finished = run('train', cfg, '--work-dir', tmp_path / 'run', '--branch', path)
+    assert not CALLED and not sys.modules[__name__].CALLED
+    if is_old and place[1] not in ('loss', 'optimizer', 'scheduler'):
+        assert finished.code == 2 and 'error: ' in finished.err and 'was written by an earlier version' in finished.err
+    else:
+        assert finished.code == 0, finished.err
+
+
+def without_settings(path, copy, **changes):
+    """The checkpoint as the version before this one wrote it."""
+    checkpoint = load_tensors(path)
+    del checkpoint['settings']
+    save_tensors(copy, checkpoint)
+    return copy
+
+
+@pytest.mark.parametrize(('kind', 'old', 'new'), [
+    ('Replay', dict(mem_size=7), dict(mem_size=5)), ('EWC', dict(ewc_lambda=1.0), dict(ewc_lambda=0.0)),
+    ('EWC', dict(ewc_lambda=1.0), dict(ewc_lambda=1.0, mode='online', decay_factor=0.5)),
+    ('LwF', dict(alpha=[0.0, 1.0, 2.0], temperature=1.0), dict(alpha=[0.0, 1.0, 0.0], temperature=1.0)),
+    ('DER', dict(mem_size=9, batch_size_mem=4, beta=0.0), dict(mem_size=9, batch_size_mem=4, beta=2.0))])
+def test_a_checkpoint_that_notes_no_settings_gives_the_same(kind, old, new, root, tmp_path):
+    trained(config(root, kind, old), tmp_path / 'first')
+    noted = tmp_path / 'first' / 'exp_1.pth'
+    plain = without_settings(noted, tmp_path / 'plain.pth')
+    first = trained(config(root, kind, new), tmp_path / 'noted', branch=str(noted))
+    second = trained(config(root, kind, new), tmp_path / 'unnoted', branch=str(plain))
+    assert same(first.model.state_dict(), second.model.state_dict())
+    assert first.found.acc_matrix == second.found.acc_matrix
+
+
+def test_another_model_is_refused_where_no_settings_are_noted(root, origin, tmp_path):
+    path = without_settings(origin / 'exp_0.pth', tmp_path / 'old.pth')
+    cfg = config(root, 'Replay', dict(mem_size=5))
+    cfg['model']['head'] = dict(type='CosineDistanceHead', num_classes=3, in_channels=8)
+    with pytest.raises(CheckpointError, match='earlier version.*its model is another than that of this config'):
+        built(cfg, tmp_path / 'new').train(branch=str(path))
