@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
+from clear.core.checks import check_number
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import load_tensors
-from clear.models.converters.rules import SOURCES
+from clear.core.logs import logger
+from clear.models.converters.rules import SOURCES, without_a_place
+from clear.models.resizing import quiet_hooks, resize_tables
 
 # Keys under which checkpoints keep their weights, tried in this order.
 _STATE_KEYS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'network', 'net')
@@ -34,7 +34,7 @@ class LoadReport:
         unexpected: tensors of the file that the model has no place for.
         shape_mismatch: (name, shape in the file, shape in the model), not loaded.
         dropped: tensors of a head's layer that fit, but whose layer has another that does not; not loaded.
-        resized: loaded after the backbone had interpolated them to its own size.
+        resized: loaded after the backbone's library had interpolated them to its own size.
     """
 
     path: str
@@ -60,48 +60,68 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One way to read the file: the tensors to load and the report on them."""
+    """One way to read the file: the tensors to load and the report on them.
+
+    Args:
+        required: tensors of the model that the file should have; `lacking` are those of them that it has not, or not
+            in the right shape.
+        larger: weights of the file that belong to a larger network of this kind.
+    """
 
     state: dict[str, Tensor]
     report: LoadReport
-    num_required: int
-    num_found: int
+    required: list[str]
+    lacking: list[str]
+    larger: list[str]
 
     @property
     def share(self) -> float:
-        return self.num_found / self.num_required if self.num_required else 0.0
+        return 1 - len(self.lacking) / len(self.required) if self.required else 0.0
 
 
 def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
-                 prefix_map: Mapping[str, str] | None = None, min_matched: float = 0.9) -> LoadReport:
+                 prefix_map: Mapping[str, str] | None = None, min_matched: float | None = None,
+                 removed: Sequence[str] | None = None) -> LoadReport:
     """Load the tensors of a file that fit the model by name and shape; freezes nothing.
 
     Reads `.safetensors`, and files of torch that hold tensors and plain values only: a state dict, or a checkpoint
     with one in it (ours, mmengine's, MoCo's ...). A head for other classes is left out and listed, one that fits is
-    loaded. Position embeddings of another image size are resized where the model's backbone knows how to.
+    loaded. Position tables of another image size are resized as the model's library does it.
+
+    Required are the tensors of the model outside its head, or all if it has no backbone. Counters and other buffers
+    of whole numbers, buffers that a backbone computes itself, and what was added to a network after its pretraining
+    (adapters, LoRA) may be missing.
 
     Args:
         source: format of the names, a key of `SOURCES`; `'auto'` takes the one that fits best.
         prefix_map: `{'old.': 'new.'}`, applied before that; the longest prefix that fits a name is replaced.
-        min_matched: least share, 0 ... 1, of the required tensors that must match: those of the model outside its
-            head, or all if it has no backbone. Counters of BatchNorm, buffers that a backbone computes itself, and
-            what was added to a network after its pretraining (adapters, LoRA) may be missing.
+        min_matched: None wants every required tensor, and no weights of a larger network of the same kind in the
+            file. A share, 0 ... 1, of the required tensors is enough if it is given: what stays as it was is then
+            named in a warning.
+        removed: for a frozen network: the modules that were taken off it. Everything that is left is then required,
+            layers of its head and what was added to it among them.
 
     Raises:
         CheckpointError: if the file cannot be read or too little matches. The model is then unchanged.
-        ConfigError: if `source` is unknown or an entry of `prefix_map` fits no tensor.
+        ConfigError: if `source` or `min_matched` is impossible, or an entry of `prefix_map` fits no tensor.
     """
-    if not 0 <= min_matched <= 1:
-        raise ConfigError(f'load_from: min_matched is {min_matched}, expected a share from 0 to 1.')
+    if min_matched is not None:
+        check_number('min_matched', min_matched, 0, 1)
     if source != 'auto' and source not in SOURCES:
         near = nearest(source, SOURCES) or ', '.join(f"'{name}'" for name in ('auto', *SOURCES))
         raise ConfigError(f"load_from: no source '{source}' is known. Nearest: {near}.")
     tensors = _apply_prefix_map(_read_state(path), prefix_map or {}, path)
-    plans = [_plan(model, tensors, name, path) for name in (SOURCES if source == 'auto' else [source])]
+    plans = [_plan(model, tensors, name, path, removed) for name in (SOURCES if source == 'auto' else [source])]
     best = max(plans, key=lambda plan: (plan.share, len(plan.report.matched), -len(plan.report.unexpected)))
-    if best.share < min_matched or not best.state:
-        raise CheckpointError(_refusal(best, model, tensors, source, min_matched))
-    with _quiet_hooks():
+    if best.share < (1 if min_matched is None else min_matched) or not best.state:
+        others = [] if source == 'auto' else [_plan(model, tensors, name, path, removed) for name in SOURCES]
+        raise CheckpointError(_refusal(best, model, others, min_matched))
+    if best.larger and min_matched is None:
+        raise CheckpointError(f'{Path(path).name} holds {len(best.larger)} weights that {type(model).__name__} has no '
+                              f'place for, first {best.larger[0]}: they are those of a larger network. Build that one, '
+                              'or spell out min_matched (a share of the tensors) to take the part that fits.')
+    _warn(best, model, removed)
+    with quiet_hooks():
         model.load_state_dict(best.state, strict=False)
     return best.report
 
@@ -175,24 +195,28 @@ def _apply_prefix_map(tensors: dict[str, Tensor], prefix_map: Mapping[str, str],
     return renamed
 
 
-def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str | Path) -> _Plan:
+def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str | Path,
+          removed: Sequence[str] | None) -> _Plan:
     wanted = model.state_dict()
     placed, unexpected = _place(tensors, SOURCES[source], wanted)
-    state, computed = _resize(model, placed)
+    state, computed = resize_tables(model, placed)
     mismatch = [(name, tuple(tensor.shape), tuple(wanted[name].shape)) for name, tensor in state.items()
                 if tensor.shape != wanted[name].shape]
     bad = {name for name, _, _ in mismatch}
-    bad_head_layers = {_layer_of(name) for name in bad if _in_head(name)}
+    bad_head_layers = {_layer_of(name) for name in bad if _in_head(name)} if removed is None else set()
     dropped = tuple(name for name in state if name not in bad and _layer_of(name) in bad_head_layers)
     fits = {name: tensor for name, tensor in state.items() if name not in bad and name not in dropped}
     missing = tuple(name for name in wanted if name not in state and name not in computed)
-    added = _added(model)
-    required = [name for name in _required(model, wanted) if name not in computed
-                and not (name in missing and (name in added or name.endswith('num_batches_tracked')))]
+    # A frozen network is not trained on: what was added to it, too, would stay random.
+    may_be_missing = _added(model) if removed is None else set()
+    may_be_missing |= {name for name, value in model.named_buffers() if not value.is_floating_point()}
+    required = [name for name in _required(model, wanted, removed) if name not in computed
+                and not (name in missing and name in may_be_missing)]
     resized = tuple(name for name in fits if fits[name] is not placed[name])
     report = LoadReport(Path(path).name, source, tuple(fits), missing, tuple(unexpected), tuple(mismatch), dropped,
                         resized)
-    return _Plan(fits, report, len(required), sum(name in fits for name in required))
+    return _Plan(fits, report, required, [name for name in required if name not in fits],
+                 _weights_of_larger(wanted, report, removed or ()))
 
 
 def _place(tensors: dict[str, Tensor], rename: Callable[[str], str | None],
@@ -213,40 +237,36 @@ def _place(tensors: dict[str, Tensor], rename: Callable[[str], str | None],
     return state, homeless
 
 
-def _resize(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
-    """Let the backbone adapt position tables to its own size; also returns the names it computes itself.
-
-    mmpretrain's backbones do this in hooks that run before a state dict is loaded. They must run before shapes are
-    compared, hence here.
-    """
-    adapted = dict(state)
-    hooks = [(f'{prefix}.' if prefix else '', hook) for prefix, module in model.named_modules()
-             for hook in module._load_state_dict_pre_hooks.values()]
-    try:
-        with _quiet_hooks():
-            for prefix, hook in hooks:
-                hook(adapted, prefix, {}, True, [], [], [])
-    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError):
-        # Tables of another kind of model: compared as they are, their shapes tell what is wrong.
-        return state, set()
-    return {name: tensor for name, tensor in adapted.items() if name in state}, set(state) - set(adapted)
+def _required(model: nn.Module, wanted: Mapping[str, Tensor], removed: Sequence[str] | None) -> list[str]:
+    may_lack_head = removed is None and getattr(model, 'backbone', None) is not None
+    return [name for name in wanted if not (may_lack_head and _in_head(name))]
 
 
-@contextmanager
-def _quiet_hooks() -> Iterator[None]:
-    # Hooks log every table they touch, once for each format that is tried; the report lists them instead.
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _weights_of_larger(wanted: Mapping[str, Tensor], report: LoadReport, removed: Sequence[str]) -> list[str]:
+    """Weights of the file that lie in a part of the backbone which the model has too, but not with so many layers."""
+    known = {_bare(name) for name in wanted if not _in_head(name)}
+    parts = {name.split('.')[0] for name in known}
+    found = []
+    for name in without_a_place(report.unexpected, report.source, removed):
+        new = _bare(SOURCES[report.source](name))
+        # One that is known has lost its place to another tensor of the file.
+        if new.endswith(('.weight', '.bias')) and new.split('.')[0] in parts and new not in known:
+            found.append(name)
+    return found
 
 
-def _required(model: nn.Module, wanted: Mapping[str, Tensor]) -> list[str]:
-    has_backbone = getattr(model, 'backbone', None) is not None
-    return [name for name in wanted if not (has_backbone and _in_head(name))]
+def _bare(name: str) -> str:
+    return name.removeprefix('backbone.')
+
+
+def _warn(plan: _Plan, model: nn.Module, removed: Sequence[str] | None) -> None:
+    if plan.lacking:
+        logger.warning('%s: %d tensors of %s are not in it or have another shape and stay as they were: %s.',
+                       plan.report.path, len(plan.lacking), type(model).__name__, ', '.join(plan.lacking))
+    foreign = plan.larger if removed is None else without_a_place(plan.report.unexpected, plan.report.source, removed)
+    if foreign:
+        logger.warning('%s holds %d tensors that %s has no place for, first %s: is it the weights of a larger one?',
+                       plan.report.path, len(foreign), type(model).__name__, foreign[0])
 
 
 def _added(model: nn.Module) -> set[str]:
@@ -263,19 +283,19 @@ def _layer_of(name: str) -> str:
     return name.rpartition('.')[0]
 
 
-def _refusal(best: _Plan, model: nn.Module, tensors: dict[str, Tensor], source: str, min_matched: float) -> str:
+def _refusal(best: _Plan, model: nn.Module, others: Sequence[_Plan], min_matched: float | None) -> str:
     report = best.report
-    part = 'tensors' if getattr(model, 'backbone', None) is None else 'tensors outside the head'
-    message = [f'Only {best.num_found} of {best.num_required} {part} matched in {report.path}, '
-               f'{min_matched:.0%} are needed; nothing was loaded.']
-    added = _added(model)
-    absent = [name for name in report.missing if name in _required(model, model.state_dict()) and name not in added]
+    is_whole = getattr(model, 'backbone', None) is None or any(map(_in_head, best.required))
+    part = 'tensors' if is_whole else 'tensors outside the head'
+    needed = 'all are needed' if min_matched is None else f'{min_matched:.0%} are needed'
+    found = len(best.required) - len(best.lacking)
+    message = [f'Only {found} of {len(best.required)} {part} matched in {report.path}, {needed}; nothing was loaded.']
+    absent = [name for name in best.lacking if name in report.missing]
     shapes = [f'{name} {found}, expected {want}' for name, found, want in report.shape_mismatch]
     message += [f'First {title}: {names[0]}.' for title, names in (
         ('missing', absent), ('unexpected', report.unexpected), ('of another shape', shapes)) if names]
-    if source != 'auto':
-        others = {name: _plan(model, tensors, name, report.path).share for name in SOURCES}
-        likely = max(others, key=others.get)
-        if others[likely] >= min_matched:
-            return ' '.join([*message, f"Try source='{likely}'."])
+    enough = 1 if min_matched is None else min_matched
+    likely = max(others, key=lambda plan: plan.share, default=None)
+    if likely is not None and likely.share >= enough:
+        return ' '.join([*message, f"Try source='{likely.report.source}'."])
     return ' '.join([*message, "Wrong file, or its names need prefix_map={'old.': 'new.'}."])

@@ -109,11 +109,13 @@ def test_weights_replace_what_was_random_and_are_checked(tmp_path):
         TimmEncoder('test_resnet', weights=dict(path=str(tmp_path / '0.pth'), source='timm'))
 
 
-def test_weights_of_a_larger_network_are_noticed(tmp_path, caplog, monkeypatch):
+def test_weights_of_a_larger_network_are_refused_or_noticed(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr('clear.core.logs.logger.propagate', True)
     deep = TorchvisionEncoder('resnet34', preprocess=SMALL).model.state_dict()
     save_tensors(tmp_path / 'w.pth', deep)
-    TorchvisionEncoder('resnet18', weights=str(tmp_path / 'w.pth'), preprocess=SMALL)
+    with pytest.raises(CheckpointError, match='first layer1.2.conv1.weight: .* larger network'):
+        TorchvisionEncoder('resnet18', weights=str(tmp_path / 'w.pth'), preprocess=SMALL)
+    TorchvisionEncoder('resnet18', weights=dict(path=tmp_path / 'w.pth', min_matched=0.9), preprocess=SMALL)
     assert 'weights of a larger one' in caplog.text and 'layer1.2.conv1.weight' in caplog.text
 
 

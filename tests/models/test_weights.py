@@ -275,7 +275,7 @@ def test_min_matched_is_the_border(tmp_path):
 
 def test_five_of_six_are_too_few_by_default(tmp_path):
     model = lenet()
-    with pytest.raises(CheckpointError, match='90% are needed; nothing was loaded. First missing: backbone.features.6'):
+    with pytest.raises(CheckpointError, match='all are needed; nothing was loaded. First missing: backbone.features.6'):
         load_weights(model, share_file(tmp_path, model, 5))
 
 

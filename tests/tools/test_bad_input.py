@@ -253,7 +253,7 @@ def test_weights_that_match_too_little_of_the_backbone(configs):
     state.pop(next(name for name in state if name.startswith('backbone.')))
     torch.save(state, 'part.pth')
     message = refused('images.py', '--work-dir', 'run', '--cfg-options', 'load_from=part.pth',
-                      says=['Only 5 of 6 tensors outside the head', '90% are needed'])
+                      says=['Only 5 of 6 tensors outside the head', 'all are needed'])
     assert 'First missing: backbone.features.0.weight' in message
 
 

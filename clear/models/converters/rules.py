@@ -7,7 +7,7 @@ prototype, a momentum copy, a queue. Prefixes of wrappers (`module.`) are alread
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from clear.models.converters.efficientnet import from_efficientnet_pytorch
 
@@ -93,7 +93,7 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def without_a_place(names: tuple[str, ...], source: str, removed: tuple[str, ...] = ()) -> list[str]:
+def without_a_place(names: Sequence[str], source: str, removed: Sequence[str] = ()) -> list[str]:
     """Those of a file's unexpected tensors that are neither a head nor anything else known beside a backbone.
 
     They say that the file holds a larger network than the one it was loaded into (a ResNet-101 into a ResNet-50).

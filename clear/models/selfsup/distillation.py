@@ -84,6 +84,11 @@ class Distillation(nn.Module):
         self._seen: list[tuple[Tensor, Tensor]] | None = None  # (images, features) of this iteration
 
     @property
+    def added_tensors(self) -> tuple[str, ...]:
+        """What a run without distillation does not have."""
+        return tuple(f'predictor.{name}' for name in self.predictor.state_dict())
+
+    @property
     def previous(self) -> nn.Module:
         return self._previous[0]
 

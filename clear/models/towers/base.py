@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
-from clear.models.converters import package_weights, without_a_place
+from clear.models.converters import package_weights
 from clear.models.freeze import Freezable
 from clear.models.towers.maps import MapSource, collect, find_maps
 from clear.models.towers.preprocess import Preprocess
@@ -109,11 +109,8 @@ def _load(model: nn.Module, weights: str | Path | Mapping | None, removed: tuple
         raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched.")
     if str(path).startswith('package:'):
         path = package_weights(str(path).removeprefix('package:'))
-    report = load_weights(model, path, **options)
-    foreign = without_a_place(report.unexpected, report.source, removed)
-    if foreign:
-        logger.warning('%s holds %d tensors that %s has no place for, first %s: is it the weights of a larger one?',
-                       report.path, len(foreign), type(model).__name__, foreign[0])
+    report = load_weights(model, path, removed=removed, **options)
+    logger.info('weights %s', report)
     return report
 
 
