@@ -94,8 +94,6 @@ def whole_step(model, views):
 def passes(model, views):
     import torch
 
-    views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-
     def run():
         model.encoder_q.zero_grad()
         sum(model.encoder_q(view).sum() for view in views[1:]).backward()

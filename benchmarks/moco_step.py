@@ -5,12 +5,14 @@ work in convolutions, and hence less to gain outside of them.
 
 In turn, in one process, CPU time, medians of round-wise ratios:
 
-ours: `clear`'s MoCo (streamed loss, one call for the moving average) with fused SGD. Its weights are contiguous where
-    the network has a stem, because its last maps are then of one and two pixels; see `SelfSupervisedModel`;
+ours: `clear`'s MoCo (streamed loss, one call for the moving average) with fused SGD, in the default memory format,
+    which on a CPU is contiguous; see `Encoder`;
 published: a step as the published repository makes it, written here: contiguous weights, a clone of the queue, all
     logits side by side, one moving average per parameter, plain SGD (without measuring the accuracy, which it does);
 mmpretrain: mmpretrain's MoCo with plain SGD;
-passes: forward and backward of the query encoder and forward of the key encoder, in ours' memory format: the limit.
+passes: forward and backward of the query encoder and forward of the key encoder, in ours' memory format: the limit;
+ours_channels_last, passes_channels_last: the same two in the other format (not with --small: on processors without
+    AVX-512 torch's kernels of that format are unsound for networks of few channels).
 
 Loss and queue alone (scores, loss, gradient of the queries, enqueueing) are measured apart.
 
@@ -57,6 +59,9 @@ def main(argv=None) -> int:
     steps = dict(ours=ours(backbone, width, queue_size, images),
                  published=published(backbone, width, queue_size, images),
                  mmpretrain=mmpretrain(backbone, width, queue_size, images), passes=passes(backbone, width, images))
+    if not args.small:
+        steps.update(ours_channels_last=ours(backbone, width, queue_size, images, channels_last=True),
+                     passes_channels_last=passes(backbone, width, images, channels_last=True))
     whole = measure(steps, args.rounds, args.steps)
     parts = measure(dict(ours=ours_loss(queue_size), published=published_loss(queue_size)), args.rounds,
                     4 * args.steps)
@@ -64,6 +69,9 @@ def main(argv=None) -> int:
                   ours_over_mmpretrain=ratio(whole, 'ours', 'mmpretrain'),
                   ours_over_passes=ratio(whole, 'ours', 'passes'),
                   loss_over_published=ratio(parts, 'ours', 'published'))
+    if not args.small:
+        ratios.update({f'{name}_over_channels_last': ratio(whole, name, f'{name}_channels_last')
+                       for name in ('ours', 'passes')})
     print(json.dumps(dict(benchmark='moco_step', net=args.net, rounds=args.rounds, steps=args.steps, **ratios)))
     return 0
 
@@ -80,7 +88,7 @@ def measure(steps, rounds, repeats) -> dict[str, list[float]]:
                 step()
             times[name].append((time.process_time() - started) / repeats)
     for name, values in times.items():
-        print(f'{name:11} {1000 * statistics.median(values):8.1f} ms CPU '
+        print(f'{name:21}{1000 * statistics.median(values):8.1f} ms CPU '
               f'({1000 * min(values):.1f} to {1000 * max(values):.1f})')
     return times
 
@@ -89,13 +97,13 @@ def ratio(times, name, other) -> float:
     return round(statistics.median(a / b for a, b in zip(times[name], times[other])), 3)
 
 
-def ours(backbone, width, queue_size, images):
+def ours(backbone, width, queue_size, images, channels_last=None):
     import torch
 
     from clear.registry import MODELS
 
     model = MODELS.build(dict(type='MoCo', backbone=backbone, queue_size=queue_size, momentum=MOMENTUM,
-                              temperature=TEMPERATURE, channels_last=has_large_maps(backbone),
+                              temperature=TEMPERATURE, channels_last=channels_last,
                               neck=dict(type='ProjectionMLP', in_channels=width, out_channels=DIM)))
     model.init_weights()
     optimizer = torch.optim.SGD(model.encoder_q.parameters(), 0.03, momentum=0.9, weight_decay=1e-4, fused=True)
@@ -111,11 +119,6 @@ def ours(backbone, width, queue_size, images):
         optimizer.step()
 
     return step
-
-
-def has_large_maps(backbone) -> bool:
-    """Whether maps are not below the size of a kernel, on images of 32 pixels."""
-    return backbone['type'] == 'ResNet_CIFAR'
 
 
 def published(backbone, width, queue_size, images):
@@ -185,10 +188,10 @@ def mmpretrain(backbone, width, queue_size, images):
     return step
 
 
-def passes(backbone, width, images):
+def passes(backbone, width, images, channels_last=False):
     import torch
 
-    layout = torch.channels_last if has_large_maps(backbone) else torch.contiguous_format
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     query, key = (plain_encoder(backbone, width).to(memory_format=layout) for _ in range(2))
     images = [each.contiguous(memory_format=layout) for each in images]
 

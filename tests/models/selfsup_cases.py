@@ -9,12 +9,12 @@ DIM, EMBED, BATCH = 6, 5, 4
 
 
 class TinyBackbone(nn.Module):
-    """Convolution, BatchNorm unless told otherwise, ReLU: maps (N, 6, H / 2, W / 2), as a tuple, like mmpretrain's."""
+    """Convolution, BatchNorm unless told otherwise, ReLU: maps (N, C, H / 2, W / 2), as a tuple, like mmpretrain's."""
 
-    def __init__(self, norm=True):
+    def __init__(self, norm=True, channels=DIM):
         super().__init__()
-        self.conv = nn.Conv2d(3, DIM, 3, 2, 1, bias=False)
-        self.bn = nn.BatchNorm2d(DIM) if norm else nn.Identity()
+        self.conv = nn.Conv2d(3, channels, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
 
     def forward(self, images):
         return (torch.relu(self.bn(self.conv(images))),)

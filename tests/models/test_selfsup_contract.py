@@ -10,8 +10,10 @@ from selfsup_cases import BATCH, CASES, DIM, TinyBackbone, build, make_views, ml
 from torch import nn
 
 from clear.core.errors import ConfigError
+from clear.core.logs import logger
 from clear.models import selfsup
 from clear.models.selfsup import Encoder, MoCo
+from clear.models.selfsup.base import _warn_of_channels_last
 from clear.registry import MODELS, SHADOWED
 
 each = pytest.mark.parametrize('name', CASES)
@@ -95,18 +97,86 @@ def test_in_eval_mode_a_loss_leaves_no_trace(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def formats(module):
+    """Memory formats of the weights of convolutions that are not both at once."""
+    weights = [each.weight for each in module.modules() if isinstance(each, nn.Conv2d)]
+    return {torch.contiguous_format if weight.is_contiguous() else torch.channels_last for weight in weights
+            if not (weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last))}
+
+
 @each
-def test_memory_format_changes_speed_only(name):
-    last, first = build(name), build(name, channels_last=False)
-    weight = last.get_submodule(next(key for key, value in last.named_modules() if isinstance(value, nn.Conv2d))).weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+def test_memory_format_is_chosen_by_the_device(name):
+    """Nothing is computed here: a tensor on 'meta' has a shape and strides, as on any device that is no CPU."""
+    default, last, first = build(name), build(name, channels_last=True), build(name, channels_last=False)
+    assert formats(default) == formats(first) == {torch.contiguous_format}
+    assert formats(last) == {torch.channels_last}
+    for model in (default, last, first):
+        model.to('meta')
+    assert formats(default) == formats(last) == {torch.channels_last}
+    assert formats(first) == {torch.contiguous_format}
+    assert default.evaluated.memory_format == torch.channels_last
+    default.to_empty(device='cpu')
+    assert formats(default) == {torch.contiguous_format}
+    with pytest.raises(ConfigError, match="channels_last is 'yes'; expected True or False"):
+        build(name, channels_last='yes')
+
+
+@pytest.mark.parametrize('channels_last', [None, True, False])
+def test_the_network_sees_images_in_its_own_format(channels_last):
+    encoder = Encoder(TinyBackbone(channels=64), channels_last=channels_last)
     seen = []
-    last.backbone.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder.backbone.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        for given in (images, images.contiguous(memory_format=torch.channels_last)):
+            encoder.eval()(given)
+    for view in seen:
+        assert view.is_contiguous(memory_format=torch.channels_last) == bool(channels_last)
+        assert view.is_contiguous() != bool(channels_last)
+
+
+def build_wide(name, channels_last):
+    """In float64, with 64 channels: on some processors torch's float32 kernels of few channels are unsound."""
+    torch.manual_seed(0)
+    options = {key: dict(value, in_channels=64) if key == 'neck' else value for key, value in CASES[name][0].items()}
+    return MODELS.build(dict(type=name, backbone=TinyBackbone(channels=64), channels_last=channels_last,
+                             **options)).double()
+
+
+@each
+def test_memory_format_changes_no_result(name):
+    last, first = build_wide(name, True), build_wide(name, False)
     views = steps(name, 2)
     torch.testing.assert_close(train(last, views), train(first, views), rtol=1e-9, atol=1e-9)
-    assert seen and all(view.is_contiguous(memory_format=torch.channels_last) for view in seen)
     for key, value in first.state_dict().items():
         torch.testing.assert_close(last.state_dict()[key], value, rtol=1e-8, atol=1e-8)
+
+
+def test_channels_last_on_a_cpu_warns_once(caplog, monkeypatch):
+    monkeypatch.setattr(logger, 'propagate', True)
+    _warn_of_channels_last.cache_clear()
+    for channels_last in (None, False):
+        build_wide('MoCo', channels_last).eval()(make_views('MoCo'), mode='loss')
+    assert not caplog.records
+    for _ in range(2):
+        build_wide('MoCo', True).eval()(make_views('MoCo'), mode='loss')
+    [record] = caplog.records
+    assert 'Leave it out' in record.message
+
+
+def test_batch_norm_of_a_wide_batch_is_exact():
+    """Sums of 655,360 values each: the default format keeps what a plain sum in float32 would lose."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 16, 1, bias=False), nn.BatchNorm2d(16))
+    encoder = Encoder(backbone)
+    nn.init.dirac_(backbone[0].weight)
+    images = torch.randn(640, 3, 32, 32) + 3
+    found = {}
+    backbone.register_forward_hook(lambda _module, _inputs, output: found.update(maps=output.detach()))
+    wanted = copy.deepcopy(backbone).double()(images.double())
+    with torch.no_grad():
+        encoder(images)
+    assert (found['maps'] - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize('name', MOMENTUM)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
+from clear.core.logs import logger
 from clear.models.selfsup.encoder import Encoder
 from clear.models.selfsup.momentum import follow
 from clear.registry import MODELS
@@ -53,9 +54,8 @@ class SelfSupervisedModel(BaseModel):
     frozen, warm-ups are over and momenta have their first value.
 
     Args:
-        channels_last: keep weights of convolutions and views in this memory format, which is faster unless maps are
-            smaller than kernels: on CPUs a ResNet with its usual stem on images of 32 or 64 pixels (last maps of 1
-            or 2) is 5 to 15 % faster without.
+        channels_last: memory format of weights and maps, see `Encoder`; None is contiguous on a CPU, else
+            channels_last. True is obeyed on a CPU too, with a warning.
         data_preprocessor: config or module, see mmengine; moves to the device if None.
         init_cfg: as for every mmengine module.
 
@@ -65,7 +65,7 @@ class SelfSupervisedModel(BaseModel):
 
     num_views: int | None = 2  # None: at least two
 
-    def __init__(self, *, channels_last: bool = True, data_preprocessor: dict | nn.Module | None = None,
+    def __init__(self, *, channels_last: bool | None = None, data_preprocessor: dict | nn.Module | None = None,
                  init_cfg: dict | list | None = None):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
@@ -84,11 +84,12 @@ class SelfSupervisedModel(BaseModel):
     def loss(self, views: Sequence[Tensor]) -> dict[str, Tensor]:
         """One training iteration without its backward pass."""
         self._check_views(views)
-        views = [self._in_layout(view) for view in views]
+        if self.channels_last and views[0].device.type == 'cpu':
+            _warn_of_channels_last()
         if self.training and self.is_step_start:
             for target, source in self.momentum_pairs():
                 follow(target, source, self.current_momentum())
-        return self.compute_losses(views)
+        return self.compute_losses(list(views))
 
     def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
         """Refuse what `loss` would refuse, before any training.
@@ -101,7 +102,7 @@ class SelfSupervisedModel(BaseModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (N, embed_dim) of the backbone that one keeps; set eval mode and no_grad yourself."""
-        return self.evaluated.pooled(self._in_layout(images))
+        return self.evaluated.pooled(images)
 
     def set_progress(self, iteration: int, max_iterations: int, iterations_per_epoch: int, is_step_start: bool = True
                      ) -> None:
@@ -145,9 +146,6 @@ class SelfSupervisedModel(BaseModel):
         for target, source in self.momentum_pairs():
             target.load_state_dict(source.state_dict())
 
-    def _in_layout(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
-
     def _check_views(self, views: Sequence[Tensor]) -> None:
         name = type(self).__name__
         if isinstance(views, Tensor):
@@ -164,3 +162,9 @@ class SelfSupervisedModel(BaseModel):
 
     def _dump_init_info(self) -> None:
         """Write nothing; mmengine would log one line for every parameter."""
+
+
+@functools.cache  # Once, not in every iteration.
+def _warn_of_channels_last() -> None:
+    logger.warning("channels_last=True on a CPU: torch's BatchNorm loses three digits in it, and without AVX-512 some "
+                   'narrow convolutions crash. Leave it out to have this format on GPUs alone.')

@@ -35,7 +35,7 @@ class BYOL(TwoViews):
     """
 
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, predictor: dict | nn.Module,
-                 momentum: float = 0.996, *, channels_last: bool = True,
+                 momentum: float = 0.996, *, channels_last: bool | None = None,
                  data_preprocessor: dict | nn.Module | None = None, init_cfg: dict | list | None = None):
         super().__init__(NegativeCosineSimilarity(), backbone, neck, channels_last=channels_last,
                          data_preprocessor=data_preprocessor, init_cfg=init_cfg)

@@ -58,7 +58,7 @@ class CLSA(MoCo):
                  num_weak: int = 1, num_strong: int = 1, pick_weak: Sequence[int] | None = None,
                  pick_strong: Sequence[int] | None = None, symmetric: bool = False, enqueue: str = 'key',
                  concat_same_size: bool = False, shuffle_bn: bool = True, acc_interval: int = 10,
-                 channels_last: bool = True, data_preprocessor: dict | nn.Module | None = None,
+                 channels_last: bool | None = None, data_preprocessor: dict | nn.Module | None = None,
                  init_cfg: dict | list | None = None):
         super().__init__(backbone, neck, queue_size, momentum, temperature, shuffle_bn=shuffle_bn,
                          acc_interval=acc_interval, channels_last=channels_last, data_preprocessor=data_preprocessor,

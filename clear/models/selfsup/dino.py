@@ -48,7 +48,7 @@ class DINO(SelfSupervisedModel):
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, momentum: float = 0.996,
                  student_temp: float = 0.1, teacher_temp: float = 0.07, *, warmup_teacher_temp: float = 0.04,
                  warmup_teacher_temp_epochs: int = 30, center_momentum: float = 0.9,
-                 freeze_last_layer_epochs: int = 1, num_global: int = 2, channels_last: bool = True,
+                 freeze_last_layer_epochs: int = 1, num_global: int = 2, channels_last: bool | None = None,
                  data_preprocessor: dict | nn.Module | None = None, init_cfg: dict | list | None = None):
         super().__init__(channels_last=channels_last, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         check_momentum(self, momentum)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from clear.core.checks import check_flag
 from clear.core.errors import ConfigError
 from clear.models.towers.base import ImageEncoder
 from clear.models.towers.strip import pool
@@ -31,7 +33,9 @@ class Encoder(BaseModule):
             module. Gives maps (N, C, H, W) or (N, D); of several outputs the last counts. Of an image encoder only
             the network is taken, with its weights, and trains like any other.
         neck: config or module, (N, embed_dim) -> (N, out_dim); None leaves the features as they are.
-        channels_last: keep the weights of convolutions in this memory format, which is faster.
+        channels_last: memory format of maps, and of the weights of convolutions. True for channels_last, False for
+            contiguous; None is contiguous on a CPU, where torch's BatchNorm of the other format sums plainly in
+            float32 and loses three digits, and channels_last on any other device. Chosen anew when the module moves.
 
     Shape:
         images: (N, 3, H, W)   returns: (N, out_dim)
@@ -40,20 +44,24 @@ class Encoder(BaseModule):
         ConfigError: if a part cannot be built or parts do not fit.
     """
 
-    def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module | None = None, *, channels_last: bool = True):
+    def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module | None = None, *,
+                 channels_last: bool | None = None):
         super().__init__()
+        if channels_last is not None:
+            check_flag('channels_last', channels_last)
+        self.channels_last = channels_last
+        self.memory_format = torch.contiguous_format
         self.backbone = _network_of(build_part('backbone', backbone))
         self.neck = nn.Identity() if neck is None else build_part('neck', neck)
         self.embed_dim, self.out_dim = self._measure()
-        if channels_last:
-            self.to(memory_format=torch.channels_last)
+        self._set_memory_format()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.neck(self.pooled(images))
 
     def pooled(self, images: Tensor) -> Tensor:
         """The backbone's features, (N, embed_dim)."""
-        return pool(self.backbone(images))
+        return pool(self.backbone(images.contiguous(memory_format=self.memory_format)))
 
     def pooled_groups(self, views: Sequence[Tensor], groups: Iterable[Sequence[int]]) -> Tensor:
         """Features of all views, rows in the order of the groups; the views of a group, indices, are one batch.
@@ -62,6 +70,21 @@ class Encoder(BaseModule):
             views: (N, 3, H_v, W_v) each   returns: (sum over views of N, embed_dim)
         """
         return torch.cat([self.pooled(_one_batch([views[index] for index in group])) for group in groups])
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Encoder:
+        # Every move to a device or type comes through here: `to`, `cuda`, `double` of this module or of one around it.
+        super()._apply(*args, **kwargs)
+        self._set_memory_format()
+        return self
+
+    def _set_memory_format(self) -> None:
+        tensors = [*self.parameters(), *self.buffers()]
+        on_cpu = not tensors or tensors[0].device.type == 'cpu'
+        is_last = not on_cpu if self.channels_last is None else self.channels_last
+        self.memory_format = torch.channels_last if is_last else torch.contiguous_format
+        for tensor in tensors:
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=self.memory_format)
 
     @torch.no_grad()
     def _measure(self) -> tuple[int, int]:

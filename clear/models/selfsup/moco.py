@@ -47,7 +47,7 @@ class MoCo(SelfSupervisedModel):
 
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, queue_size: int = 65536,
                  momentum: float = 0.999, temperature: float = 0.2, *, shuffle_bn: bool = True, acc_interval: int = 10,
-                 channels_last: bool = True, data_preprocessor: dict | nn.Module | None = None,
+                 channels_last: bool | None = None, data_preprocessor: dict | nn.Module | None = None,
                  init_cfg: dict | list | None = None):
         super().__init__(channels_last=channels_last, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         check_momentum(self, momentum)
@@ -93,7 +93,7 @@ class MoCo(SelfSupervisedModel):
         if not (self.shuffle_bn and shuffling_matters(self.encoder_k)):
             return unit_rows(self.encoder_k(images))
         images, order = shuffle_rows(images)
-        return unshuffle_rows(unit_rows(self.encoder_k(self._in_layout(images))), order)
+        return unshuffle_rows(unit_rows(self.encoder_k(images)), order)
 
     def remember(self, *keys: Tensor) -> None:
         """Put the keys (N, D) of all processes into the queue, in order of rank; nothing in eval mode."""

@@ -31,7 +31,7 @@ class SimCLR(TwoViews):
     """
 
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, temperature: float = 0.1, *,
-                 channels_last: bool = True, data_preprocessor: dict | nn.Module | None = None,
+                 channels_last: bool | None = None, data_preprocessor: dict | nn.Module | None = None,
                  init_cfg: dict | list | None = None):
         super().__init__(NTXentLoss(temperature), backbone, neck, channels_last=channels_last,
                          data_preprocessor=data_preprocessor, init_cfg=init_cfg)

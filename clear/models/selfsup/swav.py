@@ -53,7 +53,7 @@ class SwAV(SelfSupervisedModel):
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, num_prototypes: int = 3000,
                  temperature: float = 0.1, epsilon: float = 0.05, sinkhorn_iterations: int = 3, *,
                  assign_views: Sequence[int] = (0, 1), queue_size: int = 0, queue_start_epoch: int = 15,
-                 freeze_iterations: int | None = None, channels_last: bool = True,
+                 freeze_iterations: int | None = None, channels_last: bool | None = None,
                  data_preprocessor: dict | nn.Module | None = None, init_cfg: dict | list | None = None):
         super().__init__(channels_last=channels_last, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         assign_views = tuple(assign_views)

@@ -21,7 +21,7 @@ class TwoViews(SelfSupervisedModel):
     """
 
     def __init__(self, criterion: nn.Module, backbone: dict | nn.Module, neck: dict | nn.Module, *,
-                 channels_last: bool, data_preprocessor: dict | nn.Module | None, init_cfg: dict | list | None):
+                 channels_last: bool | None, data_preprocessor: dict | nn.Module | None, init_cfg: dict | list | None):
         super().__init__(channels_last=channels_last, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.encoder = Encoder(backbone, neck, channels_last=channels_last)
         self.criterion = criterion

@@ -28,7 +28,7 @@ class VICReg(TwoViews):
     """
 
     def __init__(self, backbone: dict | nn.Module, neck: dict | nn.Module, invariance: float = 25.0,
-                 variance: float = 25.0, covariance: float = 1.0, *, channels_last: bool = True,
+                 variance: float = 25.0, covariance: float = 1.0, *, channels_last: bool | None = None,
                  data_preprocessor: dict | nn.Module | None = None, init_cfg: dict | list | None = None):
         super().__init__(VICRegLoss(invariance, variance, covariance), backbone, neck, channels_last=channels_last,
                          data_preprocessor=data_preprocessor, init_cfg=init_cfg)
