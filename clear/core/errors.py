@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -42,6 +43,8 @@ class Interrupted(ClearError):
 # What a program reports as a message in place of a traceback.
 USER_ERRORS = (ClearError,)
 RANK_0_FIRST_S = 3.0
+# C0, DEL and C1 but for tab and newline; the signs that turn the direction of writing; surrogates.
+_UNPRINTABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -51,11 +54,21 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return ', '.join(f"'{by_lower[item]}'" for item in close)
 
 
+def printable(text: str) -> str:
+    """`text` with control characters (but for line ends and tabs) and halves of surrogate pairs as escapes.
+
+    Names from files reach the terminal this way: they cannot move its cursor, and can always be encoded.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode('unicode_escape').decode('ascii'), text)
+
+
 def report_error(error: Exception) -> int:
     """Write a user error to stderr as one message and return the exit code of the program: 2, or 143 after SIGTERM."""
     # Every process of a distributed run meets the same error; one copy is enough, except where ranks differ.
     if os.environ.get('RANK', '0') == '0' or isinstance(error, (DataError, TrainingError)):
-        sys.stderr.write(f'error: {_message(error)}\n')
+        encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
+        message = printable(f'error: {_message(error)}\n')
+        sys.stderr.write(message.encode(encoding, 'backslashreplace').decode(encoding))
     else:
         # A launcher stops all processes when the first one ends: leave rank 0 the time to say why.
         time.sleep(RANK_0_FIRST_S)

@@ -1,10 +1,11 @@
-"""Files that are whole or absent: written to a temporary name, synced, then renamed."""
+"""The one door for files: text and JSON are read here, and what is written is whole or absent."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import stat
 import struct
 import tempfile
 import warnings
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from clear.core.errors import CheckpointError, DataError
+
+# A text or JSON file is read whole. CLEAR-100's largest holds some 50 MB; a list of ten million images 1 GB.
+MAX_TEXT_BYTES = 2 << 30
 
 
 @contextmanager
@@ -47,18 +51,76 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
-def read_json(path: str | Path) -> Any:
+def regular_file(path: str | Path) -> Path:
+    """`path` itself, if it is a regular file. Folders, pipes and devices are not opened: they may never end.
+
+    Raises:
+        DataError: if there is no such file, or it is no regular one.
+    """
+    try:
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            return Path(path)
+    except FileNotFoundError as error:
+        raise DataError(f'{path} does not exist.') from error
+    except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
+        raise DataError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+    raise DataError(f'{path} is not a regular file.')
+
+
+def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        DataError: as `regular_file`, or if it holds more than `max_bytes` or cannot be read.
+    """
+    try:
+        size = regular_file(path).stat().st_size
+        if size > max_bytes:
+            raise DataError(f'{path} holds {size:,} bytes; at most {max_bytes:,} are read.')
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f'{path} cannot be read: {error.strerror or error}.') from error
+
+
+def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """The text of a regular file in UTF-8, without a byte-order mark and with `\\n` for every end of line.
+
+    Raises:
+        DataError: as `read_bytes`, or naming the line that is no UTF-8.
+    """
+    content = read_bytes(path, max_bytes)
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        line = content.count(b'\n', 0, error.start) + 1
+        raise DataError(f'{path}:{line}: not text in UTF-8 (byte {error.object[error.start]:#04x}).') from error
+    return text.replace('\r\n', '\n').replace('\r', '\n') if '\r' in text else text
+
+
+def parse_json(text: str, source: str | Path) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        source: what to call it in a message: the file, and the line where it is one of several.
+
+    Raises:
+        DataError: if it is no JSON, is nested too deep to be read, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise DataError(f'{source} is no valid JSON for us: it is nested too deep.') from error
+    except ValueError as error:  # JSONDecodeError is one
+        raise DataError(f'{source} is no valid JSON: {error}') from error
+
+
+def read_json(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """Parse a JSON file.
 
     Raises:
-        DataError: if the file is missing or no JSON.
+        DataError: as `read_text` and `parse_json`.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise DataError(f'{path} does not exist.') from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f'{path} is no valid JSON: {error}') from error
+    return parse_json(read_text(path, max_bytes), path)
 
 
 def save_tensors(path: str | Path, value: Any) -> None:
@@ -101,8 +163,10 @@ def inside(root: str | Path, relative: str | Path) -> Path:
     """`root / relative`, refused if that is outside `root`.
 
     Raises:
-        DataError: if `relative` is absolute or climbs out of `root`.
+        DataError: if `relative` is no text that can be a path, is absolute, or climbs out of `root`.
     """
+    if not isinstance(relative, (str, Path)) or '\0' in str(relative):
+        raise DataError(f'expected a path below {root}, found {relative!r}.')
     # Absolute, because every relative path counts as below '.'; not resolved, because data may be linked.
     path = Path(os.path.abspath(Path(root) / relative))  # noqa: PTH100
     if not path.is_relative_to(os.path.abspath(root)):  # noqa: PTH100

@@ -9,9 +9,17 @@ import sys
 from pathlib import Path
 
 from clear.core import dist
+from clear.core.errors import printable
 from clear.core.files import write_text
 
 logger = logging.getLogger('clear')
+
+
+class _Printable(logging.Formatter):
+    """Names of files and classes may hold control characters: the log shows them as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def setup_logging(work_dir: Path | None) -> logging.Logger:
@@ -20,12 +28,12 @@ def setup_logging(work_dir: Path | None) -> logging.Logger:
     logger.propagate = False
     logger.setLevel(logging.INFO if dist.is_main() else logging.WARNING)
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter('%(message)s'))
+    console.setFormatter(_Printable('%(message)s'))
     logger.addHandler(console)
     if work_dir is not None and dist.is_main():
         work_dir.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(work_dir / 'run.log')
-        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+        file.setFormatter(_Printable('%(asctime)s %(levelname)s %(message)s'))
         logger.addHandler(file)
     return logger
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clear.core.errors import ClearError
+from clear.core.errors import ClearError, DataError
+from clear.core.files import read_bytes, read_json
 from clear.datasets.clear import NUM_CLASSES, check_data_name, how_to_get
 from clear.datasets.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
 from clear.datasets.decode import UnreadableImage, decode_image
@@ -166,8 +166,8 @@ def _check_indices(tree: OldLayout, split: str, name: str, choice: Choice, whole
     for part, bucket in zip(PARTS, parts):
         path = tree.list_file(name, part, choice).with_name(f'{part}_indices.json')
         try:
-            chosen = [whole.ids[row] for row in json.loads(path.read_text())]
-        except (OSError, ValueError, TypeError, IndexError) as error:
+            chosen = [whole.ids[row] for row in read_json(path)]
+        except (DataError, TypeError, IndexError) as error:
             report.add('lists', name, f'{split}: {path} cannot be used: {error}')
             continue
         if chosen != bucket.ids:
@@ -204,12 +204,11 @@ def _check_images(root: Path, everything: dict[str, Bucket], report: CheckReport
         if len(places[path]) > 1:
             report.add('lists', name, f'{path} is also listed in bucket {", ".join(places[path][1:])}')
         try:
-            content = (root / path).read_bytes()
-        except FileNotFoundError:
-            report.add('missing', name, path)
-            continue
-        except OSError as error:
-            report.add('unreadable', name, f'{path}: {error.strerror}')
+            content = read_bytes(root / path)
+        except DataError as error:
+            # ValueError: a name that no file can have, such as one with a NUL.
+            missing = isinstance(error.__cause__, (FileNotFoundError, ValueError))
+            report.add('missing' if missing else 'unreadable', name, path if missing else str(error))
             continue
         by_content[hashlib.sha256(content).digest()].append(path)
         if decode:

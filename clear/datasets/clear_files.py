@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clear.core.errors import CheckpointError, DataError
-from clear.core.files import inside, load_tensors, read_json
+from clear.core.files import inside, load_tensors, read_json, read_text
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -19,7 +19,7 @@ def read_class_names(path: Path) -> list[str]:
     Raises:
         DataError: if a name is blank or given twice, or there is none.
     """
-    names = [line.strip() for line in _read_text(path).rstrip().split('\n')]
+    names = [line.strip() for line in read_text(path).rstrip().split('\n')]
     first: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name:
@@ -38,7 +38,7 @@ def numeric_order(names: list[str], source: Path) -> list[str]:
     """
     if not names:
         raise DataError(f'{source}: no buckets.')
-    wrong = [name for name in names if not (name.isascii() and name.isdigit())]
+    wrong = [name for name in names if not (name.isascii() and name.isdigit() and len(name) < 20)]
     if wrong:
         raise DataError(f"{source}: bucket '{wrong[0]}' is not a number; buckets are ordered by number.")
     ordered = sorted(names, key=int)
@@ -58,7 +58,7 @@ def read_file_list(path: Path, root: Path, num_classes: int) -> tuple[list[str],
             that does not exist; or if the list is empty.
     """
     paths, targets, first = [], [], {}
-    for number, line in enumerate(_read_text(path).split('\n'), start=1):
+    for number, line in enumerate(read_text(path).split('\n'), start=1):
         if not line.strip():
             continue
         name, target = _split_line(line, path, number)
@@ -156,13 +156,6 @@ def _load(path: Path) -> Any:
         return load_tensors(path)
     except CheckpointError as error:
         raise DataError(f'Features: {error}') from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path} cannot be read as text: {error}') from error
 
 
 def _split_line(line: str, path: Path, number: int) -> tuple[str, int]:

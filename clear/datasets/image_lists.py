@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clear.core.errors import DataError, nearest
-from clear.core.files import inside
+from clear.core.files import inside, parse_json, read_text, regular_file
 from clear.datasets.by_time import IMAGE_SUFFIXES
 from clear.datasets.packed_strings import PackedStrings
 
@@ -103,11 +103,7 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Ima
         DataError: if the list cannot be read or is empty, or a path is missing, named twice or outside the root.
     """
     file = Path(list_file)
-    try:
-        lines = file.read_text(encoding='utf-8').split('\n')
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{file} cannot be read as a list of images: {error}') from error
-    paths = [line.strip() for line in lines if line.strip()]
+    paths = [line.strip() for line in read_text(file).split('\n') if line.strip()]
     return listed_images(file, existing_folder(data_root or file.parent), paths)
 
 
@@ -201,12 +197,12 @@ def _first_missing(root: Path, paths: Sequence[str]) -> int | None:
 
 def _read_column(file: Path, column: str) -> list:
     import pyarrow
-    from pyarrow import csv, json, parquet
+    from pyarrow import csv, parquet
 
     if file.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f'{file}: a table ends in {", ".join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}.')
     try:
-        if file.suffix.lower() == '.parquet':
+        if regular_file(file).suffix.lower() == '.parquet':
             names = parquet.read_schema(file).names
             found = parquet.read_table(file, columns=[column]) if column in names else None
         elif file.suffix.lower() == '.csv':
@@ -216,15 +212,28 @@ def _read_column(file: Path, column: str) -> list:
             found = csv.read_csv(file, convert_options=options)
             names = found.column_names
         else:
-            found = json.read_json(file)
-            names = found.column_names
+            return _read_json_lines(file, column)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f'{file} cannot be read as a table: {error}') from error
+    _require_column(file, column, names)
+    return found[column].to_pylist()
+
+
+def _read_json_lines(file: Path, column: str) -> list:
+    """One key of every line; not by pyarrow, whose reader ends the process on lines that are nested deep."""
+    rows = [parse_json(line, f'{file}:{number}') for number, line in enumerate(read_text(file).split('\n'), start=1)
+            if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f'{file}: expected an object {{"{column}": ...}} on every line.')
+    _require_column(file, column, list(dict.fromkeys(key for row in rows for key in row)))
+    return [row.get(column) for row in rows]
+
+
+def _require_column(file: Path, column: str, names: list[str]) -> None:
     if column not in names:
         near = nearest(column, names)
         raise DataError(f"{file} has no column '{column}'{f', nearest: {near}' if near else ''}. Columns: "
                         f'{", ".join(names)}.')
-    return found[column].to_pylist()
 
 
 def _size(path: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import inside
+from clear.core.files import inside, regular_file
 from clear.datasets.by_time import SplitOptions, divide
 from clear.datasets.clear import ClearData
 from clear.datasets.clear_layouts import Bucket
@@ -126,7 +126,7 @@ def _read_table(table: Path, columns: Columns) -> dict[str, list]:
 
     wanted = [columns.path, columns.label, columns.time]
     try:
-        if table.suffix.lower() == '.parquet':
+        if regular_file(table).suffix.lower() == '.parquet':
             found = parquet.read_table(table)
         else:
             # As text: a column of years or of seconds must not become what pyarrow guesses.

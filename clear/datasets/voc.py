@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import inside
+from clear.core.files import inside, read_text
 
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
@@ -83,10 +83,10 @@ def read_voc(root: str | Path, split: str) -> VOCSplit:
 
 def _read_ids(path: Path, split: str) -> list[str]:
     try:
-        lines = path.read_text(encoding='utf-8').split('\n')
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split('\n')
+    except DataError as error:
         hint = ' Labels of the test images are in the archive VOCtest_06-Nov-2007.' if split == 'test' else ''
-        raise DataError(f'{path} cannot be read: {error}.{hint}') from error
+        raise DataError(f'{error}{hint}') from error
     ids = [line.strip() for line in lines if line.strip()]
     twice = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else ()
     if not ids or twice:
@@ -115,13 +115,11 @@ def _read_targets(path: Path) -> np.ndarray:
 def _parse(path: Path) -> ElementTree.Element:
     """The tree of an annotation. A document type, with which entities could be declared, is refused unread."""
     try:
-        if path.stat().st_size > _MAX_XML_BYTES:
-            raise DataError(f'{path} has more than {_MAX_XML_BYTES} bytes; no annotation of VOC is that long.')
-        text = path.read_text(encoding='utf-8')
+        text = read_text(path, _MAX_XML_BYTES)  # no annotation of VOC is longer
         if '<!DOCTYPE' in text or '<!ENTITY' in text:
             raise DataError(f'{path} declares a document type, which no annotation of VOC does; it was not parsed.')
         tree = ElementTree.fromstring(text)
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+    except ElementTree.ParseError as error:
         raise DataError(f'{path} cannot be read as an annotation: {error}') from error
     if tree.tag != 'annotation':
         raise DataError(f"{path} begins with <{tree.tag}>, expected <annotation>.")

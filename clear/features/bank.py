@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +22,29 @@ import numpy as np
 import torch
 
 from clear.core.errors import DataError
-from clear.core.files import read_json
+from clear.core.files import parse_json, read_json, read_text, regular_file
 from clear.features.identity import DTYPES, FORMAT, fingerprint_of, require_same
 
 META_FILE = 'meta.json'
 INDEX_FILE = 'index.parquet'
 BAD_FILE = 'bad_samples.jsonl'
 INDEX_COLUMNS = ('row', 'id', 'path', 'bucket', 'timestamp')
-_META_KEYS = ('fingerprint', 'identity', 'dtype', 'dim', 'count', 'num_valid', 'class_names', 'maps')
+_NPY_MAGIC = b'\x93NUMPY'
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+# Keys of `meta.json`, each with what its value must be.
+_META_CHECKS = {
+    'fingerprint': lambda value: isinstance(value, str),
+    'identity': lambda value: isinstance(value, dict),
+    'dtype': lambda value: isinstance(value, str) and value in DTYPES,
+    'dim': _is_size, 'count': _is_size, 'num_valid': _is_size,
+    'class_names': lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    'maps': lambda value: isinstance(value, dict) and all(
+        isinstance(shape, list) and len(shape) == 3 and all(map(_is_size, shape)) for shape in value.values())}
 
 
 class FeatureBank:
@@ -105,7 +119,7 @@ class FeatureBank:
         from pyarrow import parquet
 
         try:
-            table = parquet.read_table(self.path / INDEX_FILE)
+            table = parquet.read_table(regular_file(self.path / INDEX_FILE))
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f'{self.path / INDEX_FILE} cannot be read: {error}') from error
         if tuple(table.column_names) != INDEX_COLUMNS or table.num_rows != len(self):
@@ -186,7 +200,8 @@ class FeatureBank:
     def bad_samples(self) -> list[dict]:
         """The images that could not be read: `{'row', 'bucket', 'id', 'reason'}` each."""
         path = self.path / BAD_FILE
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = read_text(path).splitlines() if path.is_file() else []
+        return [parse_json(line, f'{path}:{number}') for number, line in enumerate(lines, start=1)]
 
     def _batches(self, rows: np.ndarray, batch_size: int, device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for start in range(0, len(rows), batch_size):
@@ -211,11 +226,14 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
         found = meta.get('format') if isinstance(meta, dict) else None
         raise DataError(f'{path} has bank format {found!r}; this version reads format {FORMAT}.')
-    missing = [key for key in _META_KEYS if key not in meta]
+    missing = [key for key in _META_CHECKS if key not in meta]
     if missing:
         raise DataError(f'{path} lacks {", ".join(missing)}: it was not written by this framework, or is damaged.')
-    if meta['dtype'] not in DTYPES or meta['fingerprint'] != fingerprint_of(meta['identity']):
-        raise DataError(f'{path} is damaged or was edited: its fingerprint or dtype does not belong to its content.')
+    wrong = [key for key, fits in _META_CHECKS.items() if not fits(meta[key])]
+    if wrong:
+        raise DataError(f'{path} is damaged or was edited: {wrong[0]} is {str(meta[wrong[0]])[:80]}.')
+    if meta['fingerprint'] != fingerprint_of(meta['identity']):
+        raise DataError(f'{path} is damaged or was edited: its fingerprint does not belong to its content.')
     return meta
 
 
@@ -226,8 +244,14 @@ def _load(path: Path, dtype: str, shape: tuple[int, ...], mode: str | None = Non
         DataError: if it is anything else.
     """
     try:
+        # np.load alone would also take an archive of arrays, which has neither dtype nor shape.
+        with regular_file(path).open('rb') as file:
+            if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
+                raise DataError(f'{path} is damaged or no .npy file.')
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f'{path} is missing or damaged: {error}') from error
     if array.dtype != np.dtype(dtype) or array.shape != tuple(shape):
         raise DataError(f'{path} holds {array.dtype} of shape {array.shape}; meta.json says {dtype} of shape '

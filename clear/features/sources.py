@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import inside
+from clear.core.files import inside, read_text, regular_file
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.decode import decode_image
@@ -160,7 +160,7 @@ def _read_table(file: Path) -> dict[str, list]:
 
     as_text = {name: pyarrow.string() for name in ('path', 'id', 'bucket', 'timestamp')}
     try:
-        if file.suffix.lower() == '.csv':
+        if regular_file(file).suffix.lower() == '.csv':
             options = csv.ConvertOptions(column_types=as_text, null_values=[''], strings_can_be_null=True)
             found = csv.read_csv(file, convert_options=options)
         else:
@@ -211,10 +211,7 @@ def _whole(value: float, file: Path) -> int | None:
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        return [line.strip() for line in file.read_text(encoding='utf-8').split('\n') if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{file} cannot be read as a list of images: {error}') from error
+    return [line.strip() for line in read_text(file).split('\n') if line.strip()]
 
 
 def _root_of(file: Path, root: str | None, paths: Sequence[str]) -> Path:

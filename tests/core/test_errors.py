@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from clear.core.errors import (
@@ -10,6 +12,7 @@ from clear.core.errors import (
     RegistryError,
     TrainingError,
     nearest,
+    printable,
     report_error,
 )
 
@@ -64,3 +67,22 @@ def test_nearest_names(name, known, expected):
 
 def test_the_number_of_nearest_names_can_be_set():
     assert nearest('ab', ['abc', 'abd'], 1).count("'") == 2
+
+
+@pytest.mark.parametrize('name, shown', [
+    ('a\x1b[2Jb', r'a\x1b[2Jb'), ('a\rb', r'a\rb'), ('a\0b', r'a\x00b'), ('a\x9bb', r'a\x9bb'),
+    ('a\u202eb', r'a\u202eb'), ('\ud800.jpg', r'\ud800.jpg'), ('Köln 日本 🐈\n\t-', 'Köln 日本 🐈\n\t-')])
+def test_names_reach_the_terminal_as_text(name, shown, capsys):
+    assert printable(name) == shown
+    assert report_error(DataError(name)) == 2
+    assert capsys.readouterr().err == f'error: {shown}\n'
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'utf-8'])
+def test_a_message_is_printed_whatever_the_terminal_can_show(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors='strict')
+    monkeypatch.setattr('sys.stderr', stream)
+    assert report_error(DataError('日本 \ud800')) == 2
+    stream.flush()
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown == ('error: 日本 \\ud800\n' if encoding == 'utf-8' else 'error: \\u65e5\\u672c \\ud800\n')

@@ -1,5 +1,8 @@
 import json
+import os
 import pickle
+import socket
+import time
 import warnings
 from pathlib import Path
 
@@ -11,7 +14,9 @@ from clear.core.files import (
     atomic_writer,
     inside,
     load_tensors,
+    read_bytes,
     read_json,
+    read_text,
     save_tensors,
     write_json,
     write_text,
@@ -83,7 +88,8 @@ def test_json_has_no_nan(value, tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize('content', [b'', b'{"a": ', b'{\'a\': 1}', b'\xff\xfe\x00', b'[1, 2'])
+@pytest.mark.parametrize('content', [b'', b'{"a": ', b'{\'a\': 1}', b'[1, 2', b'[' * 3000 + b']' * 3000,
+                                     b'[' + b'9' * 5000 + b']'], ids=lambda content: content[:8])
 def test_a_broken_json_file_is_named(content, tmp_path):
     (tmp_path / 'x.json').write_bytes(content)
     with pytest.raises(DataError, match='x.json is no valid JSON'):
@@ -93,6 +99,56 @@ def test_a_broken_json_file_is_named(content, tmp_path):
 def test_a_missing_json_file_is_named(tmp_path):
     with pytest.raises(DataError, match='none.json does not exist'):
         read_json(tmp_path / 'none.json')
+
+
+# Text
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Paths that are no regular files, by name. Opening the pipe would wait for ever."""
+    (tmp_path / 'folder').mkdir()
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'link').symlink_to(tmp_path / 'pipe')
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / 'socket'))
+        yield {**{name: tmp_path / name for name in ('folder', 'pipe', 'link', 'socket', 'absent')},
+               'device': '/dev/zero', 'nul': f'{tmp_path}/a\0b', 'surrogate': f'{tmp_path}/\ud800',
+               'below': tmp_path / 'x.txt/y', 'long': tmp_path / ('n' * 300)}
+
+
+@pytest.mark.parametrize('read', [read_bytes, read_text, read_json])
+@pytest.mark.parametrize('name, says', [
+    ('folder', 'not a regular file'), ('pipe', 'not a regular file'), ('link', 'not a regular file'),
+    ('socket', 'not a regular file'), ('device', 'not a regular file'), ('absent', 'does not exist'),
+    ('nul', 'cannot be read'),
+    ('surrogate', 'cannot be read'), ('below', 'cannot be read'), ('long', 'cannot be read')])
+def test_what_is_no_regular_file_is_refused_unopened(read, name, says, odd, tmp_path):
+    (tmp_path / 'x.txt').write_text('x')
+    start = time.monotonic()
+    with pytest.raises(DataError, match=says):
+        read(odd[name])
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize('content, text', [(b'\xef\xbb\xbfcat\ndog', 'cat\ndog'), (b'a\r\nb\rc', 'a\nb\nc'), (b'', ''),
+                                           ('ü 日本'.encode(), 'ü 日本')])
+def test_text_comes_without_mark_and_with_plain_line_ends(content, text, tmp_path):
+    (tmp_path / 'x.txt').write_bytes(content)
+    assert read_text(tmp_path / 'x.txt') == text
+
+
+def test_text_in_another_encoding_names_its_line(tmp_path):
+    (tmp_path / 'x.txt').write_bytes('one\ntwo\nKöln\n'.encode('latin-1'))
+    with pytest.raises(DataError, match=r'x\.txt:3: not text in UTF-8 \(byte 0xf6\)'):
+        read_text(tmp_path / 'x.txt')
+
+
+def test_a_file_above_the_bound_is_not_read(tmp_path):
+    (tmp_path / 'x.txt').write_text('12345')
+    assert read_text(tmp_path / 'x.txt', max_bytes=5) == '12345'
+    with pytest.raises(DataError, match='5 bytes; at most 4 are read'):
+        read_text(tmp_path / 'x.txt', max_bytes=4)
 
 
 # Tensors
@@ -176,6 +232,12 @@ def test_paths_that_leave_the_root_are_refused(relative, make_root, tmp_path, mo
     monkeypatch.chdir(tmp_path if make_root(tmp_path) == '.' else tmp_path.parent)
     with pytest.raises(DataError, match='lies outside'):
         inside(make_root(tmp_path), relative)
+
+
+@pytest.mark.parametrize('relative', [3, None, ['x'], 'a\0b'])
+def test_what_is_no_path_is_refused(relative, tmp_path):
+    with pytest.raises(DataError, match='expected a path below'):
+        inside(tmp_path, relative)
 
 
 def test_a_sibling_with_the_same_start_is_outside(tmp_path):

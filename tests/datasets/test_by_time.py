@@ -212,6 +212,6 @@ def test_periods_that_cannot_be(tmp_path, periods, error, message):
 
 def test_a_table_that_is_none(tmp_path):
     (tmp_path / 'x.parquet').write_bytes(b'no table')
-    for path in (tmp_path / 'x.parquet', tmp_path / 'gone.csv'):
-        with pytest.raises(DataError, match='cannot be read as a table'):
-            read(path, Periods(freq='year'))
+    for name, says in (('x.parquet', 'cannot be read as a table'), ('gone.csv', 'does not exist')):
+        with pytest.raises(DataError, match=says):
+            read(tmp_path / name, Periods(freq='year'))

@@ -97,7 +97,7 @@ def test_wrong_list(tmp_path, lines, message):
 
 
 def test_unreadable_list(tmp_path):
-    with pytest.raises(DataError, match='cannot be read as a list'):
+    with pytest.raises(DataError, match='does not exist'):
         read_list(tmp_path / 'none.txt', tmp_path)
 
 
@@ -130,10 +130,20 @@ def test_wrong_table(tmp_path):
     with pytest.raises(DataError, match='a table ends in .csv, .parquet or .jsonl'):
         read_table(tmp_path / 'images.xlsx')
     for suffix in ('csv', 'parquet', 'jsonl'):
-        with pytest.raises(DataError, match='cannot be read as a table'):
+        with pytest.raises(DataError, match='does not exist'):
             read_table(tmp_path / f'none.{suffix}')
-    (tmp_path / 'broken.jsonl').write_text('{"path": ')
-    with pytest.raises(DataError, match='cannot be read as a table'):
+        (tmp_path / f'folder.{suffix}').mkdir()
+        with pytest.raises(DataError, match='not a regular file'):
+            read_table(tmp_path / f'folder.{suffix}')
+
+
+@pytest.mark.parametrize('text, says', [
+    ('{"path": "a.jpg"}\n{"path": ', r'broken\.jsonl:2 is no valid JSON'), ('[1]', 'expected an object'),
+    ('{"path": "a.jpg", "x": ' + '[' * 3000 + ']' * 3000 + '}', 'nested too deep'),
+    ('{"file": "a.jpg"}', "no column 'path'")])
+def test_wrong_json_lines(tmp_path, text, says):
+    (tmp_path / 'broken.jsonl').write_text(text)
+    with pytest.raises(DataError, match=says):
         read_table(tmp_path / 'broken.jsonl')
 
 

@@ -54,7 +54,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotation><object><name>&a;</name></o
     (BOMB, 'declares a document type'), ('<annotation><object>', 'cannot be read as an annotation'),
     ('<html></html>', 'begins with <html>'), (annotation([('unicorn', False)]), "object 0 is called 'unicorn'"),
     ('<annotation><object><name>dog</name><difficult>maybe</difficult></object></annotation>', "difficult='maybe'"),
-    ('<annotation>' + ' ' * 2**20 + '</annotation>', 'more than 1048576 bytes'), (None, 'cannot be read')])
+    ('<annotation>' + ' ' * 2**20 + '</annotation>', 'at most 1,048,576 are read'), (None, 'does not exist')])
 def test_bad_annotations(base, text, says):
     path = base / 'Annotations' / '000001.xml'
     path.unlink() if text is None else path.write_text(text)

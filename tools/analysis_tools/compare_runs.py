@@ -23,13 +23,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS
+    from clear.core.errors import USER_ERRORS, report_error
 
     try:
         compare(args)
     except USER_ERRORS as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return report_error(error)
     return 0
 
 

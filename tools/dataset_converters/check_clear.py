@@ -24,12 +24,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from clear.core.errors import printable
     from clear.core.files import write_json
     from clear.datasets.check import check_tree, format_report
 
     report = check_tree(args.data_root, data_name=args.data_name, decode=not args.fast,
                         progress=lambda paths: tqdm(paths, unit='image', file=sys.stderr))
-    print(format_report(report))
+    print(printable(format_report(report)))
     if args.json is not None:
         write_json(args.json, report.as_dict())
         print(f'report: {args.json}')
@@ -38,13 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS
+    from clear.core.errors import USER_ERRORS, report_error
 
     try:
         return run(args)
     except USER_ERRORS as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return report_error(error)
 
 
 if __name__ == '__main__':

@@ -38,7 +38,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS
+    from clear.core.errors import USER_ERRORS, report_error
     from clear.datasets.regroup import MARKER, regroup
     from clear.datasets.writing import progress_bar
 
@@ -48,8 +48,7 @@ def main(argv=None) -> int:
                               missing=args.missing, link=args.link, seeds=args.seeds, test_ratio=args.test_ratio,
                               overwrite=args.overwrite, progress=progress)
     except USER_ERRORS as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return report_error(error)
     for bucket, count in summary.counts.items():
         print(f'bucket {bucket:>3}  {count:>7} images  {" ... ".join(summary.ranges[bucket])}')
     if summary.without_value:

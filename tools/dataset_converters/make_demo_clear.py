@@ -26,7 +26,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS
+    from clear.core.errors import USER_ERRORS, report_error
     from clear.datasets.demo import write_demo
     from clear.datasets.writing import progress_bar
 
@@ -35,8 +35,7 @@ def main(argv=None) -> int:
             written = write_demo(args.out, args.layout, seeds=args.seeds, limit=args.limit, overwrite=args.overwrite,
                                  progress=progress)
     except USER_ERRORS as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return report_error(error)
     state = 'written' if written else 'already complete, left as it is'
     print(f'{args.layout} layout, ten buckets of handwritten digits: {args.out} ({state})')
     return 0

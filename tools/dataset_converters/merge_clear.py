@@ -23,7 +23,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS
+    from clear.core.errors import USER_ERRORS, report_error
     from clear.datasets.merge import merge_official
     from clear.datasets.writing import progress_bar
 
@@ -31,8 +31,7 @@ def main(argv=None) -> int:
         with progress_bar('merge', 'images') as progress:
             summary = merge_official(args.train, args.test, args.out, overwrite=args.overwrite, progress=progress)
     except USER_ERRORS as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return report_error(error)
     if summary.skipped:
         print(f'left out, because only one of the two folders has them: buckets {", ".join(summary.skipped)}')
     print(f'{args.out}: old layout, {len(summary.buckets)} buckets, {summary.num_train} training and '
