@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +119,45 @@ def test_edited_meta_is_refused(tmp_path):
     meta['identity']['encoder'] = 'of somebody else'
     path.write_text(json.dumps(meta))
     with pytest.raises(DataError, match='edited'):
+        FeatureBank.open(tmp_path / 'bank')
+
+
+@pytest.mark.parametrize('key, value', [
+    ('maps', [1]), ('maps', {'0': 3}), ('maps', {'0': [1, -2, 3]}), ('count', '5'), ('count', -5), ('count', True),
+    ('dim', 3.0), ('dim', None), ('num_valid', [4]), ('class_names', 'xy'), ('class_names', [1, 2]),
+    ('class_names', None),
+    ('dtype', ['float32']), ('dtype', 'float64'), ('identity', [1]), ('fingerprint', 7)])
+def test_meta_of_wrong_types_is_refused(tmp_path, key, value):
+    make(tmp_path / 'bank')
+    path = tmp_path / 'bank' / 'meta.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DataError, match=rf'meta\.json is damaged or was edited: {key} is '):
+        FeatureBank.open(tmp_path / 'bank')
+
+
+def write_archive(path):
+    with path.open('wb') as file:
+        np.savez(file, np.zeros(5))
+
+
+def write_objects(path):
+    np.save(path, np.array([None] * 5), allow_pickle=True)
+
+
+def write_long_header(path):
+    """Says that it holds 10^15 numbers."""
+    with path.open('wb') as file:
+        np.lib.format.write_array_header_1_0(file, dict(descr='<i8', fortran_order=False, shape=(10**15,)))
+
+
+@pytest.mark.parametrize('spoil', [write_archive, write_objects, write_long_header, Path.mkdir, os.mkfifo,
+                                   lambda path: path.write_bytes(b''), lambda path: path.write_bytes(b'\x93NUMPY')])
+@pytest.mark.parametrize('name', ['features', 'labels', 'valid'])
+def test_an_array_that_is_none_is_refused(tmp_path, name, spoil):
+    make(tmp_path / 'bank')
+    (tmp_path / 'bank' / f'{name}.npy').unlink()
+    spoil(tmp_path / 'bank' / f'{name}.npy')
+    with pytest.raises(DataError, match=rf'{name}\.npy'):
         FeatureBank.open(tmp_path / 'bank')
 
 
