@@ -27,7 +27,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='replace another bank at BANK')
     parser.add_argument('--dry-run', action='store_true', help='print what would happen, encode nothing')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields, e.g. '
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='override config fields, e.g. '
                         'batch_size=16 data.data_root=data/clear10')
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)

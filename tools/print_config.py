@@ -12,7 +12,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='print_config.py', description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='override config fields')
     return parser.parse_args(argv)
 
 
@@ -21,7 +21,8 @@ def main(argv=None) -> int:
     from clear.core.errors import USER_ERRORS, report_error
 
     try:
-        from clear.core.config import load_config, parse_options
+        from clear.core.config import load_config
+        from clear.core.options import parse_options
 
         cfg, _ = load_config(args.config, parse_options(args.cfg_options or []))
         print(cfg.pretty_text)

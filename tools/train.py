@@ -23,7 +23,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='seed of training')
     parser.add_argument('--dry-run', action='store_true', help='print what would happen, train nothing')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields, e.g. seed=1 '
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='override config fields, e.g. seed=1 '
                         'cl_strategy.optimizer.lr=0.1 scenario.cache=ram')
     # torch.distributed.launch of older versions passes this; torchrun sets the environment instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)

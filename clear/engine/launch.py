@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
-from clear.core.config import find_config, load_config, parse_options, to_plain
+from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import ConfigError
-from clear.core.files import write_json, write_text
+from clear.core.files import read_text, write_json, write_text
 from clear.core.logs import logger, setup_logging, write_environment
+from clear.core.options import parse_options
 from clear.core.results import RESULTS_FILE, git_state, library_versions
 from clear.core.startup import resume_collection
 from clear.engine.continual_config import KNOWN, check_options, suspicious_names
@@ -360,8 +361,7 @@ def _class_names(cfg: Any, num_classes: int) -> list[str]:
     root = Path(cfg['scenario'].get('data_root') or '.')
     for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt'):
         if path.is_file():
-            names = path.read_text().split('\n')
-            names = [name.strip() for name in names if name.strip()]
+            names = [name.strip() for name in read_text(path).split('\n') if name.strip()]
             if len(names) == num_classes:
                 return names
     return [str(index) for index in range(num_classes)]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clear.core.config import find_config, load_config, parse_options, to_plain
+from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import read_json
 from clear.core.logs import logger
+from clear.core.options import parse_options
 from clear.core.signatures import check_keys
 from clear.engine.continual_pretraining import STREAM_FILE
 from clear.engine.probe_config import task_arguments

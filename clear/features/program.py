@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from clear.core import dist
-from clear.core.config import load_config, parse_options
+from clear.core.config import load_config
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger, setup_logging
+from clear.core.options import parse_options
 from clear.core.signatures import check_keys
 from clear.datasets.writing import progress_bar
 from clear.features.bank import FeatureBank

@@ -23,7 +23,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--device', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
     parser.add_argument('--dry-run', action='store_true', help='check everything, say which banks are missing, '
                         'encode and write nothing')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config fields, e.g. '
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='override config fields, e.g. '
                         'data.data_root=data/clear10 checkpoints=work_dirs/continual_mocov2')
     return parser.parse_args(argv)
 

@@ -21,14 +21,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--num-workers', type=int, default=0, help='processes that read images (default: 0)')
     parser.add_argument('--overwrite', action='store_true', help='replace the results in the work_dir')
     parser.add_argument('--dry-run', action='store_true', help='check config, weights and data, compute nothing')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', default=[], help='override config fields')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', default=[],
+                        help='override config fields')
     return parser.parse_args(argv)
 
 
 def read(args: argparse.Namespace) -> dict:
     """The config with its overrides, keys checked."""
-    from clear.core.config import load_config, parse_options
+    from clear.core.config import load_config
     from clear.core.errors import ConfigError
+    from clear.core.options import parse_options
     from clear.core.signatures import check_keys
 
     known = {'protocol', 'encoder', 'data_root', 'options'}
