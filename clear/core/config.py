@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ClearError, ConfigError, nearest
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
@@ -51,7 +53,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
 
     Args:
         path: a `.py`, `.json` or `.yaml` config.
-        options: flat `{'a.b': value}` as `parse_options` returns them.
+        options: flat `{'a.b': value}` as `clear.core.options.parse_options` returns them.
 
     Returns:
         The `mmengine.Config`, and the top-level names that the file (or a base) assigns.
@@ -61,22 +63,73 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
     """
     from mmengine.config import Config
 
+    from clear.core.plain_configs import plain_readers
+
     path = find_config(path)
     try:
-        cfg = Config.fromfile(str(path))
-        list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
-    # A config is a program: running it can raise anything.
-    except Exception as error:
-        raise ConfigError(f'{path} cannot be read as a config: {type(error).__name__}: {error}') from error
+        with _received_signals() as received, plain_readers():
+            cfg = Config.fromfile(str(path))
+            list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
+    # A `.py` config is a program: running it can raise anything, SystemExit and KeyboardInterrupt among it.
+    except BaseException as error:
+        if received:
+            raise
+        kind = '' if isinstance(error, ClearError) else f'{type(error).__name__}: '
+        raise ConfigError(f'{path} cannot be read as a config: {kind}{error}') from error
     assigned = set(cfg.keys())
     _rename_old_keys(cfg)  # before the options, so that they win under either name
     if options:
+        _refuse_text_for_lists(cfg, options)
         try:
             cfg.merge_from_dict(options)
-        except (KeyError, TypeError, IndexError, AssertionError) as error:
+        except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
             raise ConfigError(f'--cfg-options {_as_text(options)}: {error}') from error
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+@contextmanager
+def _received_signals() -> Iterator[list[int]]:
+    """The signals to stop that have come inside the block; they still do what they did."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}  # only the main thread may set handlers, and only it gets signals
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        before[number](number, frame)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _refuse_text_for_lists(cfg, options: dict[str, Any]) -> None:
+    """`metrics=a,b` is text; where the config has a list, a list was meant."""
+    plain = dict(cfg.items())
+    for key, value in options.items():
+        looks_like_many = isinstance(value, str) and (',' in value or value.startswith(('[', '(')))
+        if looks_like_many and isinstance(_value_at(plain, key.split('.')), (list, tuple)):
+            raise ConfigError(f"--cfg-options {key}={value}: the config has a list there, and '{value}' is text. "
+                              f'A list is written {key}=[a,b].')
+
+
+def _value_at(value: Any, keys: list[str]) -> Any:
+    """What the config holds below `keys`; None if it has no such place."""
+    for key in keys:
+        if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, Mapping) and key in value:
+            value = value[key]
+        else:
+            return None
+    return value
 
 
 def _as_text(options: dict[str, Any]) -> str:
@@ -89,23 +142,6 @@ def _rename_old_keys(cfg) -> None:
         for old, new in SCENARIO_ALIASES.items():
             if old in scenario:
                 scenario[new] = scenario.pop(old)
-
-
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """`['a.b=1', 'c=[x,y]']` to `{'a.b': 1, 'c': ['x', 'y']}` by the rules of mmengine's `DictAction`.
-
-    Raises:
-        ConfigError: if a pair has no `=`.
-    """
-    from mmengine.config import DictAction
-
-    pairs = list(pairs)
-    for pair in pairs:
-        if '=' not in pair:
-            raise ConfigError(f"--cfg-options takes key=value, got '{pair}'.")
-    namespace = argparse.Namespace()
-    DictAction(['--cfg-options'], 'cfg_options')(None, namespace, pairs)
-    return namespace.cfg_options
 
 
 def to_plain(value: Any) -> Any:

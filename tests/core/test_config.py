@@ -1,4 +1,5 @@
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from clear.core.config import (
     configs_folder,
     find_config,
     load_config,
-    parse_options,
     to_plain,
 )
 from clear.core.errors import ConfigError
+from clear.core.options import parse_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py'))
@@ -84,6 +85,37 @@ def test_a_config_that_cannot_be_read_is_a_user_error(text, tmp_path):
         load_config(path)
 
 
+@pytest.mark.parametrize('text', ['raise SystemExit', 'raise SystemExit(0)', '__import__("sys").exit(3)',
+                                  'raise KeyboardInterrupt', 'raise GeneratorExit', 'raise BaseException("x")'])
+@pytest.mark.parametrize('place', ['config', 'base'])
+def test_a_config_cannot_end_the_program(text, place, tmp_path):
+    write(tmp_path / 'ends.py', text)
+    write(tmp_path / 'child.py', "_base_ = 'ends.py'")
+    with pytest.raises(ConfigError, match='cannot be read as a config: '):
+        load_config(tmp_path / ('ends.py' if place == 'config' else 'child.py'))
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_config_is_read_does_what_it_did(number, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(*args):
+        raise Stopped
+
+    path = write(tmp_path / 'c.py', f"""os = __import__('os')\nos.kill(os.getpid(), {int(number)})
+for _ in range(10**6):
+    pass
+""")
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(Stopped):
+            load_config(path)
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_config_that_overrides_a_plain_value_by_a_dict_is_a_user_error(tmp_path):
     write(tmp_path / 'a.py', 'model = 3')
     path = write(tmp_path / 'b.py', "_base_ = ['a.py']\nmodel = dict(head=1)")
@@ -108,18 +140,34 @@ def test_names_of_the_earlier_demo_are_understood(old, new, tmp_path):
 # Options
 
 
-@pytest.mark.parametrize('pair, value', [
-    ('a.b=1', 1), ('a.b=0.5', 0.5), ('a.b=1e-3', 1e-3), ('a.b=True', True), ('a.b=None', None), ('a.b=text', 'text'),
-    ('a.b=[1,2]', [1, 2]), ('a.b=1,2', [1, 2]), ('a.b=[x,y]', ['x', 'y']), ('a.b=(1,2)', (1, 2)), ('a.b=x=y', 'x=y')])
-def test_options_are_read_by_mmengines_rules(pair, value):
-    assert parse_options([pair, 'c=3']) == {'a.b': value, 'c': 3}
-    assert type(parse_options([pair])['a.b']) is type(value)
+@pytest.mark.parametrize('option', ['a.b=x,y', 'a.b=[x,(y]', 'a.b=1,two', 'a.c.0=x,y'])
+def test_text_with_commas_in_place_of_a_list_says_how_lists_are_written(option, tmp_path):
+    path = write(tmp_path / 'c.py', "a = dict(b=['x'], c=[(1, 2)], d='text')")
+    with pytest.raises(ConfigError, match=r'the config has a list there.*A list is written a\.[bc](\.0)?=\[a,b\]'):
+        load_config(path, parse_options([option]))
 
 
-def test_an_option_without_a_value_is_a_user_error():
-    assert parse_options([]) == {}
-    with pytest.raises(ConfigError, match="--cfg-options takes key=value, got 'seed'"):
-        parse_options(['a=1', 'seed'])
+@pytest.mark.parametrize('option, a', [
+    ('a.b=[x,y]', dict(b=['x', 'y'], c=[dict(e=1)], d='text')), ('a.b=1,2', dict(b=[1, 2], c=[dict(e=1)], d='text')),
+    ('a.b=x', dict(b='x', c=[dict(e=1)], d='text')), ('a.d=x, y', dict(b=['x'], c=[dict(e=1)], d='x, y')),
+    ('a.c.0.e=x,y', dict(b=['x'], c=[dict(e='x,y')], d='text')),
+    ('a.new=x,y', dict(b=['x'], c=[dict(e=1)], d='text', new='x,y')),
+    ('a.c.0.f=[1,b]', dict(b=['x'], c=[dict(e=1, f=[1, 'b'])], d='text'))])
+def test_options_reach_places_in_lists_and_keep_text(option, a, tmp_path):
+    path = write(tmp_path / 'c.py', "a = dict(b=['x'], c=[dict(e=1)], d='text')")
+    assert load_config(path, parse_options([option]))[0].a == a
+
+
+def test_delete_replaces_a_dict_as_in_a_file(tmp_path):
+    path = write(tmp_path / 'c.py', 'optimizer = dict(lr=1, momentum=0.9)')
+    options = parse_options(['optimizer._delete_=True', 'optimizer.lr=2'])
+    assert load_config(path, options)[0].optimizer == dict(lr=2)
+
+
+@pytest.mark.parametrize('options', [['a=1', 'a.b=2'], ['a=1', 'a.b.c=2'], ['a=[1]', 'a.0=2'], ['x.0.y=1']])
+def test_options_that_contradict_each_other_are_a_user_error(options, tmp_path):
+    with pytest.raises(ConfigError, match='--cfg-options'):
+        load_config(write(tmp_path / 'c.py', 'a = dict(b=1)\nx = [3]'), parse_options(options))
 
 
 # Hashes
