@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 
+from clear.continual.sample_gradients import sum_one_by_one, sum_vectorised
 from clear.continual.samples import SampleIndex
-from clear.continual.strategies.ewc import squares_one_by_one, squares_vectorised
 from clear.core.errors import ConfigError, Interrupted
 from clear.models import build_classifier
 
@@ -127,7 +127,7 @@ def test_gdumb_begins_anew_or_goes_on(reset, stream):
     (dict(type='Replay', storage_policy=dict(type='ClassBalancedBuffer', max_size=2)), 'holds 2 samples'),
     (dict(type='Replay', storage_policy=dict(type='ReservoirSamplingBuffer', max_size=0)), 'max_size is 0'),
     (dict(type='DERpp', alpha=-1.0), 'alpha is -1.0; expected a number of at least 0'),
-    (dict(type='EWC', ewc_lambda=1.0, fisher='samples'), "fisher is 'samples'; expected 'batch' or 'sample'"),
+    (dict(type='EWC', ewc_lambda=1.0, fisher='samples'), "fisher is 'samples'; expected 'sample' or 'batch'"),
     (dict(type='AGEM', patterns_per_exp=5, legacy=True), 'legacy is about the reservoir'),
     (dict(type='Naive', plugins=[dict(type='LoadBest', metric='acc')]), "metric is 'acc'; expected 'accuracy' or"),
     (dict(type='Naive', plugins=[dict(type='LoadBest', val_ratio=1.0)]), 'val_ratio is 1.0; expected a share')])
@@ -186,14 +186,13 @@ def test_agem_projects_onto_the_reference_gradient_of_the_reservoir(stream):
 
 @pytest.mark.parametrize('head', ['LinearClsHead', HEAD])
 def test_per_sample_fisher_is_the_mean_of_squared_gradients_by_loops(head, stream):
-    runner = built(config(stream, 'EWC', head=head, fisher='sample'))
+    runner = built(config(stream, 'EWC', head=head, fisher=None))
     run(runner)
     inputs, targets = runner.info.train[-1].inputs, runner.info.train[-1].labels
     model = runner.strategy.model.eval()
     ewc = plugin(runner, 'PerSampleEWCPlugin')
     importances = ewc.compute_importances(model, runner.strategy._criterion, runner.strategy.optimizer,
                                           runner.experiences[-1].dataset, torch.device('cpu'), 8)
-    assert ewc.can_vectorise
     for name, parameter in model.named_parameters():
         expected = torch.zeros_like(parameter)
         for x, y in zip(inputs, targets):
@@ -203,14 +202,15 @@ def test_per_sample_fisher_is_the_mean_of_squared_gradients_by_loops(head, strea
         torch.testing.assert_close(importances[name].data, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_both_ways_to_the_fisher_agree_and_leave_modes_and_gradients_alone(stream):
+@pytest.mark.parametrize('loss, measure', [(torch.nn.CrossEntropyLoss(), torch.square),
+                                           (lambda output, _: output.pow(2).sum(), torch.abs)])
+def test_both_ways_to_sample_gradients_agree_and_leave_gradients_alone(loss, measure):
     model = build_classifier(dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
                                   head=dict(type='LinearClsHead', num_classes=10, in_channels=120)))
     model.head.fc.bias.requires_grad_(False)
     inputs, targets = torch.randn(3, 1, 32, 32), torch.tensor([1, 5, 5])
-    criterion, tasks = torch.nn.CrossEntropyLoss(), torch.zeros(3, dtype=torch.int64)
-    one, other = (squares_vectorised(model, criterion, inputs, targets),
-                  squares_one_by_one(model, criterion, inputs, targets, tasks))
+    one = sum_vectorised(model, loss, measure, inputs, targets)
+    other = sum_one_by_one(model, loss, measure, inputs, targets, torch.zeros(3, dtype=torch.int64))
     assert one.keys() == other.keys() and 'head.fc.bias' not in one
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-9)

@@ -5,25 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from toy_streams import built, domain_stream, model, plugin_of, tensors_of, train
+from toy_streams import built, domain_stream, model, plugin_of, tensors_of, train, watched
 
 from clear.core.errors import ConfigError
-
-
-def watched(strategy, experiences):
-    """Train; for each iteration the experience, batch, a copy of the model before it, and what plugins added."""
-    seen, before = [], strategy._before_backward
-
-    def note(**kwargs):
-        plain = strategy.loss.detach().clone()
-        net = copy.deepcopy(strategy.model)
-        before(**kwargs)
-        seen.append(dict(experience=strategy.clock.train_exp_counter, x=strategy.mb_x.clone(), net=net,
-                         penalty=(strategy.loss.detach() - plain).double().item()))
-
-    strategy._before_backward = note
-    train(strategy, experiences)
-    return seen
 
 
 def parameters(net):
@@ -39,27 +23,29 @@ def check(seen, expected, tolerance=1e-4):
         assert step['penalty'] == pytest.approx(expected(step), rel=tolerance, abs=1e-7)
 
 
-def linear_squared_norm_gradient(net, x):
-    """|d/dW mean_n |W x_n + b|^2| and the same for b, of a single layer, by loops."""
+def squared_norm_sensitivity(net, x, *, of_the_mean):
+    """Of a single layer, by loops: |mean_n g_n| or mean_n |g_n|, where g_n is the gradient of |W x_n + b|^2."""
     weight, bias = (value.detach().double().numpy() for value in net.head.fc.parameters())
     slope_w, slope_b = np.zeros_like(weight), np.zeros_like(bias)
     for row in x.double().numpy():
         output = weight @ row + bias
-        slope_w += 2 * np.outer(output, row) / len(x)
-        slope_b += 2 * output / len(x)
+        slopes = 2 * np.outer(output, row) / len(x), 2 * output / len(x)
+        slope_w, slope_b = (total + (part if of_the_mean else abs(part)) for total, part in
+                            zip((slope_w, slope_b), slopes))
     return abs(slope_w), abs(slope_b)
 
 
-def test_mas_penalty_is_lambda_times_sensitivity_times_squared_distance():
-    stream = domain_stream(2)
-    strategy = built('MAS', dict(lambda_reg=3.0), model('linear'))
+@pytest.mark.parametrize('options', [dict(), dict(importance='sample'), dict(importance='batch')])
+def test_mas_penalty_is_lambda_times_sensitivity_times_squared_distance(options):
+    stream, of_the_mean = domain_stream(2), options.get('importance') == 'batch'
+    strategy = built('MAS', dict(lambda_reg=3.0, **options), model('linear'))
     kept = {}
     strategy.on_epoch = lambda running: kept.update(net=copy.deepcopy(running.model)) if (
         running.clock.train_exp_counter == 0) else None
     seen = watched(strategy, stream.train_stream)
     anchor = kept['net']
     x, _ = tensors_of(list(stream.train_stream)[0])
-    batches = [linear_squared_norm_gradient(anchor, part) for part in x.split(8)]
+    batches = [squared_norm_sensitivity(anchor, part, of_the_mean=of_the_mean) for part in x.split(8)]
     importance = [sum(parts) / len(batches) for parts in zip(*batches)]
 
     def expected(step):

@@ -24,6 +24,9 @@ NOT_IN_STOCK = {
     'LearningToPrompt', 'OnlineNaive', 'PNNStrategy', 'PackNet', 'SCR', 'StreamingLDA'}
 # Ours repairs a defect; this keeps it.
 LEGACY = ('SynapticIntelligence', 'LwF', 'LFL')
+BY_BATCH = {'EWC': dict(fisher='batch'), 'MAS': dict(importance='batch')}
+# The same sums in another order.
+ROUNDED = ('ER_ACE',)
 NAMES = [name for name in dict.fromkeys([*STRATEGIES, *DOMAIN]) if name not in NOT_IN_STOCK]
 NAMES += [f'{name} on classes' for name in CLASS_INCREMENTAL if name not in NOT_IN_STOCK]
 ACCURACY = [dict(type='accuracy_metrics', experience=True)]
@@ -40,6 +43,9 @@ class Seeded:
     """All that a plain strategy gets from us: the seeds of experiences and epochs."""
 
     run_seed = 3
+
+    def __init__(self, *, fisher=None, **kwargs):
+        super().__init__(**kwargs)  # the shipped config of EWC names Avalanche's form, which is the only one there
 
     def _before_training_exp(self, **kwargs):
         seed_everything(derive_seed(self.run_seed, 'experience', self.clock.train_exp_counter))
@@ -82,13 +88,17 @@ def stock_run(stream, name, head):
 
 def compare(stream, name, head):
     kind = name.removesuffix(' on classes')
-    ours = trained(built(stream, name, head=head, **(dict(legacy=True) if kind in LEGACY else {})))
+    options = dict(legacy=True) if kind in LEGACY else BY_BATCH.get(kind, {})
+    ours = trained(built(stream, name, head=head, **options))
     expected, matrix = stock_run(stream, name, head)
     # GDumb gives the strategy another model at every experience.
     found = ours.strategy.model.state_dict()
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        assert torch.equal(found[key], value), key
+        if kind in ROUNDED:
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
+        else:
+            assert torch.equal(found[key], value), key
     torch.testing.assert_close(torch.tensor(ours.acc_matrix), torch.tensor(matrix), rtol=0, atol=1e-6)
     return ours
 

@@ -1,5 +1,7 @@
 """Streams of a few random features or 8 x 8 images, and a config of every Avalanche strategy that is small enough."""
 
+import copy
+
 import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.benchmarks.utils import _make_taskaware_classification_dataset as classification_dataset
@@ -52,6 +54,14 @@ def domain_stream(count=3, shape=(DIM,), size=SIZE):
     train, test = (list(buckets(count, shape=shape, size=size)) for _ in range(2))
     return make_benchmark(ScenarioInfo(class_names=list('abcd'), bucket_names=list('012')[:count], protocol='iid',
                                        fingerprint='toy', train=train, test=test))
+
+
+def labelled_stream(count=3):
+    """Two new classes in every bucket, which has a task label of its own, as the buckets of our scenarios have."""
+    pairs = [[2 * i, 2 * i + 1] for i in range(count)]
+    train, test = (list(buckets(count, pairs)) for _ in range(2))
+    return make_benchmark(ScenarioInfo(class_names=list('abcdefghij')[:2 * count], bucket_names=list('0123456789'),
+                                       protocol='iid', fingerprint='toy', train=train, test=test))
 
 
 def class_stream(count=2):
@@ -108,6 +118,22 @@ def train(strategy, experiences, on_iteration=None):
             for experience in experiences:
                 strategy.train(experience, eval_streams=[])
     return losses
+
+
+def watched(strategy, experiences):
+    """Train; for each iteration the experience, batch, a copy of the model before it, and what plugins added."""
+    seen, before = [], strategy._before_backward
+
+    def note(**kwargs):
+        plain = strategy.loss.detach().clone()
+        net = copy.deepcopy(strategy.model)
+        before(**kwargs)
+        seen.append(dict(experience=strategy.clock.train_exp_counter, x=strategy.mb_x.clone(),
+                         y=strategy.mb_y.clone(), net=net, penalty=(strategy.loss.detach() - plain).double().item()))
+
+    strategy._before_backward = note
+    train(strategy, experiences)
+    return seen
 
 
 def plugin_of(strategy, kind):

@@ -51,11 +51,14 @@ class EngineMixin:
             form are refused, see `versions`.
         method_remedy: what to do to go on with the earlier form, e.g. 'cl_strategy.legacy=True brings it back'; empty
             if nothing does.
+        penalty_keys: of a strategy or plugin class, the keys that weigh what it adds to the loss from the second
+            experience on; named where training diverges.
     """
 
     # Without values: this class comes first among the bases, and theirs must be seen.
     method_version: int
     method_remedy: str
+    penalty_keys: tuple[str, ...]
 
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
@@ -409,10 +412,17 @@ class EngineMixin:
         super()._after_training_epoch(**kwargs)
         if rows and (self.epoch_loss != self.epoch_loss or self.epoch_loss in (float('inf'), float('-inf'))):
             raise TrainingError(f'The training loss is {self.epoch_loss} in experience {self.clock.train_exp_counter}, '
-                                f'epoch {self.clock.train_exp_epochs - 1}. Try a smaller learning rate. The last '
+                                f'epoch {self.clock.train_exp_epochs - 1}. {self._divergence_remedy()} The last '
                                 'finished experience is saved.')
         if self.on_epoch is not None:
             self.on_epoch(self)
+
+    def _divergence_remedy(self) -> str:
+        keys = [key for part in (self, *self.plugins) for key in getattr(part, 'penalty_keys', ())]
+        if not keys or self.clock.train_exp_counter == 0:  # where nothing is held on to yet
+            return 'Try a smaller learning rate.'
+        return (f"The likely cause is {' or '.join(keys)}: the penalty is too strong for the learning rate. Try a "
+                'tenth of it, or a smaller learning rate.')
 
     # Resume
 

@@ -13,17 +13,15 @@ from clear.continual.repairs.generators import (
     GenerativeReplayPlugin,
     VAETraining,
 )
+from clear.continual.repairs.lwf import LwF, LwFPlugin
+from clear.continual.repairs.memory_aware_synapses import MAS, MASPlugin
 from clear.continual.repairs.meta_learning import MER, LaMAML, LaMAMLHigher, OnlineNaive
 from clear.continual.repairs.quiet import quiet_avalanche
 from clear.continual.repairs.regularisers import (
     GEM,
     LFL,
-    MAS,
     FeatureDistillationPlugin,
     LFLPlugin,
-    LwF,
-    LwFPlugin,
-    MASPlugin,
     RWalkPlugin,
 )
 from clear.continual.repairs.replay import (
@@ -35,10 +33,11 @@ from clear.continual.repairs.replay import (
     MIRPlugin,
     RARPlugin,
 )
+from clear.continual.repairs.replay_losses import DER, ER_ACE
 from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin, SynapticIntelligence
 
 __all__ = ['AETraining', 'AR1', 'BiC', 'BiCPlugin', 'CWRStar', 'CWRStarPlugin', 'ClassBalancedBufferWithLogits', 'CoPE',
-           'CoPEPlugin', 'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy',
+           'CoPEPlugin', 'DER', 'ER_ACE', 'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy',
            'FeatureDistillationPlugin', 'FeatureReplay', 'GEM', 'GSS_greedy', 'GSS_greedyPlugin', 'GenerativeReplay',
            'GenerativeReplayPlugin', 'ICaRL', 'IL2M', 'IL2MPlugin', 'LFL', 'LFLPlugin', 'LaMAML', 'LaMAMLHigher',
            'LearningToPrompt', 'LwF', 'LwFPlugin', 'MAS', 'MASPlugin', 'MER', 'MIR', 'MIRPlugin', 'OnlineNaive',

@@ -17,6 +17,7 @@ from clear.continual.repairs.networks import (
 )
 from clear.continual.repairs.split_model import last_linear, split
 from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 
@@ -27,14 +28,22 @@ class CWRStarPlugin(SupervisedPlugin):
 
     A class that comes back is averaged with weight sqrt(samples before / samples now). Avalanche keeps this memory as
     NumPy arrays on the model, which no checkpoint holds; here the plugin keeps it as tensors. Same arithmetic.
+    Weights that are frozen are in eval mode too; in Avalanche the statistics of their BatchNorm still move.
 
     Args:
         freeze_remaining_model: train only the last layer after the first experience.
+        legacy: frozen weights in train mode.
     """
 
-    def __init__(self, freeze_remaining_model: bool = True):
+    method_version = 2
+    method_remedy = 'legacy=True brings it back'
+
+    def __init__(self, freeze_remaining_model: bool = True, *, legacy: bool = False):
         super().__init__()
         self.freeze_remaining_model = freeze_remaining_model
+        self.legacy = legacy
+        if legacy or not freeze_remaining_model:
+            self.method_version = 1
         self.weights: dict[int, Tensor] = {}
         self.past: dict[int, int] = {}
         self.now: dict[int, int] = {}
@@ -48,6 +57,13 @@ class CWRStarPlugin(SupervisedPlugin):
         for label in map(int, strategy.experience.dataset.targets):
             self.now[label] = self.now.get(label, 0) + 1
         self.reset_weights(layer)
+
+    def before_training_epoch(self, strategy, **kwargs):
+        if self.freeze_remaining_model and not self.legacy and strategy.clock.train_exp_counter > 0:
+            layer = last_linear(strategy.model)
+            for module in strategy.model.modules():
+                if layer not in module.modules():
+                    module.eval()
 
     @torch.no_grad()
     def reset_weights(self, layer: nn.Linear) -> None:
@@ -80,11 +96,12 @@ class CWRStar(Naive):
     """Fine-tuning with a `CWRStarPlugin` on the last layer of the model.
 
     Args:
-        freeze_remaining_model: the plugin's.
+        freeze_remaining_model, legacy: the plugin's.
     """
 
-    def __init__(self, *, freeze_remaining_model: bool = True, plugins: list | None = None, **kwargs):
-        super().__init__(plugins=[*(plugins or []), CWRStarPlugin(freeze_remaining_model)], **kwargs)
+    def __init__(self, *, freeze_remaining_model: bool = True, legacy: bool = False, plugins: list | None = None,
+                 **kwargs):
+        super().__init__(plugins=[*(plugins or []), CWRStarPlugin(freeze_remaining_model, legacy=legacy)], **kwargs)
 
 
 @STRATEGIES.register_module()
@@ -96,11 +113,12 @@ class AR1(Naive):
     loader beside labels in the order of the data set (so that they do not belong together), and replays them in one
     fixed order. Here the model is the config's, labels are stored with their latents, and each iteration draws anew.
     Departures: BatchNorm in place of batch renormalisation (its statistics are fixed while latents are replayed);
-    optimiser and learning rate are the config's.
+    optimiser and learning rate are the config's. Its Synaptic Intelligence is that of Maltoni and Lomonaco 2019
+    (arXiv:1806.08568): importances are cut at 0.001, xi is 1e-7.
 
     Args:
         rm_sz: latents in the memory.
-        ewc_lambda: weight of Synaptic Intelligence; 0 for none.
+        ewc_lambda: weight of Synaptic Intelligence, lambda / 2 * Omega * distance^2; 0 for none.
         inc_lr: learning rate from the second experience on; None keeps the first.
     """
 
@@ -110,11 +128,16 @@ class AR1(Naive):
 
     def __init__(self, *, rm_sz: int = 1500, ewc_lambda: float = 0.0, inc_lr: float | None = None,
                  plugins: list | None = None, **kwargs):
+        check_whole('rm_sz', rm_sz, 1)
+        check_number('ewc_lambda', ewc_lambda, 0)
         plugins = list(plugins or [])
         if ewc_lambda:
             last = last_linear(kwargs['model'])
             name = next(name for name, module in kwargs['model'].named_modules() if module is last)
-            plugins.append(RepairedSynapticIntelligencePlugin(si_lambda=ewc_lambda, excluded_parameters=[name]))
+            plugin = RepairedSynapticIntelligencePlugin(ewc_lambda / 2, eps=1e-7, clip=0.001, penalty_in_path=True,
+                                                        excluded_parameters=[name])
+            plugin.method_version = 1
+            plugins.append(plugin)
         plugins.append(CWRStarPlugin(freeze_remaining_model=False))
         super().__init__(plugins=plugins, **kwargs)
         self.rm_sz = rm_sz

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.losses import ICaRLLossPlugin
 from avalanche.training.plugins import BiCPlugin as AvalancheBiCPlugin
 from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer
@@ -16,8 +15,10 @@ from avalanche.training.supervised.icarl import _ICaRLPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.repairs.losses import ICaRLLossPlugin
 from clear.continual.repairs.regularisers import replace_plugin
 from clear.continual.repairs.split_model import split, with_eval_classifier
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 
@@ -54,13 +55,14 @@ class ICaRL(DisjointClasses, AvalancheICaRL):
     """iCaRL (Rebuffi et al. 2017, arXiv:1611.07725): exemplars by herding, nearest mean of exemplars to classify.
 
     Avalanche takes a feature extractor and a classifier; here both are cut out of the model (see
-    `split_model.split`), and classes not yet seen are never predicted. The loss is iCaRL's own.
+    `split_model.split`), classes not yet seen are never predicted, and the old model whose outputs are held is in eval
+    mode. The loss is iCaRL's own.
 
     Args:
         memory_size: exemplars in all, or of each class if not `fixed_memory`.
         buffer_transform: transform of exemplars, as they are kept after the evaluation transform; None for none.
         fixed_memory: divide `memory_size` over the classes seen.
-        legacy: let unseen classes, as zero vectors, be predicted.
+        legacy: let unseen classes, as zero vectors, be predicted, and leave the old model in train mode.
     """
 
     own_loss = True
@@ -71,7 +73,8 @@ class ICaRL(DisjointClasses, AvalancheICaRL):
 
     def __init__(self, *, memory_size: int, buffer_transform=None, fixed_memory: bool = True, legacy: bool = False,
                  plugins: list | None = None, **kwargs):
-        criterion = ICaRLLossPlugin()
+        check_whole('memory_size', memory_size, 1)
+        criterion = ICaRLLossPlugin(legacy=legacy)
         plugins = [*(plugins or []), _ICaRLPlugin(memory_size, buffer_transform, fixed_memory), criterion]
         # Past Avalanche's constructor, which makes a model of its own.
         super(AvalancheICaRL, self).__init__(criterion=criterion, plugins=plugins, **kwargs)
@@ -120,16 +123,34 @@ class BiCPlugin(AvalancheBiCPlugin):
 
     Avalanche 0.6 asks torch for a scheduler argument that is gone (`verbose`), corrects outputs only in its own
     evaluation, and takes the validation samples out of the experience for good. Here the second stage is written
-    out, the correction is a part of the model in eval mode, and the experience is left whole.
+    out, the correction is a part of the model in eval mode, and the experience is left whole. The distillation is
+    section 3.1's: with pi the softmax over the old classes of logits / T, -sum_k pi_old,k log pi_new,k, the mean over
+    the batch. Avalanche's targets are a softmax over the batch, at a fixed temperature of 2.
 
     Args:
+        legacy: Avalanche's targets.
         kwargs: as in Avalanche.
     """
 
-    def __init__(self, **kwargs):
+    method_version = 2
+    method_remedy = 'legacy=True brings it back'
+
+    def __init__(self, *, T: float = 2, lamb: float = -1, legacy: bool = False, **kwargs):
+        check_number('T', T, above=0)
+        if lamb != -1:  # that is: the share of the old classes
+            check_number('lamb', lamb, 0)
         self._correction: BiasCorrection | None = None
         self._is_corrected = False
-        super().__init__(**kwargs)
+        super().__init__(T=T, lamb=lamb, **kwargs)
+        self.legacy = legacy
+        if legacy:
+            self.method_version = 1
+
+    def cross_entropy(self, new_outputs: Tensor, old_outputs: Tensor) -> Tensor:
+        """Of the logits of the old classes, new and old: (N, C) -> ()."""
+        if self.legacy:
+            return super().cross_entropy(new_outputs, old_outputs)
+        return nn.functional.cross_entropy(new_outputs / self.T, (old_outputs / self.T).softmax(1))
 
     @property
     def bias_layer(self) -> BiasCorrection | None:
@@ -203,14 +224,19 @@ def _with_correction(model: nn.Module, correction: nn.Module, wanted_by: str) ->
 
 @STRATEGIES.register_module()
 class BiC(DisjointClasses, AvalancheBiC):
-    """Avalanche's strategy with the repaired plugin. Its arguments are Avalanche's."""
+    """Avalanche's strategy with the repaired plugin.
 
-    def __init__(self, **kwargs):
+    Args:
+        legacy: the plugin's.
+        kwargs: as in Avalanche.
+    """
+
+    def __init__(self, *, legacy: bool = False, **kwargs):
         super().__init__(**kwargs)
         names = ('mem_size', 'batch_size', 'batch_size_mem', 'task_balanced_dataloader', 'storage_policy',
                  'val_percentage', 'T', 'stage_2_epochs', 'lamb', 'lr', 'num_workers')
         replace_plugin(self, AvalancheBiCPlugin,
-                       lambda old: BiCPlugin(**{name: getattr(old, name) for name in names}))
+                       lambda old: BiCPlugin(**{name: getattr(old, name) for name in names}, legacy=legacy))
         next(plugin for plugin in self.plugins if type(plugin) is BiCPlugin).prepare_model(self.model)
 
 

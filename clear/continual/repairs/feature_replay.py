@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from avalanche.training.losses import MaskedCrossEntropy
 from avalanche.training.supervised import FeatureReplay as AvalancheFeatureReplay
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.repairs.losses import MaskedCrossEntropy
 from clear.continual.repairs.split_model import no_grad_features, split
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES

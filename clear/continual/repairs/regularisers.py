@@ -8,17 +8,14 @@ import torch
 import torch.nn.functional as F
 from avalanche.training.plugins import FeatureDistillationPlugin as AvalancheFeatureDistillationPlugin
 from avalanche.training.plugins import LFLPlugin as AvalancheLFLPlugin
-from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
-from avalanche.training.plugins import MASPlugin as AvalancheMASPlugin
 from avalanche.training.plugins import RWalkPlugin as AvalancheRWalkPlugin
 from avalanche.training.supervised import GEM as AvalancheGEM
 from avalanche.training.supervised import LFL as AvalancheLFL
-from avalanche.training.supervised import MAS as AvalancheMAS
-from avalanche.training.supervised import LwF as AvalancheLwF
 from avalanche.training.utils import ParamData
 from torch import Tensor, nn
 
 from clear.continual.repairs.split_model import need_trained_features, no_grad_features, split
+from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 
@@ -26,6 +23,17 @@ from clear.registry import PLUGINS, STRATEGIES
 def replace_plugin(strategy, old: type, make) -> None:
     """Put `make(plugin)` in the place of the plugin of exactly the class `old`."""
     strategy.plugins = [make(plugin) if type(plugin) is old else plugin for plugin in strategy.plugins]
+
+
+def check_strength(where: str, value: float | list[float]) -> None:
+    """The weight of a penalty: a number of at least 0, or a list with one for each experience.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    many = isinstance(value, (list, tuple)) and len(value) > 0
+    for position, item in enumerate(value if many else [value]):
+        check_number(f'{where}[{position}]' if many else where, item, 0)
 
 
 def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
@@ -49,7 +57,10 @@ class LFLPlugin(AvalancheLFLPlugin):
         legacy: leave the model in eval mode.
     """
 
+    penalty_keys = ('lambda_e',)
+
     def __init__(self, lambda_e: float | list[float], *, legacy: bool = False):
+        check_strength('lambda_e', lambda_e)
         super().__init__(lambda_e)
         self.legacy = legacy
 
@@ -82,74 +93,9 @@ class LFL(AvalancheLFL):
         need_trained_features(model, 'LFL')
         return model
 
-    def __init__(self, *, legacy: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        replace_plugin(self, AvalancheLFLPlugin, lambda plugin: LFLPlugin(plugin.lambda_e, legacy=legacy))
-
-
-@PLUGINS.register_module()
-class MASPlugin(AvalancheMASPlugin):
-    """Memory aware synapses (Aljundi et al. 2018, arXiv:1711.09601): hold on to weights that the output depends on.
-
-    Avalanche 0.6 takes a loss of exactly 0, which an easy batch can have, for a missing one and stops the run. The
-    penalty is the same.
-    """
-
-    def before_backward(self, strategy, **kwargs):
-        if strategy.clock.train_exp_counter == 0:
-            return
-        penalty = 0.0
-        for name, parameter in strategy.model.named_parameters():
-            if name in self.importance:
-                distance = parameter - self.params[name].expand(parameter.shape)
-                penalty += torch.sum(self.importance[name].expand(parameter.shape) * distance.pow(2))
-        strategy.loss = strategy.loss + self._lambda * penalty
-
-
-@STRATEGIES.register_module()
-class MAS(AvalancheMAS):
-    """Avalanche's strategy with the repaired plugin."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        replace_plugin(self, AvalancheMASPlugin, lambda plugin: MASPlugin(plugin._lambda, plugin.alpha, plugin.verbose))
-
-
-@PLUGINS.register_module()
-class LwFPlugin(AvalancheLwFPlugin):
-    """Learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): hold on to the outputs of the old model.
-
-    Avalanche 0.6 leaves the old model in train mode: its dropout draws, its BatchNorm normalises by the current batch
-    and its running statistics move, so that the teacher is not the model that was. Here it is in eval mode.
-
-    Args:
-        alpha: weight of the penalty, one number or one for each experience.
-        temperature: of the softmax.
-        legacy: the old model in train mode.
-    """
-
-    def __init__(self, alpha: float | list[float] = 1, temperature: float = 2, *, legacy: bool = False):
-        super().__init__(alpha, temperature)
-        self.legacy = legacy
-
-    def before_backward(self, strategy, **kwargs):
-        if not self.legacy and self.lwf.prev_model is not None:
-            self.lwf.prev_model.eval()
-        super().before_backward(strategy, **kwargs)
-
-
-@STRATEGIES.register_module()
-class LwF(AvalancheLwF):
-    """Avalanche's strategy with the repaired plugin.
-
-    Args:
-        legacy: the old model in train mode.
-    """
-
-    def __init__(self, *, legacy: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        replace_plugin(self, AvalancheLwFPlugin,
-                       lambda plugin: LwFPlugin(plugin.lwf.alpha, plugin.lwf.temperature, legacy=legacy))
+    def __init__(self, *, lambda_e: float | list[float], legacy: bool = False, **kwargs):
+        super().__init__(lambda_e=lambda_e, **kwargs)
+        replace_plugin(self, AvalancheLFLPlugin, lambda plugin: LFLPlugin(lambda_e, legacy=legacy))
 
 
 @PLUGINS.register_module()
@@ -166,9 +112,12 @@ class FeatureDistillationPlugin(AvalancheFeatureDistillationPlugin):
         legacy: the teacher in train mode, as in Avalanche; with 'cosine' only.
     """
 
+    penalty_keys = ('alpha',)
+
     def __init__(self, alpha: float = 1, mode: str = 'cosine', *, legacy: bool = False):
         if mode not in ('cosine', 'mse') or (legacy and mode == 'mse'):
             raise ValueError(f"mode is {mode!r}; expected 'cosine', or 'mse' without legacy.")
+        check_number('alpha', alpha, 0)
         super().__init__(alpha, mode)
         self.legacy = legacy
 

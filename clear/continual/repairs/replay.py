@@ -230,6 +230,8 @@ class ER_AML(AvalancheERAML):
         legacy: keep Avalanche's loaders and negatives; an endless wait is refused.
     """
 
+    own_loss = True
+
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:
         split(model, 'ER_AML')

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from clear.continual.repairs.losses import LOSSES
 from clear.continual.repairs.split_model import with_eval_classifier
 from clear.core.building import BUILD_ERRORS, reason
 from clear.core.errors import ConfigError, RegistryError
@@ -24,7 +25,6 @@ BUILT_IN = {'EvaluationPlugin': 'use loggers and metrics', 'LRSchedulerPlugin': 
 # Selection rules that look at features take the live model, which no config can name.
 _NEEDS_MODEL = ('HerdingSelectionStrategy', 'ClosestToCenterSelectionStrategy')
 _LOSS_MODULE = 'avalanche.training.losses'
-_LOSS_ALIASES = {'ICaRLLoss': 'ICaRLLossPlugin'}
 
 
 def check_parts(where: str, cfg: dict) -> None:
@@ -99,13 +99,12 @@ def _build(where: str, cfg: dict, registry, model: nn.Module) -> Any:
 
 
 def loss_class(name: str) -> Any:
-    """The loss `name`: of our registries, else one of Avalanche's helpers.
+    """The loss `name`: of our registries, else one of Avalanche's helpers, repaired where it has to be.
 
     Raises:
         RegistryError: if there is none.
     """
-    name = _LOSS_ALIASES.get(name, name)
-    found = MODELS.get(name)
+    found = MODELS.get(name) or LOSSES.get(name)
     if found is None:
         module = importlib.import_module(_LOSS_MODULE)
         found = getattr(module, name, None) if name in module.__all__ else None

@@ -1,0 +1,67 @@
+"""Avalanche 0.6's losses on soft targets, finite where logits lie far apart, and iCaRL's with a teacher at rest."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from avalanche.training import ACECriterion as AvalancheACECriterion
+from avalanche.training.losses import ICaRLLossPlugin as AvalancheICaRLLossPlugin
+from avalanche.training.losses import MaskedCrossEntropy as AvalancheMaskedCrossEntropy
+from torch import Tensor
+
+
+class ACECriterion(AvalancheACECriterion):
+    """Asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025).
+
+    Half the cross-entropy of memories over all classes, half that of new samples over the classes of their batch.
+    Avalanche 0.6 takes the logarithm of a softmax that is 0 where logits lie more than about 100 apart: NaN.
+    """
+
+    def __call__(self, out_in: Tensor, target_in: Tensor, out_buffer: Tensor, target_buffer: Tensor) -> Tensor:
+        classes, places = target_in.unique(return_inverse=True)
+        return (F.cross_entropy(out_buffer, target_buffer) + F.cross_entropy(out_in[:, classes], places)) / 2
+
+
+class MaskedCrossEntropy(AvalancheMaskedCrossEntropy):
+    """Cross-entropy over seen, new, old or all classes.
+
+    Avalanche 0.6 takes the logarithm of a softmax that is 0 where logits lie more than about 100 apart: NaN.
+    A sample whose class is masked counts as 0, as there.
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        mask = self.current_mask(logits.shape[1])
+        one_hot = F.one_hot(targets, num_classes=logits.shape[1])[:, mask]
+        losses = -(one_hot * logits[:, mask].log_softmax(1)).sum(1)
+        return losses if self.reduction == 'none' else losses.mean()
+
+
+class ICaRLLossPlugin(AvalancheICaRLLossPlugin):
+    """Binary cross-entropy to one-hot targets, and to the old model's outputs for old classes (Rebuffi et al. 2017,
+    arXiv:1611.07725, Algorithm 3).
+
+    Avalanche 0.6 leaves the old model in train mode: its BatchNorm normalises by the new batch and its statistics
+    move, so that its outputs are not those of the network before the update.
+
+    Args:
+        legacy: the old model in train mode.
+    """
+
+    method_version = 2
+    method_remedy = 'legacy=True brings it back'
+
+    def __init__(self, *, legacy: bool = False):
+        super().__init__()
+        self.legacy = legacy
+        if legacy:
+            self.method_version = 1
+
+    def after_training_exp(self, strategy, **kwargs):
+        super().after_training_exp(strategy, **kwargs)
+        if not self.legacy:
+            self.old_model.eval()
+
+
+# By the names that `cl_strategy.loss` takes.
+LOSSES: dict[str, type] = {'MaskedCrossEntropy': MaskedCrossEntropy, 'ICaRLLoss': ICaRLLossPlugin,
+                           'ICaRLLossPlugin': ICaRLLossPlugin}
+
