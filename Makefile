@@ -6,6 +6,9 @@ SOURCES := setup.py requirements/constraints.txt
 PIP := $(BIN)/pip --disable-pip-version-check
 DEMO_DATA := data/demo
 WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=0
+# Kernels as on a processor without AVX-512: torch's own, oneDNN's, MKL's.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
 .PHONY: demo test test-slow lint clean
 
@@ -30,10 +33,11 @@ demo: $(VENV)/.core
 	$(BIN)/python tools/analysis_tools/compare_runs.py work_dirs/replay_lenet5_demo work_dirs/naive_lenet5_demo --out work_dirs/demo_comparison
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' tests
+	$(PYTEST) -m 'not slow' tests
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow tests
+	$(PYTEST) -m slow tests
+	$(AVX2) $(PYTEST) -m 'not slow' tests/models tests/evaluation tests/features
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
-"""Settings of every test: no network, one thread, no display."""
+"""Settings of every test: no network, one thread, no display; and what ends a run that would not end by itself."""
 
+import faulthandler
 import os
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -8,11 +9,82 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
+from _pytest.faulthandler import fault_handler_stderr_fd_key  # noqa: E402
+
+COLLECTION_TIMEOUT_S = 300
+_lost_workers = []
 
 
 @pytest.fixture(scope='session', autouse=True)
 def one_thread():
-    """Few cores run several test processes: more threads would only wait for each other."""
+    """Few cores run several test processes: more threads, unless asked for, would only wait for each other."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
+
+# pytest-timeout's signal is not heard inside C code, and after a failure it is switched off while fixtures are torn
+# down. So each step of a test also starts a clock of C's own, which prints all stacks and ends the process.
+
+
+def _end_process_after(config, seconds):
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[fault_handler_stderr_fd_key])
+
+
+def _watch(item):
+    mark = item.get_closest_marker('timeout')
+    asked, default = item.config.getoption('timeout'), item.config.getini('timeout')
+    limit = float(mark.args[0] if mark and mark.args else default if asked is None else asked)
+    if limit > 0:
+        _end_process_after(item.config, 1.1 * limit + 5)  # later than the signal, which only fails the test
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    _watch(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    _watch(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    _watch(item)
+
+
+def pytest_runtest_logfinish():
+    faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_collection(session):
+    """In a worker; the process that waits for workers collects nothing."""
+    if not session.config.pluginmanager.hasplugin('dsession'):
+        _end_process_after(session.config, COLLECTION_TIMEOUT_S)
+
+
+def pytest_collection_finish():
+    faulthandler.cancel_dump_traceback_later()
+
+
+# A worker that died takes its test file with it: pytest-xdist may wait for ever for somebody to run it.
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    if report.when == '???':  # pytest-xdist's report of the test that a worker was at when it died
+        pytest.exit(report.longrepr, returncode=1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    if error:
+        _lost_workers.append(node.gateway.id)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """A worker that died between two tests fails the run too."""
+    if _lost_workers and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

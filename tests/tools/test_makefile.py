@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 from short_runs import ROOT
@@ -51,9 +52,13 @@ def test_demo_trains_replay_then_naive_and_compares(tree):
 
 def test_tests_are_split_by_their_mark(tree):
     [quick] = commands(tree, 'test')
-    [slow] = commands(tree, 'test-slow')
+    slow, avx2 = commands(tree, 'test-slow')
     assert shlex.split(quick)[shlex.split(quick).index('pytest') + 1:][-3:] == ['-m', 'not slow', 'tests']
     assert shlex.split(slow)[-3:] == ['-m', 'slow', 'tests']
+    # A second time, the kernels of processors without AVX-512.
+    assert shlex.split(avx2)[-5:] == ['-m', 'not slow', 'tests/models', 'tests/evaluation', 'tests/features']
+    assert {'ATEN_CPU_CAPABILITY=avx2', 'ONEDNN_MAX_CPU_ISA=AVX2', 'MKL_ENABLE_INSTRUCTIONS=AVX2'} <= {
+        *shlex.split(avx2)}
     assert commands(tree, 'lint') == ['.venv/bin/ruff check .']
 
 
@@ -88,3 +93,57 @@ def test_clean_removes_what_was_made(tree):
     text = ' '.join(commands(tree, 'clean'))
     assert all(name in text for name in ('.venv', 'work_dirs', 'data/demo', '__pycache__'))
     assert 'configs' not in text and 'tests' not in text
+
+
+ENDS = {
+    'crashes': """
+def test_it():
+    os.abort()
+""",
+    'hangs_in_c': """
+@pytest.mark.timeout(1)
+def test_it():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    ctypes.PyDLL(None).sleep(600)  # with Python's lock held
+""",
+    'hangs_after_a_failure': """
+@pytest.fixture
+def stuck():
+    yield
+    time.sleep(600)
+
+@pytest.mark.timeout(1)
+def test_it(stuck):
+    assert False
+"""}
+
+
+def make_test(tree, **files):
+    """What `make test` runs, with our settings and our conftest, on test files of these names and texts."""
+    (tree / 'tests').mkdir()
+    shutil.copy(ROOT / 'pyproject.toml', tree)
+    shutil.copy(ROOT / 'tests' / 'conftest.py', tree / 'tests')
+    for name, text in files.items():
+        (tree / 'tests' / f'test_{name}.py').write_text(f'import ctypes, os, signal, time\n\nimport pytest\n{text}')
+    [line] = commands(tree, 'test')
+    env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST')}
+    return subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=tree, capture_output=True, text=True, env=env,
+                          timeout=120)
+
+
+FINE = {f'fine_{number}': 'def test_fine():\n    pass\n' for number in range(5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ENDS)
+def test_a_worker_that_dies_or_hangs_ends_the_run(tree, how):
+    done = make_test(tree, **FINE, **{how: ENDS[how]})
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f'FAILED tests/test_{how}.py' in done.stdout
+    assert f"crashed while running 'tests/test_{how}.py::test_it'" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_between_tests_fails_the_run(tree):
+    done = make_test(tree, **FINE, dies='if "PYTEST_XDIST_WORKER" in os.environ:\n    os.abort()\n')
+    assert done.returncode != 0, done.stdout + done.stderr
