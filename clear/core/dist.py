@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as torch_dist
 
-from clear.core.errors import ConfigError
+from clear.core.errors import ClearError, ConfigError, ElsewhereError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -81,6 +81,27 @@ def any_rank(flag: bool, device: torch.device | str = 'cpu') -> bool:
     if not torch_dist.is_initialized():
         return flag
     return bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
+
+
+def in_agreement(work: Callable[[], None], group: torch_dist.ProcessGroup | None = None) -> None:
+    """Do `work` and wait for the others; if it fails with a user error in any process, every process raises one.
+
+    Args:
+        group: processes that agree, over gloo; None for all.
+    """
+    error: ClearError | None = None
+    try:
+        work()
+    except ClearError as found:
+        error = found
+    if torch_dist.is_initialized():
+        device = 'cuda' if torch_dist.get_backend(group) == 'nccl' else 'cpu'
+        failed = torch.tensor(int(error is not None), device=device)
+        torch_dist.all_reduce(failed, group=group)
+        if failed and error is None:
+            error = ElsewhereError('Another process could not go on; its message says why.')
+    if error is not None:
+        raise error
 
 
 def sum_flat(tensors: Iterable[torch.Tensor]) -> None:

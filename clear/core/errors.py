@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -28,12 +29,20 @@ class DataError(ClearError, ValueError):
     """Data that are missing, incomplete or not what the config says."""
 
 
+class ElsewhereError(DataError):
+    """Another process of this run met an error, and says which."""
+
+
 class CheckpointError(ClearError, ValueError):
     """A checkpoint that is unreadable, foreign, or fits too little of the model."""
 
 
 class TrainingError(ClearError):
     """Training that cannot go on, e.g. because the loss is not finite."""
+
+
+class WriteError(ClearError):
+    """A file that cannot be written: no room, a limit, a folder that is read-only."""
 
 
 class Interrupted(ClearError):
@@ -45,6 +54,8 @@ USER_ERRORS = (ClearError,)
 RANK_0_FIRST_S = 3.0
 # C0, DEL and C1 but for tab and newline; the signs that turn the direction of writing; surrogates.
 _UNPRINTABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
+# A full disk, a full quota, and a file past the size limit of the process.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -62,10 +73,18 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode('unicode_escape').decode('ascii'), text)
 
 
+def unwritable(path: object, error: OSError) -> WriteError:
+    """The error of a file that cannot be written, from the system's."""
+    remedy = 'Free some space' if error.errno in NO_ROOM else 'Make its folder writable'
+    return WriteError(f'{path} cannot be written: {error.strerror or error}. {remedy}, or write elsewhere. What was '
+                      'saved before is whole; training goes on from it with --resume.')
+
+
 def report_error(error: Exception) -> int:
     """Write a user error to stderr as one message and return the exit code of the program: 2, or 143 after SIGTERM."""
     # Every process of a distributed run meets the same error; one copy is enough, except where ranks differ.
-    if os.environ.get('RANK', '0') == '0' or isinstance(error, (DataError, TrainingError)):
+    is_own = isinstance(error, (DataError, TrainingError)) and not isinstance(error, ElsewhereError)
+    if os.environ.get('RANK', '0') == '0' or is_own:
         encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
         message = printable(f'error: {_message(error)}\n')
         sys.stderr.write(message.encode(encoding, 'backslashreplace').decode(encoding))

@@ -9,8 +9,9 @@ import stat
 import struct
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +40,13 @@ def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_left_overs(folder: Path, names: Iterable[str]) -> None:
+    """Remove what writers that were killed left of files of these names or patterns. No other may be writing."""
+    for path in folder.glob('.*.tmp'):
+        if any(fnmatch(path.name, f'.{name}{random}.tmp') for name in names for random in ('', '.????????')):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -21,6 +21,7 @@ from clear.datasets.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.image_lists import ImageList
 from clear.engine.checkpoint import LATEST
 from clear.engine.runner_config import computed_config, runner_config_hash
+from clear.engine.work_dir import held, replacing
 
 MODES = ('finetune', 'replay', 'distil')
 STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil'}
@@ -147,17 +148,15 @@ def bucket_folder(work_dir: Path, name: str) -> Path:
     return work_dir / f'bucket_{name}'
 
 
-def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[[Any, argparse.Namespace], None]) -> None:
+def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[..., None]) -> None:
     """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
 
     Args:
-        train_one: trains, or plans, the run of an ordinary config.
+        train_one: (config, arguments, what to call when it is built) -> trains, or plans, an ordinary run.
 
     Raises:
         ConfigError: for options that a stream does not have; see also `train_stream`.
     """
-    from clear.engine.launch import run_files
-
     work_dir = Path(cfg['work_dir'])
     if args.resume not in (None, False, True):
         raise ConfigError('stream: --resume takes no checkpoint; finished buckets are kept and the one that was '
@@ -168,18 +167,16 @@ def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[[Any, 
         logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
         train_one(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir), args)
         return
-    if args.overwrite and dist.is_main():
-        old = [path for folder in work_dir.glob('bucket_*') for path in run_files(folder)]
-        for path in [*old, work_dir / STREAM_FILE]:
-            path.unlink(missing_ok=True)
-    dist.barrier()
+    is_replaced = args.overwrite and not args.resume
+    parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
+    with held(work_dir), replacing(work_dir, is_replaced, parts) as built:
 
-    def run(one: Any, folder: Path, resume: bool) -> None:
-        options = copy.copy(args)
-        options.resume, options.overwrite = resume, not resume
-        train_one(one, options)
+        def run(one: Any, folder: Path, resume: bool) -> None:
+            options = copy.copy(args)
+            options.resume, options.overwrite = resume, not resume
+            train_one(one, options, built)
 
-    train_stream(cfg, work_dir, run, resume=bool(args.resume))
+        train_stream(cfg, work_dir, run, resume=bool(args.resume))
 
 
 def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:

@@ -5,28 +5,21 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clear.core import dist
 from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import ConfigError
-from clear.core.files import read_text, write_json, write_text
-from clear.core.logs import logger, setup_logging, write_environment
+from clear.core.files import read_text, write_json
+from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
-from clear.core.results import RESULTS_FILE, git_state, library_versions
 from clear.core.startup import resume_collection
 from clear.engine.continual_config import KNOWN, check_options, suspicious_names
+from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
-# What a run writes into its work_dir, and --overwrite removes.
-RUN_FILES = ('results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
-             'iteration.pth', 'results.csv', 'jobs.json', 'best.pth')
-RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
-                'vis_data/*.*')
 
 
 def read_run_config(args: argparse.Namespace) -> Any:
@@ -123,21 +116,20 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
         _run_seeds(cfg, work_dir, args)
 
 
-def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
-    from clear.engine.checkpoint import find_checkpoint
+def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace, on_built: Callable[[], None] | None = None
+                   ) -> None:
     from clear.engine.continual_runner import ContinualRunner
 
     runner = ContinualRunner(cfg, work_dir)
-    if args.resume:
-        find_checkpoint(args.resume, work_dir)
-    if dist.is_main():
-        _claim(work_dir, args.resume, args.overwrite)
-    with _replacing(work_dir, args.overwrite and not args.resume):
-        _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
-        runner.build()
-    logger.info('%s', runner.describe())
-    resume_collection()
-    runner.train(args.resume, branch=args.branch)
+    with claimed(work_dir, args.resume, args.overwrite):
+        with replacing(work_dir, args.overwrite and not args.resume):
+            start_logs(work_dir, cfg, is_resumed=bool(args.resume))
+            runner.build()
+        if on_built is not None:
+            on_built()
+        logger.info('%s', runner.describe())
+        resume_collection()
+        runner.train(args.resume, branch=args.branch)
 
 
 def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
@@ -148,22 +140,19 @@ def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
         raise ConfigError('seeds: --resume takes no checkpoint, and --branch none of one seed; finished seeds are kept '
                           'and the others continued. Use --seed N for one of them.')
     folders = [work_dir / f'seed_{seed}' for seed in seeds]
-    if not args.resume and not args.overwrite and any(run_files(folder) for folder in folders):
-        raise ConfigError(f'{work_dir} already holds runs. Continue with --resume, replace them with --overwrite, or '
-                          'choose another folder with --work-dir.')
-    if args.overwrite and dist.is_main():
-        for path in (path for folder in folders for path in run_files(folder)):
-            path.unlink()
-    dist.barrier()
+    with held(work_dir):
+        if not args.resume and not args.overwrite:
+            refuse_run(work_dir, folders)
+        with replacing(work_dir, args.overwrite and not args.resume, folders) as built:
 
-    def run(one: Any, folder: Path) -> None:
-        options = copy.copy(args)
-        has_begun = any((folder / name).is_file() for name in ('latest.pth', 'iteration.pth'))
-        options.resume = bool(args.resume) and has_begun
-        options.overwrite = not options.resume
-        _run_continual(one, folder, options)
+            def run(one: Any, folder: Path) -> None:
+                options = copy.copy(args)
+                has_begun = any((folder / name).is_file() for name in ('latest.pth', 'iteration.pth'))
+                options.resume = bool(args.resume) and has_begun
+                options.overwrite = not options.resume
+                _run_continual(one, folder, options, built)
 
-    run_seeds(cfg, seeds, work_dir, run)
+            run_seeds(cfg, seeds, work_dir, run)
 
 
 def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
@@ -176,76 +165,22 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
     _set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
     runner = ProbeRunner(cfg, work_dir)
-    if not args.dry_run:
-        _claim(work_dir, args.resume, args.overwrite)
-        with _replacing(work_dir, args.overwrite and not args.resume):
-            # A rerun may add encoders and tasks: its config is the one to keep.
-            _start_logs(work_dir, cfg, is_resumed=False)
-    if args.resume:
-        runner.resume()
-    logger.info('%s', runner.describe())
     if args.dry_run:
-        logger.info('dry run: nothing was computed or written')
+        if args.resume:
+            runner.resume()
+        logger.info('%s\ndry run: nothing was computed or written', runner.describe())
         return
-    resume_collection()
-    runner.run()
-
-
-def _claim(work_dir: Path, resume: str | bool | None, overwrite: bool) -> None:
-    """Refuse a folder that holds another run's results, unless they are to be replaced.
-
-    Raises:
-        ConfigError: if the folder cannot be made, or there are results and neither --resume nor --overwrite was given.
-    """
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'work_dir {work_dir} cannot be made: {error.strerror}.') from error
-    if resume:
-        return
-    if not overwrite and any((work_dir / name).exists() for name in (RESULTS_FILE, 'latest.pth', 'iteration.pth')):
-        raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
-                          'choose another folder with --work-dir.')
-
-
-@contextmanager
-def _replacing(work_dir: Path, overwrite: bool) -> Iterator[None]:
-    """Set the files of the old run aside while a new one is built, and put them back if it cannot be."""
-    aside, old = work_dir / '.replaced', []
-    if overwrite and dist.is_main():
-        old = list(run_files(work_dir))
-        for path in old:
-            (aside / path.relative_to(work_dir)).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(aside / path.relative_to(work_dir))
-    dist.barrier()
-    try:
-        yield
-    except BaseException:
-        for path in run_files(work_dir) if old else ():
-            path.unlink()
-        for path in old:
-            (aside / path.relative_to(work_dir)).replace(path)
-        raise
-    finally:
-        if overwrite and dist.is_main():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def run_files(work_dir: Path) -> Iterable[Path]:
-    """The files of a run in its folder."""
-    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
-    for pattern in RUN_PATTERNS:
-        found += sorted(work_dir.glob(pattern))
-    return found
-
-
-def _start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
-    setup_logging(work_dir)
-    if dist.is_main():
-        # A resume that is refused must leave the config of the run that is there.
-        if not (is_resumed and (work_dir / 'config.py').is_file()):
-            write_text(work_dir / 'config.py', cfg.pretty_text)
-        write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))
+    with held(work_dir):
+        if not args.resume and not args.overwrite:
+            refuse_run(work_dir, [work_dir])
+        with replacing(work_dir, args.overwrite and not args.resume):
+            # A rerun may add encoders and tasks: its config is the one to keep.
+            start_logs(work_dir, cfg, is_resumed=False)
+        if args.resume:
+            runner.resume()
+        logger.info('%s', runner.describe())
+        resume_collection()
+        runner.run()
 
 
 def _set_threads(threads: int | None) -> None:
@@ -259,13 +194,12 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))
 
 
-def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
+def _train_ordinary(cfg: Any, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
     if cfg.get('stream') is not None:
         from clear.engine.continual_pretraining import launch_stream
 
         launch_stream(cfg, args, _train_ordinary)
         return
-    from clear.engine.checkpoint import find_checkpoint
     from clear.engine.launch_runner import built, dry_run, prepare, run
 
     prepare(cfg, args)
@@ -274,15 +208,14 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace) -> None:
     if args.dry_run:
         dry_run(cfg)
         return
-    if args.resume:
-        find_checkpoint(args.resume, work_dir)
-    if dist.is_main():
-        _claim(work_dir, args.resume, args.overwrite)
-    with _replacing(work_dir, args.overwrite and not args.resume):
-        _start_logs(work_dir, cfg, is_resumed=bool(args.resume))
-        runner = built(cfg)
-    resume_collection()
-    run(runner, work_dir, args.resume)
+    with claimed(work_dir, args.resume, args.overwrite):
+        with replacing(work_dir, args.overwrite and not args.resume):
+            start_logs(work_dir, cfg, is_resumed=bool(args.resume))
+            runner = built(cfg)
+        if on_built is not None:
+            on_built()
+        resume_collection()
+        run(runner, work_dir, args.resume)
 
 
 def test(args: argparse.Namespace) -> int:

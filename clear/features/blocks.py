@@ -12,7 +12,6 @@ way, and doing one again writes the same bytes.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import read_json, write_json
+from clear.core.files import read_json, remove_left_overs, write_json
+from clear.core.locks import locked
 from clear.features.bank import META_FILE
 from clear.features.identity import require_same
 from clear.features.writing import allocate_array, remove_folder, room_on_disk, write_rows
@@ -58,6 +58,7 @@ class BlockFolder:
             DataError: if the folder belongs to another bank, or the disk is full.
             ConfigError: if it was begun with another block or batch size.
         """
+        remove_left_overs(self.path, ('plan.json', META_FILE))
         source = self.path / (META_FILE if self.is_complete else 'plan.json')
         if not resume or not source.is_file():
             self._start_over()
@@ -130,15 +131,6 @@ class BlockFolder:
         Raises:
             DataError: if another run holds it.
         """
-        import fcntl
-
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DataError(f'{self.path} is being written by another process.') from error
+        with locked(self.path / 'lock', 'Wait until that extraction has ended, or stop it.', DataError):
             yield
-        finally:
-            os.close(descriptor)

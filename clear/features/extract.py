@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from clear.core import dist
-from clear.core.errors import ClearError, ConfigError, DataError
+from clear.core.errors import ConfigError, DataError
 from clear.features.bank import META_FILE, FeatureBank
 from clear.features.blocks import BlockFolder
 from clear.features.identity import DTYPES, bank_identity, require_same
@@ -82,13 +82,13 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
     folder = BlockFolder(out, dict(identity=identity, count=len(source), block_size=block_size, batch_size=batch_size,
                                    arrays=shapes))
     with _patient_group() as group, contextlib.ExitStack() as held:
-        _in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
+        dist.in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
         # Listed before anyone writes, so that all processes divide the same list.
         todo = [] if folder.is_complete else _shard(folder.missing())
         dist.barrier()
-        _in_agreement(lambda: _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction,
+        dist.in_agreement(lambda: _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction,
                                              progress), group)
-        _in_agreement(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction) if dist.is_main()
+        dist.in_agreement(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction) if dist.is_main()
                       else None, group)
     return FeatureBank.open(out, expect=identity)
 
@@ -161,20 +161,6 @@ def _patient_group() -> Iterator[torch.distributed.ProcessGroup | None]:
         yield group
     finally:
         torch.distributed.destroy_process_group(group)
-
-
-def _in_agreement(work: Callable[[], None], group: torch.distributed.ProcessGroup | None) -> None:
-    """Do `work` and wait for the others; if it fails with a user error in any process, every process raises one."""
-    error: ClearError | None = None
-    try:
-        work()
-    except ClearError as found:
-        error = found
-    failed = torch.tensor(int(error is not None))
-    if group is not None:
-        torch.distributed.all_reduce(failed, group=group)
-    if failed:
-        raise error or DataError('Another process could not go on; its message says why.')
 
 
 def _shard(blocks: list[int]) -> list[int]:

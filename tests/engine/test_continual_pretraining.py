@@ -164,7 +164,7 @@ def test_finished_buckets_of_another_config_are_refused(tree, tmp_path):
 
 
 def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(launch, '_start_logs', lambda *args, **options: None)  # which would take the log from caplog
+    monkeypatch.setattr(launch, 'start_logs', lambda *args, **options: None)  # which would take the log from caplog
     caplog.set_level(logging.INFO, 'clear')
     monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
     cfg = config(tree, tmp_path / 'run', mode='replay', replay_size=4)
@@ -186,6 +186,29 @@ def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeyp
         start(resume='x.pth')
     again = start(overwrite=True)
     assert all(again[name] > first[name] for name in '123')
+
+
+def test_a_refused_overwrite_leaves_every_byte(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, 'start_logs', lambda *args, **options: None)
+    cfg = config(tree, tmp_path / 'run', mode='finetune')
+    cfg.train_cfg.max_epochs = 1
+    options = dict(resume=None, overwrite=True, dry_run=False, branch=None, amp=None)
+
+    def content():
+        return {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}
+
+    launch_stream(cfg, argparse.Namespace(**options), launch._train_ordinary)
+    before = content()
+    wrong = copy.deepcopy(cfg)
+    wrong.optim_wrapper.optimizer.lr = -1.0
+    with pytest.raises(ValueError, match='learning rate'):
+        launch_stream(wrong, argparse.Namespace(**options), launch._train_ordinary)
+    assert content() == before
+    wrong = copy.deepcopy(cfg)
+    wrong.stream.mode = 'finetun'
+    with pytest.raises(ConfigError):
+        launch_stream(wrong, argparse.Namespace(**options), launch._train_ordinary)
+    assert content() == before
 
 
 @pytest.mark.parametrize('changes, message', [

@@ -7,7 +7,7 @@ from clear_trees import write_clear_tree
 from short_runs import FEATURE_CONFIG, read_results, run, train, write_config
 
 from clear.core.errors import ConfigError
-from clear.engine.launch import read_run_config, run_files, runner_type
+from clear.engine.launch import read_run_config, runner_type
 
 
 @pytest.fixture(scope='module')
@@ -75,17 +75,6 @@ def test_threads_are_set(config):
 
 
 # The folder of a run
-
-def test_files_of_a_run_are_told_from_others(tmp_path):
-    own = ['results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth',
-           'exp_0.pth', 'exp_12.pth', 'figures/accuracy_matrix.png', '20260101_101010.log']
-    others = ['notes.txt', 'weights.pth', 'my.log', 'figures/mine.svg', 'sub/results.json', 'results.json.bak']
-    for name in own + others:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert sorted(run_files(tmp_path)) == sorted(tmp_path / name for name in own)
-    assert not list(run_files(tmp_path / 'nowhere'))
-
 
 def test_a_failed_start_can_be_repeated(config):
     """A folder that holds logs only is no run: the corrected command needs no --overwrite."""

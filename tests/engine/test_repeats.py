@@ -87,7 +87,7 @@ def test_finished_seeds_are_kept_and_others_continued(config):
     train(config, '--work-dir', 'whole')
     train(config, '--work-dir', 'runs')
     again = run('train', config, '--work-dir', 'runs')
-    assert again.code == 2 and 'runs already holds runs. Continue with --resume' in again.err
+    assert again.code == 2 and 'runs already holds a run. Continue it with --resume' in again.err
     first = Path('runs/seed_4/results.json').stat().st_mtime_ns
     # As if the second seed had been killed before its report: there is its checkpoint, but it is not finished.
     Path('runs/seed_1/report.html').unlink()

@@ -1,0 +1,171 @@
+"""The folder of a run: who may write into it, and what becomes of the run that it held before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.files import remove_left_overs, write_text
+from clear.core.locks import locked
+from clear.core.logs import setup_logging, write_environment
+from clear.core.results import RESULTS_FILE, git_state, library_versions
+from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
+
+# What a run writes into its work_dir, and --overwrite removes. Of folders in which others write too, files by name.
+RUN_FILES = (RESULTS_FILE, 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', LATEST, ITERATION,
+             'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json')
+RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
+                'vis_data/*.*', 'tensorboard/events.out.tfevents.*', 'csv/train_results.csv', 'csv/eval_results.csv',
+                *(f'{folder}/{name}' for folder in ('wandb', 'vis_data/wandb')
+                  for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')))
+LOCK_FILE = '.lock'
+# An old run that makes room for a new one: while its files are moved, either way; while the new one is built; while
+# it is removed. A kill leaves one of them, and the next run in the folder knows by its name what is to be done.
+MOVING, REPLACED, GONE = '.replaced.moving', '.replaced', '.replaced.gone'
+
+
+def run_files(work_dir: Path) -> list[Path]:
+    """The files of a run in its folder, and the folders that W&B makes for one."""
+    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
+    for pattern in RUN_PATTERNS:
+        found += sorted(work_dir.glob(pattern))
+    return list(dict.fromkeys(found))
+
+
+def refuse_run(work_dir: Path, folders: Iterable[Path]) -> None:
+    """Refuse to begin anew where a run is; one that was stopped before it saved anything is none.
+
+    Raises:
+        ConfigError: if one of `folders` holds results or a checkpoint.
+    """
+    if any((folder / name).exists() for folder in folders for name in (RESULTS_FILE, LATEST, ITERATION)):
+        raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
+                          'choose another folder with --work-dir.')
+
+
+@contextmanager
+def held(work_dir: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be, for one run; its processes share it.
+
+    What a run that was killed left there is put in order: the old run that it was to replace is put back, and files
+    under temporary names are removed.
+
+    Raises:
+        ConfigError: if the folder cannot be made, or another run writes into it.
+    """
+    with ExitStack() as stack:
+        dist.in_agreement(lambda: _hold(work_dir, stack) if dist.is_main() else None)
+        yield
+
+
+def _hold(work_dir: Path, stack: ExitStack) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'work_dir {work_dir} cannot be made: {error.strerror}.') from error
+    stack.enter_context(locked(work_dir / LOCK_FILE, 'Wait until that run has ended or stop it, or choose another '
+                               'folder with --work-dir.'))
+    _put_back(work_dir)
+    shutil.rmtree(work_dir / GONE, ignore_errors=True)
+    names = (*RUN_FILES, *RUN_PATTERNS)
+    for folder in sorted({(work_dir / name).parent for name in names}):
+        remove_left_overs(folder, [Path(name).name for name in names])
+
+
+@contextmanager
+def claimed(work_dir: Path, resume: str | bool | None, overwrite: bool) -> Iterator[None]:
+    """Hold the folder of a single run, whose checkpoint is there if it is to be resumed.
+
+    Raises:
+        ConfigError: as `held`; or if another run's results are there, and they are neither to be resumed nor replaced.
+        CheckpointError: if there is nothing to resume.
+    """
+    if resume and not work_dir.is_dir():
+        find_checkpoint(resume, work_dir)  # makes no folder where there is none
+    with held(work_dir):
+        if resume:
+            find_checkpoint(resume, work_dir)
+        elif not overwrite:
+            dist.in_agreement(lambda: refuse_run(work_dir, [work_dir]) if dist.is_main() else None)
+        yield
+
+
+@contextmanager
+def replacing(work_dir: Path, overwrite: bool, parts: Sequence[Path] = ()) -> Iterator[Callable[[], None]]:
+    """Set the files of an old run aside while a new one is built, and put them back if it cannot be.
+
+    Args:
+        parts: folders in `work_dir` that belong to the run, e.g. of its seeds.
+
+    Yields:
+        What to call when the new run is built: the old one goes then, else at the end of the block.
+    """
+    is_waiting = overwrite
+    if overwrite and dist.is_main():
+        _set_aside(work_dir, [work_dir, *parts])
+    dist.barrier()
+
+    def built() -> None:
+        nonlocal is_waiting
+        if not is_waiting:
+            return
+        dist.barrier()
+        is_waiting = False
+        if dist.is_main():
+            (work_dir / REPLACED).rename(work_dir / GONE)
+            shutil.rmtree(work_dir / GONE, ignore_errors=True)
+
+    try:
+        yield built
+        built()
+    except BaseException:
+        if is_waiting and dist.is_main():
+            _put_back(work_dir)
+        raise
+
+
+def _set_aside(work_dir: Path, folders: Sequence[Path]) -> None:
+    moving = work_dir / MOVING
+    for folder in folders:
+        (moving / folder.relative_to(work_dir)).mkdir(parents=True, exist_ok=True)
+        for path in run_files(folder):
+            _move(path, moving / path.relative_to(work_dir))
+    moving.rename(work_dir / REPLACED)
+
+
+def _put_back(work_dir: Path) -> None:
+    """Put an old run back that was set aside, if there is one; what its successor has written goes."""
+    replaced, moving = work_dir / REPLACED, work_dir / MOVING
+    if replaced.is_dir():
+        for folder in (work_dir, *(work_dir / part.name for part in replaced.iterdir()
+                                   if part.name.startswith(('seed_', 'bucket_')))):
+            for path in run_files(folder):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        replaced.rename(moving)
+    for root, folders, names in os.walk(moving):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        for name in (*names, *links):
+            path = Path(root) / name
+            _move(path, work_dir / path.relative_to(moving))
+    shutil.rmtree(moving, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
+    """Log into the folder from now on; keep the config and the environment there."""
+    setup_logging(work_dir)
+    if dist.is_main():
+        # A resume that is refused must leave the config of the run that is there.
+        if not (is_resumed and (work_dir / 'config.py').is_file()):
+            write_text(work_dir / 'config.py', cfg.pretty_text)
+        write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))
