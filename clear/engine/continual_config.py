@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ DEFAULTS: dict[str, Any] = dict(
     max_time_per_experience=None)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
+# A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
+MISSPELT = 0.85
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
 LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 
@@ -58,10 +61,17 @@ def check_options(options: Iterable[str], assigned: set[str], known: set[str] = 
         raise ConfigError(f"--cfg-options {option}: nobody reads '{key}'.{hint}")
 
 
-def suspicious_names(assigned: set[str], cfg: dict) -> list[str]:
-    """Top-level dicts and lists of the file that nobody reads and whose name is close to one that is read."""
-    return [f"'{name}' (read: {close})" for name in sorted(assigned - KNOWN)
-            if isinstance(cfg.get(name), (dict, list)) and (close := nearest(name, KNOWN, 1))]
+def check_names(assigned: Iterable[str], known: set[str] = KNOWN) -> None:
+    """Refuse a top-level name of a config file that nobody reads and that is this like one that is read.
+
+    Others are helpers of the file, such as `batch_size`.
+
+    Raises:
+        ConfigError: with the nearest key.
+    """
+    for name in sorted(set(assigned) - known):
+        if close := difflib.get_close_matches(name, known, 1, MISSPELT):
+            raise ConfigError(f"The config assigns '{name}', which nobody reads. Did you mean '{close[0]}'?")
 
 
 def check_continual_config(cfg: dict) -> None:

@@ -16,7 +16,7 @@ from clear.core.files import read_text, write_json
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.startup import resume_collection
-from clear.engine.continual_config import KNOWN, check_options, suspicious_names
+from clear.engine.continual_config import KNOWN, check_names, check_options
 from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
@@ -35,12 +35,12 @@ def read_run_config(args: argparse.Namespace) -> Any:
     cfg, assigned = load_config(args.config, options)
     if runner_type(cfg) == 'ContinualRunner':
         check_options(options, assigned, KNOWN)
-        for name in suspicious_names(assigned, cfg):
-            logger.warning('The config assigns %s, which nobody reads.', name)
+        check_names(assigned)
     elif runner_type(cfg) == 'ProbeRunner':
         from clear.engine.probe_config import KNOWN as PROBE_KEYS
 
         check_options(options, assigned, PROBE_KEYS)
+        check_names(assigned, PROBE_KEYS)
     else:
         from clear.engine.runner_config import KNOWN as RUNNER_KEYS
         from clear.engine.runner_config import check_runner_config
@@ -133,7 +133,7 @@ def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace, on_built:
 
 
 def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
-    from clear.engine.repeats import check_seeds, run_seeds
+    from clear.engine.repeats import check_finished, check_seeds, run_seeds
 
     seeds = check_seeds(cfg['seeds'])
     if args.resume not in (None, False, True) or args.branch:
@@ -143,6 +143,8 @@ def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
     with held(work_dir):
         if not args.resume and not args.overwrite:
             refuse_run(work_dir, folders)
+        if args.resume:
+            check_finished(cfg, seeds, work_dir)
         with replacing(work_dir, args.overwrite and not args.resume, folders) as built:
 
             def run(one: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import gc
 import math
@@ -11,6 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from clear.core import dist
+from clear.core.config import config_hash, to_plain
 from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
@@ -71,6 +73,62 @@ def is_finished(folder: Path) -> bool:
         return False
     measured, rows = read_results(path).progress or (0, 1)
     return measured == rows and (folder / 'report.html').is_file()
+
+
+def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
+    """Refuse finished seeds that this config would not repeat: they must not be averaged with those to come.
+
+    Raises:
+        ConfigError: naming what differs: config, seed, protocol or data.
+        CheckpointError: if another form of the method wrote the seed.
+    """
+    from clear.continual.engine.versions import check_versions
+    from clear.engine.checkpoint import LATEST, load_checkpoint
+    from clear.engine.continual_runner import ContinualRunner
+
+    finished = [seed for seed in seeds if is_finished(work_dir / f'seed_{seed}')]
+    if not finished:
+        return
+    runner = ContinualRunner({key: value for key, value in cfg.items() if key != 'seeds'})
+    runner.build()
+    for seed in finished:
+        folder = work_dir / f'seed_{seed}'
+        results = read_results(folder / RESULTS_FILE)
+        changed = _differences(results, runner, seed)
+        if changed:
+            raise ConfigError(f'{folder} holds a finished run that this command would not repeat: '
+                              f'{"; ".join(changed)}. Resume with the same config and data, replace every seed with '
+                              '--overwrite, or choose another folder with --work-dir.')
+        if (folder / LATEST).is_file():
+            methods = load_checkpoint(folder / LATEST)['progress'].get('methods', {})
+            check_versions(folder / LATEST, methods, runner.strategy)
+
+
+def _differences(results: Results, runner: Any, seed: int) -> list[str]:
+    """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
+    from clear.continual.engine.versions import without_remedies
+    from clear.engine.continual_state import computed_config, differences
+
+    saved = _config_of(results)
+    asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg
+    changed = []
+    if results.config_hash != config_hash(asked):
+        there, here = (computed_config({**config, 'seed': seed}) for config in (saved, asked))
+        changed = differences(there, here) if saved else []
+        changed = changed or [f'config_hash: {results.config_hash} -> {config_hash(asked)}']
+    there = dict(seed=results.seeds.get('train'), protocol=results.protocol,
+                 data_fingerprint=results.extras.get('data_fingerprint'))
+    here = dict(seed=seed, protocol=runner.results().protocol, data_fingerprint=runner.info.fingerprint)
+    return changed + differences(there, here)
+
+
+def _config_of(results: Results) -> dict[str, Any]:
+    """The config that stands in a results file; empty if it cannot be read there."""
+    try:
+        lines = ast.parse(results.extras.get('config_text') or '').body
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    except (SyntaxError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def summarise(runs: Sequence[Results]) -> dict[str, Any]:

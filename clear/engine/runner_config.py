@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import inspect
 import json
@@ -13,6 +12,7 @@ from typing import Any
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
+from clear.engine.continual_config import check_names
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
@@ -22,8 +22,6 @@ KNOWN = {'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_datalo
          'log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name',
          'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'activation_checkpointing',
          'efficient_conv_bn_eval', 'custom_imports', 'vis_backends', *OURS}
-# A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
-MISSPELT = 0.85
 LOADER_EXTRAS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch',
                  'disable_subprocess_warning', 'shuffle', 'drop_last'}
 LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
@@ -53,10 +51,7 @@ def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bo
     Raises:
         ConfigError, RegistryError: with the nearest names.
     """
-    for name in assigned:
-        close = difflib.get_close_matches(name, KNOWN, 1, MISSPELT)
-        if name not in KNOWN and close:
-            raise ConfigError(f"The config assigns '{name}', which nobody reads. Did you mean '{close[0]}'?")
+    check_names(assigned, KNOWN)
     required = REQUIRED if is_training else ('model',)
     missing = [key for key in required if key not in cfg]
     if missing:

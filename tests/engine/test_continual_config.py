@@ -7,8 +7,8 @@ from clear.core.errors import ConfigError, RegistryError
 from clear.engine.continual_config import (
     DEFAULTS,
     check_continual_config,
+    check_names,
     check_options,
-    suspicious_names,
     with_defaults,
 )
 
@@ -130,7 +130,14 @@ def test_options_must_be_read_by_somebody():
         check_options(['zzz'], assigned)
 
 
-def test_names_that_look_misspelt_are_pointed_out():
-    config = dict(GOOD, scenaro=dict(seed=1), loger=[], batch_size=64, checkpoint_cofig=3)
-    # Plain values are helpers; only what could be a section is suspicious.
-    assert suspicious_names(set(config), config) == ["'loger' (read: 'loggers')", "'scenaro' (read: 'scenario')"]
+@pytest.mark.parametrize('name, near', [
+    ('lggers', 'loggers'), ('scenaro', 'scenario'), ('checkpoint_confg', 'checkpoint_config'),
+    ('num_worker', 'num_workers'), ('cl_stategy', 'cl_strategy'), ('metric', 'metrics')])
+def test_a_misspelt_name_is_an_error(name, near):
+    with pytest.raises(ConfigError, match=f"assigns '{name}', which nobody reads. Did you mean '{near}'"):
+        check_names({*GOOD, name, 'batch_size'})
+
+
+@pytest.mark.parametrize('name', ['batch_size', 'epochs', 'mean', 'crop', 'lr', 'data_root', 'num_classes', 'logs'])
+def test_helpers_of_a_file_are_allowed(name):
+    check_names({*GOOD, name})

@@ -58,11 +58,11 @@ def test_unknown_runner_is_refused():
         runner_type(dict(runner_type='Rnner'))
 
 
-def test_suspicious_section_is_pointed_out_before_training(config):
+def test_misspelt_key_is_refused_before_training(config):
     with config.open('a') as file:
         file.write('checkpoint_confg = dict(interval=1)\n')
-    finished = train(config, '--dry-run')
-    assert "assigns 'checkpoint_confg' (read: 'checkpoint_config'), which nobody reads" in finished.out
+    finished = run('train', config, '--work-dir', 'run')
+    assert finished.code == 2 and "Did you mean 'checkpoint_config'?" in finished.err and not Path('run').exists()
 
 
 def test_threads_are_set(config):

@@ -107,6 +107,32 @@ def test_finished_seeds_are_kept_and_others_continued(config):
     assert read_json('runs/summary.json') == read_json('whole/summary.json')
 
 
+@pytest.mark.parametrize('options, says', [
+    (['cl_strategy.optimizer.lr=0.0001'], 'cl_strategy.optimizer.lr: 0.1 -> 0.0001'),
+    (['cl_strategy.train_epochs=3', 'amp=bf16'], "amp: False -> 'bf16'; cl_strategy.train_epochs: 2 -> 3"),
+    (['scenario.evaluation_protocol=streaming', 'scenario.seed=None'], "protocol: 'clear/iid/v1' -> 'clear/str")])
+def test_finished_seeds_of_another_config_are_refused(options, says, config):
+    train(config, '--work-dir', 'runs', '--cfg-options', 'seeds=[4,1]')
+    before = Path('runs/summary.json').read_bytes()
+    finished = run('train', config, '--work-dir', 'runs', '--resume', '--cfg-options', *options)
+    assert finished.code == 2 and says in finished.err and 'runs/seed_4 holds a finished run' in finished.err
+    assert Path('runs/summary.json').read_bytes() == before
+
+
+def test_results_of_another_seed_or_data_are_refused(config, tmp_path):
+    train(config, '--work-dir', 'runs')
+    train(config, '--work-dir', 'runs', '--resume', '--cfg-options', 'num_workers=0', 'name=other')  # decide nothing
+    first, second = (Path(f'runs/seed_{seed}/results.json') for seed in (4, 1))
+    original = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    finished = run('train', config, '--work-dir', 'runs', '--resume')
+    assert finished.code == 2 and 'runs/seed_1 holds a finished run' in finished.err and 'seed: 4 -> 1' in finished.err
+    second.write_bytes(original)
+    other = write_clear_tree(tmp_path / 'other', features=8, per_class=11, images=False, num_buckets=2)
+    finished = run('train', config, '--work-dir', 'runs', '--resume', '--cfg-options', f'scenario.data_root={other}')
+    assert finished.code == 2 and 'data_fingerprint: ' in finished.err and 'data_root' not in finished.err
+
+
 @pytest.mark.parametrize('arguments, says', [
     (['--resume', 'seed_4/latest.pth'], '--resume takes no checkpoint'),
     (['--branch', 'x.pth'], '--branch none of one seed'),
