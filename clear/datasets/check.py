@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clear.core.errors import ClearError, DataError
-from clear.core.files import read_bytes, read_json
+from clear.core.errors import ClearError
+from clear.core.files import read_json
 from clear.datasets.clear import NUM_CLASSES, check_data_name, how_to_get
 from clear.datasets.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
-from clear.datasets.decode import UnreadableImage, decode_image
+from clear.datasets.decode import UnreadableImage, decode_image, read_file
 
 KINDS = {'lists': 'lists and metadata that are wrong', 'overlap': 'train and test of a bucket share images',
          'missing': 'missing images', 'unreadable': 'unreadable images', 'identical': 'groups of identical images'}
@@ -204,11 +204,10 @@ def _check_images(root: Path, everything: dict[str, Bucket], report: CheckReport
         if len(places[path]) > 1:
             report.add('lists', name, f'{path} is also listed in bucket {", ".join(places[path][1:])}')
         try:
-            content = read_bytes(root / path)
-        except DataError as error:
-            # ValueError: a name that no file can have, such as one with a NUL.
-            missing = isinstance(error.__cause__, (FileNotFoundError, ValueError))
-            report.add('missing' if missing else 'unreadable', name, path if missing else str(error))
+            content = read_file(root / path)
+        except UnreadableImage as error:
+            is_missing = str(error) == 'missing'
+            report.add(*('missing', name, path) if is_missing else ('unreadable', name, f'{path}: {error}'))
             continue
         by_content[hashlib.sha256(content).digest()].append(path)
         if decode:

@@ -6,9 +6,13 @@ PIL sets the rules. OpenCV is about 1.7 times as fast and gives the same pixels 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import importlib
 import io
 import os
+import stat
 import struct
 import threading
 import warnings
@@ -25,11 +29,23 @@ from clear.core.files import inside
 DECODERS = ('cv2', 'pil')
 MAX_PIXELS = 89_478_485  # PIL's own limit against decompression bombs: a quarter of a gigabyte as RGB
 
+# A pixel of the largest kind, four channels of 32 bits, without compression: no file of MAX_PIXELS is larger.
+MAX_BYTES = 16 * MAX_PIXELS
+# Formats whose pixels PIL reads itself. It knows more, some of which it has rendered by another program (PostScript).
+_RASTER = {'JPEG': 'Jpeg', 'PNG': 'Png', 'WEBP': 'WebP', 'GIF': 'Gif', 'BMP': 'Bmp', 'TIFF': 'Tiff', 'PPM': 'Ppm',
+           'MPO': 'Mpo', 'JPEG2000': 'Jpeg2K', 'AVIF': 'Avif', 'ICO': 'Ico', 'PCX': 'Pcx', 'SGI': 'Sgi', 'QOI': 'Qoi',
+           'TGA': 'Tga'}
+
 # What PIL's readers raise on damaged files. Only decoding is under this guard, so a bug elsewhere still shows.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error,
-                  Image.DecompressionBombError)
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError,
+                 AssertionError, ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError)
 # These say that the machine is short of something, not that the file is bad.
 _NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# PIL turns a TIFF, and no other file, by its orientation as it loads it; these turn it back.
+_AS_STORED = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+              5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+              8: Image.Transpose.ROTATE_270}
+_ORIENTATION = 0x0112  # the EXIF tag
 
 
 class _Silence:
@@ -65,9 +81,10 @@ class UnreadableImage(Exception):
 
 
 def decode_image(source: str | Path | bytes) -> Image.Image:
-    """The image as PIL RGB. EXIF orientation is left alone; of an animation the first frame.
+    """The image as PIL RGB. EXIF orientation is left alone in every format; of an animation the first frame.
 
-    Alpha is dropped, not blended (as torchvision's folder loader does); 16-bit grey keeps its high byte.
+    Alpha is dropped, not blended (as torchvision's folder loader does); 16-bit grey keeps its high byte. Only raster
+    formats are read, by PIL itself: whatever would need another program is no image.
 
     Args:
         source: a path, or the bytes of a file.
@@ -75,21 +92,28 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
     Raises:
         UnreadableImage: with the reason.
     """
-    return _decode_by_pil(source)[0]
+    return _decode_by_pil(source if isinstance(source, bytes) else read_file(source))[0]
 
 
 def read_file(path: str | Path) -> bytes:
     """The content of an image file.
 
     Raises:
-        UnreadableImage: with the reason.
+        UnreadableImage: with the reason; for pipes and devices, which may have no end, without opening them.
     """
     try:
+        status = os.stat(path)  # noqa: PTH116 - per image, as below
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise UnreadableImage('not a regular file')
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImage(f'{status.st_size} bytes, more than {MAX_BYTES}')
         return Path(path).read_bytes()
     except OSError as error:
         if error.errno in _NOT_THE_FILE:
             raise
-        raise UnreadableImage(_reason(error, path)) from error
+        raise UnreadableImage(_reason(error)) from error
+    except ValueError as error:  # a NUL, or half a surrogate pair: no file can be called so
+        raise UnreadableImage('missing') from error
 
 
 def file_below(root: str | Path, path: str) -> str:
@@ -130,7 +154,8 @@ class ImageDecoder:
         import cv2
         import PIL
 
-        return {'decoder': self.name, 'max_pixels': MAX_PIXELS, 'versions': [PIL.__version__, cv2.__version__]}
+        return {'decoder': self.name, 'max_pixels': MAX_PIXELS, 'orientation': 'as stored',
+                'versions': [PIL.__version__, cv2.__version__]}
 
     def __call__(self, content: bytes) -> np.ndarray:
         if self.name == 'cv2':
@@ -143,19 +168,31 @@ class ImageDecoder:
         return np.array(image)  # a copy: what PIL lends is read-only
 
 
-def _decode_by_pil(source: str | Path | bytes) -> tuple[Image.Image, str]:
+def _decode_by_pil(content: bytes) -> tuple[Image.Image, str]:
     """The RGB image and the name of its format."""
     try:
         # PIL warns of large, odd and damaged files, each with its own text, so a data set could print thousands of
         # lines. What matters is in the exception.
-        with _silence, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _silence, Image.open(io.BytesIO(content), formats=_formats()) as image:
             _check_size(image.width, image.height)
+            # Asked before loading, which forgets it.
+            turned = image.getexif().get(_ORIENTATION) if image.format == 'TIFF' else None
             image.load()
-            return to_rgb(image), image.format or 'unknown'
+            rgb = to_rgb(image)
+            return rgb.transpose(_AS_STORED[turned]) if turned in _AS_STORED else rgb, image.format or 'unknown'
     except DECODE_ERRORS as error:
         if getattr(error, 'errno', None) in _NOT_THE_FILE:
             raise
-        raise UnreadableImage(_reason(error, source)) from error
+        raise UnreadableImage(_reason(error)) from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The raster formats that this PIL has; only their readers are imported."""
+    for plugin in _RASTER.values():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f'PIL.{plugin}ImagePlugin')
+    return tuple(name for name in _RASTER if name in Image.OPEN)
 
 
 def _decode_by_cv2(content: bytes) -> np.ndarray | None:
@@ -221,12 +258,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def _reason(error: Exception, source: str | Path | bytes) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return 'missing'
     if isinstance(error, Image.UnidentifiedImageError):
         return 'not an image'
     if isinstance(error, OSError) and error.errno is not None:
         return error.strerror or type(error).__name__
-    text = str(error) or type(error).__name__
-    return text if isinstance(source, bytes) else text.replace(str(source), Path(source).name)
+    return str(error) or type(error).__name__

@@ -1,6 +1,7 @@
 """Opening images of every common mode, and refusing what is none."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -55,10 +56,45 @@ def test_cmyk_and_bilevel():
     assert np.asarray(decode_image(encoded(Image.new('1', (8, 8), 1), 'PNG'))).min() == 255
 
 
-def test_exif_orientation_is_left_alone():
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind, options', [('JPEG', {}), ('PNG', {}), ('WEBP', dict(lossless=True)), ('TIFF', {}),
+                                           ('TIFF', dict(compression='tiff_lzw'))])
+def test_exif_orientation_is_left_alone_in_every_format(kind, options, orientation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    plain = np.asarray(decode_image(encoded(image, kind, **options)))
     exif = Image.Exif()
-    exif[0x0112] = 6
-    assert decode_image(encoded(Image.new('RGB', (4, 9)), 'JPEG', exif=exif)).size == (4, 9)
+    exif[0x0112] = orientation
+    turned = encoded(image, kind, exif=exif, **options)
+    assert Image.open(io.BytesIO(turned)).getexif()[0x0112] == orientation
+    assert np.array_equal(np.asarray(decode_image(turned)), plain)
+    assert np.array_equal(decode.ImageDecoder('cv2')(turned), plain)
+
+
+def test_no_format_is_rendered_by_another_program(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    stub = tmp_path / 'gs'
+    stub.write_text(f'#!/bin/sh\ntouch {tmp_path}/started\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+    monkeypatch.setattr(EpsImagePlugin, 'gs_binary', None)  # what it found on the PATH before
+    page = (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EndProlog\nshowpage\n%%Trailer\n'
+            b'%%EOF\n')
+    for name in ('page.jpg', 'page.png', 'page.eps'):
+        (tmp_path / name).write_bytes(page)
+        with pytest.raises(UnreadableImage, match='^not an image$'):
+            decode_image(tmp_path / name)
+    for decoder in decode.DECODERS:
+        with pytest.raises(UnreadableImage, match='^not an image$'):
+            decode.ImageDecoder(decoder)(page)
+    assert not (tmp_path / 'started').exists()
+
+
+def test_common_raster_formats_are_read():
+    image = Image.new('RGB', (8, 8), 'red')
+    for kind in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000', 'ICO', 'PCX', 'SGI', 'TGA'):
+        red, green, blue = np.asarray(decode_image(encoded(image, kind))).reshape(-1, 3).mean(0)
+        assert red > 250 and green < 5 and blue < 5, kind
 
 
 def test_first_frame_of_an_animation():
@@ -86,6 +122,25 @@ def test_missing_file_and_folder(tmp_path):
         decode_image(tmp_path)
 
 
+@pytest.mark.parametrize('read', [decode_image, decode.read_file])
+def test_only_regular_files_are_opened(tmp_path, monkeypatch, read):
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    (tmp_path / 'link.jpg').symlink_to('pipe.jpg')
+    for path in (tmp_path / 'pipe.jpg', str(tmp_path / 'link.jpg'), '/dev/zero'):
+        with pytest.raises(UnreadableImage, match='^not a regular file$'):
+            read(path)  # opening the pipe would wait for a writer, reading the device would never end
+    monkeypatch.setattr(decode, 'MAX_BYTES', 10)
+    (tmp_path / 'large.jpg').write_bytes(bytes(11))
+    with pytest.raises(UnreadableImage, match='11 bytes, more than 10'):
+        read(tmp_path / 'large.jpg')
+
+
+@pytest.mark.parametrize('name', ['a\0b.jpg', '\ud800.jpg', '\udcff.jpg'])
+def test_names_that_no_file_has_are_missing(tmp_path, name):
+    with pytest.raises(UnreadableImage, match='^missing$'):
+        decode_image(f'{tmp_path}/{name}')
+
+
 def test_floats_and_bombs_are_bad(monkeypatch):
     with pytest.raises(UnreadableImage, match='floating-point'):
         decode_image(encoded(Image.fromarray(GREY.astype(np.float32)), 'TIFF'))
@@ -102,9 +157,9 @@ def test_pil_own_bomb_error_is_bad(monkeypatch):
 
 
 def test_shortage_of_the_machine_is_no_bad_image(monkeypatch):
-    def no_handles(*_):
+    def no_handles(*_, **__):
         raise OSError(24, 'Too many open files')
 
     monkeypatch.setattr(Image, 'open', no_handles)
     with pytest.raises(OSError, match='Too many open files'):
-        decode_image('x.jpg')
+        decode_image(b'x')
