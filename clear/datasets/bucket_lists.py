@@ -10,9 +10,10 @@ from pathlib import Path
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
 from clear.datasets.bucket_files import find_bucket_files, read_bucket_files
-from clear.datasets.by_time import IMAGE_SUFFIXES, SplitOptions, order_times, read_folder_by_time
+from clear.datasets.by_time import SplitOptions, order_times, read_folder_by_time
 from clear.datasets.clear_layouts import Bucket, Choice, open_layout
-from clear.datasets.image_lists import ImageList, existing_folder, image_files, span_arrays
+from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
+from clear.datasets.image_lists import ImageList, existing_folder, span_arrays
 
 SPLITS = ('train', 'test', 'all')
 LAYOUTS = ('auto', 'old', 'new', 'folder', 'json')
@@ -143,7 +144,7 @@ def _read_folders(root: Path, choice: BucketChoice) -> ImageList:
         data = read_folder_by_time(root, protocol, choice.times)
         buckets = {bucket.name: bucket for bucket in (data.test if choice.split == 'test' else data.train)}
         return _labelled(data.root, data.class_names, [buckets[name] for name in choice.chosen(list(buckets), root)])
-    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith('.'))
+    found = [path.name for path in folders_in(root)]
     if not found:
         raise DataError(f'{root} has no buckets: neither CLEAR lists, nor bucket_<name>.json, nor folders by time.')
     names = choice.chosen(list(choice.times) if choice.times else order_times(found, root), root)
@@ -154,11 +155,12 @@ def _read_folders(root: Path, choice: BucketChoice) -> ImageList:
 def _has_classes(root: Path) -> bool:
     """Whether the images of a time lie in folders, its classes, and none right below the time."""
     has_folders = False
-    for folder in root.iterdir():
-        if folder.name.startswith('.') or not folder.is_dir():
-            continue
+    for folder in folders_in(root):
         for entry in os.scandir(folder):  # stops at the first image: there may be a million
-            if entry.name.lower().endswith(IMAGE_SUFFIXES):
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                has_folders = True
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                 return False
-            has_folders = has_folders or (entry.is_dir() and not entry.name.startswith('.'))
     return has_folders

@@ -13,10 +13,9 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
 from clear.datasets.clear_layouts import PARTS, Bucket
 from clear.datasets.dates import parse_time
+from clear.datasets.image_files import folders_in, image_files
 from clear.datasets.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,14 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
     root = Path(root).resolve()
     if not root.is_dir():
         raise DataError(f'The folder {root} does not exist.')
-    has_parts_above = {path.name for path in _folders(root)} == set(PARTS)
+    has_parts_above = {path.name for path in folders_in(root)} == set(PARTS)
     holders = [root / part for part in PARTS] if has_parts_above else [root]
     names = _time_names(root, holders, times)
     places = [_part_folders(root, name, has_parts_above) for name in names]
     if len({frozenset(place) for place in places}) > 1:
         odd = next(name for name, place in zip(names, places) if set(place) != set(places[0]))
         raise DataError(f"{root}: '{names[0]}' and '{odd}' differ in having train/ and test/ folders.")
-    class_names = sorted({folder.name for place in places for part in place.values() for folder in _folders(part)})
+    class_names = sorted({folder.name for place in places for part in place.values() for folder in folders_in(part)})
     if not class_names:
         raise DataError(f'{root}/{names[0]} has no class folders; expected <time>/<class>/<image>.')
     parts = {part: [_read_bucket(root, name, place[part], class_names) for name, place in zip(names, places)]
@@ -123,7 +122,7 @@ def _check_coverage(root: Path, class_names: list[str], train: list[Bucket], tes
 
 
 def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) -> list[str]:
-    found = sorted({path.name for holder in holders for path in _folders(holder)})
+    found = sorted({path.name for holder in holders for path in folders_in(holder)})
     if not found:
         raise DataError(f'{root} has no folders; expected <time>/<class>/<image>.')
     if times is None:
@@ -164,7 +163,7 @@ def _part_folders(root: Path, name: str, has_parts_above: bool) -> dict[str, Pat
     if has_parts_above:
         places = {part: root / part / name for part in PARTS}
     else:
-        below = {path.name for path in _folders(root / name)}
+        below = {path.name for path in folders_in(root / name)}
         if not below & set(PARTS):
             return {'all': root / name}
         places = {part: root / name / part for part in PARTS}
@@ -178,17 +177,11 @@ def _read_bucket(root: Path, name: str, folder: Path, class_names: list[str]) ->
     paths, targets = [], []
     for label, class_name in enumerate(class_names):
         place = folder / class_name
-        files = sorted(path for path in place.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()) \
-            if place.is_dir() else []
-        paths += [path.relative_to(root).as_posix() for path in files]
+        files = image_files(root, place.relative_to(root).as_posix()) if place.is_dir() else []
+        paths += files
         targets += [label] * len(files)
     return Bucket(name, list(paths), paths, np.array(targets, dtype=np.int64))
 
 
 def _join(one: Bucket, other: Bucket) -> Bucket:
     return Bucket(one.name, one.ids + other.ids, one.paths + other.paths, np.concatenate([one.targets, other.targets]))
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith('.')) \
-        if place.is_dir() else []

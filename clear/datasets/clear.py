@@ -15,6 +15,7 @@ import numpy as np
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
 from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.image_files import plain_path
 from clear.datasets.lacking_classes import warn_of_lacking_classes
 
 logger = logging.getLogger('clear')
@@ -179,14 +180,17 @@ def _common_buckets(tree: OldLayout | NewLayout, choice: Choice) -> tuple[list[s
 
 def check_disjoint(buckets: list[Bucket], root: Path) -> None:
     """Every id once over all lists: a test image that is also trained on makes every figure wrong."""
-    seen: dict[str, Bucket] = {}
+    seen: dict[str, tuple[str, Bucket]] = {}
     for bucket in buckets:
         for name in bucket.ids:
-            if name in seen:
-                raise DataError(f"{root}: '{name}' is in two lists, of bucket {seen[name].name} and of bucket "
+            key = plain_path(name)
+            if key in seen:
+                earlier, other = seen[key]
+                also = '' if earlier == name else f" (there as '{earlier}')"
+                raise DataError(f"{root}: '{name}' is in two lists, of bucket {other.name}{also} and of bucket "
                                 f'{bucket.name}. Train and test lists of all buckets must not overlap. '
                                 f'`python tools/dataset_converters/check_clear.py {root}` lists every case.')
-            seen[name] = bucket
+            seen[key] = name, bucket
 
 
 def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: str) -> None:

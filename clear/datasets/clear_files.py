@@ -11,6 +11,7 @@ import torch
 
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import inside, load_tensors, read_json, read_text
+from clear.datasets.image_files import plain_path
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -64,14 +65,14 @@ def read_file_list(path: Path, root: Path, num_classes: int) -> tuple[list[str],
         name, target = _split_line(line, path, number)
         if not 0 <= target < num_classes:
             raise DataError(f'{path}:{number}: class index {target} is outside 0 ... {num_classes - 1}.')
-        if name in first:
-            raise DataError(f"{path}:{number}: '{name}' is already on line {first[name]}.")
+        earlier = first.setdefault(plain_path(name), number)
+        if earlier != number:
+            raise DataError(f"{path}:{number}: '{name}' is already on line {earlier}.")
         # Normalising every path is the slow part of reading a list; only these two kinds can leave the root.
         if name.startswith('/') or '..' in name:
             if name.startswith('/'):
                 raise DataError(f"{path}:{number}: '{name}' is absolute; paths are relative to the data root.")
             _at(path, number, inside, root, name)
-        first[name] = number
         paths.append(name)
         targets.append(target)
     if not paths:

@@ -38,6 +38,7 @@ from clear.datasets.clear_files import (
     read_indices,
     stack_rows,
 )
+from clear.datasets.image_files import plain_path
 
 PARTS = ('train', 'test')
 SPLIT_FOLDER = 'testset_ratio_0.3'
@@ -285,11 +286,15 @@ class NewLayout(Layout):
         records = read_json(path)
         if not isinstance(records, dict):
             raise DataError(f'{path}: expected {{id: {{"IMG_PATH": path}}}}, found {str(records)[:80]}.')
-        paths = []
+        paths: list[str] = []
+        first: dict[str, str] = {}
         for key, record in records.items():
             if not isinstance(record, dict) or 'IMG_PATH' not in record:
                 raise DataError(f"{path}: the entry '{key}' has no IMG_PATH.")
             self._in_root(self.root / part, record['IMG_PATH'], path)
+            earlier = first.setdefault(plain_path(record['IMG_PATH']), key)
+            if earlier != key:
+                raise DataError(f"{path}: the entries '{earlier}' and '{key}' are one image, '{record['IMG_PATH']}'.")
             paths.append(str(PurePosixPath(part, record['IMG_PATH'])))
         return Bucket(name, list(paths), paths, np.full(len(paths), label, dtype=np.int64))
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from clear.core.errors import DataError
 from clear.datasets.bucket_lists import BucketChoice, is_clear_tree, read_buckets
 from clear.datasets.decode import UnreadableImage
-from clear.datasets.image_lists import ImageList, existing_folder, image_files
+from clear.datasets.image_files import image_files
+from clear.datasets.image_lists import ImageList, existing_folder
 from clear.datasets.square_images import SquareImages
 
 logger = logging.getLogger('clear')

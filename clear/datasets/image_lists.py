@@ -12,7 +12,7 @@ import numpy as np
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, parse_json, read_text, regular_file
-from clear.datasets.by_time import IMAGE_SUFFIXES
+from clear.datasets.image_files import IMAGE_SUFFIXES, first_repeated, image_files
 from clear.datasets.packed_strings import PackedStrings
 
 TABLE_SUFFIXES = ('.csv', '.parquet', '.jsonl')
@@ -141,17 +141,6 @@ def listed_images(source: Path, root: Path, paths: list[str], buckets: Sequence[
     return images
 
 
-def image_files(root: Path, below: str = '') -> list[str]:
-    """Paths, relative to `root`, of the image files in `root/below`, sorted by their parts."""
-    found = []
-    for folder, folders, files in os.walk(root / below, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith('.') and not _is_loop(folder, name)]
-        prefix = f'{Path(folder).relative_to(root).as_posix()}/'.removeprefix('./')
-        found += [prefix + name for name in files
-                  if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
-    return sorted(found, key=lambda path: path.split('/'))
-
-
 def existing_folder(path: str | Path) -> Path:
     """The folder as an absolute path, so that a later change of folder harms nobody.
 
@@ -164,17 +153,12 @@ def existing_folder(path: str | Path) -> Path:
     return root
 
 
-def _is_loop(folder: str, name: str) -> bool:
-    """Whether a link leads to a folder that it lies in."""
-    path = Path(folder, name)
-    return path.is_symlink() and Path(folder).resolve().is_relative_to(path.resolve())
-
-
 def _check_paths(root: Path, paths: Sequence[str]) -> None:
-    if len(set(paths)) < len(paths):
-        seen: set[str] = set()
-        double = next(path for path in paths if path in seen or seen.add(path))
-        raise DataError(f"{root}: '{double}' is listed twice.")
+    twice = first_repeated(paths)
+    if twice is not None:
+        one, other = (paths[row] for row in twice)
+        also = '' if one == other else f" (the first as '{one}')"
+        raise DataError(f"{root}: '{other}' is listed twice, as images {twice[0] + 1} and {twice[1] + 1}{also}.")
     for path in paths:
         if path.startswith('/') or '..' in path:  # pathlib takes 10 us per path, a test of text none
             inside(root, path)
@@ -188,7 +172,7 @@ def _first_missing(root: Path, paths: Sequence[str]) -> int | None:
         if folder not in names:
             try:
                 names[folder] = {entry.name for entry in os.scandir(root / folder) if not entry.is_dir()}
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no folder has
                 names[folder] = set()
         if name not in names[folder]:
             return row
@@ -239,7 +223,7 @@ def _require_column(file: Path, column: str, names: list[str]) -> None:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size  # noqa: PTH116 - per image: pathlib takes 30 us
-    except OSError:
+    except (OSError, ValueError):
         return -1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside
+from clear.datasets.image_files import plain_path
 from clear.datasets.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.writing import (
     Progress,
@@ -87,10 +88,10 @@ def _merge_bucket(train: LabeledMetadata, test: LabeledMetadata, bucket: str):
         for part, indices in ((train, split[0]), (test, split[1])):
             for image_id, record in part.records[bucket][name].items():
                 path = record['IMG_PATH']
-                if path in seen or image_id in merged[name]:
+                if plain_path(path) in seen or image_id in merged[name]:
                     raise DataError(f'bucket {bucket}: image {image_id} ({path}) occurs twice in {train.root} and '
                                     f'{test.root}.')
-                seen.add(path)
+                seen.add(plain_path(path))
                 merged[name][image_id] = record
                 indices.append(len(rows))
                 rows.append((path, index))

@@ -8,6 +8,7 @@ from pathlib import Path
 from clear.core.errors import DataError
 from clear.core.files import inside, read_json
 from clear.datasets.clear_files import read_class_names
+from clear.datasets.image_files import first_repeated
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ def _read_records(path: Path) -> dict[str, dict]:
     if not isinstance(records, dict):
         raise DataError(f'{path}: expected {{id: {{"IMG_PATH": path}}}}, found {str(records)[:80]}.')
     for image_id, record in records.items():
-        if not isinstance(record, dict) or 'IMG_PATH' not in record:
+        if not isinstance(record, dict) or not isinstance(record.get('IMG_PATH'), str) or not record['IMG_PATH']:
             raise DataError(f'{path}: image {image_id} has no IMG_PATH.')
+    twice = first_repeated(record['IMG_PATH'] for record in records.values())
+    if twice is not None:
+        one, other = ([*records][place] for place in twice)
+        raise DataError(f"{path}: images {one} and {other} are one file, '{records[other]['IMG_PATH']}'.")
     return records

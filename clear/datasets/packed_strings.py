@@ -15,7 +15,7 @@ class PackedStrings(Sequence):
     """
 
     def __init__(self, values: Iterable[str]):
-        encoded = [value.encode('utf-8', 'surrogateescape') for value in values]
+        encoded = [value.encode('utf-8', 'surrogatepass') for value in values]
         self._bytes = np.frombuffer(b''.join(encoded), np.uint8)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 
@@ -26,7 +26,7 @@ class PackedStrings(Sequence):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]  # negative indices, and IndexError past the end
-        return self._bytes[self._ends[index]:self._ends[index + 1]].tobytes().decode('utf-8', 'surrogateescape')
+        return self._bytes[self._ends[index]:self._ends[index + 1]].tobytes().decode('utf-8', 'surrogatepass')
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str):

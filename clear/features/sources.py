@@ -22,10 +22,10 @@ from clear.core.files import inside, read_text, regular_file
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.decode import decode_image
+from clear.datasets.image_files import image_files
 from clear.features.writing import check_class_names, check_ids, hash_data
 
 _NUMBER = re.compile('-?[0-9]+')
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
 
 @dataclass(eq=False)
@@ -90,7 +90,7 @@ class Source:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return -1
 
 
@@ -105,15 +105,17 @@ def clear_source(data_root: str, data_name: str | None = None, layout: str = 'au
 
 
 def image_folder(root: str) -> Source:
-    """`root/<class>/<anything>.jpg`, in alphabetical order; images right below `root` have no label."""
+    """`root/<class>/<anything>.jpg`, in alphabetical order; images right below `root` have no label.
+
+    Hidden files and folders are left out, links are followed (see `image_files`).
+    """
     base = _existing(root)
-    paths = [path.relative_to(base) for path in base.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES]
-    paths.sort(key=lambda path: path.parts)
-    names = sorted({path.parts[0] for path in paths if len(path.parts) > 1})
+    paths = image_files(base)
+    classes = [path.partition('/')[0] if '/' in path else None for path in paths]
+    names = sorted({name for name in classes if name is not None})
     of_name = {name: label for label, name in enumerate(names)}
-    labels = [of_name.get(path.parts[0], -1) if len(path.parts) > 1 else -1 for path in paths]
-    listed = [path.as_posix() for path in paths]
-    return Source('ImageFolder', base.name, base, listed, list(listed), labels, names)
+    labels = [of_name.get(name, -1) for name in classes]
+    return Source('ImageFolder', base.name, base, paths, list(paths), labels, names)
 
 
 def list_file(path: str, root: str | None = None, class_names: Sequence[str] | None = None) -> Source:

@@ -12,6 +12,7 @@ from clear_trees import FEATURE_TYPE, write_clear_tree
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.clear import read_clear
 from clear.datasets.demo import write_demo
+from clear.datasets.metadata import read_metadata
 
 
 @pytest.fixture(scope='module')
@@ -325,6 +326,44 @@ def test_lines_that_are_wrong(broken, line, message):
     path.write_text('\n'.join(lines))
     with pytest.raises(DataError, match=message):
         read_clear(broken)
+
+
+def spellings(path):
+    """Every kind of redundant way to write a path."""
+    folder, _, name = path.rpartition('/')
+    return [f'./{path}', f'{folder}//{name}', f'{folder}/./{name}', f'{folder}/x/../{name}', f'x/../{path}',
+            f'.//{path}']
+
+
+@pytest.mark.parametrize('kind', range(6))
+def test_an_image_under_two_spellings_is_one_image(broken, kind):
+    split = broken / 'training_folder' / 'testset_ratio_0.3' / 'split_0' / '2'
+    train = (split / 'train.txt').read_text()
+    path, target = train.splitlines()[0].rsplit(' ', 1)
+    again = f'{spellings(path)[kind]} {target}'
+    (split / 'train.txt').write_text(f'{train.rstrip()}\n{again}\n')
+    with pytest.raises(DataError, match=rf'train.txt:{len(train.splitlines()) + 1}: .* is already on line 1'):
+        read_clear(broken)
+    (split / 'train.txt').write_text(train)
+    test = (split / 'test.txt').read_text()
+    (split / 'test.txt').write_text(f'{test.rstrip()}\n{again}\n')
+    with pytest.raises(DataError, match=rf"is in two lists, of bucket 2 \(there as '{path}'\) and of bucket 2"):
+        read_clear(broken)
+    (split / 'test.txt').write_text(f'{test.rstrip()}\n')
+    read_clear(broken)
+
+
+@pytest.mark.parametrize('kind', range(6))
+def test_two_records_of_one_image_are_refused(broken_new, kind):
+    metadata = broken_new / 'train' / 'labeled_metadata' / '1' / 'bus.json'
+    records = json.loads(metadata.read_text())
+    first = next(iter(records))
+    records['copy'] = dict(records[first], IMG_PATH=spellings(records[first]['IMG_PATH'])[kind])
+    metadata.write_text(json.dumps(records))
+    with pytest.raises(DataError, match=f"bus.json: the entries '{first}' and 'copy' are one image"):
+        read_clear(broken_new)
+    with pytest.raises(DataError, match=f'bus.json: images {first} and copy are one file'):
+        read_metadata(broken_new / 'train')
 
 
 def test_empty_list(broken):

@@ -86,7 +86,9 @@ def test_list(tmp_path):
 @pytest.mark.parametrize('lines, message', [
     (['a.jpg', 'none.jpg', 'gone.jpg'], "list.txt: image 2 of 3, 'none.jpg', is not in .*data. Is data_root right"),
     (['a.jpg', 'no/folder.jpg'], "image 2 of 2, 'no/folder.jpg'"), (['folder'], "image 1 of 1, 'folder', is not in"),
-    (['a.jpg/x.jpg'], 'image 1 of 1'), (['a.jpg', 'a.jpg'], "'a.jpg' is listed twice"), ([], 'names no images'),
+    (['a.jpg/x.jpg'], 'image 1 of 1'), (['a.jpg', 'a.jpg'], "'a.jpg' is listed twice"),
+    (['a.jpg', 'folder/b.jpg', './a.jpg'], r"'./a.jpg' is listed twice, as images 1 and 3 \(the first as 'a.jpg'\)"),
+    (['a\0.jpg'], 'image 1 of 1'), (['a\0/a.jpg'], 'image 1 of 1'), ([], 'names no images'),
     (['../secret.jpg'], 'lies outside'), (['/etc/passwd'], 'lies outside')])
 def test_wrong_list(tmp_path, lines, message):
     root = write_files(tmp_path / 'data', 'a.jpg', 'folder/b.jpg')

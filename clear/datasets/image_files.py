@@ -1,0 +1,77 @@
+"""Which files of a folder are images, and when two written paths are one file."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path
+
+from clear.core.errors import DataError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+def image_files(root: Path, below: str = '') -> list[str]:
+    """Paths, relative to `root`, of the image files in `root/below`, whatever the depth, sorted by their parts.
+
+    Hidden files and folders, and the `__MACOSX` that archives from a Mac hold, are left out. Links are followed; one
+    that leads to a folder it lies in ends there.
+
+    Raises:
+        DataError: if a folder cannot be read.
+    """
+    found = []
+    start = root / below
+    todo = [(str(start), f'{below}/' if below else '', frozenset({_identity(start)}))]
+    while todo:
+        folder, prefix, above = todo.pop()
+        for entry in _entries(folder):
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                identity = _identity(entry)
+                if identity not in above:
+                    todo.append((entry.path, f'{prefix}{entry.name}/', above | {identity}))
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                found.append(prefix + entry.name)
+    return sorted(found, key=lambda path: path.split('/'))
+
+
+def folders_in(place: Path) -> list[Path]:
+    """The folders right below a folder, sorted by name, without hidden ones and `__MACOSX`; links to folders count."""
+    return sorted(path for path in place.iterdir() if path.is_dir() and not is_hidden(path.name)) \
+        if place.is_dir() else []
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: notes of an editor, a notebook or another system."""
+    return name.startswith('.') or name == '__MACOSX'
+
+
+def plain_path(path: str) -> str:
+    """The path without redundant parts and separators, so that one file has one spelling."""
+    # Only these can be redundant, and normalising every path takes ten times as long as this look.
+    return posixpath.normpath(path) if '//' in path or './' in path or path.endswith(('/', '/.', '/..')) else path
+
+
+def first_repeated(paths: Iterable[str]) -> tuple[int, int] | None:
+    """(earlier, later) position of the first path that is there twice, in whatever spelling."""
+    first: dict[str, int] = {}
+    for position, path in enumerate(paths):
+        earlier = first.setdefault(plain_path(path), position)
+        if earlier != position:
+            return earlier, position
+    return None
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        return list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(f'The folder {folder} cannot be read: {error.strerror}.') from error
+
+
+def _identity(place: Path | os.DirEntry) -> tuple[int, int]:
+    status = place.stat()
+    return status.st_dev, status.st_ino
