@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clear.core.errors import ClearError
+from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json
 from clear.datasets.clear import NUM_CLASSES, check_data_name, how_to_get
 from clear.datasets.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
