@@ -119,7 +119,7 @@ class Registry(MMRegistry):
         """The object registered under `key`, else the library's, else None."""
         if not isinstance(key, str):
             raise TypeError(f'{self.name}: a type is a name, not {key!r}.')
-        if '.' not in key and self.parent is not None and self.get_own(key) is None:
+        if self.parent is not None and self.get_own(key) is None:
             self._import_parents()
         found = super().get(key)
         # mmengine takes a key that nobody registered for the path of something to import. Of such, classes alone: a

@@ -43,9 +43,10 @@ def read_run_config(args: argparse.Namespace) -> Any:
         check_names(assigned, PROBE_KEYS)
     else:
         from clear.engine.runner_config import KNOWN as RUNNER_KEYS
-        from clear.engine.runner_config import check_runner_config
+        from clear.engine.runner_config import check_runner_config, in_our_scope
 
         check_options(options, assigned, RUNNER_KEYS)
+        in_our_scope(cfg)
         check_runner_config(cfg, assigned, is_training=not hasattr(args, 'checkpoint'))
     for key in ('seed', 'device', 'work_dir'):
         if getattr(args, key, None) is not None:

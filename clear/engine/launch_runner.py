@@ -71,6 +71,7 @@ def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
         ConfigError: if the config has neither.
     """
     from clear.engine.checkpoint import load_model_weights
+    from clear.engine.hooks.results import measured_value
 
     split = 'test' if cfg.get('test_dataloader') is not None else 'val'
     if cfg.get(f'{split}_dataloader') is None:
@@ -84,9 +85,9 @@ def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
         runner = build_runner(dict(kept, work_dir=scratch), is_training=False)
         load_model_weights(runner.bare_model, checkpoint)
         measured = runner.test()
-    metrics = {name: float(value) for name, value in measured.items() if isinstance(value, (int, float))}
+    metrics = {name: value for name, found in measured.items() if (value := measured_value(found)) is not None}
     for name, value in metrics.items():
-        logger.info('%s %.4g', name, value)
+        logger.info('%s %s', name, value if isinstance(value, list) else f'{value:.4g}')
     if out and dist.is_main():
         write_json(out, dict(checkpoint=str(checkpoint), split=split, metrics=metrics))
 

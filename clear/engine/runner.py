@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import os
@@ -35,7 +36,7 @@ from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from clear.engine.optim import clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
 from clear.engine.runner_backends import log_no_code
-from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, runner_config_hash
+from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
 from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
 from clear.models.selfsup import SelfSupervisedModel
@@ -74,6 +75,9 @@ class Runner(MMRunner):
         if randomness.get('seed') is None:
             randomness['seed'] = cfg.get('seed', 0)
         kwargs['randomness'] = randomness
+        for key in ('val_evaluator', 'test_evaluator'):
+            if isinstance(kwargs.get(key), tuple):
+                kwargs[key] = list(kwargs[key])  # mmengine's loops take a list
         kwargs['launcher'] = 'pytorch' if dist.world_size() > 1 else 'none'
         if kwargs.get('visualizer') is not None:
             kwargs['visualizer'] = {**kwargs['visualizer'], 'name': kwargs['experiment_name']}
@@ -86,6 +90,13 @@ class Runner(MMRunner):
         # Asked once: it takes a process of its own, and the results are written after every epoch.
         self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
         super().__init__(*args, cfg=cfg, **kwargs)
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Runner:
+        """The Runner of a config in mmengine's keys; `cfg` is not changed."""
+        cfg = copy.deepcopy(cfg)
+        in_our_scope(cfg)
+        return super().from_cfg(cfg)
 
     # What mmengine's constructor calls
 
@@ -347,7 +358,8 @@ class Runner(MMRunner):
         """What was measured so far; metrics are those of the last epoch."""
         config = computed_config(self.cfg, dist.world_size())
         last = self.train_log[-1] if self.train_log else {}
-        metrics = {name: value for name, value in last.items() if name not in ('epoch', 'iteration', 'lr')}
+        metrics = {name: value for name, value in last.items()
+                   if name not in ('epoch', 'iteration', 'lr') and not isinstance(value, list)}
         extras = dict(model=type(self.bare_model).__name__, config=config, data_fingerprint=self.data_fingerprint,
                       train_log=self.train_log)
         if self.measured_at_start:

@@ -37,8 +37,33 @@ CLIP_KEYS = {'norm': ('max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'),
 _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
               'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
               'activation_checkpointing', 'find_unused_parameters', 'custom_imports'}
+# What the Runner itself builds. With the `_scope_` of a base of another library, that library's hook or loop would take
+# the place of ours, which saves, resumes and stops.
+_BUILT_BY_RUNNER = ('default_hooks', 'custom_hooks', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg',
+                    'test_cfg', 'visualizer', 'vis_backends')
+_BUILT_BY_LOADER = ('sampler', 'batch_sampler', 'collate_fn')
 _LOADER_EXECUTION = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout',
                      'disable_subprocess_warning')
+
+
+def in_our_scope(cfg: dict) -> None:
+    """Let the parts of the Runner be ours also where a base of another library (`mmpretrain::...`) names them.
+
+    Model, data and metrics keep the `_scope_` that mmengine gives them: that base means its own MoCo. Changes `cfg`.
+    """
+    for key in _BUILT_BY_RUNNER:
+        _drop_scope(cfg.get(key))
+    for kind in ('train', 'val', 'test'):
+        loader = cfg.get(f'{kind}_dataloader')
+        for key in _BUILT_BY_LOADER if isinstance(loader, dict) else ():
+            _drop_scope(loader.get(key))
+
+
+def _drop_scope(part: Any) -> None:
+    if isinstance(part, dict):
+        part.pop('_scope_', None)
+    for item in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
+        _drop_scope(item)
 
 
 def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bool = True) -> None:
@@ -93,31 +118,37 @@ def _check_values(cfg: dict) -> None:
         check_keys('load_from', cfg['load_from'], LOAD_FROM_KEYS, 'load_from')
 
 
-def _check_model(model: dict, where: str = 'model') -> None:
+def _check_model(model: dict, where: str = 'model', scope: str | None = None) -> None:
     from clear.registry import MODELS, TRANSFORMS
 
     if 'type' not in model:
         raise ConfigError(f'{where} has no type.')
-    _check_type(where, model, MODELS)
+    scope = model.get('_scope_', scope)
+    _check_type(where, model, MODELS, scope=scope)
     for part in MODEL_PARTS:
         # A data_preprocessor without a type is one that the model completes itself.
         if isinstance(model.get(part), dict) and 'type' in model[part]:
-            _check_model(model[part], f'{where}.{part}')
+            _check_model(model[part], f'{where}.{part}', scope)
     if isinstance(model.get('views'), dict) and 'type' in model['views']:  # of a ViewPreprocessor
         _check_type(f'{where}.views', model['views'], TRANSFORMS)
 
 
-def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = ()
-                ) -> None:
+def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
+                scope: str | None = None) -> None:
     if not isinstance(cfg['type'], str):
         return  # a class itself, as mmengine's pure Python configs have
     if '.' in cfg['type'] or '/' in cfg['type']:
         return
-    owner = registry.require(cfg['type'])
+    scope = cfg.get('_scope_', scope)
+    owner = registry.require(cfg['type'] if scope in (None, 'clear') else f"{scope}.{cfg['type']}")
     accepted = accepted_arguments(owner)
     if accepted is not None:
         accepted = (accepted | set(extra)) - set(given_by_us)
-    check_keys(where, set(cfg) - {'type', '_scope_'}, accepted, cfg['type'])
+    try:
+        check_keys(where, set(cfg) - {'type', '_scope_'}, accepted, cfg['type'])
+    except ConfigError as error:
+        hidden = registry.hidden_by(cfg['type']) if scope in (None, 'clear') else None
+        raise ConfigError(f"{error} Is '{hidden}' meant?") if hidden else error from None
 
 
 def _check_dataloader(where: str, cfg: dict) -> None:
@@ -131,22 +162,23 @@ def _check_dataloader(where: str, cfg: dict) -> None:
         raise ConfigError(f"{where} needs dataset=dict(type=...); got {cfg.get('dataset')!r}.")
     if not isinstance(cfg.get('batch_size'), int) and cfg.get('batch_sampler') is None:
         raise ConfigError(f"{where}.batch_size is {cfg.get('batch_size')!r}; expected a whole number (per process).")
-    dataset, path = cfg['dataset'], f'{where}.dataset'
+    dataset, path, scope = cfg['dataset'], f'{where}.dataset', None
     while isinstance(dataset, dict) and 'type' in dataset:
-        _check_type(path, dataset, DATASETS)
-        _check_pipeline(f'{path}.pipeline', dataset.get('pipeline'))
+        scope = dataset.get('_scope_', scope)
+        _check_type(path, dataset, DATASETS, scope=scope)
+        _check_pipeline(f'{path}.pipeline', dataset.get('pipeline'), scope)
         dataset, path = dataset.get('dataset'), f'{path}.dataset'
     for key in ('sampler', 'batch_sampler'):
         if isinstance(cfg.get(key), dict):
             _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
 
 
-def _check_pipeline(where: str, pipeline: Any) -> None:
+def _check_pipeline(where: str, pipeline: Any, scope: str | None) -> None:
     from clear.registry import TRANSFORMS
 
     for index, step in enumerate(pipeline or ()):
         if isinstance(step, dict) and 'type' in step:
-            _check_type(f'{where}[{index}]', step, TRANSFORMS)
+            _check_type(f'{where}[{index}]', step, TRANSFORMS, scope=scope)
 
 
 def _check_train_cfg(cfg: dict) -> None:

@@ -137,6 +137,27 @@ def test_retrieval_metrics_of_mmpretrain_work(name, expected):
     assert float(value[0] if isinstance(value, list) else value) == pytest.approx(expected)
 
 
+def evaluated(classifier, evaluators):
+    """Changes with a validation by several evaluators, on the training images."""
+    classifier['model']['backbone'] = dict(type='TinyBackbone')
+    loader = dict(classifier['train_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
+    return dict(classifier, val_dataloader=loader, val_cfg=dict(), val_evaluator=evaluators)
+
+
+@pytest.mark.parametrize('kind', [list, tuple])
+def test_every_evaluator_of_a_list_is_in_the_results(tmp_path, classifier, kind):
+    changes = evaluated(classifier, kind([
+        dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric', average=None), dict(type='ConfusionMatrix'),
+        dict(type='Accuracy', topk=(1, 2), prefix='other')]))
+    runner = toy_run(tmp_path / 'run', **changes)
+    last = runner.train_log[-1]
+    matrix = last['val_confusion_matrix/result']
+    assert sum(map(sum, matrix)) == 6 and len(last['val_single-label/precision_classwise']) == 2
+    assert last['val_accuracy/top1'] == last['val_other/top1'] == pytest.approx((matrix[0][0] + matrix[1][1]) / 0.06)
+    assert runner.results().metrics['val_other/top2'] == 100.0
+    assert 'val_confusion_matrix/result' not in runner.results().metrics  # one number each
+
+
 # The Runner by hand
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 
@@ -14,6 +15,9 @@ from clear.core import dist
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, write_results
 from clear.registry import HOOKS
+
+# Numbers that one name may hold in the log of an epoch: a confusion matrix of 100 classes.
+LARGEST = 10_000
 
 
 @HOOKS.register_module()
@@ -34,7 +38,7 @@ class ResultsHook(Hook):
         self.figures = figures
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = {}
-        self._measured: dict[str, float] = {}
+        self._measured: dict[str, float | list] = {}
         self._lr: float | None = None
         self._started = time.monotonic()
 
@@ -67,10 +71,10 @@ class ResultsHook(Hook):
             self.add(f'val_{name}', value)
 
     def add(self, name: str, value: float) -> None:
-        """Put a number into the entry of the current epoch; one that is no number is left out."""
-        if isinstance(value, (int, float)) or getattr(value, 'size', None) == 1 or \
-                (isinstance(value, torch.Tensor) and value.numel() == 1):
-            self._measured[name] = float(value)
+        """Put a number, or lists of numbers, into the entry of the current epoch; anything else is left out."""
+        plain = measured_value(value)
+        if plain is not None:
+            self._measured[name] = plain
 
     def after_whole_epoch(self, runner: Any) -> None:
         # Before the checkpoint of the epoch, which must hold its entry: CheckpointHook comes later in the order.
@@ -105,6 +109,20 @@ class ResultsHook(Hook):
 
     def _write(self, runner: Any) -> None:
         write_results(Path(runner.work_dir) / RESULTS_FILE, runner.results())
+
+
+def measured_value(value: Any) -> float | list | None:
+    """What an evaluator measured as a number, or as lists of numbers (a value per class, a confusion matrix).
+
+    None for what is neither, or holds more than 10,000 numbers.
+    """
+    try:
+        array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if array.size > LARGEST:
+        return None
+    return array.item() if array.size == 1 else array.tolist()
 
 
 def draw_curves(runner: Any) -> list[Path]:
