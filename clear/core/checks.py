@@ -99,6 +99,34 @@ def check_shared_keys(cfg: dict) -> None:
                           "same names. A class of another library is named in full: type='library.Name'.")
 
 
+# Of torch's, mmengine's and our schedulers: what counts steps, and what is a share or a rate.
+_COUNTS = ('step_size', 'T_max', 'T_0', 'T_mult', 'total_iters', 'total_steps', 'epochs', 'steps_per_epoch')
+_AT_LEAST_0 = ('gamma', 'eta_min', 'eta_min_ratio', 'power', 'start_factor', 'end_factor', 'factor', 'min_lr',
+               'threshold')
+
+
+def check_scheduler(where: str, cfg: dict) -> None:
+    """The arguments that schedulers share; most of torch's take a `step_size` of -1 without a word.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in _COUNTS:
+        if cfg.get(key) is not None:
+            check_whole(f'{where}.{key}', cfg[key], 1)
+    for key in _AT_LEAST_0:
+        if cfg.get(key) is not None and not isinstance(cfg[key], (list, tuple)):
+            check_number(f'{where}.{key}', cfg[key], 0)
+    for key in ('by_epoch', 'convert_to_iter_based'):
+        if key in cfg:
+            check_flag(f'{where}.{key}', cfg[key])
+    milestones = cfg.get('milestones', [])
+    if not isinstance(milestones, (list, tuple)):
+        raise ConfigError(f'{where}.milestones is {milestones!r}; expected a list of whole numbers.')
+    for item in milestones:
+        check_whole(f'{where}.milestones', item, 0)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

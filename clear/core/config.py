@@ -78,14 +78,22 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
         raise ConfigError(f'{path} cannot be read as a config: {kind}{error}') from error
     assigned = set(cfg.keys())
     _rename_old_keys(cfg)  # before the options, so that they win under either name
-    if options:
-        _refuse_text_for_lists(cfg, options)
-        try:
-            cfg.merge_from_dict(options)
-        except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            raise ConfigError(f'--cfg-options {_as_text(options)}: {error}') from error
+    apply_options(cfg, options or {})
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+def apply_options(cfg: Any, options: dict[str, Any]) -> None:
+    """Put `{'a.b': value}` into a `mmengine.Config`.
+
+    Raises:
+        ConfigError: naming the options, if they do not fit into it.
+    """
+    _refuse_text_for_lists(cfg, options)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        raise ConfigError(f'--cfg-options {_as_text(options)}: {error}') from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.datasets import decode as decoding
 from clear.datasets.cache import DiskCache, RamCache, check_cache
@@ -289,10 +290,9 @@ def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndar
 
 def _check_options(resize: int | None, crop: int, mean: Sequence[float], std: Sequence[float], interpolation: str,
                    augment: str | None) -> None:
-    if resize is not None and (not isinstance(resize, int) or resize < 1):
-        raise ConfigError(f'resize is {resize!r}, expected the length of the shorter side or None.')
-    if not isinstance(crop, int) or crop < 1:
-        raise ConfigError(f'crop is {crop!r}, expected the side of the output in pixels.')
+    if resize is not None:
+        check_whole('resize', resize, 1)
+    check_whole('crop', crop, 1)
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError(f'mean is {mean} and std {std}; expected three numbers each, std above 0.')
     if interpolation not in INTERPOLATIONS:

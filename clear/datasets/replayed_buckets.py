@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
 from clear.core.signatures import accepted_arguments, check_keys
@@ -77,8 +78,7 @@ def reservoir_rows(sizes: Sequence[tuple[str, int]], replay_size: int, seed: int
     Raises:
         ConfigError: if `replay_size` is no whole number of at least 1.
     """
-    if not isinstance(replay_size, int) or isinstance(replay_size, bool) or replay_size < 1:
-        raise ConfigError(f'replay_size is {replay_size!r}; expected a whole number of at least 1.')
+    check_whole('replay_size', replay_size, 1)
     draws = np.concatenate([np.random.default_rng(derive_seed('reservoir', seed, name)).random(count)
                             for name, count in sizes])
     kept = np.argsort(draws, kind='stable')[:replay_size]

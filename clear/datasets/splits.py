@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed
 
@@ -13,10 +14,8 @@ Split = tuple[list[int], list[int]]  # rows of train, rows of test
 
 def check_split_options(test_ratio: float, seed: int | None) -> None:
     """Raise ConfigError unless `test_ratio` is a share between 0 and 1 and `seed` a whole number of at least 0."""
-    if isinstance(test_ratio, bool) or not isinstance(test_ratio, (int, float)) or not 0 < test_ratio < 1:
-        raise ConfigError(f'test_ratio is {test_ratio!r}; expected a share between 0 and 1, e.g. 0.3.')
-    if type(seed) is not int or seed < 0:
-        raise ConfigError(f'seed is {seed!r}; a split needs a whole number of at least 0.')
+    check_number('test_ratio', test_ratio, above=0, below=1)
+    check_whole('seed', seed, 0)
 
 
 def stratified_split(targets: Sequence[int], *, test_ratio: float, seed: int, bucket: str, legacy: bool = False

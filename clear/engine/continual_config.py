@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from clear.core.checks import check_choice, check_flag, check_number, check_shared_keys, check_text, check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.core.signatures import accepted_arguments, check_keys
 
@@ -86,61 +87,77 @@ def check_continual_config(cfg: dict) -> None:
     for key in REQUIRED:
         if not isinstance(cfg.get(key), dict):
             raise ConfigError(f"A continual config needs '{key}', a dict; got {cfg.get(key)!r}.")
-    _check_numbers(cfg)
+    _check_values(cfg)
     _check_scenario(cfg['scenario'])
     _check_model(cfg['model'])
     build.check_strategy(cfg['cl_strategy'])
     check_loggers_and_metrics(cfg['loggers'], cfg['metrics'])
-    check_keys('checkpoint_config', cfg['checkpoint_config'] or {}, CHECKPOINT_KEYS, 'checkpoint_config')
-    for key in ('interval', 'iter_interval', 'max_keep'):
-        _whole(f'checkpoint_config.{key}', (cfg['checkpoint_config'] or {}).get(key), 1)
-    if isinstance(cfg['load_from'], dict):
-        check_keys('load_from', cfg['load_from'], LOAD_FROM_KEYS, 'load_from')
-    elif cfg['load_from'] is not None and not isinstance(cfg['load_from'], str):
-        raise ConfigError(f"load_from is {cfg['load_from']!r}; expected a path, or a dict with path.")
 
 
-def _check_numbers(cfg: dict) -> None:
-    if not isinstance(cfg['seed'], int) or isinstance(cfg['seed'], bool) or cfg['seed'] < 0:
-        raise ConfigError(f"seed is {cfg['seed']!r}; expected a whole number of at least 0.")
-    _whole('num_workers', cfg['num_workers'], 0)
-    _whole('max_iters_per_experience', cfg['max_iters_per_experience'], 1)
-    seconds = cfg['max_time_per_experience']
-    if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds <= 0):
-        raise ConfigError(f'max_time_per_experience is {seconds!r}; expected seconds, a number above 0.')
-    if cfg['amp'] not in (False, True, 'bf16', 'fp16'):
-        raise ConfigError(f"amp is {cfg['amp']!r}; expected False, True, 'bf16' or 'fp16'.")
-    _whole('threads', cfg['threads'], 1)
+def _check_values(cfg: dict) -> None:
+    check_shared_keys(cfg)
+    if cfg['max_iters_per_experience'] is not None:
+        check_whole('max_iters_per_experience', cfg['max_iters_per_experience'], 1)
+    if cfg['max_time_per_experience'] is not None:
+        check_number('max_time_per_experience', cfg['max_time_per_experience'], above=0)
+    check_choice('amp', cfg['amp'], (False, True, 'bf16', 'fp16'))
     for key in ('freeze_bn', 'report'):
-        if not isinstance(cfg[key], bool):
-            raise ConfigError(f'{key} is {cfg[key]!r}; expected True or False.')
+        check_flag(key, cfg[key])
     for key in ('loggers', 'metrics', 'frozen'):
         if not isinstance(cfg[key], (list, tuple)):
             raise ConfigError(f'{key} is {cfg[key]!r}; expected a list.')
+    options = cfg['checkpoint_config']
+    if options is not None and not isinstance(options, dict):
+        raise ConfigError(f'checkpoint_config is {options!r}; expected a dict such as dict(interval=1).')
+    check_keys('checkpoint_config', options or {}, CHECKPOINT_KEYS, 'checkpoint_config')
+    for key, value in (options or {}).items():
+        if value is not None:
+            check_whole(f'checkpoint_config.{key}', value, 1)
+    check_load_from(cfg['load_from'])
 
 
-def _whole(where: str, value: Any, least: int) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise ConfigError(f'{where} is {value!r}; expected a whole number of at least {least}.')
+def check_load_from(value: Any) -> None:
+    """`load_from` of any run: None, a path, or a dict with `path`.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if isinstance(value, dict):
+        check_keys('load_from', value, LOAD_FROM_KEYS, 'load_from')
+        check_text('load_from.path', value.get('path'))
+        if value.get('min_matched') is not None:
+            check_number('load_from.min_matched', value['min_matched'], 0, 1)
+    elif value is not None:
+        check_text('load_from', value)
 
 
 def _check_scenario(scenario: dict) -> None:
     from clear.continual.scenarios import scenario_arguments
+    from clear.datasets.decode import DECODERS
 
     if 'type' not in scenario:
         raise ConfigError("scenario needs a type, e.g. 'CLEAR'.")
+    check_text('scenario.type', scenario['type'])
     check_keys('scenario', set(scenario) - {'type'}, scenario_arguments(scenario['type']), scenario['type'])
+    # Runs on stored features read no image, but the keys of one must still mean something.
+    if 'max_bad_fraction' in scenario:
+        check_number('scenario.max_bad_fraction', scenario['max_bad_fraction'], 0, 1)
+    if 'decoder' in scenario:
+        check_choice('scenario.decoder', scenario['decoder'], DECODERS)
+    for key in ('data_root', 'root'):
+        if key in scenario:
+            check_text(f'scenario.{key}', scenario[key])
 
 
 def _check_model(model: dict) -> None:
     from clear.registry import MODELS
 
     # mmpretrain's base configs call the same composition ImageClassifier.
-    name = model.get('type', 'ComposedClassifier')
+    name = check_text('model.type', model.get('type', 'ComposedClassifier'))
     owner = MODELS.require('ComposedClassifier' if name == 'ImageClassifier' else name)
     check_keys('model', set(model) - {'type'}, accepted_arguments(owner), owner.__name__)
     for part in ('backbone', 'neck', 'head'):
         cfg = model.get(part)
         if isinstance(cfg, dict) and 'type' in cfg:
-            cls = MODELS.require(cfg['type'])
+            cls = MODELS.require(check_text(f'model.{part}.type', cfg['type']))
             check_keys(f'model.{part}', set(cfg) - {'type'}, accepted_arguments(cls), cfg['type'])

@@ -9,6 +9,7 @@ from pathlib import Path
 from clear.continual.evaluate import TestCount, count_correct
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.core import dist
+from clear.core.building import building
 from clear.core.config import config_hash, to_plain
 from clear.core.errors import Interrupted
 from clear.core.logs import logger
@@ -46,6 +47,7 @@ class ContinualRunner:
         ConfigError, RegistryError: for a config that cannot be run, before any data are read.
     """
 
+    @building('The config')
     def __init__(self, cfg: dict, work_dir: Path | None = None):
         self.cfg = with_defaults(cfg)
         self.work_dir = Path(work_dir) if work_dir is not None else None
@@ -57,6 +59,7 @@ class ContinualRunner:
 
     # Building
 
+    @building('The config')
     def build(self) -> None:
         """Read the data and build model, evaluator and strategy.
 
@@ -115,6 +118,7 @@ class ContinualRunner:
         self.benchmark = build_scenario(self.cfg['scenario'], self.work_dir)
         self.info = self.benchmark.info
 
+    @building('The config')
     def build_model(self) -> None:
         """Build the model from the seed, load weights, freeze: `self.model`."""
         seed_everything(derive_seed(self.cfg['seed'], 'model'))

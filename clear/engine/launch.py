@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
+from clear.core.building import building
+from clear.core.checks import check_shared_keys
 from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import ConfigError
 from clear.core.files import read_text, write_json
@@ -22,6 +24,7 @@ from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_lo
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
 
 
+@building('The config')
 def read_run_config(args: argparse.Namespace) -> Any:
     """The config of a run: the file, then `--cfg-options`, then the options with a name of their own.
 
@@ -51,6 +54,7 @@ def read_run_config(args: argparse.Namespace) -> Any:
     for key in ('seed', 'device', 'work_dir'):
         if getattr(args, key, None) is not None:
             cfg[key] = getattr(args, key)
+    check_shared_keys(cfg)
     stem = find_config(args.config).stem
     cfg['name'] = cfg.get('name') or stem
     cfg['work_dir'] = str(cfg.get('work_dir') or Path('work_dirs') / stem)
@@ -190,8 +194,6 @@ def _set_threads(threads: int | None) -> None:
     import torch
 
     if threads is not None:
-        if not isinstance(threads, int) or threads < 1:
-            raise ConfigError(f'threads is {threads!r}; expected a whole number of at least 1.')
         torch.set_num_threads(threads)
     elif dist.world_size() > 1 and not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))

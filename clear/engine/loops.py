@@ -19,7 +19,7 @@ from mmengine.runner.loops import IterBasedTrainLoop as MMIterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
-from clear.core.errors import ConfigError
+from clear.core.checks import check_whole
 from clear.engine.optim import count_from
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import LOOPS
@@ -59,7 +59,7 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
                  dynamic_intervals: list | None = None):
-        check_count('train_cfg.max_epochs', max_epochs)
+        check_whole('train_cfg.max_epochs', max_epochs, 1)
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
 
     def run(self) -> nn.Module:
@@ -105,7 +105,7 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
                  dynamic_intervals: list | None = None):
-        check_count('train_cfg.max_iters', max_iters)
+        check_whole('train_cfg.max_iters', max_iters, 1)
         # Not mmengine's constructor: it would start the loader's workers.
         BaseLoop.__init__(self, runner, dataloader)
         if hasattr(self.dataloader.dataset, 'metainfo'):
@@ -147,16 +147,6 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
     def _is_validation_due(self) -> bool:
         return (self.runner.val_loop is not None and self._iter >= self.val_begin
                 and (self._iter % self.val_interval == 0 or self._iter == self._max_iters))
-
-
-def check_count(where: str, value: Any) -> None:
-    """Refuse what is no whole number of at least 1.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f'{where} is {value!r}; expected a whole number of at least 1.')
 
 
 def _num_rows(data_batch: Any) -> int:

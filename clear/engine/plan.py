@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from clear.continual.evaluate import evaluation_mode
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
+from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.datasets import BadSampleError
@@ -33,6 +34,8 @@ def choose_device(name: str | None) -> torch.device:
         if name == 'cuda':
             raise ConfigError("device is 'cuda', but torch sees no GPU here. Leave device out, or use --device cpu.")
         return torch.device('cpu')
+    if check_text('device', name).startswith('meta'):
+        raise ConfigError("device is 'meta', which holds no numbers; leave device out, or use 'cpu' or 'cuda'.")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -7,6 +7,8 @@ import inspect
 import re
 from typing import Any
 
+from clear.core.building import building
+from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import MODELS, TASKS
@@ -41,13 +43,15 @@ def check_probe_config(cfg: dict) -> None:
     if not isinstance(cfg.get('tasks'), (list, tuple)) or not cfg['tasks']:
         raise ConfigError("A probing config needs 'tasks', a list of dict(type=..., data=...); got "
                           f"{cfg.get('tasks')!r}.")
-    for key, least in (('seed', 0), ('num_workers', 0)):
-        if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
-            raise ConfigError(f'{key} is {cfg[key]!r}; expected a whole number of at least {least}.')
+    check_shared_keys(cfg)
     for key in ('grid', 'banks'):
         if not isinstance(cfg[key], dict):
             raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict.')
     check_keys('banks', cfg['banks'], BANK_KEYS, 'banks')
+    check_number('banks.max_bad_fraction', cfg['banks'].get('max_bad_fraction', 0), 0, 1)
+    check_whole('banks.batch_size', cfg['banks'].get('batch_size', 1), 1)
+    check_text('banks.root', cfg['banks'].get('root', '.'))
+    check_choice('banks.dtype', cfg['banks'].get('dtype', 'float16'), ('float16', 'float32'))
     check_keys('grid', cfg['grid'], task_arguments('LinearProbe') - {'device'}, 'LinearProbe')
     for name, encoder in cfg['encoders'].items():
         _check_encoder(name, encoder)
@@ -95,10 +99,8 @@ def build_task(options: dict[str, Any], device: str = 'cpu') -> Any:
         ConfigError: for a value that it refuses.
     """
     filled = dict(device=device) if 'device' in task_arguments(options['type']) else {}
-    try:
+    with building(f'Task {options["type"]}'):
         return TASKS.build(options, default_args=filled)
-    except TypeError as error:
-        raise ConfigError(f'task {options["type"]}: {error}') from error
 
 
 def _check_encoder(name: str, encoder: Any) -> None:

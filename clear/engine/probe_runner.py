@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from clear.core import dist
+from clear.core.building import building
 from clear.core.config import config_hash, to_plain
 from clear.core.errors import ConfigError, Interrupted, TrainingError
 from clear.core.files import write_text
@@ -41,6 +42,7 @@ class ProbeRunner:
         ConfigError, RegistryError: for a config that cannot be run, before any data are read.
     """
 
+    @building('The config')
     def __init__(self, cfg: dict, work_dir: Path | None = None):
         if dist.world_size() > 1:
             raise ConfigError('ProbeRunner works in one process; tools/extract_features.py makes banks with several.')

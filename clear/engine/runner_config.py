@@ -9,10 +9,19 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from clear.core.checks import (
+    check_choice,
+    check_flag,
+    check_number,
+    check_scheduler,
+    check_shared_keys,
+    check_text,
+    check_whole,
+)
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.engine.continual_config import check_names
+from clear.engine.continual_config import check_load_from, check_names
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
@@ -24,7 +33,6 @@ KNOWN = {'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_datalo
          'efficient_conv_bn_eval', 'custom_imports', 'vis_backends', *OURS}
 LOADER_EXTRAS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch',
                  'disable_subprocess_warning', 'shuffle', 'drop_last'}
-LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 # Parts of a model that are built with exactly the keys of their dict; layers (norm_cfg ...) take more.
 MODEL_PARTS = ('backbone', 'neck', 'head', 'predictor', 'projector', 'prototypes', 'data_preprocessor', 'loss',
                'target')
@@ -83,8 +91,15 @@ def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bo
         raise ConfigError("The config has neither 'cl_strategy' (continual learning) nor "
                           f"{', '.join(map(repr, missing))}, which a Runner needs.")
     for key in required:
-        if not isinstance(cfg[key], dict):
-            raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict.')
+        _check_dict(key, cfg[key])
+    for key in ('val_cfg', 'test_cfg', 'env_cfg', 'visualizer', 'log_processor', 'randomness', 'data_preprocessor',
+                'default_hooks', *(f'{kind}_dataloader' for kind in ('train', 'val', 'test'))):
+        if cfg.get(key) is not None:
+            _check_dict(key, cfg[key])
+    for key in ('custom_hooks', 'param_scheduler', 'vis_backends'):
+        if cfg.get(key) is not None and not isinstance(cfg[key], (list, tuple, dict) if key == 'param_scheduler'
+                                                       else (list, tuple)):
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected a list of dicts.')
     for kind in ('val', 'test'):
         given = [key for key in (f'{kind}_dataloader', f'{kind}_cfg', f'{kind}_evaluator') if cfg.get(key) is not None]
         if len(given) not in (0, 3):
@@ -99,23 +114,28 @@ def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bo
     if cfg.get('optim_wrapper') is not None:
         _check_optimisation(cfg)
     _check_hooks(cfg)
-    if cfg.get('auto_scale_lr'):
+    if cfg.get('auto_scale_lr') is not None:
+        _check_dict('auto_scale_lr', cfg['auto_scale_lr'])
         check_keys('auto_scale_lr', cfg['auto_scale_lr'], {'enable', 'base_batch_size'}, 'auto_scale_lr')
         if 'base_batch_size' not in cfg['auto_scale_lr']:
             raise ConfigError('auto_scale_lr lacks base_batch_size, the batch that the learning rate is meant for.')
+        check_number('auto_scale_lr.base_batch_size', cfg['auto_scale_lr']['base_batch_size'], above=0)
+        check_flag('auto_scale_lr.enable', cfg['auto_scale_lr'].get('enable', False))
     _check_values(cfg)
 
 
 def _check_values(cfg: dict) -> None:
-    seed = cfg.get('seed', 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f'seed is {seed!r}; expected a whole number of at least 0.')
-    if cfg.get('amp', False) not in (False, True, None, 'bf16', 'fp16'):
-        raise ConfigError(f"amp is {cfg['amp']!r}; expected False, True, 'bf16' or 'fp16'.")
-    if cfg.get('sync_bn') not in (None, False, True, 'torch'):
-        raise ConfigError(f"sync_bn is {cfg['sync_bn']!r}; expected True or False.")
-    if isinstance(cfg.get('load_from'), dict):
-        check_keys('load_from', cfg['load_from'], LOAD_FROM_KEYS, 'load_from')
+    check_shared_keys(cfg)
+    check_choice('amp', cfg.get('amp'), (False, True, None, 'bf16', 'fp16'))
+    check_choice('sync_bn', cfg.get('sync_bn'), (None, False, True, 'torch'))
+    check_load_from(cfg.get('load_from'))
+    if cfg.get('find_unused_parameters') is not None:
+        check_flag('find_unused_parameters', cfg['find_unused_parameters'])
+
+
+def _check_dict(where: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ConfigError(f'{where} is {value!r}; expected a dict.')
 
 
 def _check_model(model: dict, where: str = 'model', scope: str | None = None) -> None:
@@ -135,8 +155,9 @@ def _check_model(model: dict, where: str = 'model', scope: str | None = None) ->
 
 def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
                 scope: str | None = None) -> None:
-    if not isinstance(cfg['type'], str):
+    if callable(cfg['type']):
         return  # a class itself, as mmengine's pure Python configs have
+    check_text(f'{where}.type', cfg['type'])
     if '.' in cfg['type'] or '/' in cfg['type']:
         return
     scope = cfg.get('_scope_', scope)
@@ -160,8 +181,18 @@ def _check_dataloader(where: str, cfg: dict) -> None:
                'a loader')
     if not isinstance(cfg.get('dataset'), dict) or 'type' not in cfg['dataset']:
         raise ConfigError(f"{where} needs dataset=dict(type=...); got {cfg.get('dataset')!r}.")
-    if not isinstance(cfg.get('batch_size'), int) and cfg.get('batch_sampler') is None:
-        raise ConfigError(f"{where}.batch_size is {cfg.get('batch_size')!r}; expected a whole number (per process).")
+    if cfg.get('batch_sampler') is None:
+        check_whole(f'{where}.batch_size (per process)', cfg.get('batch_size'), 1)
+    workers = check_whole(f'{where}.num_workers', cfg.get('num_workers', 0), 0)
+    for key in ('persistent_workers', 'pin_memory', 'drop_last', 'shuffle'):
+        if cfg.get(key) is not None:
+            check_flag(f'{where}.{key}', cfg[key])
+    check_number(f'{where}.timeout', cfg.get('timeout', 0), 0)
+    if cfg.get('prefetch_factor') is not None:
+        check_whole(f'{where}.prefetch_factor', cfg['prefetch_factor'], 1)
+    for key in ('prefetch_factor', 'persistent_workers', 'timeout'):
+        if cfg.get(key) and not workers:
+            raise ConfigError(f'{where}.{key} is {cfg[key]!r}, but there are no workers to have it: num_workers is 0.')
     dataset, path, scope = cfg['dataset'], f'{where}.dataset', None
     while isinstance(dataset, dict) and 'type' in dataset:
         scope = dataset.get('_scope_', scope)
@@ -170,6 +201,8 @@ def _check_dataloader(where: str, cfg: dict) -> None:
         dataset, path = dataset.get('dataset'), f'{path}.dataset'
     for key in ('sampler', 'batch_sampler'):
         if isinstance(cfg.get(key), dict):
+            if 'type' not in cfg[key]:
+                raise ConfigError(f'{where}.{key} has no type.')
             _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
 
 
@@ -207,9 +240,7 @@ def _check_optimisation(cfg: dict) -> None:
     _check_type('optim_wrapper', wrapper, OPTIM_WRAPPERS, extra=('constructor', 'paramwise_cfg'))
     if isinstance(optimizer, dict):
         _check_type('optim_wrapper.optimizer', optimizer, OPTIMIZERS, given_by_us=('params',))
-    count = wrapper.get('accumulative_counts', 1)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ConfigError(f'optim_wrapper.accumulative_counts is {count!r}; expected a whole number of at least 1.')
+    check_whole('optim_wrapper.accumulative_counts', wrapper.get('accumulative_counts', 1), 1)
     if wrapper.get('clip_grad') is not None:
         _check_clip_grad(wrapper['clip_grad'])
     schedulers = cfg.get('param_scheduler') or []
@@ -219,8 +250,9 @@ def _check_optimisation(cfg: dict) -> None:
         schedulers = [schedulers]
     for index, scheduler in enumerate(schedulers):
         where = f'param_scheduler[{index}]'
-        if 'type' not in scheduler:
-            raise ConfigError(f'{where} has no type.')
+        if not isinstance(scheduler, dict) or 'type' not in scheduler:
+            raise ConfigError(f'{where} is {scheduler!r}; expected a dict with a type.')
+        check_scheduler(where, scheduler)
         _check_type(where, scheduler, PARAM_SCHEDULERS, extra=('convert_to_iter_based',), given_by_us=('optimizer',))
 
 
@@ -231,9 +263,7 @@ def _check_clip_grad(clip: Any) -> None:
     kind = clip.get('type', 'norm')
     check_keys('optim_wrapper.clip_grad', set(clip) - {'type'}, set(CLIP_KEYS[kind]), f"clipping of type '{kind}'")
     bound = CLIP_KEYS[kind][0]
-    value = clip.get(bound)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise ConfigError(f'optim_wrapper.clip_grad.{bound} is {value!r}; expected a number above 0.')
+    check_number(f'optim_wrapper.clip_grad.{bound}', clip.get(bound), above=0)
 
 
 def _check_hooks(cfg: dict) -> None:
@@ -242,9 +272,9 @@ def _check_hooks(cfg: dict) -> None:
     hooks = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
     hooks += [(f'custom_hooks[{index}]', hook) for index, hook in enumerate(cfg.get('custom_hooks') or [])]
     for where, hook in hooks:
-        if isinstance(hook, dict):
-            if 'type' not in hook:
-                raise ConfigError(f'{where} has no type.')
+        if isinstance(hook, (dict, str, list, int, float)):
+            if not isinstance(hook, dict) or 'type' not in hook:
+                raise ConfigError(f'{where} is {hook!r}; expected a dict with a type.')
             _check_type(where, hook, HOOKS, extra=('priority',))
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed
 from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import check_splits, check_whole, class_names_of, read_rows, read_splits
+from clear.evaluation.rows import check_splits, class_names_of, read_rows, read_splits
 from clear.registry import TASKS
 
 _DISTANCES_PER_CHUNK = 2**23
@@ -43,9 +44,9 @@ class Clustering:
                  device: str = 'cpu'):
         if fit_on not in ('train', 'test'):
             raise ConfigError(f"fit_on is {fit_on!r}; expected 'train' or 'test'.")
-        self.num_clusters = num_clusters if num_clusters is None else check_whole('num_clusters', num_clusters)
-        self.options = dict(restarts=check_whole('restarts', restarts), tolerance=tolerance,
-                            max_iterations=check_whole('max_iterations', max_iterations), seed=seed)
+        self.num_clusters = num_clusters if num_clusters is None else check_whole('num_clusters', num_clusters, 1)
+        self.options = dict(restarts=check_whole('restarts', restarts, 1), tolerance=tolerance,
+                            max_iterations=check_whole('max_iterations', max_iterations, 1), seed=seed)
         self.fit_on, self.scale_to_unit, self.device = fit_on, scale_to_unit, device
 
     def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:

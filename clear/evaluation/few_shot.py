@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.evaluation.logistic_probe import check_strengths, fit_logistic
 from clear.evaluation.nearest_class_mean import nearest_mean_scores
 from clear.evaluation.result import TaskResult, classification_metrics, seed_extras
-from clear.evaluation.rows import LabelledRows, ProbeData, check_whole, read_splits, sample_shots, seed_list
+from clear.evaluation.rows import LabelledRows, ProbeData, read_splits, sample_shots, seed_list
 from clear.evaluation.scaling import check_scale, fit_scale
 from clear.registry import TASKS
 
@@ -40,7 +41,7 @@ class FewShotProbe:
                  scale: str = 'l2', seed: int = 0, device: str = 'cpu'):
         if classifier not in CLASSIFIERS:
             raise ConfigError(f'classifier is {classifier!r}; expected one of {", ".join(map(repr, CLASSIFIERS))}.')
-        self.shots, self.seeds = check_whole('shots', shots), seed_list(seeds, seed)
+        self.shots, self.seeds = check_whole('shots', shots, 1), seed_list(seeds, seed)
         self.classifier, self.scale, self.device = classifier, check_scale(scale), device
         self.c = check_strengths(c)[0]
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import ProbeData, check_whole, read_splits
+from clear.evaluation.rows import ProbeData, read_splits
 from clear.registry import TASKS
 
 BACKENDS = ('auto', 'torch', 'faiss')
@@ -43,11 +44,11 @@ class KNN:
 
     def __init__(self, *, k: int | Sequence[int] = 20, temperature: float | None | Sequence[float | None] = 0.07,
                  backend: str = 'auto', val_fraction: float = 0.1, seed: int = 0, device: str = 'cpu'):
-        self.ks = [check_whole('k', value) for value in _as_list('k', k)]
+        self.ks = [check_whole('k', value, 1) for value in _as_list('k', k)]
         self.temperatures = _as_list('temperature', temperature)
         for value in self.temperatures:
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0):
-                raise ConfigError(f'temperature is {value!r}; expected a number above 0, or None for equal votes.')
+            if value is not None:  # None: equal votes
+                check_number('temperature', value, above=0)
         self.backend = check_backend(backend)
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
 

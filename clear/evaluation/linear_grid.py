@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
-from clear.evaluation.rows import check_whole, shuffled
+from clear.evaluation.rows import shuffled
 from clear.evaluation.schedules import check_schedule, lr_factors, schedule_name
 
 OPTIMIZERS = ('sgd', 'adam')
@@ -55,11 +56,10 @@ def expand_grid(lrs: Sequence[float], weight_decays: Sequence[float] = (0.0,), o
             raise ConfigError(f'{name} is {values!r}; expected a list of at least one value.')
         if any(value in values[:index] for index, value in enumerate(values)):
             raise ConfigError(f'{name} holds a value twice: {list(values)}.')
-    for name, least in (('lrs', 'above 0'), ('weight_decays', 'of at least 0')):
-        for value in axes[name]:
-            if (not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0
-                    or name == 'lrs' and value == 0):
-                raise ConfigError(f'{name} holds {value!r}; expected finite numbers {least}.')
+    for value in lrs:
+        check_number('lrs', value, above=0)
+    for value in weight_decays:
+        check_number('weight_decays', value, 0)
     for name in optimizers:
         if name not in OPTIMIZERS:
             raise ConfigError(f"optimizers holds {name!r}; known: {', '.join(map(repr, OPTIMIZERS))}.")
@@ -235,7 +235,6 @@ def _check_rows(features: Tensor, labels: Tensor, num_classes: int) -> None:
 
 def check_training(epochs: int, batch_size: int, momentum: float) -> None:
     """Refuse numbers that no grid can be trained with."""
-    check_whole('epochs', epochs)
-    check_whole('batch_size', batch_size)
-    if not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
-        raise ConfigError(f'momentum is {momentum!r}; expected 0 or more, below 1.')
+    check_whole('epochs', epochs, 1)
+    check_whole('batch_size', batch_size, 1)
+    check_number('momentum', momentum, 0, below=1)

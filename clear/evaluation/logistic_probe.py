@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import ProbeData, check_whole, read_splits
+from clear.evaluation.rows import ProbeData, read_splits
 from clear.evaluation.scaling import check_scale, fit_scale
 from clear.registry import TASKS
 
@@ -41,7 +41,7 @@ class LogisticProbe:
                  tolerance: float = 1e-5, scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0,
                  device: str = 'cpu'):
         self.cs = check_strengths(cs)
-        self.max_iterations, self.tolerance = check_whole('max_iterations', max_iterations), tolerance
+        self.max_iterations, self.tolerance = check_whole('max_iterations', max_iterations, 1), tolerance
         self.scale = check_scale(scale)
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
 
@@ -145,8 +145,7 @@ def check_strengths(cs: Sequence[float]) -> list[float]:
     """
     values = list(cs) if isinstance(cs, (list, tuple)) else [cs]
     for value in values:
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ConfigError(f'cs holds {value!r}; expected numbers above 0.')
+        check_number('cs', value, above=0)
     if not values or len({*values}) != len(values):
         raise ConfigError(f'cs is {cs!r}; expected at least one value, none twice.')
     return sorted(float(value) for value in values)

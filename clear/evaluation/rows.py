@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.seeding import derive_seed
 
+MOST_SEEDS = 1000
 SPLITS = ('train', 'val', 'test')
 
 
@@ -181,8 +183,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     Returns:
         rows that stay, rows of the second part: int64, ascending; a function of labels, fraction and seed alone.
     """
-    if not 0 < fraction < 1:
-        raise ConfigError(f'val_fraction is {fraction!r}; expected a share between 0 and 1.')
+    check_number('val_fraction', fraction, above=0, below=1)
     second = torch.zeros(len(labels), dtype=torch.bool)
     for label, rows in rows_by_class(labels).items():
         if len(rows) > 1:
@@ -224,13 +225,6 @@ def shuffled(count: int, seed: int, *purpose: Any) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, *purpose)))
 
 
-def check_whole(where: str, value: Any, least: int = 1) -> int:
-    """`value`, refused unless it is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f'{where} is {value!r}; expected a whole number of at least {least}.')
-    return value
-
-
 def seed_list(seeds: int | Sequence[int], seed: int) -> list[int]:
     """Seeds as given, or for a number n: seed, seed + 1, ..., n of them.
 
@@ -238,7 +232,7 @@ def seed_list(seeds: int | Sequence[int], seed: int) -> list[int]:
         ConfigError: for none, for one twice, or for anything but whole numbers.
     """
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        return [seed + index for index in range(check_whole('seeds', seeds))]
+        return [seed + index for index in range(check_whole('seeds', seeds, 1, MOST_SEEDS))]
     if not isinstance(seeds, (list, tuple)) or not seeds or len({*seeds}) != len(seeds):
         raise ConfigError(f'seeds is {seeds!r}; expected how many, or a list of different seeds.')
     return [check_whole('seeds', item, 0) for item in seeds]

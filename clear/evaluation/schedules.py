@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, nearest
 
 # Schedule -> its options and their defaults. None for step_size: half of the epochs.
@@ -83,12 +84,12 @@ def check_schedule(schedule: str | dict) -> tuple[str, dict[str, Any]]:
         if key not in SCHEDULES[name]:
             raise ConfigError(f"The schedule '{name}' has no option '{key}'. Known: "
                               f"{', '.join(SCHEDULES[name]) or 'none'}.")
-        if key != 'step_size' and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
-            raise ConfigError(f"The schedule '{name}' has {key}={value!r}; expected a number of at least 0.")
+        if key != 'step_size':
+            check_number(f"{key} of the schedule '{name}'", value, 0)
     options = {**SCHEDULES[name], **options}
     step_size = options.get('step_size')
-    if step_size is not None and (not isinstance(step_size, int) or step_size < 1):
-        raise ConfigError(f"The schedule 'step' has step_size={step_size!r}; expected whole epochs, at least 1.")
+    if step_size is not None:
+        check_whole("step_size of the schedule 'step'", step_size, 1)
     if not 0 < options.get('pct_start', 0.5) < 1 or min(options.get('div_factor', 1),
                                                         options.get('final_div_factor', 1)) <= 0:
         raise ConfigError(f"The schedule 'one_cycle' got {schedule!r}; pct_start lies between 0 and 1, the divisors "

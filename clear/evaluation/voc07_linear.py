@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed
@@ -23,7 +24,7 @@ from clear.datasets.transforms import ImageTransform, build_transform
 from clear.datasets.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.evaluation.average_precision import mean_average_precision, per_image_average_precision
 from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import check_whole, shuffled
+from clear.evaluation.rows import shuffled
 from clear.evaluation.voc07_svm import check_positives, voc_metrics
 
 # Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
@@ -68,7 +69,7 @@ class VOC07Linear:
 
     def __post_init__(self):
         for name in ('batch_size', 'epochs', 't_max', 'image_size', 'resize'):
-            check_whole(name, getattr(self, name))
+            check_whole(name, getattr(self, name), 1)
         if self.resize < self.image_size:
             raise ConfigError(f'resize is {self.resize}, smaller than the crops of {self.image_size} pixels.')
         if not 0 < self.lr < math.inf:

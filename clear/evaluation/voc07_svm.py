@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from clear.core.checks import check_whole
 from clear.core.errors import DataError
 from clear.datasets.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.evaluation.average_precision import average_precision, mean_average_precision
 from clear.evaluation.logistic_probe import check_strengths
 from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import check_features, check_splits, check_whole
+from clear.evaluation.rows import check_features, check_splits
 from clear.registry import TASKS
 
 
@@ -44,7 +45,7 @@ class VOC07SVM:
         self.costs = check_strengths(costs)
         self.folds = check_whole('folds', folds, 2)
         self.positive_weight = positive_weight
-        self.max_iterations = check_whole('max_iterations', max_iterations)
+        self.max_iterations = check_whole('max_iterations', max_iterations, 1)
         self.seed = seed
 
     def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from clear.core import dist
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.features.bank import META_FILE, FeatureBank
 from clear.features.blocks import BlockFolder
@@ -33,6 +34,8 @@ def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', m
     """
     if dtype not in DTYPES:
         raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
+    if not isinstance(maps, (list, tuple, type(None))):
+        raise ConfigError(f'maps is {maps!r}; expected a list of levels from 0 (fine) to 4 (coarse).')
     maps = list(maps or [])
     if len(set(maps)) < len(maps) or any(type(level) is not int or level not in LEVELS for level in maps):
         raise ConfigError(f'maps is {maps!r}; expected different levels from 0 (fine) to 4 (coarse).')
@@ -72,7 +75,7 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
             or the disk is full.
     """
     source, out = build_source(source), Path(out).absolute()
-    block_size = _check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
+    block_size = check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
     identity = identity_of(encoder, source, dtype=dtype, maps=maps)
     if _is_there(out, identity, overwrite):
         return FeatureBank.open(out, expect=identity)
@@ -93,11 +96,14 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
     return FeatureBank.open(out, expect=identity)
 
 
-def _check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float, has_maps: bool) -> int:
-    if type(batch_size) is not int or batch_size < 1:
-        raise ConfigError(f'batch_size is {batch_size!r}, expected a whole number of at least 1.')
-    if not 0 <= max_bad_fraction <= 1:
-        raise ConfigError(f'max_bad_fraction is {max_bad_fraction}, expected a share from 0 to 1.')
+def check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float, has_maps: bool) -> int:
+    """The rows between two savings.
+
+    Raises:
+        ConfigError: for sizes that are no whole numbers or do not fit, or a share outside 0 ... 1.
+    """
+    check_whole('batch_size', batch_size, 1)
+    check_number('max_bad_fraction', max_bad_fraction, 0, 1)
     if block_size is None:
         return batch_size if has_maps else -(-512 // batch_size) * batch_size  # maps of 512 images are gigabytes
     if type(block_size) is not int or block_size < 1 or block_size % batch_size:

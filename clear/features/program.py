@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from clear.core import dist
-from clear.core.config import load_config
+from clear.core.building import building
+from clear.core.checks import check_shared_keys, check_text
+from clear.core.config import apply_options, load_config
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
@@ -19,7 +22,7 @@ from clear.core.signatures import check_keys
 from clear.datasets.writing import progress_bar
 from clear.features.bank import FeatureBank
 from clear.features.build import ROOT, bank_path, describe_encoder, make_encoder
-from clear.features.extract import extract, identity_of
+from clear.features.extract import check_sizes, extract, identity_of
 from clear.features.identity import fingerprint_of
 from clear.features.sources import Source, build_source, guess_source
 
@@ -40,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         cfg = read_config(args)
         if cfg.get('threads'):
             torch.set_num_threads(cfg['threads'])
-        encoder, source = make_encoder(cfg['encoder']), build_source(cfg['data'])
+        with building('The config'):
+            encoder, source = make_encoder(cfg['encoder']), build_source(cfg['data'])
         options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
         place = dict(dtype=options['dtype'], maps=options['maps'])
         out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, ROOT, **place)
@@ -64,26 +68,36 @@ def read_config(args: argparse.Namespace) -> dict[str, Any]:
         ConfigError: for a missing or misspelt key.
     """
     options = parse_options(args.cfg_options or [])
-    loaded, assigned = load_config(args.config, options)
-    cfg = loaded.to_dict()
+    replaced = {}
+    if args.encoder:
+        replaced['encoder'] = _encoder_option(args.encoder)
+    if args.data:
+        is_config = Path(args.data).suffix == '.py'
+        replaced['data'] = _part_of(args.data, 'data') if is_config else guess_source(args.data)
+    others = {name: value for name, value in options.items() if name.split('.')[0] not in replaced}
+    loaded, assigned = load_config(args.config, others)
+    parts = Config(replaced)
+    apply_options(parts, {name: options[name] for name in options if name not in others})
+    cfg = {**loaded.to_dict(), **parts.to_dict()}
     check_keys('--cfg-options', {option.split('.')[0] for option in options}, KNOWN, 'an extraction config')
     for name in sorted(assigned - KNOWN):
         if near := nearest(name, KNOWN, 1):
             logger.warning("The config assigns '%s', which nobody reads (read: %s).", name, near)
-    if args.encoder:
-        cfg['encoder'] = _encoder_option(args.encoder)
-    if args.data:
-        is_config = Path(args.data).suffix == '.py'
-        cfg['data'] = _part_of(args.data, 'data') if is_config else guess_source(args.data)
     for key in ('out', 'device'):
         cfg[key] = getattr(args, key) or cfg.get(key)
     for key in ('encoder', 'data'):
         if not isinstance(cfg.get(key), dict) or 'type' not in cfg[key]:
             raise ConfigError(f"{args.config} has no {key}=dict(type=...), and --{key} is not given.")
-    threads = cfg.get('threads')
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise ConfigError(f'threads is {threads!r}; expected a whole number of at least 1.')
+    _check_values(cfg)
     return cfg
+
+
+def _check_values(cfg: dict[str, Any]) -> None:
+    check_shared_keys(cfg)
+    if cfg.get('out') is not None:
+        check_text('out', cfg['out'])
+    options = {**DEFAULTS, **cfg}
+    check_sizes(options['batch_size'], options['block_size'], options['max_bad_fraction'], bool(options['maps']))
 
 
 def _encoder_option(text: str) -> dict[str, Any]:

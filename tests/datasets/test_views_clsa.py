@@ -107,8 +107,9 @@ def test_from_a_config():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(num_ops=-1), 'num_ops is -1'), (dict(max_level=1), 'max_level is 1, expected an integer from 2 to 11'),
-    (dict(max_level=12), 'max_level is 12'), (dict(prob=1.5), r'prob is 1.5, expected a number in \[0, 1\]')])
+    (dict(num_ops=-1), 'num_ops is -1'), (dict(max_level=12), 'max_level is 12'),
+    (dict(max_level=1), 'max_level is 1; expected a whole number of at least 2, at most 11'),
+    (dict(prob=1.5), 'prob is 1.5; expected a number of at least 0, at most 1')])
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         CLSAStrongAugment(**arguments)

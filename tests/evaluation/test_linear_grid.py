@@ -118,7 +118,7 @@ def test_grid_order_and_settings():
 
 @pytest.mark.parametrize('wrong, message', [
     (dict(lrs=[]), 'lrs is'), (dict(lrs=[0.1, 0.1]), 'twice'), (dict(lrs=[0.0]), 'above 0'),
-    (dict(lrs=[float('nan')]), 'finite'), (dict(lrs=[0.1], weight_decays=[-1]), 'weight_decays'),
+    (dict(lrs=[float('nan')]), 'lrs is nan'), (dict(lrs=[0.1], weight_decays=[-1]), 'weight_decays'),
     (dict(lrs=[0.1], optimizers=['lamb']), "'lamb'"), (dict(lrs=[0.1], schedules=['cosin']), "'cosine'")])
 def test_wrong_grids(wrong, message):
     with pytest.raises(ConfigError, match=message):

@@ -249,7 +249,7 @@ def test_one_call_for_both_protocols(base, tmp_path):
     assert (svm.extras['protocol'], clsa.extras['protocol']) == ('svm', 'clsa')
     for options, says in ((dict(protocol='knn'), "protocol is 'knn'"), (dict(protocol='clsa', costs=[1]), "no key 'co"),
                           (dict(protocol='svm', epochs=3), "no key 'epochs'"), (dict(protocol='clsa', lr=0), 'lr is 0'),
-                          (dict(protocol='clsa', resize=3), 'resize is 3'), (dict(costs=[0.0]), 'cs holds 0.0')):
+                          (dict(protocol='clsa', resize=3), 'resize is 3'), (dict(costs=[0.0]), 'cs is 0.0')):
         with pytest.raises(ConfigError, match=says):
             voc07_classification(Quarters(), base, **options)
 

@@ -63,6 +63,18 @@ def test_encoder_and_data_from_the_command_line(config):
     assert (one.meta['identity']['preprocess']['crop'], two.meta['identity']['preprocess']['crop']) == (32, 224)
 
 
+def test_options_change_what_the_command_line_brought(config, capsys):
+    Path('other.py').write_text(f'encoder = {ENCODER | dict(arch="squeezenet1_0")!r}\n'
+                                "data = dict(type='ImageFolder', root='nowhere')\n")
+    for encoder, out in (('other.py', 'one'), ('TorchvisionEncoder:squeezenet1_0', 'two')):
+        assert extract_features([config, '--encoder', encoder, '--data', 'other.py', '--out', out, '--cfg-options',
+                                 'encoder.preprocess.crop=24', 'data.root=tree/labeled_images/1', 'batch_size=2']) == 0
+        bank = FeatureBank.open(out)
+        assert (bank.meta['identity']['preprocess']['crop'], bank.meta['batch_size']) == (24, 2)
+    assert extract_features([config, '--encoder', 'other.py', '--cfg-options', 'encoder.crop=24']) == 2
+    assert "unexpected keyword argument 'crop'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--encoder', 'resnet18'], 'expected TYPE:ARCH'), (['--encoder', 'TimmEncoders:resnet18'], 'TimmEncoder'),
     (['--data', 'nowhere'], 'no folder, list'), (['--cfg-options', 'batchsize=3'], "'batch_size'"),

@@ -1,4 +1,4 @@
-"""A config on a base of mmpretrain, with data and schedule overridden, is a run of ours: saved, stopped and continued."""
+"""A config on a base of mmpretrain, with data and schedule overridden, is a run of ours: saved, stopped, continued."""
 
 import signal
 import subprocess
@@ -33,7 +33,8 @@ data_preprocessor = dict(num_classes=2)
 """,
     'moco': "_base_ = ['mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py']\n" + DATA.replace(
         'PIPELINE', """[dict(type='LoadImageFromFile'), dict(type='MultiView', num_views=2, transforms=[
-            [dict(type='RandomResizedCrop', scale=32), dict(type='RandomFlip', prob=0.5)]]), dict(type='PackInputs')]"""),
+            [dict(type='RandomResizedCrop', scale=32), dict(type='RandomFlip', prob=0.5)]]),
+            dict(type='PackInputs')]"""),
 }
 
 

@@ -248,8 +248,8 @@ class RepairedPackNetPlugin(AvalanchePackNetPlugin):
 
     def __init__(self, post_prune_epochs: int, prune_proportion: float | list[float] = 0.5):
         shares = prune_proportion if isinstance(prune_proportion, list) else [prune_proportion]
-        if not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares):
-            raise ValueError(f'prune_proportion is {prune_proportion!r}; expected shares between 0 and 1.')
+        for share in shares:
+            check_number('prune_proportion', share, 0, 1)
         super(AvalanchePackNetPlugin, self).__init__()  # past Avalanche's, which compares a function with numbers
         self.post_prune_epochs = post_prune_epochs
         self.total_epochs: int | None = None

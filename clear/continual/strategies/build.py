@@ -14,6 +14,7 @@ from clear.continual.engine.schedule import POLICIES, SchedulePlugin
 from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
 from clear.core import dist
 from clear.core.building import BUILD_ERRORS, reason
+from clear.core.checks import check_choice, check_scheduler, check_text, check_whole
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
@@ -57,20 +58,18 @@ def check_strategy(cfg: dict) -> None:
     """
     if 'type' not in cfg:
         raise ConfigError("cl_strategy needs a type, e.g. 'Naive' or 'Replay'.")
-    cls = STRATEGIES.require(cfg['type'])
+    cls = STRATEGIES.require(check_text('cl_strategy.type', cfg['type']))
     accepted = accepted_arguments(cls)
     check_keys('cl_strategy', cfg, None if accepted is None else (accepted - FILLED) | OWN_KEYS, cfg['type'])
     for key in ('train_mb_size', 'eval_mb_size', 'train_epochs'):
-        value = cfg.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f'cl_strategy.{key} is {value!r}; expected a whole number of at least 1.')
+        check_whole(f'cl_strategy.{key}', cfg.get(key, 1), 1)
     for key in ('optimizer_policy', 'scheduler_policy'):
-        if cfg.get(key, 'reset') not in POLICIES:
-            raise ConfigError(f"cl_strategy.{key} is {cfg[key]!r}; expected 'reset' or 'continue'.")
+        check_choice(f'cl_strategy.{key}', cfg.get(key, 'reset'), POLICIES)
     if needs_optimizer(cls):
         _check_part(cfg, 'optimizer', torch.optim, {'params'})
         if cfg.get('scheduler'):
             _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
+            check_scheduler('cl_strategy.scheduler', cfg['scheduler'])
     _check_loss(cls, cfg.get('loss'))
     check_parts('cl_strategy', cfg)
 
@@ -87,6 +86,7 @@ def _check_loss(cls: type, loss: Any) -> None:
         raise ConfigError(f'cl_strategy.loss: {cls.__name__} is defined by its own loss; leave this key out.')
     if not isinstance(loss, dict) or 'type' not in loss:
         raise ConfigError(f'cl_strategy.loss needs a dict with a type, got {loss!r}.')
+    check_text('cl_strategy.loss.type', loss['type'])
     accepted = accepted_arguments(loss_class(loss['type']))
     check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
 
@@ -95,7 +95,7 @@ def _check_part(cfg: dict, what: str, module, filled: set[str], own: set[str] = 
     part = cfg.get(what)
     if not isinstance(part, dict) or 'type' not in part:
         raise ConfigError(f"cl_strategy.{what} needs a dict with a type, got {part!r}.")
-    accepted = accepted_arguments(torch_class(part['type'], module, what))
+    accepted = accepted_arguments(torch_class(check_text(f'cl_strategy.{what}.type', part['type']), module, what))
     check_keys(f'cl_strategy.{what}', set(part) - {'type'},
                None if accepted is None else (accepted - filled) | own, part['type'])
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.continual.strategies.closed_form import ClosedForm, ClosedFormLearner, to_device, write_head
-from clear.core.errors import ConfigError
+from clear.core.checks import check_whole
 from clear.core.logs import logger
 from clear.registry import STRATEGIES
 
@@ -79,8 +79,7 @@ def _batch_size(kwargs: dict, shot: int | None) -> dict:
     """`kwargs` with batches of `shot` samples of every class."""
     if shot is None:
         return kwargs
-    if not isinstance(shot, int) or isinstance(shot, bool) or shot < 1:
-        raise ConfigError(f'cl_strategy.shot is {shot!r}; expected a whole number of at least 1, or None.')
+    check_whole('cl_strategy.shot', shot, 1)
     return {**kwargs, 'train_mb_size': shot * kwargs['model'].num_classes}
 
 

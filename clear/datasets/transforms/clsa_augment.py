@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from clear.core.checks import check_number, check_whole
 from clear.registry import TRANSFORMS
 
 # Levels are parts of ten whatever `max_level` is.
@@ -130,13 +131,10 @@ class CLSAStrongAugment:
 
 def check_strong(num_ops: int, max_level: int, prob: float) -> None:
     """Raise ValueError if an option of the strong augmentation is out of range."""
-    if not isinstance(num_ops, int) or num_ops < 0:
-        raise ValueError(f'num_ops is {num_ops!r}, expected an integer >= 0.')
-    if not isinstance(max_level, int) or not 2 <= max_level <= LEVEL_UNIT + 1:
-        raise ValueError(f'max_level is {max_level!r}, expected an integer from 2 to {LEVEL_UNIT + 1}: levels are '
-                         'drawn from 1 to max_level - 1, in parts of ten.')
-    if not 0 <= prob <= 1:
-        raise ValueError(f'prob is {prob!r}, expected a number in [0, 1].')
+    check_whole('num_ops', num_ops, 0)
+    # Levels are drawn from 1 to max_level - 1, in parts of ten.
+    check_whole('max_level', max_level, 2, LEVEL_UNIT + 1)
+    check_number('prob', prob, 0, 1)
 
 
 def _draw_value(magnitude: Magnitude | None, level: int) -> float:

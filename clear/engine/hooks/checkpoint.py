@@ -11,10 +11,10 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from clear.core import dist
+from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.logs import logger
 from clear.engine.checkpoint import LATEST, link_checkpoint
-from clear.engine.loops import check_count
 from clear.engine.optim import is_step_end
 from clear.engine.runner_state import write_checkpoint
 from clear.registry import HOOKS
@@ -53,14 +53,16 @@ class CheckpointHook(Hook):
         if max_keep is None and max_keep_ckpts is not None and max_keep_ckpts > 0:
             max_keep = max_keep_ckpts
         if interval != -1:
-            check_count('CheckpointHook.interval', interval)
+            check_whole('CheckpointHook.interval', interval, 1)
         for name, value in (('iter_interval', iter_interval), ('max_keep', max_keep)):
             if value is not None:
-                check_count(f'CheckpointHook.{name}', value)
+                check_whole(f'CheckpointHook.{name}', value, 1)
         for value in milestones:
-            check_count('CheckpointHook.milestones', value)
-        if rule not in ('greater', 'less', None):
-            raise ConfigError(f"CheckpointHook.rule is {rule!r}; expected 'greater', 'less' or None.")
+            check_whole('CheckpointHook.milestones', value, 1)
+        check_choice('CheckpointHook.rule', rule, ('greater', 'less', None))
+        check_flag('CheckpointHook.by_epoch', by_epoch)
+        if not isinstance(milestones, (list, tuple, set, frozenset)):
+            raise ConfigError(f'CheckpointHook.milestones is {milestones!r}; expected a list of epochs.')
         if save_best is not None and (not isinstance(save_best, str) or not save_best):
             raise ConfigError(f"CheckpointHook.save_best is {save_best!r}; expected 'auto' or the name of one metric.")
         self.interval, self.by_epoch, self.iter_interval = interval, by_epoch, iter_interval

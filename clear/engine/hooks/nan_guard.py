@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 
 from clear.core import dist
+from clear.core.checks import check_whole
 from clear.core.errors import TrainingError
 from clear.engine.hooks.checkpoint import GPU_INTERVAL
 from clear.engine.runner_state import describe_last_checkpoint
@@ -31,7 +32,7 @@ class NaNGuardHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = GPU_INTERVAL):
-        self.interval = interval
+        self.interval = check_whole('NaNGuardHook.interval', interval, 1)
         self._is_finite: torch.Tensor | None = None
         self._last: dict[str, Any] = {}
 

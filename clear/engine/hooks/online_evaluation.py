@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from clear.core import dist
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import get_rng_state, set_rng_state
@@ -44,8 +45,7 @@ class _OnlineEvaluation(Hook):
     def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
                  mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
         for key, value in (('interval', interval), ('batch_size', batch_size)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f'{type(self).__name__}.{key} is {value!r}; expected a whole number of at least 1.')
+            check_whole(f'{type(self).__name__}.{key}', value, 1)
         self.interval, self.at_start, self.batch_size = interval, at_start, batch_size
         self.mean, self.std = tuple(mean), tuple(std)
         self._sources = dict(train=train, test=test)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.core import dist
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 from clear.models.losses.distributed import gather_rows
 from clear.models.losses.inputs import check_matrices, check_positive, check_views, full_precision
 from clear.models.losses.moco_loss import check_queue
@@ -79,8 +79,7 @@ class CLSALoss(nn.Module):
     def __init__(self, temperature: float = 0.2, clsa_t: float = 0.2, alpha: float = 1.0, *, gather: bool = True):
         super().__init__()
         check_positive(self, temperature=temperature, clsa_t=clsa_t)
-        if not isinstance(alpha, (int, float)) or not alpha >= 0:
-            raise ConfigError(f'CLSALoss: alpha is {alpha!r}, expected a number >= 0.')
+        check_number('CLSALoss: alpha', alpha, 0)
         self.temperature = temperature
         self.clsa_t = clsa_t
         self.alpha = alpha

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 
 
 def full_precision(forward: Callable) -> Callable:
@@ -30,8 +30,7 @@ def full_precision(forward: Callable) -> Callable:
 def check_positive(owner: object, **values: float) -> None:
     """Raise ConfigError, which is a ValueError, unless every value is a number above 0."""
     for name, value in values.items():
-        if not isinstance(value, (int, float)) or not value > 0:
-            raise ConfigError(f'{type(owner).__name__}: {name} is {value!r}, expected a number > 0.')
+        check_number(f'{type(owner).__name__}: {name}', value, above=0)
 
 
 def check_matrices(owner: object, **tensors: Tensor) -> None:

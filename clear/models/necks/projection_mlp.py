@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.registry import MODELS
 
@@ -70,5 +71,4 @@ class ProjectionMLP(BaseModule):
 def check_sizes(owner: str, **sizes: int) -> None:
     """Raise ConfigError unless every size is an integer >= 1."""
     for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f'{owner}: {name} is {value!r}, expected an integer >= 1.')
+        check_whole(f'{owner}: {name}', value, 1)

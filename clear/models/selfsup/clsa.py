@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.models.losses import CLSALoss
 from clear.models.selfsup.encoder import equal_size_groups, split_groups
@@ -110,8 +111,7 @@ class CLSA(MoCo):
 
 
 def _picked(kind: str, count: int, pick: Sequence[int] | None) -> tuple[int, ...]:
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f'CLSA: num_{kind} is {count!r}, expected an integer >= 1.')
+    check_whole(f'CLSA: num_{kind}', count, 1)
     if pick is None:
         return tuple(range(count))
     if not len(pick) or len(set(pick)) < len(pick):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.models.losses import DINOLoss
 from clear.models.necks import DINOHead
@@ -55,10 +56,8 @@ class DINO(SelfSupervisedModel):
         for name, value, least in (('warmup_teacher_temp_epochs', warmup_teacher_temp_epochs, 0),
                                    ('freeze_last_layer_epochs', freeze_last_layer_epochs, 0),
                                    ('num_global', num_global, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f'DINO: {name} is {value!r}, expected an integer >= {least}.')
-        if not warmup_teacher_temp > 0:
-            raise ConfigError(f'DINO: warmup_teacher_temp is {warmup_teacher_temp!r}, expected a number > 0.')
+            check_whole(f'DINO: {name}', value, least)
+        check_number('DINO: warmup_teacher_temp', warmup_teacher_temp, above=0)
         self.student = Encoder(backbone, neck, channels_last=channels_last)
         if not isinstance(self.student.neck, DINOHead):
             raise ConfigError(f'DINO: neck is a {type(self.student.neck).__name__}, expected a DINOHead, whose last '

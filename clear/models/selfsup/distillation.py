@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clear.core.checks import check_number
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors
 from clear.models.losses import NegativeCosineSimilarity
@@ -74,8 +75,7 @@ class Distillation(nn.Module):
 
     def __init__(self, previous: nn.Module, dim: int, weight: float = 1.0, hidden_channels: int = 2048):
         super().__init__()
-        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 < weight < float('inf'):
-            raise ConfigError(f'distil: weight is {weight!r}, expected a number > 0.')
+        check_number('distil: weight', weight, above=0)
         self.predictor = ProjectionMLP(dim, dim, hidden_channels, norm=True)
         self.weight = weight
         self.criterion = NegativeCosineSimilarity()

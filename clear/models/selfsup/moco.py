@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clear.core.errors import ConfigError
+from clear.core.checks import check_whole
 from clear.models.losses import MoCoLoss
 from clear.models.losses.distributed import gather_rows
 from clear.models.selfsup.base import SelfSupervisedModel
@@ -52,8 +52,7 @@ class MoCo(SelfSupervisedModel):
         super().__init__(channels_last=channels_last, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         check_momentum(self, momentum)
         for name, value, least in (('queue_size', queue_size, 1), ('acc_interval', acc_interval, 0)):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f'{type(self).__name__}: {name} is {value!r}, expected an integer >= {least}.')
+            check_whole(f'{type(self).__name__}: {name}', value, least)
         self.encoder_q = Encoder(backbone, neck, channels_last=channels_last)
         self.encoder_k = momentum_copy(self.encoder_q)
         self.criterion = MoCoLoss(temperature)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.core import dist
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.models.losses import SwAVLoss
 from clear.models.losses.distributed import gather_rows
@@ -62,8 +63,7 @@ class SwAV(SelfSupervisedModel):
                               'one.')
         for name, value in (('queue_size', queue_size), ('queue_start_epoch', queue_start_epoch),
                             ('freeze_iterations', freeze_iterations or 0)):
-            if not isinstance(value, int) or value < 0:
-                raise ConfigError(f'SwAV: {name} is {value!r}, expected an integer >= 0.')
+            check_whole(f'SwAV: {name}', value, 0)
         self.encoder = Encoder(backbone, neck, channels_last=channels_last)
         self.prototypes = Prototypes(self.encoder.out_dim, num_prototypes)
         self.criterion = SwAVLoss(temperature, epsilon, sinkhorn_iterations)
