@@ -30,8 +30,8 @@ class MaskedCrossEntropy(AvalancheMaskedCrossEntropy):
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         mask = self.current_mask(logits.shape[1])
-        one_hot = F.one_hot(targets, num_classes=logits.shape[1])[:, mask]
-        losses = -(one_hot * logits[:, mask].log_softmax(1)).sum(1)
+        is_target = targets[:, None] == targets.new_tensor(mask)
+        losses = -(is_target * logits[:, mask].log_softmax(1)).sum(1)
         return losses if self.reduction == 'none' else losses.mean()
 
 
