@@ -259,10 +259,12 @@ def _class_name(cls: type) -> str:
 
 
 def _is_saved_as(cls: type, name: str) -> bool:
-    """Whether `name` in a checkpoint is that class; files of ours may have moved since it was written."""
+    """Whether `name` in a checkpoint is that class; files of ours may have moved since it was written, and a class of
+    ours may stand where Avalanche's of the same name did.
+    """
     own = _class_name(cls)
-    return own == name or (own.startswith('clear.') and name.startswith('clear.')
-                           and _short_name(own) == _short_name(name))
+    return own == name or (own.startswith('clear.') and _short_name(own) == _short_name(name) and (
+        name.startswith('clear.') or name in map(_class_name, cls.__mro__)))
 
 
 def _short_name(class_name: str) -> str:

@@ -76,14 +76,64 @@ def test_legacy_gss_still_fails_on_a_small_memory():
         train(strategy, domain_stream(1).train_stream)
 
 
-def test_mir_says_when_it_replays_nothing(monkeypatch):
-    told = []
-    monkeypatch.setattr('clear.continual.repairs.replay.logger.warning', told.append)
-    train(built('MIR', DOMAIN['MIR']), domain_stream(1).train_stream)
-    assert len(told) == 1 and 'MIR replays nothing' in told[0]
-    told.clear()
-    train(built('MIR', dict(mem_size=24, batch_size_mem=4, subsample=6)), class_stream().train_stream)
-    assert len(told) == 1, 'after the first experience all its classes are in the last batch'
+@pytest.mark.parametrize('batch', [3, 8, 10, 24])
+@pytest.mark.parametrize('stream', [domain_stream, class_stream])
+def test_mir_replays_in_every_iteration_after_the_first_bucket(stream, batch):
+    """Whatever classes the last batch of a bucket held."""
+    strategy = built('MIR', dict(mem_size=12, batch_size_mem=4, subsample=6, train_mb_size=batch))
+    plugin, replayed = plugin_of(strategy, 'MIRPlugin'), []
+    before_backward = plugin.before_backward
+
+    def note(running, **kwargs):
+        plain = running.loss.detach().clone()
+        before_backward(running, **kwargs)
+        replayed.append((running.clock.train_exp_counter, running.loss.item() > plain.item()))
+
+    plugin.before_backward = note
+    train(strategy, stream(2).train_stream)
+    assert set(replayed) == {(0, False), (1, True)}
+
+
+@pytest.mark.parametrize('batch_size_mem, subsample', [(3, 7), (4, 99), (9, 5)])
+def test_mir_replays_the_candidates_whose_loss_grows_most(batch_size_mem, subsample):
+    strategy = built('MIR', dict(mem_size=12, batch_size_mem=batch_size_mem, subsample=subsample,
+                                 optimizer=dict(type='SGD', lr=0.2)))
+    plugin, pairs = plugin_of(strategy, 'MIRPlugin'), []
+    before_backward = plugin.before_backward
+
+    def note(running, **kwargs):
+        if plugin.replay_loader is None:
+            return
+        loader = plugin.replay_loader
+        candidates = next(loader)
+        plugin.replay_loader = type('Once', (), dict(loader=loader.loader, __next__=lambda _: candidates))()
+        after = copy.deepcopy(running.model)
+        loss = torch.nn.functional.cross_entropy(after(running.mb_x), running.mb_y)
+        slopes = torch.autograd.grad(loss, list(after.parameters()))
+        with torch.no_grad():
+            for parameter, slope in zip(after.parameters(), slopes):
+                parameter -= 0.2 * slope
+            x, y, _ = candidates
+            each = torch.nn.functional.cross_entropy(running.model(x), y, reduction='none')
+            growth = torch.nn.functional.cross_entropy(after(x), y, reduction='none') - each
+        chosen = sorted(range(len(y)), key=lambda row: -growth[row].item())[:batch_size_mem]
+        plain = running.loss.item()
+        before_backward(running, **kwargs)
+        plugin.replay_loader = loader
+        pairs.append((running.loss.item() - plain, each[chosen].mean().item()))
+
+    plugin.before_backward = note
+    train(strategy, domain_stream(2).train_stream)
+    assert pairs and all(added == pytest.approx(expected, rel=1e-4, abs=1e-6) for added, expected in pairs)
+
+
+def test_legacy_mir_leaves_the_classes_of_the_last_batch_out():
+    strategy = built('MIR', dict(mem_size=12, batch_size_mem=2, subsample=6, train_mb_size=22, legacy=True))
+    stream = domain_stream(2).train_stream
+    plugin, last = plugin_of(strategy, 'MIRPlugin'), []
+    train(strategy, list(stream)[:1], lambda running: last.append(set(running.mb_y.tolist())))
+    last = last[-1]  # of the 2 samples that are left of 24
+    assert {int(row[1]) for row in plugin.replay_loader.loader.datasets[0]} == {0, 1, 2, 3} - last
 
 
 def test_rar_moves_a_memory_towards_the_nearest_sample_of_another_class():
@@ -129,6 +179,14 @@ def test_feature_memory_is_balanced_and_uniform():
         counts[drawn[:, 0].long().numpy()] += 1
     # 75 of 300 expected for each of the 40, with a deviation of 7.5.
     assert counts.min() > 75 - 5 * 7.5 and counts.max() < 75 + 5 * 7.5
+
+
+@pytest.mark.parametrize('legacy, sizes', [(False, {0: 2, 1: 4, 2: 4}), (True, {0: 2, 1: 3, 2: 3})])
+def test_feature_memory_gives_places_of_a_rare_class_to_the_others(legacy, sizes):
+    memory = FeatureMemory(10, legacy=legacy)
+    memory.add(torch.randn(22, 3), torch.tensor([0] * 2 + [1] * 20))
+    memory.add(torch.randn(20, 3), torch.tensor([2] * 20))
+    assert {label: len(keys) for label, keys in memory.keys.items()} == sizes
 
 
 def test_feature_replay_refuses_a_memory_smaller_than_the_classes():
@@ -184,6 +242,57 @@ def test_bic_corrects_evaluation_only_and_leaves_the_experience_whole():
     assert torch.equal(raw[:, :2], corrected[:, :2]) and not torch.allclose(raw[:, 2:], corrected[:, 2:])
     teacher = plugin_of(strategy, 'BiCPlugin').model_old
     assert torch.equal(teacher(x), raw), 'the teacher gives outputs that are not corrected'
+
+
+class Bare(torch.nn.Module):
+    """A classifier that shows nothing but its logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize('kind', [
+    'BiC', 'IL2M', 'ICaRL', 'SCR', 'CoPE', 'LFL', 'ER_AML', 'FeatureReplay', 'CWRStar', 'AR1', 'PackNet',
+    'PNNStrategy', 'ExpertGateStrategy', 'LearningToPrompt', 'StreamingLDA'])
+def test_a_bare_module_works_or_is_refused_by_name(kind):
+    options = {**DOMAIN, **CLASS_INCREMENTAL}[kind]
+    try:
+        built(kind, options, Bare())
+    except ConfigError as error:
+        assert 'Bare' in str(error) or 'head' in str(error)
+
+
+@pytest.mark.parametrize('kind', ['BiCPlugin', 'CoPEPlugin', 'IL2MPlugin'])
+def test_a_plugin_that_reads_features_refuses_a_bare_module(kind):
+    with pytest.raises(ConfigError, match='reads the features of the model, which a Bare does not show'):
+        built('Naive', dict(plugins=[dict(type=kind, mem_size=8)]), Bare())
+
+
+def test_rwalk_gives_no_penalty_to_parameters_that_came_later():
+    class Grows(torch.nn.Module):
+        """Gets a second layer when the first experience is over."""
+
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList([torch.nn.Linear(8, 4)])
+
+        def forward(self, x):
+            return sum(layer(x) for layer in self.layers)
+
+    net = Grows()
+    strategy = built('Naive', dict(plugins=[dict(type='RWalkPlugin', delta_t=2)]), net)
+    plugin = plugin_of(strategy, 'RWalkPlugin')
+    first, second, third = domain_stream(3).train_stream
+    train(strategy, [first])
+    known = {f'layers.0.{name}' for name in ('weight', 'bias')}
+    assert set(plugin.exp_penalties) == known
+    net.layers.append(torch.nn.Linear(8, 4))
+    losses = train(strategy, [second, third])
+    assert set(plugin.exp_penalties) == known and all(map(np.isfinite, losses))
 
 
 def test_il2m_raises_past_classes_where_a_new_one_is_predicted():
@@ -283,25 +392,83 @@ def test_packnet_refuses_weight_decay():
         train(strategy, domain_stream(1).train_stream)
 
 
-def test_cope_prototypes_move_by_momentum_and_classify():
-    strategy = built('CoPE', dict(mem_size=8, p_size=5, alpha=0.9))
-    plugin = plugin_of(strategy, 'CoPEPlugin')
-    stream = domain_stream(1)
-    strategy.on_epoch = None
-    outputs, before = [], {}
-
-    def note(running):
-        before.setdefault('start', {label: value.clone() for label, value in plugin.p_mem.items()})
-        outputs.append((running.mb_output.detach().clone(), running.mb_y.clone()))
-
-    train(strategy, stream.train_stream, note)
-    vectors, labels = (torch.cat(parts) for parts in zip(*outputs))
-    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors)), atol=1e-5)
-    for label in range(4):
+def moved_by_momentum(prototypes, vectors, labels):
+    """Each prototype 0.9 times itself and 0.1 times the direction of the mean of its class, on the unit sphere."""
+    result = prototypes.clone()
+    for label in set(labels.tolist()):
         mean = vectors[labels == label].mean(0)
-        moved = 0.9 * before['start'][label][0] + 0.1 * mean / mean.norm()
-        expected = moved / moved.norm()
-        assert torch.allclose(strategy.model.eval_classifier.prototypes[label], expected, atol=1e-5)
+        moved = 0.9 * prototypes[label] + 0.1 * mean / mean.norm()
+        result[label] = moved / moved.norm()
+    return result
+
+
+@pytest.mark.parametrize('options', [{}, dict(legacy=True), dict(max_it_cnt=2)])
+def test_cope_prototypes_move_by_momentum_and_classify(options):
+    """After every batch; with `legacy`, or where the experience is the batch, once at the end of the experience."""
+    strategy = built('CoPE', dict(mem_size=8, p_size=5, alpha=0.9, **options))
+    classifier, batches, start = strategy.model.eval_classifier, [], []
+    begin = strategy._before_training_iteration
+
+    def note_start(**kwargs):
+        if not start:
+            start.append(classifier.prototypes.clone())
+        begin(**kwargs)
+
+    strategy._before_training_iteration = note_start
+    train(strategy, domain_stream(1).train_stream, lambda running: batches.append(
+        (running.mb_output.detach().clone(), running.mb_y.clone(), classifier.prototypes.clone())))
+    expected = start[0]
+    assert len(batches) == (2 if 'max_it_cnt' in options else 6)
+    for vectors, labels, prototypes in batches:
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors)), atol=1e-5)
+        if not options:
+            expected = moved_by_momentum(expected, vectors, labels)
+        assert torch.allclose(prototypes, expected, atol=1e-5)
+    if options:
+        expected = moved_by_momentum(expected, *(torch.cat(parts) for parts in list(zip(*batches))[:2]))
+    assert torch.allclose(classifier.prototypes, expected, atol=1e-5)
+
+
+def test_cope_prototypes_leave_their_random_start():
+    cosines = {}
+    for legacy in (False, True):
+        strategy = built('CoPE', dict(mem_size=8, p_size=5, alpha=0.9, train_epochs=9, legacy=legacy))
+        starts, begin = [], strategy._before_training_exp
+
+        def note(begin=begin, strategy=strategy, starts=starts, **kwargs):
+            begin(**kwargs)
+            starts.append(strategy.model.eval_classifier.prototypes.clone())
+
+        strategy._before_training_exp = note
+        train(strategy, domain_stream(2).train_stream)
+        cosines[legacy] = (starts[0] * strategy.model.eval_classifier.prototypes).sum(1).mean()
+    assert cosines[False] < 0.9 and cosines[True] > 0.95
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_scr_means_are_those_of_the_memory_by_the_present_encoder(legacy):
+    strategy = built('SCR', dict(**MEMORY, projection_dim=5, legacy=legacy))
+    for experience in domain_stream(3).train_stream:
+        train(strategy, [experience])
+        memory = plugin_of(strategy, 'ReplayPlugin').storage_policy.buffer
+        rows = [memory[row] for row in range(len(memory))]
+        x, y = torch.stack([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
+        features = strategy.model.eval().get_features(x)
+        features = features / features.norm(dim=1, keepdim=True)
+        means = torch.stack([features[y == label].mean(0) for label in range(4)])
+        means = means / means.norm(dim=1, keepdim=True)
+        difference = (strategy.model.eval_classifier.class_means - means).abs().max()
+        assert (difference < 1e-5) == (not legacy or experience.current_experience == 0)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_scr_contrasts_projections_of_norm_1(legacy):
+    strategy = built('SCR', dict(**MEMORY, projection_dim=5, legacy=legacy))
+    norms = []
+    train(strategy, domain_stream(1).train_stream,
+          lambda running: norms.append(running.mb_output.detach().norm(dim=2).flatten()))
+    norms = torch.cat(norms)
+    assert torch.allclose(norms, torch.ones_like(norms), atol=1e-5) == (not legacy)
 
 
 def test_scr_augments_every_sample_by_itself():

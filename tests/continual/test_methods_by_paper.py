@@ -338,8 +338,16 @@ def test_strengths_that_cannot_be_are_refused(kind, key, value):
     ('SynapticIntelligence', dict(si_lambda=1.0), 2), ('SynapticIntelligence', dict(si_lambda=1.0, legacy=True), 1),
     ('LwF', dict(alpha=1.0, temperature=1.0), 2), ('CWRStar', {}, 2), ('CWRStar', dict(legacy=True), 1),
     ('ICaRL', dict(memory_size=8), 2), ('ICaRL', dict(memory_size=8, legacy=True), 1), ('BiC', dict(mem_size=20), 2),
-    ('BiC', dict(mem_size=20, legacy=True), 1), ('AR1', dict(ewc_lambda=1.0), 1), ('DER', {}, 1),
-    ('DER', dict(loss=dict(type='CrossEntropyLoss', loss_weight=3.0)), 2), ('Naive', {}, 1)])
+    ('BiC', dict(mem_size=20, legacy=True), 1), ('AR1', dict(ewc_lambda=1.0), 1), ('DER', {}, 2),
+    ('DER', dict(legacy=True), 1),
+    ('DER', dict(legacy=True, loss=dict(type='CrossEntropyLoss', loss_weight=3.0)), 2),
+    ('DER', dict(legacy=True, mem_size=4), 2), ('ER_ACE', dict(legacy=True), 1), ('Replay', {}, 2),
+    ('Replay', dict(legacy=True), 1),
+    ('Replay', dict(storage_policy=dict(type='ReservoirSamplingBuffer', max_size=9)), 1),
+    ('MIR', dict(**MEMORY, subsample=6), 2), ('MIR', dict(**MEMORY, subsample=6, legacy=True), 1), ('SCR', {}, 2),
+    ('SCR', dict(legacy=True), 1), ('CoPE', {}, 2), ('CoPE', dict(legacy=True), 1), ('GDumb', {}, 2),
+    ('GDumb', dict(legacy=True), 1), ('FeatureReplay', MEMORY, 2), ('FeatureReplay', dict(**MEMORY, legacy=True), 1),
+    ('Naive', {}, 1)])
 def test_a_changed_default_has_a_version_of_its_own(kind, options, versions):
     from clear.continual.engine.versions import method_versions
 

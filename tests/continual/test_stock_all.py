@@ -23,7 +23,7 @@ NOT_IN_STOCK = {
     'ICaRL', 'IL2M', 'LaMAML', 'LaMAMLHigher',
     'LearningToPrompt', 'OnlineNaive', 'PNNStrategy', 'PackNet', 'SCR', 'StreamingLDA'}
 # Ours repairs a defect; this keeps it.
-LEGACY = ('SynapticIntelligence', 'LwF', 'LFL')
+LEGACY = ('SynapticIntelligence', 'LwF', 'LFL', 'MIR')
 BY_BATCH = {'EWC': dict(fisher='batch'), 'MAS': dict(importance='batch')}
 # The same sums in another order.
 ROUNDED = ('ER_ACE',)

@@ -64,6 +64,14 @@ def labelled_stream(count=3):
                                        protocol='iid', fingerprint='toy', train=train, test=test))
 
 
+def uneven_stream(sizes):
+    """All classes in every bucket, of these sizes."""
+    train = [next(iter(buckets(1, size=size))) for size in sizes]
+    test = [next(iter(buckets(1))) for _ in sizes]
+    return make_benchmark(ScenarioInfo(class_names=list('abcd'), bucket_names=list('0123456789')[:len(sizes)],
+                                       protocol='iid', fingerprint='toy', train=train, test=test))
+
+
 def class_stream(count=2):
     """Two new classes in every bucket."""
     pairs = [[2 * i, 2 * i + 1] for i in range(count)]

@@ -147,6 +147,12 @@ class IndexLoader:
         return batch
 
 
+def endless_batches(dataset: Any, batch_size: int, num_workers: int = 0) -> BatchIterator:
+    """Random batches of a memory without end: of `batch_size`, or of all that it holds where that is less."""
+    return iter(IndexLoader([dataset], [min(batch_size, len(dataset))], shuffle=True, drop_last=True, repeat=True,
+                            num_workers=num_workers))
+
+
 class BatchIterator:
     """One pass over an `IndexLoader`, or endlessly many if it repeats.
 

@@ -66,5 +66,7 @@ def _methods(strategy) -> dict[str, tuple[int, str]]:
 
 
 def _parts(strategy) -> Iterator[Any]:
-    yield strategy
-    yield from strategy.plugins
+    for part in (strategy, *strategy.plugins):
+        yield part
+        if hasattr(part, 'storage_policy'):  # a memory has forms of its own
+            yield part.storage_policy

@@ -25,21 +25,21 @@ from clear.continual.repairs.regularisers import (
     RWalkPlugin,
 )
 from clear.continual.repairs.replay import (
-    ER_AML,
     MIR,
-    ClassBalancedBufferWithLogits,
+    GDumbPlugin,
     GSS_greedy,
     GSS_greedyPlugin,
     MIRPlugin,
     RARPlugin,
+    ReplayPlugin,
 )
-from clear.continual.repairs.replay_losses import DER, ER_ACE
+from clear.continual.repairs.replay_losses import DER, ER_ACE, ER_AML
 from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin, SynapticIntelligence
 
-__all__ = ['AETraining', 'AR1', 'BiC', 'BiCPlugin', 'CWRStar', 'CWRStarPlugin', 'ClassBalancedBufferWithLogits', 'CoPE',
-           'CoPEPlugin', 'DER', 'ER_ACE', 'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy',
-           'FeatureDistillationPlugin', 'FeatureReplay', 'GEM', 'GSS_greedy', 'GSS_greedyPlugin', 'GenerativeReplay',
+__all__ = ['AETraining', 'AR1', 'BiC', 'BiCPlugin', 'CWRStar', 'CWRStarPlugin', 'CoPE', 'CoPEPlugin', 'DER', 'ER_ACE',
+           'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy', 'FeatureDistillationPlugin',
+           'FeatureReplay', 'GDumbPlugin', 'GEM', 'GSS_greedy', 'GSS_greedyPlugin', 'GenerativeReplay',
            'GenerativeReplayPlugin', 'ICaRL', 'IL2M', 'IL2MPlugin', 'LFL', 'LFLPlugin', 'LaMAML', 'LaMAMLHigher',
            'LearningToPrompt', 'LwF', 'LwFPlugin', 'MAS', 'MASPlugin', 'MER', 'MIR', 'MIRPlugin', 'OnlineNaive',
-           'PNNStrategy', 'PackNet', 'RARPlugin', 'RWalkPlugin', 'RepairedSynapticIntelligencePlugin', 'SCR',
-           'SynapticIntelligence', 'VAETraining', 'quiet_avalanche']
+           'PNNStrategy', 'PackNet', 'RARPlugin', 'RWalkPlugin', 'RepairedSynapticIntelligencePlugin', 'ReplayPlugin',
+           'SCR', 'SynapticIntelligence', 'VAETraining', 'quiet_avalanche']

@@ -15,7 +15,7 @@ from clear.continual.repairs.networks import (
     PackedNetwork,
     ProgressiveNetwork,
 )
-from clear.continual.repairs.split_model import last_linear, split
+from clear.continual.repairs.split_model import last_linear, need_parts, split
 from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
@@ -230,6 +230,7 @@ class PNNStrategy(Naive):
                 raise ConfigError('PNNStrategy makes columns of its own and leaves out the backbone; on images set '
                                   'cl_strategy.in_features to channels x height x width, on features leave the '
                                   'backbone out.')
+            need_parts(model, 'PNNStrategy', 'head')
             in_features = model.head.in_channels
         return ProgressiveNetwork(in_features, num_layers, hidden_features_per_column, adapter).to(device)
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 from avalanche.training.plugins import BiCPlugin as AvalancheBiCPlugin
-from avalanche.training.plugins import ReplayPlugin
-from avalanche.training.storage_policy import ClassBalancedBuffer
 from avalanche.training.supervised import BiC as AvalancheBiC
 from avalanche.training.supervised import ICaRL as AvalancheICaRL
 from avalanche.training.supervised import Naive
@@ -15,8 +13,10 @@ from avalanche.training.supervised.icarl import _ICaRLPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.buffers import ClassBalancedBuffer, ExperienceBalancedBuffer
 from clear.continual.repairs.losses import ICaRLLossPlugin
 from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.replay import ReplayPlugin
 from clear.continual.repairs.split_model import split, with_eval_classifier
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
@@ -142,6 +142,8 @@ class BiCPlugin(AvalancheBiCPlugin):
         self._correction: BiasCorrection | None = None
         self._is_corrected = False
         super().__init__(T=T, lamb=lamb, **kwargs)
+        if kwargs.get('storage_policy') is None:
+            self.storage_policy = ExperienceBalancedBuffer(self.mem_size, legacy=legacy)
         self.legacy = legacy
         if legacy:
             self.method_version = 1
@@ -161,7 +163,7 @@ class BiCPlugin(AvalancheBiCPlugin):
         """Avalanche makes a new layer each time; ours stays in the model."""
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        self._correction = BiasCorrection(model.num_classes)
+        self._correction = BiasCorrection(split(model, 'BiC').num_classes)
         return _with_correction(model, self._correction, 'BiC')
 
     def before_train_dataset_adaptation(self, strategy, **kwargs):
@@ -233,7 +235,7 @@ class BiC(DisjointClasses, AvalancheBiC):
 
     def __init__(self, *, legacy: bool = False, **kwargs):
         super().__init__(**kwargs)
-        names = ('mem_size', 'batch_size', 'batch_size_mem', 'task_balanced_dataloader', 'storage_policy',
+        names = ('mem_size', 'batch_size', 'batch_size_mem', 'task_balanced_dataloader',
                  'val_percentage', 'T', 'stage_2_epochs', 'lamb', 'lr', 'num_workers')
         replace_plugin(self, AvalancheBiCPlugin,
                        lambda old: BiCPlugin(**{name: getattr(old, name) for name in names}, legacy=legacy))
@@ -284,7 +286,7 @@ class IL2MPlugin(ReplayPlugin):
         self.confidence: list[float] = []  # of each experience
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        return _with_correction(model, ScoreRectification(model.num_classes), 'IL2M')
+        return _with_correction(model, ScoreRectification(split(model, 'IL2M').num_classes), 'IL2M')
 
     def after_training_exp(self, strategy, **kwargs):
         super().after_training_exp(strategy, **kwargs)
@@ -329,7 +331,7 @@ class IL2M(DisjointClasses, Naive):
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:
-        return _with_correction(model, ScoreRectification(model.num_classes), 'IL2M')
+        return _with_correction(model, ScoreRectification(split(model, 'IL2M').num_classes), 'IL2M')
 
     def __init__(self, *, mem_size: int = 2000, batch_size_mem: int | None = None, plugins: list | None = None,
                  **kwargs):

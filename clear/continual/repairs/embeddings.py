@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from avalanche.training.losses import SCRLoss
 from avalanche.training.plugins import CoPEPlugin as AvalancheCoPEPlugin
-from avalanche.training.plugins import ReplayPlugin
-from avalanche.training.storage_policy import ClassBalancedBuffer
 from avalanche.training.supervised import SCR as AvalancheSCR
 from avalanche.training.supervised import CoPE as AvalancheCoPE
 from avalanche.training.supervised import LearningToPrompt as AvalancheLearningToPrompt
 from torch import Tensor, nn
 
+from clear.continual.buffers import ClassBalancedBuffer
 from clear.continual.repairs.networks import Normalize, PromptedClassifier, PrototypeClassifier
-from clear.continual.repairs.split_model import feature_dim, last_linear, split, with_eval_classifier
+from clear.continual.repairs.replay import ReplayPlugin
+from clear.continual.repairs.split_model import feature_dim, last_linear, need_parts, split, with_eval_classifier
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.datasets import BadSampleError
 from clear.registry import PLUGINS, STRATEGIES
@@ -25,34 +26,47 @@ from clear.registry import PLUGINS, STRATEGIES
 class SCR(AvalancheSCR):
     """Supervised contrastive replay (Mai et al. 2021, arXiv:2103.13885): contrast in training, nearest mean in use.
 
-    Features are the model's before its last layer, which is replaced by a projection in training.
+    Features are the model's before its last layer, which is replaced by a projection in training, onto the unit sphere
+    (the loss is that of Khosla et al. 2020, arXiv:2004.11362, section 3.1). Class means are those of the memory by the
+    present encoder. Avalanche 0.6 averages them with the means by the encoders before, and does not normalise
+    projections. Its loss stays, with the factor temperature / 0.07, and so does the memory that is filled when an
+    experience ends; the paper fills it in every iteration.
 
     Args:
         augmentations: transforms as in `scenario.train_transform`, each sample its own draw; None contrasts samples
             with others of their class and an equal copy.
         mem_size, batch_size_mem, temperature: as in Avalanche.
         projection_dim: length of the projection.
+        legacy: Avalanche's mixed means, projections of any length, and shares of the memory.
     """
 
     own_loss = True
     embeds_in_training = True
+    method_version = 2
+    method_remedy = 'cl_strategy.legacy=True brings the earlier form back'
 
     @staticmethod
-    def prepare_model(model: nn.Module, *, device, projection_dim: int = 128, **_) -> nn.Module:
+    def prepare_model(model: nn.Module, *, device, projection_dim: int = 128, legacy: bool = False,
+                      **_) -> nn.Module:
         model = with_eval_classifier(model, 'ncm', 'SCR', normalize=True)
         dim = feature_dim(model)
         last_linear(model).requires_grad_(False)  # nothing reads it
+        onto_sphere = [] if legacy else [Normalize()]
         model.train_head = nn.Sequential(Normalize(), nn.Linear(dim, dim), nn.ReLU(),
-                                         nn.Linear(dim, projection_dim)).to(device)
+                                         nn.Linear(dim, projection_dim), *onto_sphere).to(device)
         return model
 
     def __init__(self, *, mem_size: int = 100, batch_size_mem: int = 100, temperature: float = 0.1,
                  augmentations: list[dict] | None = None, projection_dim: int = 128, train_mb_size: int = 1,
-                 plugins: list | None = None, **kwargs):
+                 plugins: list | None = None, legacy: bool = False, **kwargs):
+        check_number('cl_strategy.temperature', temperature, above=0)
         self._augmentation = _transform(augmentations)
         self.temperature = temperature
         self.replay_plugin = ReplayPlugin(mem_size, batch_size=train_mb_size, batch_size_mem=batch_size_mem,
-                                          storage_policy=ClassBalancedBuffer(max_size=mem_size))
+                                          storage_policy=ClassBalancedBuffer(mem_size, legacy=legacy))
+        self.legacy = legacy
+        if legacy:
+            self.method_version = 1
         self.train_loss = SCRLoss(temperature=temperature)
         self.eval_loss = nn.CrossEntropyLoss()
         # Past Avalanche's constructor, which wants a model of its own class.
@@ -64,6 +78,11 @@ class SCR(AvalancheSCR):
         if self._augmentation is None:
             return batch
         return torch.stack([self._augmentation(sample) for sample in batch])
+
+    def compute_class_means(self) -> None:
+        if not self.legacy:  # Avalanche's update averages with means that are there
+            self.model.eval_classifier.replace_class_means_dict({})
+        super().compute_class_means()
 
 
 def _transform(configs: list[dict] | None) -> Any:
@@ -91,15 +110,34 @@ class CoPEPlugin(AvalancheCoPEPlugin):
     """Continual prototype evolution (De Lange and Tuytelaars 2021, arXiv:2009.00919).
 
     Avalanche 0.6 puts a layer into the model at the first call and classifies in its own evaluation only; here
-    the model holds embedding and prototypes from the start (see `PrototypeClassifier`).
+    the model holds embedding and prototypes from the start (see `PrototypeClassifier`). Prototypes move after every
+    batch (Algorithm 1); Avalanche moves them when an experience ends, which is a batch there. The mean of a batch is
+    put onto the unit sphere before it is taken into the prototype, as in Avalanche, and the memory is filled when an
+    experience ends; the paper takes the plain mean and fills the memory with every batch.
 
     Args:
-        max_it_cnt: iterations of each experience; None for all. (Avalanche's 1 is for streams of single batches.)
+        max_it_cnt: iterations of each experience; None for all. (Avalanche's 1 is for streams of single batches.) With
+            a number the experience is the batch, and prototypes move at its end.
+        alpha: momentum of the prototypes, in [0, 1].
+        T: temperature of the loss, > 0.
         kwargs: as in Avalanche.
+        legacy: move prototypes at the end of an experience only; Avalanche's shares of the memory.
     """
 
-    def __init__(self, *, max_it_cnt: int | None = None, **kwargs):
-        super().__init__(max_it_cnt=max_it_cnt, **kwargs)
+    method_version = 2
+    method_remedy = 'legacy=True, of CoPE or its plugin, brings the earlier form back'
+
+    def __init__(self, *, max_it_cnt: int | None = None, mem_size: int = 200, alpha: float = 0.99, T: float = 0.1,  # noqa: N803
+                 legacy: bool = False, **kwargs):
+        if max_it_cnt is not None:
+            check_whole('cl_strategy.max_it_cnt', max_it_cnt, 1)
+        check_number('cl_strategy.alpha', alpha, 0, 1)
+        check_number('cl_strategy.T', T, above=0)
+        super().__init__(max_it_cnt=max_it_cnt, mem_size=mem_size, alpha=alpha, T=T, **kwargs)
+        self.storage_policy = ClassBalancedBuffer(mem_size, legacy=legacy)
+        self.legacy = legacy
+        if legacy or max_it_cnt is not None:
+            self.method_version = 1
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
         return prototype_model(model, self.p_size)
@@ -115,6 +153,12 @@ class CoPEPlugin(AvalancheCoPEPlugin):
     def before_training_exp(self, strategy, num_workers=0, shuffle=True, **kwargs):
         self.it_cnt = 0
         super().before_training_exp(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
+
+    def after_training_iteration(self, strategy, **kwargs):
+        super().after_training_iteration(strategy, **kwargs)
+        if self.max_it_cnt is None and not self.legacy:
+            self._update_prototypes()
+            self._show(strategy.model.eval_classifier)
 
     def after_training_exp(self, strategy, **kwargs):
         super().after_training_exp(strategy, **kwargs)
@@ -134,7 +178,7 @@ class CoPE(AvalancheCoPE):
 
     Args:
         mem_size, p_size, alpha, T: as in Avalanche.
-        max_it_cnt: the plugin's.
+        max_it_cnt, legacy: the plugin's.
     """
 
     own_loss = True
@@ -145,9 +189,10 @@ class CoPE(AvalancheCoPE):
         return prototype_model(model, p_size)
 
     def __init__(self, *, model: nn.Module, mem_size: int = 200, p_size: int = 100, alpha: float = 0.99,
-                 T: float = 0.1, max_it_cnt: int | None = None, plugins: list | None = None, **kwargs):  # noqa: N803
+                 T: float = 0.1, max_it_cnt: int | None = None, legacy: bool = False,  # noqa: N803
+                 plugins: list | None = None, **kwargs):
         plugin = CoPEPlugin(mem_size=mem_size, n_classes=model.num_classes, p_size=p_size, alpha=alpha, T=T,
-                            max_it_cnt=max_it_cnt)
+                            max_it_cnt=max_it_cnt, legacy=legacy)
         super(AvalancheCoPE, self).__init__(model=model, criterion=plugin.ppp_loss, plugins=[*(plugins or []), plugin],
                                             **kwargs)
 
@@ -201,6 +246,7 @@ class LearningToPrompt(AvalancheLearningToPrompt):
     @classmethod
     def prepare_model(cls, model: nn.Module, *, device, vit: dict | None = None, checkpoint: str | None = None,
                       use_cls_features: bool = True, **options) -> nn.Module:
+        need_parts(model, 'LearningToPrompt', 'num_classes')
         pool = {key: options.get(key, value) for key, value in cls.POOL.items()}
         return PromptedClassifier(model.num_classes, vit, checkpoint, use_cls_features, **pool).to(device)
 

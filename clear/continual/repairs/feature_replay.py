@@ -7,6 +7,7 @@ from avalanche.training.supervised import FeatureReplay as AvalancheFeatureRepla
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.buffers.balanced import share_out
 from clear.continual.repairs.losses import MaskedCrossEntropy
 from clear.continual.repairs.split_model import no_grad_features, split
 from clear.core.errors import ConfigError
@@ -17,13 +18,16 @@ class FeatureMemory:
     """A class-balanced memory of features, as tensors: random samples of each class, as many of each as of the others.
 
     Every feature has a random key; those with the largest keys stay, which is a uniform sample of all that came.
+    Places that a rare class cannot fill go to the others.
 
     Args:
         max_size: features in all.
+        legacy: such places stay empty.
     """
 
-    def __init__(self, max_size: int):
+    def __init__(self, max_size: int, *, legacy: bool = False):
         self.max_size = max_size
+        self.legacy = legacy
         self.features: dict[int, Tensor] = {}
         self.keys: dict[int, Tensor] = {}
 
@@ -38,9 +42,9 @@ class FeatureMemory:
             if label in self.keys:
                 new, keys = torch.cat([self.features[label], new]), torch.cat([self.keys[label], keys])
             self.features[label], self.keys[label] = new, keys
-        share, rest = divmod(self.max_size, len(self.keys))
-        for position, label in enumerate(sorted(self.keys)):
-            order = self.keys[label].argsort(descending=True)[:share + (position < rest)]
+        held = {label: self.max_size if self.legacy else len(keys) for label, keys in self.keys.items()}
+        for label, size in share_out(self.max_size, held).items():
+            order = self.keys[label].argsort(descending=True)[:size]
             self.features[label], self.keys[label] = self.features[label][order], self.keys[label][order]
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
@@ -63,19 +67,25 @@ class FeatureReplay(AvalancheFeatureReplay):
     Args:
         mem_size: features in the memory.
         batch_size_mem: of them in an iteration; None for train_mb_size.
+        legacy: places of the memory that a rare class cannot fill stay empty.
     """
 
     own_loss = 'MaskedCrossEntropy'
+    method_version = 2
+    method_remedy = 'cl_strategy.legacy=True brings the earlier shares of the memory back'
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:
         return split(model, 'FeatureReplay')
 
-    def __init__(self, *, mem_size: int = 200, batch_size_mem: int | None = 10, criterion=None, **kwargs):
+    def __init__(self, *, mem_size: int = 200, batch_size_mem: int | None = 10, criterion=None,
+                 legacy: bool = False, **kwargs):
         # Past Avalanche's constructor, which would take the model apart.
         super(AvalancheFeatureReplay, self).__init__(criterion=criterion or MaskedCrossEntropy(), **kwargs)
         self.batch_size_mem = batch_size_mem or self.train_mb_size
-        self.memory = FeatureMemory(mem_size)
+        self.memory = FeatureMemory(mem_size, legacy=legacy)
+        if legacy:
+            self.method_version = 1
         self.full_criterion = nn.CrossEntropyLoss()
 
     def criterion(self, **kwargs):

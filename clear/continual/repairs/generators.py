@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from clear.continual.repairs.architectures import copy_of
 from clear.continual.repairs.networks import Autoencoder, VAEGenerator, vae_loss
+from clear.continual.repairs.split_model import need_parts
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import PLUGINS, STRATEGIES
@@ -286,6 +287,7 @@ class ExpertGateStrategy(Naive):
 
     @staticmethod
     def prepare_model(model: nn.Module, *, device, ae_latent_dim: int = 100, **_) -> nn.Module:
+        need_parts(model, 'ExpertGateStrategy', 'extract_features')
         return GatedExperts(model, ae_latent_dim).to(device)
 
     def __init__(self, *, ae_train_mb_size: int = 1, ae_train_epochs: int = 2, ae_lr: float = 1e-3,

@@ -161,11 +161,15 @@ class RWalkPlugin(AvalancheRWalkPlugin):
         super().after_training_exp(strategy, *args, **kwargs)
         if self.legacy:
             return
-        scores = {name: F.relu(score.data) for name, score in self.exp_scores.items()}
-        top_score = max(score.max() for score in scores.values())
+        top_score = max(score.data.max() for score in self.exp_scores.values())
         top_importance = max(item.data.max() for item in self.exp_importance.values())
-        for name, importance in self.exp_importance.items():
-            penalty = _share(importance.data, top_importance) + _share(scores[name], top_score)
+        for name, score in self.exp_scores.items():
+            # Parameters that came with this experience have no score yet, and so no penalty.
+            importance = self.exp_importance.get(name)
+            if importance is None:
+                continue
+            score = F.relu(score.expand(importance.shape))
+            penalty = _share(importance.data, top_importance) + _share(score, top_score)
             self.exp_penalties[name] = ParamData(name, device=importance.device, init_tensor=penalty)
 
 
@@ -184,8 +188,9 @@ class GEM(AvalancheGEM):
         ConfigError: if the solver is not installed.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, patterns_per_exp: int, memory_strength: float = 0.5, **kwargs):
+        check_number('cl_strategy.memory_strength', memory_strength, 0)
         for package in ('qpsolvers', 'quadprog'):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"GEM needs {package}, which is not installed: pip install 'qpsolvers' 'quadprog'")
-        super().__init__(**kwargs)
+        super().__init__(patterns_per_exp=patterns_per_exp, memory_strength=memory_strength, **kwargs)

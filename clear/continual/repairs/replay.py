@@ -3,55 +3,123 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
 from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
+from avalanche.training.plugins import GDumbPlugin as AvalancheGDumbPlugin
 from avalanche.training.plugins import GSS_greedyPlugin as AvalancheGSSPlugin
 from avalanche.training.plugins import MIRPlugin as AvalancheMIRPlugin
 from avalanche.training.plugins import RARPlugin as AvalancheRARPlugin
-from avalanche.training.regularization import AMLCriterion
-from avalanche.training.supervised import ER_AML as AvalancheERAML
+from avalanche.training.plugins import ReplayPlugin as AvalancheReplayPlugin
 from avalanche.training.supervised import MIR as AvalancheMIR
 from avalanche.training.supervised import GSS_greedy as AvalancheGSS
-from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as AvalancheBufferWithLogits
-from torch import Tensor, nn
+from torch import Tensor
 
+from clear.continual.buffers import ClassBalancedBuffer, ExperienceBalancedBuffer
+from clear.continual.engine.loaders import endless_batches
 from clear.continual.repairs.regularisers import replace_plugin
-from clear.continual.repairs.split_model import need_trained_features, split
+from clear.continual.repairs.split_model import split
 from clear.core.errors import ConfigError
-from clear.core.logs import logger
-from clear.registry import BUFFERS, PLUGINS, STRATEGIES
+from clear.registry import PLUGINS, STRATEGIES
 
 
-@BUFFERS.register_module()
-class ClassBalancedBufferWithLogits(AvalancheBufferWithLogits):
-    """Avalanche's memory of DER, by its name: it keeps the logits that a sample had when it came in."""
+@PLUGINS.register_module()
+class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
+    """Experience replay (Chaudhry et al. 2019, arXiv:1902.10486): a batch of the memory beside every new one.
+
+    Args:
+        mem_size: samples in memory.
+        batch_size, batch_size_mem: new samples and memories in a batch; the strategy's `train_mb_size` by default.
+        task_balanced_dataloader: take equally many memory samples of each experience.
+        storage_policy: any memory of that size; by default equal shares per experience.
+        legacy: Avalanche's shares in the default memory.
+
+    Raises:
+        ConfigError: for `legacy` beside a memory, which has a key of its own.
+    """
+
+    def __init__(self, mem_size: int = 200, batch_size: int | None = None, batch_size_mem: int | None = None,
+                 task_balanced_dataloader: bool = False, storage_policy: Any = None, *, legacy: bool = False):
+        if legacy and storage_policy is not None:
+            raise ConfigError('legacy is about the default memory; set it in storage_policy, or leave it out.')
+        storage_policy = storage_policy or ExperienceBalancedBuffer(mem_size, legacy=legacy)
+        super().__init__(mem_size, batch_size, batch_size_mem, task_balanced_dataloader, storage_policy)
+
+
+@PLUGINS.register_module()
+class GDumbPlugin(AvalancheGDumbPlugin, supports_distributed=True):
+    """Train on nothing but a class-balanced memory, from the first weights (Prabhu et al. 2020).
+
+    Args:
+        mem_size: samples in memory.
+        legacy: Avalanche's shares.
+    """
+
+    def __init__(self, mem_size: int = 200, *, legacy: bool = False):
+        super().__init__(mem_size)
+        self.storage_policy = ClassBalancedBuffer(mem_size, legacy=legacy)
 
 
 @PLUGINS.register_module()
 class MIRPlugin(AvalancheMIRPlugin):
-    """Maximally interfered retrieval (Aljundi et al. 2019, arXiv:1908.04742), with a warning.
+    """Maximally interfered retrieval (Aljundi et al. 2019, arXiv:1908.04742): replay what the next step harms most.
 
-    Avalanche takes all classes of the last batch out of the memory. Where every bucket holds all classes nothing is
-    left, and MIR trains like Naive: that is the method on such a stream, so it is said and not changed.
+    Algorithm 1: of `subsample` random memories those `batch_size_mem` are replayed whose loss grows most by a step on
+    the new batch alone, to which their loss is added. Avalanche 0.6 leaves the classes of the last batch of an
+    experience out of its memory, so where buckets share their classes it replays by the luck of that batch, or nothing;
+    the paper has no such filter. Here the memory is all earlier experiences, and a batch is what there is.
+
+    Args:
+        batch_size_mem: samples replayed in an iteration, or all there are.
+        mem_size: samples in memory, in equal shares per class.
+        subsample: candidates in an iteration.
+        legacy: Avalanche's filter, and its shares of the memory.
     """
 
+    method_version = 2
+    method_remedy = 'legacy=True, of MIR or its plugin, brings the earlier form back'
+
+    def __init__(self, batch_size_mem: int, mem_size: int = 200, subsample: int = 200, *, legacy: bool = False):
+        super().__init__(batch_size_mem, mem_size, subsample)
+        self.storage_policy = ClassBalancedBuffer(mem_size, legacy=legacy)
+        self.legacy = legacy
+        if legacy:
+            self.method_version = 1
+
+    def before_training_exp(self, strategy, **kwargs):
+        if not self.legacy and len(self.storage_policy.buffer):
+            self.replay_loader = endless_batches(self.storage_policy.buffer, self.subsample)
+
+    def before_backward(self, strategy, **kwargs):
+        asked = self.batch_size_mem
+        if not self.legacy and self.replay_loader is not None:
+            # Avalanche's slice takes too few where there are fewer candidates.
+            self.batch_size_mem = min(asked, self.replay_loader.loader.batch_sizes[0])
+        super().before_backward(strategy, **kwargs)
+        self.batch_size_mem = asked
+
     def after_training_exp(self, strategy, **kwargs):
-        super().after_training_exp(strategy, **kwargs)
-        if self.replay_loader is None and len(self.storage_policy.buffer) > self.batch_size_mem:
-            logger.warning('MIR replays nothing: it leaves the classes of the last batch out of its memory, and on '
-                           'this stream these are nearly all. Use Replay or ER_ACE where buckets share their classes.')
+        if self.legacy:
+            super().after_training_exp(strategy, **kwargs)
+            return
+        self.replay_loader = None
+        self.storage_policy.post_adapt(strategy, strategy.experience)
 
 
 @STRATEGIES.register_module()
 class MIR(AvalancheMIR):
-    """Avalanche's strategy with a plugin that says when its memory is empty."""
+    """Avalanche's strategy with the repaired plugin.
 
-    def __init__(self, **kwargs):
+    Args:
+        mem_size, batch_size_mem, subsample, legacy: the plugin's.
+    """
+
+    def __init__(self, *, legacy: bool = False, **kwargs):
         super().__init__(**kwargs)
         replace_plugin(self, AvalancheMIRPlugin,
-                       lambda old: MIRPlugin(old.batch_size_mem, mem_size=old.mem_size, subsample=old.subsample))
+                       lambda old: MIRPlugin(old.batch_size_mem, old.mem_size, old.subsample, legacy=legacy))
 
 
 @PLUGINS.register_module()
@@ -216,63 +284,3 @@ class RandomRows:
         rows = torch.randperm(len(self.dataset))[:self.batch_size].tolist()
         columns = zip(*[self.dataset[row] for row in rows])
         return tuple(torch.stack([torch.as_tensor(value) for value in column]) for column in columns)
-
-
-@STRATEGIES.register_module()
-class ER_AML(AvalancheERAML):
-    """Experience replay with asymmetric metric learning (Caccia et al. 2022, arXiv:2104.05025).
-
-    Features are the model's before its last layer. Avalanche 0.6 waits for ever where a class has fewer memories
-    than `train_mb_size` (its loaders drop the only batch), and stops with an error where a class has no negative of
-    the same bucket in the memory. Here small groups give what they have, and such samples take any negative.
-
-    Args:
-        legacy: keep Avalanche's loaders and negatives; an endless wait is refused.
-    """
-
-    own_loss = True
-
-    @staticmethod
-    def prepare_model(model: nn.Module, **_) -> nn.Module:
-        split(model, 'ER_AML')
-        need_trained_features(model, 'ER_AML')
-        return model
-
-    def __init__(self, *, model: nn.Module, temp: float = 0.1, base_temp: float = 0.07, same_task_neg: bool = True,
-                 legacy: bool = False, **kwargs):
-        super().__init__(model=model, feature_extractor=model.feature_extractor, temp=temp, base_temp=base_temp,
-                         same_task_neg=same_task_neg, **kwargs)
-        self.temp, self.base_temp, self.same_task_neg, self.legacy = temp, base_temp, same_task_neg, legacy
-
-    @property
-    def aml_criterion(self):
-        return self._asymmetric_loss
-
-    @aml_criterion.setter
-    def aml_criterion(self, _criterion) -> None:
-        """Avalanche's holds the model, which would then be saved twice; ours is made for each batch."""
-
-    def _asymmetric_loss(self, x, y, tasks, memory_output, memory_y, pool) -> Tensor:
-        same_task = self.same_task_neg
-        if same_task and not self.legacy:
-            other = y[:, None] != pool[1][None]
-            same_task = bool((other & (tasks[:, None] == pool[2][None])).any(1).all())
-        criterion = AMLCriterion(self.model.feature_extractor, self.temp, self.base_temp, same_task, self.device)
-        return criterion(x, y, tasks, memory_output, memory_y, pool)
-
-    def _before_training_exp(self, **kwargs):
-        super()._before_training_exp(**kwargs)
-        if self.replay_loader is None:
-            return
-        groups = [group.buffer for group in self.storage_policy.buffer_groups.values()]
-        if self.legacy:
-            least = min(len(group) for group in groups)
-            if least < self.train_mb_size:
-                raise ConfigError(f'ER_AML: legacy=True needs train_mb_size ({self.train_mb_size}) memories of every '
-                                  f'class; one has {least}. Raise mem_size.')
-            return
-        self.pos_neg_loaders = [RandomRows(group, self.train_mb_size) for group in groups if len(group)]
-
-    def _train_cleanup(self):
-        super()._train_cleanup()
-        self.pos_neg_loaders = []

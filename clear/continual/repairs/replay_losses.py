@@ -1,15 +1,26 @@
-"""Avalanche 0.6's replay methods with losses of their own: what they add to the loss, by their papers."""
+"""Avalanche 0.6's replay methods with losses of their own: what they add to the loss, by their papers.
+
+Avalanche 0.6 replays nothing, without a word, while the memory holds less than `batch_size_mem`: DER's own defaults
+(200 places, batches of 256) are then fine-tuning. Here a batch is what there is.
+"""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
+from avalanche.training.regularization import AMLCriterion
 from avalanche.training.supervised import DER as AvalancheDER
 from avalanche.training.supervised import ER_ACE as AvalancheERACE
+from avalanche.training.supervised import ER_AML as AvalancheERAML
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
+from torch import Tensor, nn
 
+from clear.continual.buffers import ClassBalancedBuffer, ClassBalancedBufferWithLogits
+from clear.continual.engine.loaders import endless_batches
 from clear.continual.repairs.losses import ACECriterion
+from clear.continual.repairs.replay import RandomRows
+from clear.continual.repairs.split_model import need_trained_features, split
 from clear.core.checks import check_number
+from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 
 
@@ -19,10 +30,15 @@ class DER(AvalancheDER):
 
     criterion(new) + alpha * MSE(logits of memories, their logits when they were stored) + beta * criterion(memories)
 
-    `cl_strategy.loss` is the criterion. Avalanche 0.6 puts plain cross-entropy in its place once it replays.
+    `cl_strategy.loss` is the criterion. Avalanche 0.6 puts plain cross-entropy in its place once it replays. Departures
+    from the paper, which are Avalanche's: the memory has equal shares per class, and is filled when an experience ends,
+    with the logits of that moment.
 
     Args:
+        mem_size: samples in memory.
+        batch_size_mem: of them in an iteration, or all there are; as many as new ones by default.
         alpha, beta: weights of the two terms; beta 0 is DER, above 0 DER++ on one batch.
+        legacy: Avalanche's shares of the memory.
     """
 
     penalty_keys = ('alpha',)
@@ -31,12 +47,22 @@ class DER(AvalancheDER):
     # Avalanche's holds the hard-coded losses; the plain one asks `criterion`.
     training_epoch = SupervisedTemplate.training_epoch
 
-    def __init__(self, *, alpha: float = 0.1, beta: float = 0.5, **kwargs):
+    def __init__(self, *, mem_size: int = 200, batch_size_mem: int | None = None, alpha: float = 0.1,
+                 beta: float = 0.5, legacy: bool = False, **kwargs):
         check_number('alpha', alpha, 0)
         check_number('beta', beta, 0)
-        super().__init__(alpha=alpha, beta=beta, **kwargs)
-        if type(self._criterion) is nn.CrossEntropyLoss:
+        super().__init__(mem_size=mem_size, batch_size_mem=batch_size_mem, alpha=alpha, beta=beta, **kwargs)
+        self.storage_policy = ClassBalancedBufferWithLogits(mem_size, legacy=legacy)
+        # Avalanche's is the same where it replays, and the criterion is its own.
+        if type(self._criterion) is nn.CrossEntropyLoss and mem_size >= self.batch_size_mem:
             self.method_version = 1
+
+    def _before_training_exp(self, **kwargs):
+        memory = self.storage_policy.buffer
+        self.replay_loader = None
+        if len(memory):
+            self.replay_loader = endless_batches(memory, self.batch_size_mem, kwargs.get('num_workers', 0))
+        super(AvalancheDER, self)._before_training_exp(**kwargs)
 
     def criterion(self):
         """The loss of the batch, of which the memories come first while there are some."""
@@ -44,15 +70,52 @@ class DER(AvalancheDER):
             return super().criterion()
         size = len(self.batch_logits)
         old, new = self.mb_output[:size], self.mb_output[size:]
-        return (self._criterion(new, self.mb_y[size:]) + self.alpha * F.mse_loss(old, self.batch_logits)
+        # A head that has grown since has more logits; only the remembered ones are held.
+        held = old[:, :self.batch_logits.shape[1]]
+        return (self._criterion(new, self.mb_y[size:]) + self.alpha * F.mse_loss(held, self.batch_logits)
                 + self.beta * self._criterion(old, self.mb_y[:size]))
 
 
-@STRATEGIES.register_module()
-class ER_ACE(AvalancheERACE):
-    """Experience replay with asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025), its own loss."""
+class KeepsClasses:
+    """Comes before ER_ACE and ER_AML of Avalanche: a class-balanced memory, replayed from the second experience on."""
 
     own_loss = True
+    method_version = 2
+    method_remedy = ''
+
+    def keep_classes(self, legacy: bool) -> None:
+        """Of the constructor, behind Avalanche's."""
+        self.storage_policy = ClassBalancedBuffer(self.mem_size, legacy=legacy)
+        if self.mem_size >= self.batch_size_mem:  # Avalanche's is the same where it replays
+            self.method_version = 1
+
+    def _fill_memory(self) -> None:
+        """Take the new experience in, before it is trained on, and make the loader."""
+        self.storage_policy.post_adapt(self, self.experience)
+        if self.experience.current_experience > 0:
+            self.replay_loader = endless_batches(self.storage_policy.buffer, self.batch_size_mem)
+
+
+@STRATEGIES.register_module()
+class ER_ACE(KeepsClasses, AvalancheERACE):
+    """Experience replay with asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025), its own loss.
+
+    Departure from the paper, which is Avalanche's: the memory takes a whole experience in before it is trained on,
+    where the paper's grows with every batch.
+
+    Args:
+        mem_size: samples in memory, in equal shares per class.
+        batch_size_mem: of them in an iteration, or all there are.
+        legacy: Avalanche's shares of the memory.
+    """
+
+    def __init__(self, *, mem_size: int = 200, batch_size_mem: int = 10, legacy: bool = False, **kwargs):
+        super().__init__(mem_size=mem_size, batch_size_mem=batch_size_mem, **kwargs)
+        self.keep_classes(legacy)
+
+    def _before_training_exp(self, **kwargs):
+        self._fill_memory()
+        super(AvalancheERACE, self)._before_training_exp(**kwargs)
 
     @property
     def ace_criterion(self) -> ACECriterion:
@@ -61,3 +124,66 @@ class ER_ACE(AvalancheERACE):
     @ace_criterion.setter
     def ace_criterion(self, _criterion) -> None:
         """Avalanche's is NaN where logits lie far apart."""
+
+
+@STRATEGIES.register_module()
+class ER_AML(KeepsClasses, AvalancheERAML):
+    """Experience replay with asymmetric metric learning (Caccia et al. 2022, arXiv:2104.05025).
+
+    Features are the model's before its last layer. Avalanche 0.6 waits for ever where a class has fewer memories
+    than `train_mb_size` (its loaders drop the only batch), and stops with an error where a class has no negative of
+    the same bucket in the memory. Here small groups give what they have, and such samples take any negative.
+
+    Args:
+        mem_size: samples in memory, in equal shares per class.
+        batch_size_mem: of them in an iteration, or all there are.
+        legacy: keep Avalanche's shares, loaders and negatives; an endless wait is refused.
+    """
+
+    @staticmethod
+    def prepare_model(model: nn.Module, **_) -> nn.Module:
+        split(model, 'ER_AML')
+        need_trained_features(model, 'ER_AML')
+        return model
+
+    def __init__(self, *, model: nn.Module, temp: float = 0.1, base_temp: float = 0.07, same_task_neg: bool = True,
+                 legacy: bool = False, **kwargs):
+        check_number('cl_strategy.temp', temp, above=0)
+        check_number('cl_strategy.base_temp', base_temp, above=0)
+        super().__init__(model=model, feature_extractor=model.feature_extractor, temp=temp, base_temp=base_temp,
+                         same_task_neg=same_task_neg, **kwargs)
+        self.temp, self.base_temp, self.same_task_neg, self.legacy = temp, base_temp, same_task_neg, legacy
+        self.keep_classes(legacy)
+
+    @property
+    def aml_criterion(self):
+        return self._asymmetric_loss
+
+    @aml_criterion.setter
+    def aml_criterion(self, _criterion) -> None:
+        """Avalanche's holds the model, which would then be saved twice; ours is made for each batch."""
+
+    def _asymmetric_loss(self, x, y, tasks, memory_output, memory_y, pool) -> Tensor:
+        same_task = self.same_task_neg
+        if same_task and not self.legacy:
+            other = y[:, None] != pool[1][None]
+            same_task = bool((other & (tasks[:, None] == pool[2][None])).any(1).all())
+        criterion = AMLCriterion(self.model.feature_extractor, self.temp, self.base_temp, same_task, self.device)
+        return criterion(x, y, tasks, memory_output, memory_y, pool)
+
+    def _before_training_exp(self, **kwargs):
+        self._fill_memory()
+        super(AvalancheERAML, self)._before_training_exp(**kwargs)
+        if self.replay_loader is None:
+            return
+        groups = [group.buffer for group in self.storage_policy.buffer_groups.values()]
+        least = min(len(group) for group in groups)
+        if self.legacy and least < self.train_mb_size:
+            raise ConfigError(f'ER_AML: legacy=True needs train_mb_size ({self.train_mb_size}) memories of every '
+                              f'class; one has {least}. Raise mem_size.')
+        make = endless_batches if self.legacy else RandomRows
+        self.pos_neg_loaders = [make(group, self.train_mb_size) for group in groups if len(group)]
+
+    def _train_cleanup(self):
+        super()._train_cleanup()
+        self.pos_neg_loaders = []

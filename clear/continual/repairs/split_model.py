@@ -153,6 +153,17 @@ def split(model: nn.Module, wanted_by: str) -> nn.Module:
     return model
 
 
+def need_parts(model: nn.Module, wanted_by: str, *names: str) -> None:
+    """Refuse a model that lacks what every `ComposedClassifier` has.
+
+    Raises:
+        ConfigError: naming the strategy and the kind of the model.
+    """
+    missing = [name for name in names if not hasattr(model, name)]
+    if missing:
+        raise ConfigError(f'{wanted_by} needs {missing[0]} of the model, which a {type(model).__name__} does not show.')
+
+
 def with_eval_classifier(model: nn.Module, kind: str, wanted_by: str, **options) -> nn.Module:
     """`split`, with a classifier of class means ('ncm') or means and covariances ('fecam') for eval mode."""
     model = split(model, wanted_by)

@@ -12,9 +12,9 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
 from clear.continual.buffers import ReservoirSamplingBuffer, check_buffer_size
-from clear.continual.engine.loaders import IndexLoader
+from clear.continual.engine.loaders import IndexLoader, endless_batches
 from clear.continual.evaluate import evaluation_mode
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 from clear.registry import STRATEGIES
 
 
@@ -38,9 +38,8 @@ class DERpp(SupervisedTemplate):
 
     def __init__(self, *, mem_size: int = 200, alpha: float = 0.1, beta: float = 0.5,
                  batch_size_mem: int | None = None, **kwargs):
-        for name, value in (('alpha', alpha), ('beta', beta)):
-            if not value >= 0:
-                raise ConfigError(f'{name} is {value!r}; expected a number of at least 0.')
+        check_number('cl_strategy.alpha', alpha, 0)
+        check_number('cl_strategy.beta', beta, 0)
         super().__init__(**kwargs)
         self.alpha = alpha
         self.beta = beta
@@ -52,13 +51,10 @@ class DERpp(SupervisedTemplate):
 
     def _before_training_exp(self, **kwargs):
         if len(self.memory.buffer):
-            self.logit_batches, self.label_batches = (self._endless_batches(kwargs) for _ in range(2))
+            workers = kwargs.get('num_workers', 0)
+            self.logit_batches, self.label_batches = (endless_batches(self.memory.buffer, self.batch_size_mem, workers)
+                                                      for _ in range(2))
         super()._before_training_exp(**kwargs)
-
-    def _endless_batches(self, options: dict):
-        size = min(self.batch_size_mem, len(self.memory.buffer))
-        return iter(IndexLoader([self.memory.buffer], [size], shuffle=True, drop_last=True, repeat=True,
-                                num_workers=options.get('num_workers', 0)))
 
     def _before_backward(self, **kwargs):
         if self.logit_batches is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import GDumbPlugin
+from avalanche.training.plugins import GDumbPlugin as AvalancheGDumbPlugin
 from avalanche.training.supervised import GDumb as AvalancheGDumb
 
 from clear.continual.buffers import check_buffer_size
+from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.replay import GDumbPlugin
 from clear.continual.strategies.replay import memory_size
+from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 
 
@@ -28,18 +31,21 @@ class GDumb(AvalancheGDumb):
         buffer: any buffer, as `dict(type='BiasedReservoirSamplingBuffer', max_size=3300)` in a config; by default equal
             shares per class, which is GDumb.
         reset: begin each experience from the first weights, which is GDumb; False goes on from the present ones.
+        legacy: Avalanche's shares in the default memory: places that a small class cannot fill stay empty.
 
     Raises:
         ConfigError: if `mem_size` is not the size of `buffer`, or a class-balanced memory has fewer places than there
-            are classes.
+            are classes; for `legacy` beside `buffer`, which has a key of its own.
     """
 
-    def __init__(self, *, mem_size: int | None = None, buffer: Any = None, reset: bool = True, **kwargs):
+    def __init__(self, *, mem_size: int | None = None, buffer: Any = None, reset: bool = True, legacy: bool = False,
+                 **kwargs):
+        if legacy and buffer is not None:
+            raise ConfigError('legacy is about the default memory; set it in buffer, or leave it out.')
         size = memory_size(mem_size, buffer, 'buffer')
         super().__init__(mem_size=size, **kwargs)
-        position, plugin = next(item for item in enumerate(self.plugins) if isinstance(item[1], GDumbPlugin))
-        if not reset:
-            plugin = self.plugins[position] = KeepWeightsPlugin(size)
+        plugin = (GDumbPlugin if reset else KeepWeightsPlugin)(size, legacy=legacy)
+        replace_plugin(self, AvalancheGDumbPlugin, lambda _: plugin)
         if buffer is not None:
             plugin.storage_policy = buffer
         check_buffer_size(plugin.storage_policy, getattr(self.model, 'num_classes', None), 'buffer')

@@ -11,6 +11,7 @@ from torch import nn
 from clear.continual.repairs.losses import LOSSES
 from clear.continual.repairs.split_model import with_eval_classifier
 from clear.core.building import BUILD_ERRORS, reason
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, RegistryError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import BUFFERS, MODELS, PLUGINS
@@ -24,6 +25,10 @@ BRINGS_CLASSIFIER = {'CurrentDataNCMUpdate': 'ncm', 'MemoryNCMUpdate': 'ncm', 'N
 BUILT_IN = {'EvaluationPlugin': 'use loggers and metrics', 'LRSchedulerPlugin': 'use cl_strategy.scheduler'}
 # Selection rules that look at features take the live model, which no config can name.
 _NEEDS_MODEL = ('HerdingSelectionStrategy', 'ClosestToCenterSelectionStrategy')
+# Sizes of memories and of their batches, by the names that strategies, plugins and memories give them.
+SIZES = ('mem_size', 'memory_size', 'max_size', 'patterns_per_exp', 'patterns_per_experience', 'max_buffer_size',
+         'rm_sz', 'batch_size_mem', 'buffer_mb_size', 'sample_size', 'subsample', 'batch_size', 'mem_strength',
+         'replay_size')
 _LOSS_MODULE = 'avalanche.training.losses'
 
 
@@ -31,8 +36,11 @@ def check_parts(where: str, cfg: dict) -> None:
     """Refuse unknown types and keys in the nested configs of a strategy, a plugin or a buffer.
 
     Raises:
-        ConfigError, RegistryError: with the nearest names.
+        ConfigError, RegistryError: with the nearest names, or for a memory or batch of no whole number of samples.
     """
+    for key in SIZES:
+        if cfg.get(key) is not None:
+            check_whole(f'{where}.{key}', cfg[key], 1)
     for key, registry in NESTED.items():
         if isinstance(cfg.get(key), dict):
             _check_part(f'{where}.{key}', cfg[key], registry)
@@ -55,7 +63,7 @@ def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> 
     accepted = accepted_arguments(cls)
     filled = {'model'} if cfg['type'] in _NEEDS_MODEL else set()
     check_keys(where, set(cfg) - {'type'}, None if accepted is None else (accepted - filled) | own, cfg['type'])
-    check_parts(where, {key: value for key, value in cfg.items() if key in NESTED})
+    check_parts(where, {key: value for key, value in cfg.items() if key != 'plugins'})
 
 
 def _kind(cfg: Any) -> str | None:

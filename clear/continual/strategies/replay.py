@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.plugins import ReplayPlugin as AvalancheReplayPlugin
 from avalanche.training.supervised import Replay as AvalancheReplay
 
 from clear.continual.buffers import check_buffer_size
+from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.replay import ReplayPlugin
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 
@@ -40,19 +42,18 @@ class Replay(AvalancheReplay):
             default equal shares per experience.
         batch_size_mem: memory samples in a batch; as many as new ones by default.
         task_balanced_dataloader: take equally many memory samples of each bucket.
+        legacy: Avalanche's shares in the default memory: places that a small bucket cannot fill stay empty.
 
     Raises:
         ConfigError: if `mem_size` is not the size of `storage_policy`, or a class-balanced memory has fewer places
-            than there are classes.
+            than there are classes; for `legacy` beside `storage_policy`, which has a key of its own.
     """
 
     def __init__(self, *, mem_size: int | None = None, storage_policy: Any = None, batch_size_mem: int | None = None,
-                 task_balanced_dataloader: bool = False, **kwargs):
+                 task_balanced_dataloader: bool = False, legacy: bool = False, **kwargs):
         size = memory_size(mem_size, storage_policy, 'storage_policy')
         super().__init__(mem_size=size, **kwargs)
-        plugin = next(plugin for plugin in self.plugins if isinstance(plugin, ReplayPlugin))
-        plugin.batch_size_mem = batch_size_mem
-        plugin.task_balanced_dataloader = task_balanced_dataloader
-        if storage_policy is not None:
-            plugin.storage_policy = storage_policy
+        plugin = ReplayPlugin(size, batch_size_mem=batch_size_mem, task_balanced_dataloader=task_balanced_dataloader,
+                              storage_policy=storage_policy, legacy=legacy)
+        replace_plugin(self, AvalancheReplayPlugin, lambda _: plugin)
         check_buffer_size(plugin.storage_policy, getattr(self.model, 'num_classes', None), 'storage_policy')
