@@ -2,10 +2,12 @@
 
 import copy
 import importlib.util
+import math
 
 import numpy as np
 import pytest
 import torch
+from avalanche.training import AMLCriterion as AvalancheAMLCriterion
 from avalanche.training.plugins import CWRStarPlugin as AvalancheCWRStarPlugin
 from avalanche.training.supervised import Naive
 from toy_streams import (
@@ -23,6 +25,7 @@ from toy_streams import (
 
 from clear.continual.repairs.class_incremental import BiasCorrection, ScoreRectification
 from clear.continual.repairs.feature_replay import FeatureMemory
+from clear.continual.repairs.losses import AMLCriterion
 from clear.continual.repairs.networks import Autoencoder
 from clear.continual.repairs.split_model import SeenNCM, split
 from clear.continual.strategies import quiet_avalanche
@@ -163,6 +166,44 @@ def test_legacy_er_aml_refuses_to_wait_for_ever():
     strategy = built('ER_AML', dict(**MEMORY, legacy=True))
     with pytest.raises(ConfigError, match=r'train_mb_size \(8\) memories of every class; one has 2'):
         train(strategy, domain_stream(2).train_stream)
+
+
+def test_rar_trains_on_whole_batches_of_new_samples():
+    plugin = dict(type='RARPlugin', batch_size_mem=3, mem_size=8, opt_lr=0.0)
+    strategy, sizes = built('Naive', dict(plugins=[plugin])), set()
+    train(strategy, domain_stream(2).train_stream, lambda running: sizes.add(
+        (running.clock.train_exp_counter, tuple(torch.bincount(running.mb_task_id, minlength=2).tolist()))))
+    assert sizes == {(0, (8, 0)), (1, (3, 8)), (1, (2, 8))}  # 8 memories in batches of 3, 3 and 2
+
+
+def test_metric_learning_loss_of_er_aml_is_that_of_loops():
+    torch.manual_seed(0)
+    x, y, tasks = torch.randn(3, 4), torch.tensor([0, 1, 0]), torch.zeros(3)
+    pool = torch.randn(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), torch.zeros(8)
+    output, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    criterion = AMLCriterion(lambda inputs: inputs, temp=0.3, base_temp=0.07)
+    torch.manual_seed(1)
+    found = criterion(x, y, tasks, output, labels, pool).item()
+    torch.manual_seed(1)  # the positive and the negative of each new sample are drawn
+    same = y[:, None] == pool[1][None]
+    chosen = [torch.multinomial(rows.float(), 1).squeeze(1) for rows in (same, ~same)]
+    rows = [int(row) for part in chosen for row in part]
+
+    def unit(row):
+        return (row / (row.norm() + 1e-5)).tolist()
+
+    others = [(unit(pool[0][row]), int(pool[1][row])) for row in rows]
+    losses = []
+    for anchor, label in zip(map(unit, x), y.tolist()):
+        scores = [sum(a * b for a, b in zip(anchor, other)) / 0.3 for other, _ in others]
+        total = sum(math.exp(score) for score in scores)
+        positive = [math.log(math.exp(score) / total) for score, (_, of) in zip(scores, others) if of == label]
+        losses.append(-0.3 / 0.07 * sum(positive) / len(positive))
+    expected = sum(losses) / 3 + torch.nn.functional.cross_entropy(output, labels).item()
+    assert found == pytest.approx(expected, rel=1e-4)
+    torch.manual_seed(1)
+    stock = AvalancheAMLCriterion(lambda inputs: inputs, temp=0.3, base_temp=0.07)
+    assert stock(x, y, tasks, output, labels, pool).item() != pytest.approx(expected, rel=0.01)
 
 
 def test_feature_memory_is_balanced_and_uniform():
@@ -462,6 +503,42 @@ def test_scr_means_are_those_of_the_memory_by_the_present_encoder(legacy):
 
 
 @pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize('kind', ['MemoryFeCAMUpdate', 'FeCAMOracle'])
+def test_fecam_means_and_covariances_are_those_of_the_present_encoder(kind, legacy):
+    memory = dict(mem_size=60) if kind == 'MemoryFeCAMUpdate' else {}
+    plugin = dict(type=kind, legacy=legacy, classifier=dict(tukey=False, shrinkage=False, covnorm=False), **memory)
+    strategy, seen = built('Naive', dict(plugins=[plugin])), []
+    for experience in domain_stream(2).train_stream:
+        train(strategy, [experience])
+        seen.append(tensors_of(experience))
+        x, y = (torch.cat(parts) for parts in zip(*seen))  # the memory holds all of them
+        features = strategy.model.eval().get_features(x).detach()
+        found = strategy.model.eval_classifier
+        for label in range(4):
+            own = features[y == label]
+            equal = [torch.allclose(found.class_means_dict[label], own.mean(0), atol=1e-5),
+                     torch.allclose(found.class_cov_dict[label], own.T.cov(), atol=1e-5)]
+            assert equal == [not legacy or len(seen) == 1] * 2
+
+
+def test_agem_takes_one_sample_of_each_experience_where_there_are_more_than_it_draws():
+    strategy = built('AGEM', dict(patterns_per_exp=8, sample_size=2))
+    stream, sizes = domain_stream(2), []
+    plugin = plugin_of(strategy, 'AGEMPlugin')
+    sample = plugin.sample_from_memory
+
+    def note():
+        batch = sample()
+        sizes.append(len(batch[1]))
+        return batch
+
+    plugin.sample_from_memory = note
+    for _ in range(2):
+        train(strategy, stream.train_stream)
+    assert sizes == [2] * 12 + [3] * 6
+
+
+@pytest.mark.parametrize('legacy', [False, True])
 def test_scr_contrasts_projections_of_norm_1(legacy):
     strategy = built('SCR', dict(**MEMORY, projection_dim=5, legacy=legacy))
     norms = []
@@ -525,6 +602,16 @@ def test_la_maml_skips_empty_parts_of_a_batch():
     strategy = built('LaMAML', dict(**DOMAIN['LaMAML'], n_inner_updates=5))  # 8 samples in parts of 2
     train(strategy, domain_stream(2).train_stream)
     assert all(torch.isfinite(value).all() for value in strategy.model.state_dict().values())
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_la_maml_trains_on_the_last_batch_too(legacy):
+    """24 samples are two batches of 10 and one of 4, or less than one of 32."""
+    for batch, iterations in ((10, 2 if legacy else 3), (32, 0 if legacy else 1)):
+        strategy, seen = built('LaMAML', dict(**DOMAIN['LaMAML'], legacy=legacy, train_mb_size=batch,
+                                              train_epochs=1)), []
+        train(strategy, domain_stream(1).train_stream, seen.append)
+        assert len(seen) == iterations
 
 
 def test_la_maml_without_a_memory_is_la_maml_until_there_is_one():

@@ -2,6 +2,7 @@
 
 from clear.continual.repairs.architectures import AR1, CWRStar, CWRStarPlugin, PackNet, PNNStrategy
 from clear.continual.repairs.class_incremental import IL2M, BiC, BiCPlugin, ICaRL, IL2MPlugin
+from clear.continual.repairs.class_means import FeCAMOracle, MemoryFeCAMUpdate, MemoryNCMUpdate
 from clear.continual.repairs.early_stopping import EarlyStoppingPlugin
 from clear.continual.repairs.embeddings import SCR, CoPE, CoPEPlugin, LearningToPrompt
 from clear.continual.repairs.feature_replay import FeatureReplay
@@ -37,9 +38,10 @@ from clear.continual.repairs.replay_losses import DER, ER_ACE, ER_AML
 from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin, SynapticIntelligence
 
 __all__ = ['AETraining', 'AR1', 'BiC', 'BiCPlugin', 'CWRStar', 'CWRStarPlugin', 'CoPE', 'CoPEPlugin', 'DER', 'ER_ACE',
-           'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy', 'FeatureDistillationPlugin',
-           'FeatureReplay', 'GDumbPlugin', 'GEM', 'GSS_greedy', 'GSS_greedyPlugin', 'GenerativeReplay',
-           'GenerativeReplayPlugin', 'ICaRL', 'IL2M', 'IL2MPlugin', 'LFL', 'LFLPlugin', 'LaMAML', 'LaMAMLHigher',
-           'LearningToPrompt', 'LwF', 'LwFPlugin', 'MAS', 'MASPlugin', 'MER', 'MIR', 'MIRPlugin', 'OnlineNaive',
-           'PNNStrategy', 'PackNet', 'RARPlugin', 'RWalkPlugin', 'RepairedSynapticIntelligencePlugin', 'ReplayPlugin',
-           'SCR', 'SynapticIntelligence', 'VAETraining', 'quiet_avalanche']
+           'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy', 'FeCAMOracle',
+           'FeatureDistillationPlugin', 'FeatureReplay', 'GDumbPlugin', 'GEM', 'GSS_greedy', 'GSS_greedyPlugin',
+           'GenerativeReplay', 'GenerativeReplayPlugin', 'ICaRL', 'IL2M', 'IL2MPlugin', 'LFL', 'LFLPlugin', 'LaMAML',
+           'LaMAMLHigher', 'LearningToPrompt', 'LwF', 'LwFPlugin', 'MAS', 'MASPlugin', 'MER', 'MIR', 'MIRPlugin',
+           'MemoryFeCAMUpdate', 'MemoryNCMUpdate', 'OnlineNaive', 'PNNStrategy', 'PackNet', 'RARPlugin', 'RWalkPlugin',
+           'RepairedSynapticIntelligencePlugin', 'ReplayPlugin', 'SCR', 'SynapticIntelligence', 'VAETraining',
+           'quiet_avalanche']

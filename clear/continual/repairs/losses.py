@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from avalanche.training import ACECriterion as AvalancheACECriterion
+from avalanche.training import AMLCriterion as AvalancheAMLCriterion
 from avalanche.training.losses import ICaRLLossPlugin as AvalancheICaRLLossPlugin
 from avalanche.training.losses import MaskedCrossEntropy as AvalancheMaskedCrossEntropy
 from torch import Tensor
@@ -19,6 +20,22 @@ class ACECriterion(AvalancheACECriterion):
     def __call__(self, out_in: Tensor, target_in: Tensor, out_buffer: Tensor, target_buffer: Tensor) -> Tensor:
         classes, places = target_in.unique(return_inverse=True)
         return (F.cross_entropy(out_buffer, target_buffer) + F.cross_entropy(out_in[:, classes], places)) / 2
+
+
+class AMLCriterion(AvalancheAMLCriterion):
+    """Asymmetric metric learning (Caccia et al. 2022, arXiv:2104.05025): supervised contrast of new samples to
+    positives and negatives, plus the cross-entropy of memories.
+
+    Avalanche 0.6 subtracts the maxima and normalisers of the rows along the columns, so that each log-probability has
+    the normaliser of another anchor. The factor temp / base_temp, of the loss's published code, stays.
+    """
+
+    # Of this class name, its private name is the one that Avalanche's `__call__` asks for.
+    def __sup_con_loss(self, anchor_features: Tensor, features: Tensor, anchor_targets: Tensor, targets: Tensor
+                       ) -> Tensor:
+        is_positive = (anchor_targets[:, None] == targets[None]).float()  # (A, F)
+        log_prob = (anchor_features @ features.T / self.temp).log_softmax(1)
+        return -self.temp / self.base_temp * ((is_positive * log_prob).sum(1) / is_positive.sum(1)).mean()
 
 
 class MaskedCrossEntropy(AvalancheMaskedCrossEntropy):

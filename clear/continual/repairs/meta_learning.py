@@ -35,14 +35,18 @@ class LaMAML(AvalancheLaMAML):
     """Look-ahead MAML with a reservoir memory (Gupta et al. 2020, arXiv:2007.13904), by torch.func.
 
     Avalanche 0.6 hands the model task labels, which a single-head model does not take, throws its weights away
-    (Kaiming initialisation, also of weights just loaded), and gets NaN where a batch has too few samples for
-    `n_inner_updates` parts. Here weights stay and empty parts are skipped.
+    (Kaiming initialisation, also of weights just loaded), gets NaN where a batch has too few samples for
+    `n_inner_updates` parts, and leaves out the last, smaller batch of an epoch: an experience of fewer samples than a
+    batch is not trained on at all. Here weights stay, empty parts are skipped, and every sample is seen. Departure from
+    the paper, which is Avalanche's: the memory is filled when an experience ends.
 
     Args:
-        legacy: initialise the weights anew, as Avalanche does.
+        legacy: initialise the weights anew and leave out the last batch, as Avalanche does.
         kwargs: as in Avalanche; the learning rates per parameter start at `alpha_init`.
     """
 
+    method_version = 2
+    method_remedy = ''
     # Made anew in each experience or iteration, so no checkpoint needs them.
     ENGINE_FIELDS = frozenset({'optimizer_alpha', 'initial_fast_params', 'meta_losses'})
 
@@ -58,8 +62,13 @@ class LaMAML(AvalancheLaMAML):
             self.alpha_params[name.replace('.', '_')] = nn.Parameter(torch.full_like(parameter, self.alpha_init))
         self.alpha_params_initialized = True
         self.legacy = legacy
-        if not legacy:
+        if legacy:
+            self.method_version = 1
+        else:
             model.load_state_dict(weights)
+
+    def make_train_dataloader(self, drop_last=False, **kwargs):
+        super().make_train_dataloader(drop_last=drop_last and self.legacy, **kwargs)
 
     def inner_update_step(self, fast_params, x, y, t):
         if len(x) == 0:

@@ -217,9 +217,11 @@ class RARPlugin(AvalancheRARPlugin):
     """Retrospective adversarial replay (Kumari et al. 2022): replay memories pushed towards the decision boundary.
 
     Avalanche 0.6 aims each memory at the *farthest* sample of another class, where the paper takes the nearest, moves
-    it away from that aim (it climbs the aim's loss), and cuts inputs to 0 ... 1, which destroys features and normalised
-    images. Here the nearest is approached, and inputs are cut to the range of the batch of memories. Features
-    are those of the model before its last layer; Avalanche finds them by tracing, and ours cannot be traced.
+    it away from that aim (it climbs the aim's loss), cuts inputs to 0 ... 1, which destroys features and normalised
+    images, and takes `batch_size_mem` new samples for a batch from the second experience on. Here the nearest is
+    approached, inputs are cut to the range of the batch of memories, and a batch has `train_mb_size` new samples. The
+    paper's MixUp is left out, as in Avalanche. Features are those of the model before its last layer; Avalanche finds
+    them by tracing, and ours cannot be traced.
 
     Args:
         legacy: Avalanche's method, for models that can be traced (no `ComposedClassifier`).
@@ -230,6 +232,21 @@ class RARPlugin(AvalancheRARPlugin):
                  **kwargs):
         super().__init__(batch_size_mem, mem_size, opt_lr, **kwargs)
         self.legacy = legacy
+        if legacy:
+            self.method_version = 1
+
+    method_version = 2
+    method_remedy = ''
+
+    def before_training_exp(self, strategy, num_workers=0, shuffle=True, drop_last=False, **kwargs):
+        if self.legacy:
+            super().before_training_exp(strategy, num_workers=num_workers, shuffle=shuffle, drop_last=drop_last,
+                                        **kwargs)
+        elif len(self.storage_policy.buffer):
+            strategy.dataloader = ReplayDataLoader(
+                strategy.adapted_dataset, self.storage_policy.buffer, oversample_small_tasks=True,
+                num_workers=num_workers, batch_size=strategy.train_mb_size, batch_size_mem=self.batch_size_mem,
+                shuffle=shuffle, drop_last=drop_last)
 
     def before_training(self, strategy, **kwargs):
         if self.legacy and hasattr(strategy.model, 'extract_features'):

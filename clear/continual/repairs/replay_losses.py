@@ -7,7 +7,7 @@ Avalanche 0.6 replays nothing, without a word, while the memory holds less than 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from avalanche.training.regularization import AMLCriterion
+from avalanche.training.regularization import AMLCriterion as AvalancheAMLCriterion
 from avalanche.training.supervised import DER as AvalancheDER
 from avalanche.training.supervised import ER_ACE as AvalancheERACE
 from avalanche.training.supervised import ER_AML as AvalancheERAML
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clear.continual.buffers import ClassBalancedBuffer, ClassBalancedBufferWithLogits
 from clear.continual.engine.loaders import endless_batches
-from clear.continual.repairs.losses import ACECriterion
+from clear.continual.repairs.losses import ACECriterion, AMLCriterion
 from clear.continual.repairs.replay import RandomRows
 from clear.continual.repairs.split_model import need_trained_features, split
 from clear.core.checks import check_number
@@ -132,12 +132,13 @@ class ER_AML(KeepsClasses, AvalancheERAML):
 
     Features are the model's before its last layer. Avalanche 0.6 waits for ever where a class has fewer memories
     than `train_mb_size` (its loaders drop the only batch), and stops with an error where a class has no negative of
-    the same bucket in the memory. Here small groups give what they have, and such samples take any negative.
+    the same bucket in the memory; its contrast has the normalisers of other anchors (see `AMLCriterion`). Here small
+    groups give what they have, and such samples take any negative.
 
     Args:
         mem_size: samples in memory, in equal shares per class.
         batch_size_mem: of them in an iteration, or all there are.
-        legacy: keep Avalanche's shares, loaders and negatives; an endless wait is refused.
+        legacy: keep Avalanche's contrast, shares, loaders and negatives; an endless wait is refused.
     """
 
     @staticmethod
@@ -154,6 +155,8 @@ class ER_AML(KeepsClasses, AvalancheERAML):
                          same_task_neg=same_task_neg, **kwargs)
         self.temp, self.base_temp, self.same_task_neg, self.legacy = temp, base_temp, same_task_neg, legacy
         self.keep_classes(legacy)
+        if not legacy:
+            self.method_version = 2
 
     @property
     def aml_criterion(self):
@@ -168,7 +171,8 @@ class ER_AML(KeepsClasses, AvalancheERAML):
         if same_task and not self.legacy:
             other = y[:, None] != pool[1][None]
             same_task = bool((other & (tasks[:, None] == pool[2][None])).any(1).all())
-        criterion = AMLCriterion(self.model.feature_extractor, self.temp, self.base_temp, same_task, self.device)
+        make = AvalancheAMLCriterion if self.legacy else AMLCriterion
+        criterion = make(self.model.feature_extractor, self.temp, self.base_temp, same_task, self.device)
         return criterion(x, y, tasks, memory_output, memory_y, pool)
 
     def _before_training_exp(self, **kwargs):
