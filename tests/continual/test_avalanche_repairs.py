@@ -185,8 +185,8 @@ def test_metric_learning_loss_of_er_aml_is_that_of_loops():
     torch.manual_seed(1)
     found = criterion(x, y, tasks, output, labels, pool).item()
     torch.manual_seed(1)  # the positive and the negative of each new sample are drawn
-    same = y[:, None] == pool[1][None]
-    chosen = [torch.multinomial(rows.float(), 1).squeeze(1) for rows in (same, ~same)]
+    same = y[None] == pool[1][:, None]
+    chosen = [torch.multinomial(columns.float().T, 1).squeeze(1) for columns in (same, ~same)]
     rows = [int(row) for part in chosen for row in part]
 
     def unit(row):
