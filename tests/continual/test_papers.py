@@ -33,7 +33,7 @@ def available():
     """All that a config can name."""
     memories = {name for name in BUFFERS.known_names() if inspect.isclass(BUFFERS.get(name)) and
                 issubclass(BUFFERS.get(name), (ExemplarsBuffer, ExemplarsSelectionStrategy)) and
-                not inspect.isabstract(BUFFERS.get(name))}
+                not inspect.isabstract(BUFFERS.get(name))} - {'BalancedExemplarsBuffer'}  # the base of two others
     return ({*STRATEGIES.known_names()} - {*LEFT_OUT_STRATEGIES} | {*PLUGINS.known_names()} - NO_PLUGINS | memories)
 
 
