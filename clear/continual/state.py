@@ -20,6 +20,7 @@ from torch import nn
 from clear.continual.engine.loaders import BatchIterator, IndexLoader
 from clear.continual.engine.versions import VERSION_FIELDS
 from clear.continual.samples import SampleIndex, attribute_values
+from clear.core.damage import is_alike
 from clear.core.errors import CheckpointError
 
 KIND = '__kind__'
@@ -107,7 +108,7 @@ def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex, *, 
     for name, plugin in present.items():
         decoder.into_object(plugin, state['plugins'][name])
     for name, value in state['fields'].items():
-        setattr(strategy, name, decoder.value(value, getattr(strategy, name, None)))
+        decoder.into_field(strategy, name, value)
     if with_metrics:
         for metric, value in zip(strategy.evaluator.metrics, state['metrics']):
             decoder.into_object(metric, value)
@@ -301,8 +302,14 @@ class _Decoder:
 
     def into_object(self, target: Any, encoded: dict) -> Any:
         for name, item in encoded['fields'].items():
-            setattr(target, name, self.value(item, getattr(target, name, None)))
+            self.into_field(target, name, item)
         return target
+
+    def into_field(self, target: Any, name: str, encoded: Any) -> None:
+        existing = getattr(target, name, None)
+        if not isinstance(encoded, dict) and not is_alike(existing, encoded):
+            raise ValueError(f'{type(target).__name__}.{name} was saved as {str(encoded)[:40]!r}')
+        setattr(target, name, self.value(encoded, existing))
 
     def _object(self, encoded: dict, existing: Any) -> Any:
         name = encoded['class']
@@ -326,9 +333,9 @@ class _Decoder:
     def _module(self, encoded: dict, existing: Any) -> nn.Module:
         module = existing if isinstance(existing, nn.Module) else copy.deepcopy(self.model)
         self.load_module(module, encoded['state'], encoded['extras'])
-        for part, training in zip(module.modules(), encoded['training']):
+        for part, training in zip(module.modules(), encoded['training'], strict=True):
             part.training = training
-        for parameter, requires_grad in zip(module.parameters(), encoded['requires_grad']):
+        for parameter, requires_grad in zip(module.parameters(), encoded['requires_grad'], strict=True):
             parameter.requires_grad_(requires_grad)
             parameter.grad = None
         return module

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
+from clear.core.damage import COUNT, FLAG, NUMBER, RNG, TENSORS, Each, Maybe, Such, check_alike, check_shape
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, save_tensors
 from clear.core.logs import logger
@@ -19,8 +22,25 @@ from clear.models import load_weights
 FORMAT = 1
 LATEST = 'latest.pth'
 ITERATION = 'iteration.pth'
-KEYS = ('format', 'state_dict', 'optimizer', 'scheduler', 'strategy', 'rng', 'progress', 'acc_matrix', 'config',
-        'config_hash', 'data_fingerprint')
+# Of one parameter in an optimiser: LBFGS holds lists.
+_STATE = Such('a tensor or numbers', lambda value: not isinstance(value, (str, dict)))
+# What every checkpoint of ours holds.
+COMMON = dict(format=int, state_dict=TENSORS, optimizer=dict, config=dict, config_hash=str, data_fingerprint=str)
+_INSIDE = dict(loader=dict(seeds=Each(int), position=COUNT), gradients=Each(Maybe(torch.Tensor), names=True),
+               sums=torch.Tensor, stop_training=FLAG, seconds_used=NUMBER, training=Each(bool),
+               requires_grad=Each(bool), scaler=Maybe(dict))
+CONTINUAL = dict(
+    COMMON, config=dict(seed=COUNT, model=dict, cl_strategy=dict(type=object)),
+    scheduler=dict(scheduler=Maybe(dict), first_settings=Maybe(Each(dict))), rng=RNG,
+    strategy=dict(plugins=Each(dict(fields=Each(object, names=True)), names=True), fields=Each(object, names=True),
+                  metrics=Each({'class': str, 'fields': Each(object, names=True)}), last_metrics=dict,
+                  model_extras=Each(Each(object, names=True), names=True)),
+    optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=Each(Each(Maybe(NUMBER))), inside=Maybe(_INSIDE),
+    settings=Maybe(dict(plugins=dict, fields=dict, model_extras=dict)),
+    progress=dict(experience=COUNT, timing=dict(train_s=NUMBER, eval_s=NUMBER), strategy=str,
+                  train_log=Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT)),
+                  streaming_matrix=Each(Each(Maybe(NUMBER))), branched_from=Maybe(dict), world_size=Maybe(COUNT),
+                  frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True))))
 
 
 def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int, *, keep_as_experience: bool,
@@ -58,36 +78,84 @@ def link_checkpoint(source: Path, target: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one of our checkpoints; nothing in it is executed.
+    """Read a checkpoint of a continual run; nothing in it is executed.
 
     Raises:
         CheckpointError: if it is missing, damaged, or not of our format.
     """
+    return load_ours(path, CONTINUAL)
+
+
+def load_ours(path: Path, shape: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
+    """A checkpoint of our format.
+
+    Args:
+        shape: of what one of these runs holds.
+        kind: the mark in `progress` of the runner that writes such files; continual runs have none.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, of another format or of another runner.
+    """
+    if Path(path).is_dir():
+        raise CheckpointError(f'{path} is a folder; a checkpoint is a file. Move the folder away.')
     checkpoint = load_tensors(path)
     if not isinstance(checkpoint, dict) or checkpoint.get('format') != FORMAT:
         raise CheckpointError(f'{path} is no checkpoint of this framework (format {FORMAT}). To start from its weights '
                               f"use load_from='{path}' in the config.")
-    missing = [key for key in KEYS if key not in checkpoint]
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}; it cannot be resumed from.")
+    progress = checkpoint.get('progress')
+    was = progress.get('kind') if isinstance(progress, dict) else None if 'strategy' in checkpoint else kind
+    if was != kind:
+        was, now = (f'a {name}' if name else 'a continual run' for name in (was, kind))
+        raise CheckpointError(f'{path} was written by {was}, not by {now}; it cannot be resumed from. To start from '
+                              f"its weights use load_from='{path}'.")
+    check_shape(path, checkpoint, shape)
     return checkpoint
 
 
 def load_model_weights(model: nn.Module, path: Path) -> None:
-    """Put the weights of one of our checkpoints, or of any file that `load_weights` reads, into `model`.
+    """Put the weights of one of our checkpoints, or of any file that `load_weights` reads, into a model to be measured.
 
     Raises:
-        CheckpointError: if the file cannot be read, or is a checkpoint of another model.
+        CheckpointError: if the file cannot be read, is of another model, or a tensor is missing, of another shape or
+            not finite: nothing that is measured may stay as it was drawn.
     """
     state = load_tensors(path)
     if not isinstance(state, dict) or state.get('format') != FORMAT:
-        logger.info('%s', load_weights(model, path))
-        return
-    try:
-        model.load_state_dict(state['state_dict'])
-    except RuntimeError as error:
-        reasons = ' '.join(line.strip() for line in str(error).splitlines()[1:])
-        raise CheckpointError(f"{path} is a checkpoint of another model than the config's: {reasons}") from error
+        logger.info('%s', load_weights(model, path, removed=()))
+    else:
+        check_shape(path, state, dict(state_dict=TENSORS))
+        try:
+            model.load_state_dict(state['state_dict'])
+        except RuntimeError as error:
+            reasons = ' '.join(line.strip() for line in str(error).splitlines()[1:])
+            raise CheckpointError(f"{path} is a checkpoint of another model than the config's: {reasons}") from error
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f'{path}: {name} holds NaN or infinity; what it measures would mean nothing. Take an '
+                                  'earlier checkpoint.')
+
+
+def load_optimizer(path: Path, target: Any, state: dict[str, Any], optimizers: Sequence[Optimizer]) -> None:
+    """Put a saved state into what holds some optimisers; their settings must all have been saved.
+
+    Args:
+        target: the optimiser itself, or mmengine's wrapper of one or several.
+
+    Raises:
+        CheckpointError: naming the setting that is missing or of another kind.
+    """
+    before = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
+    target.load_state_dict(state)
+    for optimizer, groups in zip(optimizers, before):
+        for position, (present, group) in enumerate(zip(groups, optimizer.param_groups)):
+            check_alike(path, _settings(group), present, f'optimizer.param_groups[{position}]')
+            check_shape(path, group, dict(initial_lr=Maybe(NUMBER)), f'optimizer.param_groups[{position}]')
+        for values in optimizer.state.values():
+            check_shape(path, values, Each(_STATE, names=True), 'optimizer.state')
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != 'params'}
 
 
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 from clear.continual.engine.versions import check_versions, method_versions, without_remedies
 from clear.core import dist
 from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
+from clear.core.damage import check_rng, check_shape, damaged, reading
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
@@ -25,6 +26,7 @@ from clear.engine.checkpoint import (
     cpu_copy,
     experience_checkpoints,
     load_checkpoint,
+    load_optimizer,
     save_checkpoint,
 )
 from clear.engine.continual_branch import SETTINGS, remembered
@@ -149,17 +151,18 @@ class RunState:
         """
         runner = self.runner
         if path.name == ITERATION:
-            inside, path = load_checkpoint(path), path.with_name(LATEST)
+            inside, path = _load_inside(path), path.with_name(LATEST)
         else:
             beside = path.with_name(ITERATION)
-            inside = load_checkpoint(beside) if path.name == LATEST and beside.is_file() else None
+            inside = _load_inside(beside) if path.name == LATEST and beside.exists() else None
         finished = 0
         if path.is_file():
             checkpoint = load_checkpoint(path)
             self._check(path, checkpoint)
             finished = checkpoint['progress']['experience']
-            self._adapt_model(finished)
-            self._restore(checkpoint)
+            with reading(path):
+                self._adapt_model(finished)
+                self._restore(path, checkpoint)
             set_rng_state(checkpoint['rng'])
             runner.acc_matrix = checkpoint['acc_matrix']
             runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
@@ -170,6 +173,9 @@ class RunState:
             raise CheckpointError(f"{path.with_name(ITERATION)} continues behind {inside['progress']['experience']} "
                                   f'finished experience(s), whose {LATEST} is missing beside it.')
         total = 1 if runner.is_joint else runner.size
+        if inside is not None and inside['progress']['experience'] > finished:  # an older one may be left by a kill
+            raise damaged(path.with_name(ITERATION), f"progress.experience is {inside['progress']['experience']}, but "
+                          f'{path.name} has {finished} finished')
         if inside is not None and inside['progress']['experience'] == finished < total:
             self._check(path.with_name(ITERATION), inside)
             _note_processes(inside)
@@ -177,7 +183,7 @@ class RunState:
             logger.info('resumed from %s: %d of %d experiences are finished; going on in experience %d, epoch %d, '
                         'after iteration %d', path.with_name(ITERATION), finished, total, finished + 1,
                         clock['train_exp_epochs'] + 1, clock['train_exp_iterations'])
-            runner.strategy.continue_from(lambda: self._restore_iteration(inside))
+            runner.strategy.continue_from(lambda: self._restore_iteration(path.with_name(ITERATION), inside))
         else:
             _note_processes(checkpoint)
             logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
@@ -208,12 +214,13 @@ class RunState:
         self._check_unfinished(path, finished)
         _note_processes(checkpoint)
         fresh = strategy_state(runner.strategy, self._index())
-        self._adapt_model(finished)
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
         own = runner.strategy.optimizer.state_dict()['param_groups']
         if checkpoint['config']['cl_strategy'] != config['cl_strategy']:
             checkpoint['strategy'] = remembered(runner, path, checkpoint, fresh, self._index())
-        self._restore(checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
+        with reading(path):
+            self._adapt_model(finished)
+            self._restore(path, checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
         if same_optimizer:  # the state is the other run's, the settings are ours
             for group, ours in zip(runner.strategy.optimizer.param_groups, own):
                 group.update({key: value for key, value in ours.items() if key != 'params'})
@@ -238,7 +245,7 @@ class RunState:
                 avalanche_model_adaptation(strategy.model, experience)
             strategy.make_optimizer(reset_optimizer_state=True)
 
-    def _restore(self, checkpoint: dict[str, Any]) -> None:
+    def _restore(self, path: Path, checkpoint: dict[str, Any]) -> None:
         from clear.continual.state import load_model_state, load_strategy_state
         from clear.continual.strategies import quiet_avalanche
 
@@ -249,16 +256,17 @@ class RunState:
                                 with_metrics=_world_size_of(checkpoint) == dist.world_size())
         _optimize(strategy, checkpoint.get('optimizer_parameters'))
         if checkpoint['optimizer'] is not None:
-            strategy.optimizer.load_state_dict(checkpoint['optimizer'])
+            load_optimizer(path, strategy.optimizer, checkpoint['optimizer'], [strategy.optimizer])
         frozen = checkpoint['progress'].get('frozen')
         for name, parameter in strategy.model.named_parameters() if frozen is not None else ():
             parameter.requires_grad_(name not in frozen)
 
-    def _restore_iteration(self, checkpoint: dict[str, Any]) -> None:
+    def _restore_iteration(self, path: Path, checkpoint: dict[str, Any]) -> None:
         strategy = self.runner.strategy
-        strategy.read_last_batch_again(checkpoint['inside'])
-        self._restore(checkpoint)  # after that: a strategy may change what it remembers when it gets a batch
-        strategy.load_iteration_state(checkpoint['inside'])
+        with reading(path):
+            strategy.read_last_batch_again(checkpoint['inside'])
+            self._restore(path, checkpoint)  # then: a strategy may change what it remembers when it gets a batch
+            strategy.load_iteration_state(checkpoint['inside'])
         set_rng_state(checkpoint['rng'])
         self.runner.progress.start_at(self.runner.progress.done + strategy.clock.train_exp_iterations)
 
@@ -270,7 +278,7 @@ class RunState:
         asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy)
         # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
         if checkpoint['config_hash'] != config_hash(asked) or saved['seed'] != config['seed']:
-            changed = differences(saved, config)
+            changed = differences(saved, config) or ['config_hash']
             raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
                                   'config, start a new run, or begin one there with --branch.')
         check_versions(path, checkpoint['progress'].get('methods', {}), runner.strategy)
@@ -285,6 +293,27 @@ class RunState:
         if old != new:
             raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
                                   'files, another split or order. Resume on the same data.')
+        check_rng(path, checkpoint['rng'])
+        self._check_place(path, checkpoint)
+        _check_fields(path, checkpoint)
+
+    def _check_place(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        """The number of finished experiences and the matrices must be of this stream."""
+        runner, progress = self.runner, checkpoint['progress']
+        total = 1 if runner.is_joint else runner.size
+        # Inside an experience none may be finished yet, and the last one is not.
+        first, last = (0, total - 1) if 'inside' in checkpoint else (1, total)
+        if not first <= progress['experience'] <= last:
+            raise damaged(path, f"progress.experience is {progress['experience']} in a stream of {total}")
+        if len(progress['train_log']) != progress['experience']:
+            raise damaged(path, f"progress.train_log has {len(progress['train_log'])} entries for "
+                                f"{progress['experience']} experience(s)")
+        for name, matrix in (('acc_matrix', checkpoint['acc_matrix']),
+                             ('progress.streaming_matrix', progress['streaming_matrix'])):
+            if [len(row) for row in matrix] != [len(row) for row in runner.acc_matrix]:
+                raise damaged(path, f'{name} is not {len(runner.acc_matrix)} rows of {len(runner.acc_matrix[0])}')
+            if not all(value is None or 0 <= value <= 1 for row in matrix for value in row):
+                raise damaged(path, f'{name} holds what is no accuracy')
 
     def _check_unfinished(self, path: Path, finished: int) -> None:
         total = 1 if self.runner.is_joint else self.runner.size
@@ -319,10 +348,34 @@ def _note_processes(checkpoint: dict[str, Any]) -> None:
                     now)
 
 
+def _load_inside(path: Path) -> dict[str, Any]:
+    checkpoint = load_checkpoint(path)
+    if 'inside' not in checkpoint:
+        raise damaged(path, "no key 'inside'")
+    clock = _clock_of(checkpoint)
+    counters = {name: clock.get(name) for name in ('train_exp_epochs', 'train_exp_iterations', 'train_exp_counter')}
+    if not all(type(value) is int and value >= 0 for value in counters.values()):
+        raise damaged(path, f'the counters of its clock are {counters}')
+    if not checkpoint['inside']['loader']['position']:
+        raise damaged(path, 'inside.loader.position is 0, before the first batch')
+    return checkpoint
+
+
+def _check_fields(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Everything that the strategy held at first must have been saved."""
+    settings, strategy = checkpoint.get('settings'), checkpoint['strategy']
+    if settings is None:
+        return
+    check_shape(path, strategy['plugins'], {
+        name: dict(fields=dict.fromkeys(plugin['fields'], object)) for name, plugin in settings['plugins'].items()},
+        'strategy.plugins')
+    check_shape(path, strategy['fields'], dict.fromkeys(settings['fields'], object), 'strategy.fields')
+
+
 def _clock_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Avalanche's counters as they were saved."""
-    return next(plugin['fields'] for name, plugin in checkpoint['strategy']['plugins'].items()
-                if name.endswith(':Clock'))
+    return next((plugin['fields'] for name, plugin in checkpoint['strategy']['plugins'].items()
+                 if name.endswith(':Clock')), {})
 
 
 def _optimized_names(strategy) -> list[list[str]] | None:
@@ -337,7 +390,7 @@ def _optimized_names(strategy) -> list[list[str]] | None:
 def _optimize(strategy, names: list[list[str]] | None) -> None:
     """Let the optimiser hold the parameters of those names: a model may have grown since it was built."""
     parameters = dict(strategy.model.named_parameters())
-    for group, own in zip(strategy.optimizer.param_groups, names or []):
+    for group, own in zip(strategy.optimizer.param_groups, names, strict=True) if names is not None else ():
         group['params'] = [parameters[name] for name in own]
 
 

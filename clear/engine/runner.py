@@ -310,6 +310,8 @@ class Runner(MMRunner):
         """
         if not self.is_training:
             self.build()
+        # mmengine's and mmpretrain's hooks ask for it, when a checkpoint is read and before training.
+        self._resume = bool(resume)
         if resume:
             resume_run(self, find_checkpoint(resume, Path(self.work_dir)))
         else:

@@ -11,17 +11,34 @@ import torch.distributed as torch_dist
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from clear.core import dist
+from clear.core.damage import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    RNG,
+    Each,
+    check_alike,
+    check_rng,
+    damaged,
+    reading,
+)
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, save_tensors, write_text
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
-from clear.engine.checkpoint import FORMAT, LATEST, cpu_copy
+from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
 from clear.engine.continual_state import differences
+from clear.engine.optim import wrappers_of
 from clear.engine.runner_config import computed_config, runner_config_hash
 
 KIND = 'Runner'
-KEYS = ('format', 'state_dict', 'optimizer', 'scheduler', 'message', 'rng', 'hooks', 'progress', 'config',
-        'config_hash', 'data_fingerprint')
+_HISTORY = dict(values=torch.Tensor, counts=torch.Tensor)
+CHECKPOINT = dict(
+    COMMON, scheduler=Each(dict), message=dict(scalars=Each(_HISTORY, names=True), info=Each(object, names=True)),
+    rng=Each(RNG), hooks=Each(Each(dict, names=True)),
+    progress=dict(kind=str, model=str, epoch=COUNT, iter=COUNT, batch=COUNT, stop_training=FLAG,
+                  train_log=Each(dict(epoch=COUNT, iteration=COUNT)), timing=Each(NUMBER, names=True),
+                  measured_at_start=Each(NUMBER, names=True), world_size=COUNT))
 # What mmengine keeps beside the numbers, and every run sets anew.
 _INFO_SET_ANEW = ('cfg', 'seed', 'experiment_name', 'mmengine_version', 'dataset_meta', 'loop_stage', 'max_epochs',
                   'max_iters')
@@ -62,15 +79,7 @@ def load_run(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing, damaged, or not of such a run.
     """
-    checkpoint = load_tensors(path)
-    if not isinstance(checkpoint, dict) or checkpoint.get('format') != FORMAT:
-        raise CheckpointError(f'{path} is no checkpoint of this framework (format {FORMAT}). To start from its weights '
-                              f"use load_from='{path}' in the config.")
-    missing = [key for key in KEYS if key not in checkpoint]
-    if missing or checkpoint['progress'].get('kind') != KIND:
-        raise CheckpointError(f'{path} was not written by a {KIND} (it lacks {", ".join(missing) or "its mark"}); it '
-                              f"cannot be resumed from. To start from its weights use load_from='{path}'.")
-    return checkpoint
+    return load_ours(path, CHECKPOINT, KIND)
 
 
 def resume_run(runner: Any, path: Path) -> None:
@@ -81,16 +90,22 @@ def resume_run(runner: Any, path: Path) -> None:
     """
     checkpoint = load_run(path)
     check_origin(runner, path, checkpoint)
-    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-    try:
+    _check_place(runner, path, checkpoint['progress'])
+    for name in ('rng', 'hooks'):
+        if not checkpoint[name] or len(checkpoint[name]) != checkpoint['progress']['world_size']:
+            raise damaged(path, f'{name} has {len(checkpoint[name])} entries, one for each process')
+    for rank, state in enumerate(checkpoint['rng']):
+        check_rng(path, state, f'rng[{rank}]')
+    with reading(path):
+        runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         runner.bare_model.load_state_dict(checkpoint['state_dict'])
-        runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f'{path} does not fit the model or optimiser of this config: {error}') from error
-    for scheduler, state in zip(runner.all_schedulers(), checkpoint['scheduler'], strict=True):
-        scheduler.load_state_dict(state)
-    load_message_state(runner.message_hub, checkpoint['message'])
-    _load_hook_states(runner, checkpoint['hooks'])
+        load_optimizer(path, runner.optim_wrapper, checkpoint['optimizer'],
+                       [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper)])
+        for scheduler, state in zip(runner.all_schedulers(), checkpoint['scheduler'], strict=True):
+            check_alike(path, state, _plain_state(scheduler), f'scheduler: {type(scheduler).__name__}')
+            scheduler.load_state_dict(state)
+        load_message_state(runner.message_hub, checkpoint['message'])
+        _load_hook_states(runner, checkpoint['hooks'])
     progress, loop = checkpoint['progress'], runner.train_loop
     loop._epoch, loop._iter, loop.batch = progress['epoch'], progress['iter'], progress['batch']
     loop.stop_training = progress['stop_training']
@@ -124,6 +139,18 @@ def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
                     f'set train_dataloader.batch_size to its {dist.world_size()}th part.')
         raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}.{hint} Resume with the '
                               f"same config, or start a new run (from these weights with load_from='{path}').")
+
+
+def _check_place(runner: Any, path: Path, progress: dict[str, Any]) -> None:
+    """What is finished must lie inside the run that this config describes."""
+    loop = runner.train_loop
+    for name, most in (('epoch', loop.max_epochs), ('iter', loop.max_iters)):
+        if progress[name] > most:
+            raise damaged(path, f'progress.{name} is {progress[name]} of at most {most}')
+    length = len(loop.dataloader) if runner.is_epoch_based else None
+    if length is not None and progress['iter'] != progress['epoch'] * length + progress['batch']:
+        raise damaged(path, f"progress.iter is {progress['iter']} after {progress['epoch']} epoch(s) of {length} and "
+                            f"{progress['batch']} batches")
 
 
 def describe_last_checkpoint(runner: Any) -> str:

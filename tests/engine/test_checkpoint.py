@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from clear.core.errors import CheckpointError
+from clear.core.seeding import get_rng_state
 from clear.engine.checkpoint import (
     FORMAT,
-    KEYS,
     cpu_copy,
     experience_checkpoints,
     find_checkpoint,
@@ -16,8 +16,14 @@ from clear.engine.checkpoint import (
 
 
 def checkpoint(value, **more):
-    filled = dict.fromkeys(KEYS, None) | dict(format=FORMAT, state_dict={'weight': torch.full((2,), float(value))})
-    return filled | more
+    """Everything that a continual run writes, of a run that measured nothing."""
+    strategy = dict(plugins={}, fields={}, metrics=[], last_metrics={}, model_extras={})
+    progress = dict(experience=1, timing=dict(train_s=0.0, eval_s=0.0), strategy='Naive', train_log=[],
+                    streaming_matrix=[])
+    return dict(format=FORMAT, state_dict={'weight': torch.full((2,), float(value))}, optimizer={}, strategy=strategy,
+                scheduler=dict(scheduler=None, first_settings=None), rng=get_rng_state(), progress=progress,
+                acc_matrix=[], config=dict(seed=0, model={}, cl_strategy=dict(type='Naive')), config_hash='0',
+                data_fingerprint='0') | more
 
 
 def test_every_experience_keeps_its_own_weights(tmp_path):
@@ -57,8 +63,10 @@ def test_failed_save_leaves_what_was_there(tmp_path, monkeypatch, has_links):
 @pytest.mark.parametrize('content, words', [
     ({'weight': torch.zeros(2)}, "load_from='"),
     (checkpoint(0, format=99), 'format 1'),
-    ({key: value for key, value in checkpoint(0).items() if key not in ('rng', 'strategy')}, 'lacks strategy, rng'),
-], ids=['state dict', 'other format', 'keys missing'])
+    ({key: value for key, value in checkpoint(0).items() if key not in ('rng', 'strategy')},
+     "is damaged: no key 'rng'"),
+    (checkpoint(0, progress=dict(kind='Runner')), 'was written by a Runner, not by a continual run'),
+], ids=['state dict', 'other format', 'keys missing', 'other runner'])
 def test_other_files_cannot_be_resumed_from(tmp_path, content, words):
     torch.save(content, tmp_path / 'other.pth')
     with pytest.raises(CheckpointError, match=words):

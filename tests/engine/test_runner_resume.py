@@ -143,7 +143,7 @@ def test_execution_may_change(whole, tmp_path):
 
 def test_foreign_checkpoint_is_refused(tmp_path):
     torch.save(dict(format=1, state_dict={}, strategy={}), tmp_path / 'latest.pth')
-    with pytest.raises(CheckpointError, match='was not written by a Runner'):
+    with pytest.raises(CheckpointError, match='was written by a continual run, not by a Runner'):
         toy_run(tmp_path, resume=True)
 
 

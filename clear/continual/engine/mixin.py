@@ -455,9 +455,9 @@ class EngineMixin:
 
     def load_iteration_state(self, state: dict[str, Any]) -> None:
         """Put `iteration_state`'s result back, behind `read_last_batch_again`."""
-        for module, training in zip(self.model.modules(), state['training']):
+        for module, training in zip(self.model.modules(), state['training'], strict=True):
             module.training = training
-        for parameter, requires_grad in zip(self.model.parameters(), state['requires_grad']):
+        for parameter, requires_grad in zip(self.model.parameters(), state['requires_grad'], strict=True):
             parameter.requires_grad_(requires_grad)
         for name, parameter in self.model.named_parameters():
             gradient = state['gradients'][name]

@@ -10,6 +10,8 @@ from avalanche.core import SupervisedPlugin
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from clear.core.damage import is_alike
+
 POLICIES = ('reset', 'continue')
 
 
@@ -68,16 +70,27 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
         return dict(scheduler=state, first_settings=self._first_settings)
 
     def load_state_dict(self, state: dict, optimizer: Optimizer) -> None:
+        for saved, group in zip(state['first_settings'] or (), optimizer.param_groups):
+            _check_alike('first_settings', saved, _settings(group))
+            if 'lr' not in saved:  # other settings may be newer than the file
+                raise ValueError('first_settings has no lr')
         self._first_settings = state['first_settings']
         if state['scheduler'] is not None and self.make is not None:
             groups = [_settings(group) for group in optimizer.param_groups]
             self.scheduler = self.make(optimizer)
+            _check_alike(type(self.scheduler).__name__, state['scheduler'], _plain_state(self.scheduler))
             self.scheduler.load_state_dict(state['scheduler'])
             # Making a scheduler writes to the optimiser; what the checkpoint holds is right.
             for group, settings in zip(optimizer.param_groups, groups):
                 group.update(settings)
             # Else torch warns, at the end of an epoch, that the optimiser has not stepped: it did, before the stop.
             optimizer._opt_called = True
+
+
+def _check_alike(what: str, saved: dict[str, Any], present: dict[str, Any]) -> None:
+    for key, value in present.items():
+        if key in saved and not is_alike(value, saved[key]):
+            raise ValueError(f'{what}: {key} was saved as {saved[key]!r}')
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

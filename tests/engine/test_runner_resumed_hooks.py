@@ -1,0 +1,88 @@
+"""Hooks of other libraries that ask whether a run is resumed: it ends as one that was not stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from clear_trees import write_clear_tree
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from toy_runs import StopAt
+
+from clear.core.errors import Interrupted
+from clear.engine.runner import Runner
+from clear.registry import HOOKS
+
+HOOKS_OF_OTHERS = dict(
+    mmengine_average=dict(type='mmengine.EMAHook', momentum=0.1), mmpretrain_average=dict(type='EMAHook', momentum=0.1),
+    switched_loss=dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2, loss=dict(
+        type='LabelSmoothLoss', label_smooth_val=0.4, num_classes=3))]),
+    asks=dict(type='AsksBeforeTraining'))
+
+
+@HOOKS.register_module()
+class AsksBeforeTraining(Hook):
+    """Moves a weight at the start of a fresh run only."""
+
+    def before_train(self, runner):
+        if not runner._resume:
+            with torch.no_grad():
+                next(runner.bare_model.parameters()).add_(0.5)
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    tree = write_clear_tree(tmp_path_factory.mktemp('data'), num_buckets=1, per_class=8, image_size=32)
+    return next(tree.rglob('*.jpg')).parents[1]
+
+
+def classifier(work_dir, images, hook, stop=None, resume=False):
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    data = dict(batch_size=8, num_workers=0, dataset=dict(type='CustomDataset', data_root=str(images),
+                                                         pipeline=pipeline))
+    Path(work_dir).mkdir(exist_ok=True)
+    runner = Runner.from_cfg(Config(dict(
+        work_dir=str(work_dir), device='cpu', seed=0, name='small',
+        model=dict(type='ImageClassifier', backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=4,
+                                                         base_channels=4, strides=(2, 2, 2, 2)),
+                   neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=3,
+                                                                     in_channels=32),
+                   data_preprocessor=dict(type='ClsDataPreprocessor', mean=[120.] * 3, std=[60.] * 3, num_classes=3)),
+        train_dataloader=data, train_cfg=dict(by_epoch=True, max_epochs=3),
+        val_dataloader=dict(data, sampler=dict(type='DefaultSampler', shuffle=False)), val_cfg=dict(),
+        val_evaluator=dict(type='Accuracy', topk=(1,)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)), custom_hooks=[hook],
+        default_hooks=dict(results=dict(type='ResultsHook', figures=False)))))
+    if stop:
+        runner.register_hook(StopAt(stop))
+    runner.build()
+    runner.train(resume=resume)
+    return runner
+
+
+@pytest.fixture(scope='module')
+def whole(images, tmp_path_factory):
+    folder, finished = tmp_path_factory.mktemp('whole'), {}
+    for name, hook in HOOKS_OF_OTHERS.items():
+        finished[name] = classifier(folder / name, images, hook)
+    return finished
+
+
+@pytest.mark.parametrize(('name', 'stop'), [('mmengine_average', 6), *((name, 7) for name in HOOKS_OF_OTHERS)])
+def test_a_resumed_run_ends_as_the_whole_one(name, stop, whole, images, tmp_path):
+    """Stopped after the second of three epochs of three iterations, and inside the third."""
+    with pytest.raises(Interrupted):
+        classifier(tmp_path / 'run', images, HOOKS_OF_OTHERS[name], stop=stop)
+    resumed = classifier(tmp_path / 'run', images, HOOKS_OF_OTHERS[name], resume=True)
+    torch.testing.assert_close(resumed.bare_model.state_dict(), whole[name].bare_model.state_dict(), rtol=0, atol=0)
+    logs = [json.loads((Path(run.work_dir) / 'results.json').read_text())['extras']['train_log']
+            for run in (resumed, whole[name])]
+    assert logs[0] == logs[1]
+
+
+def test_the_hooks_do_something(whole):
+    """Without it, equality above would say little."""
+    one, *others = (run.bare_model.state_dict()['head.fc.weight'] for name, run in whole.items()
+                    if name in ('asks', 'switched_loss'))
+    assert not torch.equal(one, others[0])
