@@ -62,8 +62,26 @@ def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:
                for position, metric in enumerate(strategy.evaluator.metrics)]
     last_metrics = {name: value for name, value in strategy.evaluator.last_metric_results.items()
                     if isinstance(value, (int, float, torch.Tensor))}
+    criterion = _criterion_state(strategy, index)
     return dict(plugins=plugins, fields=fields, metrics=metrics, last_metrics=encode(last_metrics, index, 'metrics'),
-                schedule=strategy.schedule.state_dict(), model_extras=_module_extras(strategy.model, index, 'model'))
+                schedule=strategy.schedule.state_dict(), model_extras=_module_extras(strategy.model, index, 'model'),
+                **({'criterion': criterion} if criterion else {}))
+
+
+def _criterion_state(strategy, index: SampleIndex) -> dict[str, Any] | None:
+    """What a loss remembers, e.g. of the classes it has seen; None if nothing, or if it is a plugin too."""
+    loss = getattr(strategy, '_criterion', None)
+    if not isinstance(loss, nn.Module) or any(loss is plugin for plugin in strategy.plugins):
+        return None
+    state = {name: encode(value, index, name) for name, value in loss.state_dict().items()}
+    extras = _module_extras(loss, index, 'loss')
+    return {'class': _class_name(type(loss)), 'state': state, 'extras': extras} if state or extras else None
+
+
+def loss_has_state(strategy) -> bool:
+    """Whether the loss of a strategy has buffers, which every process must keep alike."""
+    loss = getattr(strategy, '_criterion', None)
+    return isinstance(loss, nn.Module) and bool(loss.state_dict())
 
 
 def _stateful_plugins(strategy) -> dict[str, Any]:
@@ -105,6 +123,10 @@ def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex, *, 
         _check_same('metrics', [_short_name(metric['class']) for metric in state['metrics']],
                     [type(metric).__name__ for metric in strategy.evaluator.metrics])
     decoder = _Decoder(index, strategy.model)
+    saved_loss = state.get('criterion')
+    # A branch may have taken another loss, which begins anew.
+    if saved_loss is not None and _is_saved_as(type(strategy._criterion), saved_loss['class']):
+        decoder.load_module(strategy._criterion, saved_loss['state'], saved_loss['extras'])
     for name, plugin in present.items():
         decoder.into_object(plugin, state['plugins'][name])
     for name, value in state['fields'].items():

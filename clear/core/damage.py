@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,12 +99,18 @@ def check_alike(path: Path, saved: Any, present: Mapping[str, Any], where: str) 
 
 
 def is_alike(present: Any, saved: Any) -> bool:
-    """Whether a value can take the place of another: text of text, nothing else; None of all and all of None."""
+    """Whether a plain value can take the place of another: text of text, a number of a number or of a tensor.
+
+    None takes the place of all and all of None. A count that began at 0 or above is never below.
+    """
     if present is None or saved is None:
         return True
     if isinstance(present, str) or isinstance(saved, str):
         return isinstance(present, str) and isinstance(saved, str)
-    return not isinstance(present, (dict, list, tuple, set)) or not isinstance(saved, (bool, int, float))
+    if isinstance(saved, (bool, int, float)):
+        is_count = type(present) is int and type(saved) is int
+        return isinstance(present, (numbers.Number, torch.Tensor)) and not (is_count and present >= 0 > saved)
+    return not isinstance(present, (bool, int, float)) or not isinstance(saved, (dict, list, tuple))
 
 
 def check_rng(path: Path, state: Any, where: str = 'rng') -> None:
@@ -130,6 +137,8 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except CheckpointError as error:
+        raise error if str(path) in str(error) else CheckpointError(f'{path}: {error}') from error
     except ClearError:
         raise
     except _SYMPTOMS as error:

@@ -22,8 +22,9 @@ from clear.models import load_weights
 FORMAT = 1
 LATEST = 'latest.pth'
 ITERATION = 'iteration.pth'
-# Of one parameter in an optimiser: LBFGS holds lists.
+# Of one parameter in an optimiser: averages are tensors; others may be numbers (steps) or lists (LBFGS).
 _STATE = Such('a tensor or numbers', lambda value: not isinstance(value, (str, dict)))
+_AVERAGES = ('buffer', 'avg', 'avg_sq')
 # What every checkpoint of ours holds.
 COMMON = dict(format=int, state_dict=TENSORS, optimizer=dict, config=dict, config_hash=str, data_fingerprint=str)
 _INSIDE = dict(loader=dict(seeds=Each(int), position=COUNT), gradients=Each(Maybe(torch.Tensor), names=True),
@@ -34,6 +35,7 @@ CONTINUAL = dict(
     scheduler=dict(scheduler=Maybe(dict), first_settings=Maybe(Each(dict))), rng=RNG,
     strategy=dict(plugins=Each(dict(fields=Each(object, names=True)), names=True), fields=Each(object, names=True),
                   metrics=Each({'class': str, 'fields': Each(object, names=True)}), last_metrics=dict,
+                  criterion=Maybe({'class': str, 'state': TENSORS, 'extras': dict}),
                   model_extras=Each(Each(object, names=True), names=True)),
     optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=Each(Each(Maybe(NUMBER))), inside=Maybe(_INSIDE),
     settings=Maybe(dict(plugins=dict, fields=dict, model_extras=dict)),
@@ -52,10 +54,17 @@ def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int,
     """
     save_tensors(work_dir / LATEST, checkpoint)
     if keep_as_experience:
-        link_checkpoint(work_dir / LATEST, work_dir / f'exp_{experience}.pth')
-        if max_keep is not None:
-            for old in experience_checkpoints(work_dir)[:-max_keep]:
-                old.unlink()
+        keep_latest(work_dir, experience, max_keep)
+
+
+def keep_latest(work_dir: Path, experience: int, max_keep: int | None = None) -> None:
+    """Give `latest.pth` the name of its experience too, where it has not got it yet."""
+    path = work_dir / f'exp_{experience}.pth'
+    if not path.is_file() or not path.samefile(work_dir / LATEST):
+        link_checkpoint(work_dir / LATEST, path)
+    if max_keep is not None:
+        for old in experience_checkpoints(work_dir)[:-max_keep]:
+            old.unlink()
 
 
 def experience_checkpoints(work_dir: Path) -> list[Path]:
@@ -151,7 +160,8 @@ def load_optimizer(path: Path, target: Any, state: dict[str, Any], optimizers: S
             check_alike(path, _settings(group), present, f'optimizer.param_groups[{position}]')
             check_shape(path, group, dict(initial_lr=Maybe(NUMBER)), f'optimizer.param_groups[{position}]')
         for values in optimizer.state.values():
-            check_shape(path, values, Each(_STATE, names=True), 'optimizer.state')
+            check_shape(path, values, {name: Maybe(torch.Tensor) if name.endswith(_AVERAGES) else _STATE
+                                       for name in values}, 'optimizer.state')
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -142,10 +142,13 @@ class ContinualRunner:
         """How several processes divide the training of this strategy."""
         from clear.continual.engine.parallel import choose_mode
         from clear.continual.scenarios import TensorBucket
+        from clear.continual.state import loss_has_state
 
         options = self.cfg['cl_strategy']
         mode = choose_mode(options['type'], options.get('plugins') or [],
                            tensors=all(isinstance(dataset, TensorBucket) for dataset in self.info.train))
+        if mode == 'shard' and loss_has_state(self.strategy):
+            mode = 'gather'  # each process must see the whole batch, or each would count its own part
         if mode == 'replicate' and dist.world_size() > 1:
             logger.warning('%s updates in a way of its own: each of the %d processes does the whole training alike, '
                            'which is exact and no faster. Only the evaluation is divided.', options['type'],

@@ -25,6 +25,7 @@ from clear.engine.checkpoint import (
     LATEST,
     cpu_copy,
     experience_checkpoints,
+    keep_latest,
     load_checkpoint,
     load_optimizer,
     save_checkpoint,
@@ -67,12 +68,17 @@ class RunState:
     def save_experience(self, experience: int) -> None:
         """Write `latest.pth`, and `exp_<experience>.pth` where the config asks for it; drop `iteration.pth`."""
         runner = self.runner
-        options = runner.cfg['checkpoint_config'] or {}
-        interval = options.get('interval')
         save_checkpoint(runner.work_dir, self._common(experience + 1), experience,
-                        keep_as_experience=bool(interval) and (experience + 1) % interval == 0,
-                        max_keep=options.get('max_keep'))
+                        keep_as_experience=self._keeps(experience), max_keep=self._options.get('max_keep'))
         (runner.work_dir / ITERATION).unlink(missing_ok=True)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return self.runner.cfg['checkpoint_config'] or {}
+
+    def _keeps(self, experience: int) -> bool:
+        interval = self._options.get('interval')
+        return bool(interval) and (experience + 1) % interval == 0
 
     def save_iteration(self) -> None:
         """Write `iteration.pth` if it is time to, or if the run is about to stop."""
@@ -91,7 +97,7 @@ class RunState:
 
     def _is_due(self) -> bool:
         strategy = self.runner.strategy
-        interval = (self.runner.cfg['checkpoint_config'] or {}).get('iter_interval')
+        interval = self._options.get('iter_interval')
         if strategy.stop_requested:
             return True
         if interval is not None:
@@ -187,6 +193,9 @@ class RunState:
         else:
             _note_processes(checkpoint)
             logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
+        is_own = runner.work_dir is not None and path == runner.work_dir / LATEST
+        if dist.is_main() and finished and is_own and self._keeps(finished - 1):
+            keep_latest(path.parent, finished - 1, self._options.get('max_keep'))  # a kill may have come before
         if finished == total and dist.is_main():
             (runner.work_dir / ITERATION).unlink(missing_ok=True)  # of a run that was killed in its last save
         return finished

@@ -109,3 +109,22 @@ def test_copy_shares_nothing_with_the_state():
     state['b']['c'] = 4
     assert copied['a'][0].tolist() == [0, 0] and copied['b'] == {'c': 3}
     assert isinstance(copied['a'][1], tuple) and not copied['a'][1][0].requires_grad
+
+
+@pytest.mark.parametrize('has_links', [True, False])
+def test_a_kill_between_the_two_names_is_made_up_for(tmp_path, monkeypatch, has_links):
+    """`latest.pth` is there and `exp_1.pth` is not: resuming gives it its second name, and drops what is too old."""
+    from clear_trees import write_clear_tree
+    from quick_runs import config, trained
+
+    if not has_links:
+        monkeypatch.setattr('os.link', lambda *_: (_ for _ in ()).throw(OSError('not on this file system')))
+    root = write_clear_tree(tmp_path / 'data', features=8, per_class=10, images=False)
+    cfg = config(root, checkpoint_config=dict(interval=1, max_keep=2))
+    trained(cfg, tmp_path / 'run')
+    latest, last = (tmp_path / 'run' / name for name in ('latest.pth', 'exp_2.pth'))
+    last.unlink()
+    (tmp_path / 'run' / 'exp_0.pth').write_bytes(b'older')
+    trained(cfg, tmp_path / 'run', resume=True)
+    assert last.read_bytes() == latest.read_bytes()
+    assert [path.name for path in experience_checkpoints(tmp_path / 'run')] == ['exp_1.pth', 'exp_2.pth']

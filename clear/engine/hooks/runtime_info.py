@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import LoggerHook
 from mmengine.hooks import RuntimeInfoHook as MMRuntimeInfoHook
 
+from clear.core import dist
 from clear.registry import HOOKS
 
 # Values that a history keeps at least. mmengine's grows to a million, and copies all of it at every iteration.
@@ -18,6 +19,7 @@ HISTORY = 10_000
 class RuntimeInfoHook(MMRuntimeInfoHook):
     """mmengine's, with losses fetched from a GPU when the logger is about to read them, and histories that end.
 
+    Of several processes every number is the mean, as in `results.json`; they agree on it when it is fetched.
     A history holds the last 10,000 values, or an epoch of them where that is more.
     """
 
@@ -36,10 +38,10 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
             # float64, or a plain number such as 1.111 or 2**24 + 1 would be rounded on its way.
             self._waiting.append({key: torch.as_tensor(value, dtype=torch.float64).detach()
                                   for key, value in outputs.items()})
+        is_free = runner.device.type == 'cpu' and dist.world_size() == 1
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         # Both numbers by which a LoggerHook may count: in the epoch, and over the run.
-        if runner.device.type == 'cpu' or is_last or (batch_idx + 1) % self._interval == 0 or \
-                (runner.iter + 1) % self._interval == 0:
+        if is_free or is_last or (batch_idx + 1) % self._interval == 0 or (runner.iter + 1) % self._interval == 0:
             self._fetch(runner)
 
     def before_checkpoint(self, runner: Any) -> None:
@@ -49,7 +51,10 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        numbers = torch.stack([value.reshape(()) for values in waiting for value in values.values()]).tolist()
+        numbers = torch.stack([value.reshape(()) for values in waiting for value in values.values()])
+        if dist.world_size() > 1:
+            numbers = dist.sum_over_ranks(numbers.to(runner.device)) / dist.world_size()
+        numbers = numbers.tolist()
         names = [name for values in waiting for name in values]
         for name, number in zip(names, numbers):
             runner.message_hub.update_scalar(f'train/{name}', number)
