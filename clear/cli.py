@@ -34,6 +34,12 @@ def tools_folder() -> Path:
 
 def main() -> int:
     """Run `clear PROGRAM ARGUMENTS`."""
+    from clear.core.program import run_program
+
+    return run_program(_run)
+
+
+def _run() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in ('-h', '--help'):
         print('usage: clear PROGRAM [arguments]\n\nprograms:')

@@ -35,15 +35,15 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        from clear.features.program import run
+    return run_program(lambda: extract(parse_args(argv)))
 
-        return run(args)
-    except USER_ERRORS as error:
-        return report_error(error)
+
+def extract(args: argparse.Namespace) -> int:
+    from clear.features.program import run
+
+    return run(args)
 
 
 if __name__ == '__main__':

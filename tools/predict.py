@@ -22,15 +22,15 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        from clear.engine.launch import predict
+    return run_program(lambda: run(parse_args(argv)))
 
-        return predict(args)
-    except USER_ERRORS as error:
-        return report_error(error)
+
+def run(args: argparse.Namespace) -> int:
+    from clear.engine.launch import predict
+
+    return predict(args)
 
 
 if __name__ == '__main__':

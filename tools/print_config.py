@@ -17,18 +17,18 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        from clear.core.config import load_config
-        from clear.core.options import parse_options
+    return run_program(lambda: run(parse_args(argv)))
 
-        cfg, _ = load_config(args.config, parse_options(args.cfg_options or []))
-        print(cfg.pretty_text)
-        return 0
-    except USER_ERRORS as error:
-        return report_error(error)
+
+def run(args: argparse.Namespace) -> int:
+    from clear.core.config import load_config
+    from clear.core.options import parse_options
+
+    cfg, _ = load_config(args.config, parse_options(args.cfg_options or []))
+    print(cfg.pretty_text)
+    return 0
 
 
 if __name__ == '__main__':

@@ -32,8 +32,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: run(parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> int:
     from clear.core.startup import pause_collection, resume_collection
 
     pause_collection()  # `train` resumes it when training begins.
@@ -41,8 +45,6 @@ def main(argv=None) -> int:
         from clear.engine.launch import train
 
         return train(args)
-    except USER_ERRORS as error:
-        return report_error(error)
     finally:
         resume_collection()
 

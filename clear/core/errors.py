@@ -6,9 +6,12 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable
+
+from clear.core import signals
 
 
 class ClearError(Exception):
@@ -41,12 +44,12 @@ class TrainingError(ClearError):
     """Training that cannot go on, e.g. because the loss is not finite."""
 
 
-class WriteError(ClearError):
+class WriteError(ClearError, OSError):
     """A file that cannot be written: no room, a limit, a folder that is read-only."""
 
 
 class Interrupted(ClearError):
-    """The process was told to stop (SIGTERM) and has saved what it had."""
+    """The process was told to stop (SIGTERM, Ctrl-C) and has saved what it had."""
 
 
 # What a program reports as a message in place of a traceback.
@@ -76,12 +79,16 @@ def printable(text: str) -> str:
 def unwritable(path: object, error: OSError) -> WriteError:
     """The error of a file that cannot be written, from the system's."""
     remedy = 'Free some space' if error.errno in NO_ROOM else 'Make its folder writable'
-    return WriteError(f'{path} cannot be written: {error.strerror or error}. {remedy}, or write elsewhere. What was '
+    told = WriteError(f'{path} cannot be written: {error.strerror or error}. {remedy}, or write elsewhere. What was '
                       'saved before is whole; training goes on from it with --resume.')
+    told.errno = error.errno
+    return told
 
 
 def report_error(error: Exception) -> int:
-    """Write a user error to stderr as one message and return the exit code of the program: 2, or 143 after SIGTERM."""
+    """Write a user error to stderr as one message and return the exit code of the program: 2; after SIGTERM 143, after
+    Ctrl-C 130.
+    """
     # Every process of a distributed run meets the same error; one copy is enough, except where ranks differ.
     is_own = isinstance(error, (DataError, TrainingError)) and not isinstance(error, ElsewhereError)
     if os.environ.get('RANK', '0') == '0' or is_own:
@@ -91,7 +98,7 @@ def report_error(error: Exception) -> int:
     else:
         # A launcher stops all processes when the first one ends: leave rank 0 the time to say why.
         time.sleep(RANK_0_FIRST_S)
-    return 143 if isinstance(error, Interrupted) else 2
+    return 128 + (signals.received() or signal.SIGTERM) if isinstance(error, Interrupted) else 2
 
 
 def _message(error: Exception) -> str:

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
-from clear.core.errors import CheckpointError, DataError
+from clear.core.errors import NO_ROOM, CheckpointError, DataError, unwritable
 
 # A text or JSON file is read whole. CLEAR-100's largest holds some 50 MB; a list of ten million images 1 GB.
 MAX_TEXT_BYTES = 2 << 30
@@ -23,10 +23,17 @@ MAX_TEXT_BYTES = 2 << 30
 
 @contextmanager
 def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
-    """Open a temporary file beside `path` and rename it to `path` if the block ends without an error."""
+    """Open a temporary file beside `path` and rename it to `path` if the block ends without an error.
+
+    Raises:
+        WriteError: if the system refuses a file there: no room, a limit, a folder that is read-only.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    except OSError as error:
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(handle, mode, encoding=None if 'b' in mode else 'utf-8') as file:
             yield file
@@ -37,8 +44,10 @@ def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise unwritable(path, error) from error
         raise
 
 
@@ -136,7 +145,31 @@ def save_tensors(path: str | Path, value: Any) -> None:
     import torch
 
     with atomic_writer(path) as file:
-        torch.save(value, file)
+        noting = _NotingWriter(file)
+        try:
+            torch.save(value, noting)
+        except RuntimeError as error:
+            if noting.error is None:
+                raise
+            raise noting.error from error
+
+
+class _NotingWriter:
+    """A file that remembers why it could not be written: torch reports another error in its place."""
+
+    def __init__(self, file: IO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from clear.core import dist
-from clear.core.errors import printable
+from clear.core.errors import printable, unwritable
 from clear.core.files import write_text
 
 logger = logging.getLogger('clear')
@@ -32,10 +32,23 @@ def setup_logging(work_dir: Path | None) -> logging.Logger:
     logger.addHandler(console)
     if work_dir is not None and dist.is_main():
         work_dir.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(work_dir / 'run.log')
+        try:
+            file = _RunLog(work_dir / 'run.log')
+        except OSError as error:
+            raise unwritable(work_dir / 'run.log', error) from error
         file.setFormatter(_Printable('%(asctime)s %(levelname)s %(message)s'))
         logger.addHandler(file)
     return logger
+
+
+class _RunLog(logging.FileHandler):
+    """Stops the run where a line cannot be written; `logging` would print a traceback for each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise unwritable(self.baseFilename, error) from error
+        super().handleError(record)
 
 
 def write_environment(path: Path, versions: dict[str, str | None], git: dict | None) -> None:

@@ -11,11 +11,10 @@ from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.core import dist
 from clear.core.building import building
 from clear.core.config import config_hash, to_plain
-from clear.core.errors import Interrupted
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
-from clear.core.signals import on_sigterm
+from clear.core.signals import on_stop
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual_config import check_continual_config, with_defaults
 from clear.engine.continual_state import RunState, computed_config
@@ -72,7 +71,7 @@ class ContinualRunner:
         from clear.continual.strategies.build import check_distributed
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
-        with on_sigterm(self._request_stop), quiet_avalanche():
+        with quiet_avalanche():
             self.build_data()
             self.build_model()
             check_fit(self.cfg, self.model, self.info, self.device)
@@ -165,7 +164,7 @@ class ContinualRunner:
             branch: path of a checkpoint of another run, to begin this one behind its experiences.
 
         Raises:
-            Interrupted: after a SIGTERM; what was finished is saved.
+            Interrupted: after SIGTERM or Ctrl-C; what was finished is saved.
         """
         from clear.continual.strategies import quiet_avalanche
 
@@ -182,7 +181,7 @@ class ContinualRunner:
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
         try:
-            with on_sigterm(self._request_stop), quiet_avalanche():
+            with on_stop(self.strategy.request_stop), quiet_avalanche():
                 for experience in range(first, 1 if self.is_joint else self.size):
                     self._run_experience(experience)
         finally:
@@ -220,6 +219,7 @@ class ContinualRunner:
                                   device=self.device, num_workers=self.cfg['num_workers'])
             row.append(count.accuracy)
             self._leave_out(index, count.bad_rows)
+            self.strategy.agree_to_stop()
             self.strategy.check_stop()
             if self.info.rest is not None and index > experience and not self.is_joint:
                 self.streaming_matrix[experience][index] = self._whole_bucket(index, count)
@@ -247,12 +247,6 @@ class ContinualRunner:
         clock = strategy.clock
         self.progress.step(f'experience {clock.train_exp_counter + 1}/{self.size} epoch {clock.train_exp_epochs + 1}/'
                            f'{strategy.train_epochs}')
-
-    def _request_stop(self) -> None:
-        """Have `Interrupted` raised between two iterations, or at once where training has not begun."""
-        if self.strategy is None:
-            raise Interrupted('Stopped by a signal before training began.')
-        self.strategy.request_stop()
 
     def _save(self, experience: int) -> None:
         if self.work_dir is None or not dist.is_main():

@@ -16,7 +16,7 @@ from clear.core.files import write_text
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
-from clear.core.signals import on_sigterm
+from clear.core.signals import on_stop, received
 from clear.engine.plan import choose_device
 from clear.engine.probe_config import build_task, check_probe_config, with_defaults
 from clear.engine.probe_jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
@@ -75,14 +75,16 @@ class ProbeRunner:
 
         Raises:
             TrainingError: at the end, if jobs failed; everything else is done and written.
-            Interrupted: after a SIGTERM; finished jobs are kept.
+            Interrupted: after SIGTERM or Ctrl-C; finished jobs are kept.
         """
         todo = [job for job in self.jobs if job.state != 'done']
         started = time.monotonic()
-        with on_sigterm(_stop):
+        with on_stop(_stop):
             for index, job in enumerate(todo):
                 self._run_job(job)
                 self._save()
+                if received():  # a library caught what the signal raised
+                    _stop()
                 left_s = (time.monotonic() - started) / (index + 1) * (len(todo) - index - 1)
                 logger.info('job %d/%d  %s  %s  ETA %s', index + 1, len(todo), job.key, _outcome(job),
                             timedelta(seconds=round(left_s)))

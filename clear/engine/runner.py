@@ -26,7 +26,7 @@ from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.results import Results, git_state, library_versions
 from clear.core.seeding import set_rng_state
-from clear.core.signals import on_sigterm
+from clear.core.signals import on_stop
 from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.hooks.progress import ProgressHook
@@ -51,7 +51,7 @@ class Runner(MMRunner):
     """Trains and tests what a config in mmengine's keys says.
 
     Beyond mmengine's: a run that is killed continues with `train(resume=True)` as if it had not been; checkpoints
-    hold tensors and plain values; `results.json` after every epoch; SIGTERM saves and ends; one seed for everything;
+    hold tensors and plain values; `results.json` after every epoch; SIGTERM and Ctrl-C save; one seed for everything;
     CPU processes over gloo; SyncBN on CPUs. Files go into the work_dir itself.
 
     Build it with `Runner.from_cfg(cfg)`. Further keys of the config: `seed`, `device`, `amp`, `name`, `sync_bn`.
@@ -305,7 +305,7 @@ class Runner(MMRunner):
             resume: True for `latest.pth` of the work_dir, or the path of a checkpoint.
 
         Raises:
-            Interrupted: after a SIGTERM; what was done is saved.
+            Interrupted: after SIGTERM or Ctrl-C; what was done is saved.
             TrainingError: if the loss left the finite numbers.
         """
         if not self.is_training:
@@ -322,7 +322,7 @@ class Runner(MMRunner):
         self._maybe_compile('train_step')
         started = time.monotonic()
         try:
-            with on_sigterm(self._request_stop):
+            with on_stop(self._request_stop):
                 self.train_loop.run()
             self.call_hook('after_run')
         finally:

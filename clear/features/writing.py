@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,14 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import NO_ROOM, ConfigError, DataError
 from clear.core.files import atomic_writer, write_json
 from clear.datasets.writing import new_folder
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
-
-# A full disk, a full quota, and a file past the size limit of the process.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -36,7 +32,7 @@ def room_on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise DataError(f'No room to write {folder} ({os.strerror(error.errno)}). No bank was made. Free some space '
                         'and run the same command again: finished blocks are kept.') from error

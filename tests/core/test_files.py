@@ -1,4 +1,6 @@
+import errno
 import json
+import multiprocessing
 import os
 import pickle
 import socket
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clear.core.errors import CheckpointError, DataError
+from clear.core.errors import CheckpointError, DataError, WriteError
 from clear.core.files import (
     atomic_writer,
     inside,
@@ -21,6 +23,7 @@ from clear.core.files import (
     write_json,
     write_text,
 )
+from clear.core.logs import logger, setup_logging
 
 
 def names(folder):
@@ -250,3 +253,62 @@ def test_a_linked_data_folder_is_inside(tmp_path):
     (tmp_path / 'root').mkdir()
     (tmp_path / 'root' / 'images').symlink_to(tmp_path / 'disk')
     assert inside(tmp_path / 'root', 'images/a.jpg') == tmp_path / 'root' / 'images' / 'a.jpg'
+
+
+# Where nothing can be written
+
+def limited(size, work, result):
+    """Do `work` in a process whose files may not grow past `size` bytes, as on a full disk or past a quota."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        work()
+    except Exception as error:
+        result.send((type(error), str(error)))
+
+
+def outcome(size, work):
+    pipe, other = multiprocessing.get_context('fork').Pipe()
+    process = multiprocessing.get_context('fork').Process(target=limited, args=(size, work, other))
+    process.start()
+    assert pipe.poll(60)
+    process.join(60)
+    return pipe.recv()
+
+
+WRITERS = {'tensors': lambda path: save_tensors(path, dict(weights=torch.zeros(10 ** 5))),
+           'many tensors': lambda path: save_tensors(path, [torch.zeros(999) for _ in range(100)]),
+           'json': lambda path: write_json(path, list(range(10 ** 5))),
+           'text': lambda path: write_text(path, 'x' * 10 ** 6)}
+
+
+@pytest.mark.parametrize('size', [0, 1, 5_000, 100_000])
+@pytest.mark.parametrize('kind', WRITERS)
+def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path, kind, size):
+    path = tmp_path / 'file'
+    path.write_text('old')
+    found, message = outcome(size, lambda: WRITERS[kind](path))
+    assert found is WriteError
+    assert message.startswith(f'{path} cannot be written: File too large. Free some space, or write elsewhere.')
+    assert [each.name for each in tmp_path.iterdir()] == ['file'] and path.read_text() == 'old'
+
+
+def test_a_folder_that_takes_no_file_is_one_message(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr('tempfile.mkstemp', refuse)
+    for kind in WRITERS:
+        with pytest.raises(WriteError, match='file cannot be written: Permission denied. Make its folder writable'):
+            WRITERS[kind](tmp_path / 'file')
+
+
+def test_the_log_of_a_run_stops_it_when_its_disk_is_full(tmp_path):
+    def log():
+        setup_logging(tmp_path)
+        for _ in range(1000):
+            logger.warning('a line')
+
+    found, message = outcome(500, log)
+    assert found is WriteError and message.startswith(f'{tmp_path}/run.log cannot be written: File too large.')

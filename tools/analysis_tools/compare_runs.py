@@ -22,14 +22,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        compare(args)
-    except USER_ERRORS as error:
-        return report_error(error)
-    return 0
+    return run_program(lambda: compare(parse_args(argv)))
 
 
 def compare(args: argparse.Namespace) -> None:

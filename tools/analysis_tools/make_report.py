@@ -19,14 +19,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        make_report(args)
-    except USER_ERRORS as error:
-        return report_error(error)
-    return 0
+    return run_program(lambda: make_report(parse_args(argv)))
 
 
 def make_report(args: argparse.Namespace) -> None:

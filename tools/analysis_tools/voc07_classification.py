@@ -89,14 +89,9 @@ def write(path: Path, name: str, cfg: dict, result) -> None:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        run(args)
-    except USER_ERRORS as error:
-        return report_error(error)
-    return 0
+    return run_program(lambda: run(parse_args(argv)))
 
 
 if __name__ == '__main__':

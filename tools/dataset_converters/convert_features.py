@@ -27,29 +27,31 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, ConfigError, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: convert(parse_args(argv)))
+
+
+def convert(args: argparse.Namespace) -> int:
+    from clear.core.errors import ConfigError
     from clear.features import FeatureBank, export_legacy, import_legacy
 
-    try:
-        if args.to == 'bank':
-            print(f'{args.source}: features {args.feature_type or "(the only type)"} into the bank {args.out}')
-            if args.dry_run:
-                return 0
-            bank = import_legacy(args.source, args.out, feature_type=args.feature_type, dtype=args.dtype,
-                                 overwrite=args.overwrite)
-            print(f'{len(bank)} x {bank.dim} {args.dtype}\nbank {args.out}')
+    if args.to == 'bank':
+        print(f'{args.source}: features {args.feature_type or "(the only type)"} into the bank {args.out}')
+        if args.dry_run:
             return 0
-        if not args.feature_type:
-            raise ConfigError(f'--to {args.to} needs --feature-type, the name under which configs find the features.')
-        bank = FeatureBank.open(args.source)
-        print(f"{bank} into {args.out} ({args.to} layout) as features '{args.feature_type}'")
-        if not args.dry_run:
-            files = export_legacy(bank, args.out, feature_type=args.feature_type, layout=args.to)
-            print(f'wrote {len(files)} files')
+        bank = import_legacy(args.source, args.out, feature_type=args.feature_type, dtype=args.dtype,
+                             overwrite=args.overwrite)
+        print(f'{len(bank)} x {bank.dim} {args.dtype}\nbank {args.out}')
         return 0
-    except USER_ERRORS as error:
-        return report_error(error)
+    if not args.feature_type:
+        raise ConfigError(f'--to {args.to} needs --feature-type, the name under which configs find the features.')
+    bank = FeatureBank.open(args.source)
+    print(f"{bank} into {args.out} ({args.to} layout) as features '{args.feature_type}'")
+    if not args.dry_run:
+        files = export_legacy(bank, args.out, feature_type=args.feature_type, layout=args.to)
+        print(f'wrote {len(files)} files')
+    return 0
 
 
 if __name__ == '__main__':

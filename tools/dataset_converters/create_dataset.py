@@ -37,18 +37,19 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: create(parse_args(argv)))
+
+
+def create(args: argparse.Namespace) -> int:
     from clear.datasets.regroup import MARKER, regroup
     from clear.datasets.writing import progress_bar
 
-    try:
-        with progress_bar('create', 'images') as progress:
-            summary = regroup(args.root, args.out, by=args.by, num_buckets=args.num_buckets, kind=args.kind,
-                              missing=args.missing, link=args.link, seeds=args.seeds, test_ratio=args.test_ratio,
-                              overwrite=args.overwrite, progress=progress)
-    except USER_ERRORS as error:
-        return report_error(error)
+    with progress_bar('create', 'images') as progress:
+        summary = regroup(args.root, args.out, by=args.by, num_buckets=args.num_buckets, kind=args.kind,
+                          missing=args.missing, link=args.link, seeds=args.seeds, test_ratio=args.test_ratio,
+                          overwrite=args.overwrite, progress=progress)
     for bucket, count in summary.counts.items():
         print(f'bucket {bucket:>3}  {count:>7} images  {" ... ".join(summary.ranges[bucket])}')
     if summary.without_value:

@@ -25,17 +25,18 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: run(parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> int:
     from clear.datasets.demo import write_demo
     from clear.datasets.writing import progress_bar
 
-    try:
-        with progress_bar('demo images', 'images') as progress:
-            written = write_demo(args.out, args.layout, seeds=args.seeds, limit=args.limit, overwrite=args.overwrite,
-                                 progress=progress)
-    except USER_ERRORS as error:
-        return report_error(error)
+    with progress_bar('demo images', 'images') as progress:
+        written = write_demo(args.out, args.layout, seeds=args.seeds, limit=args.limit, overwrite=args.overwrite,
+                             progress=progress)
     state = 'written' if written else 'already complete, left as it is'
     print(f'{args.layout} layout, ten buckets of handwritten digits: {args.out} ({state})')
     return 0

@@ -27,15 +27,16 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: run(parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> int:
     from clear.datasets.make_splits import write_missing_splits
 
-    try:
-        written = write_missing_splits(args.root, seeds=args.seeds, shots=args.shots, test_ratio=args.test_ratio,
-                                       legacy=args.legacy, overwrite=args.overwrite)
-    except USER_ERRORS as error:
-        return report_error(error)
+    written = write_missing_splits(args.root, seeds=args.seeds, shots=args.shots, test_ratio=args.test_ratio,
+                                   legacy=args.legacy, overwrite=args.overwrite)
     print('\n'.join(str(folder) for folder in written))
     return 0
 

@@ -22,16 +22,17 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
+
+    return run_program(lambda: run(parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> int:
     from clear.datasets.merge import merge_official
     from clear.datasets.writing import progress_bar
 
-    try:
-        with progress_bar('merge', 'images') as progress:
-            summary = merge_official(args.train, args.test, args.out, overwrite=args.overwrite, progress=progress)
-    except USER_ERRORS as error:
-        return report_error(error)
+    with progress_bar('merge', 'images') as progress:
+        summary = merge_official(args.train, args.test, args.out, overwrite=args.overwrite, progress=progress)
     if summary.skipped:
         print(f'left out, because only one of the two folders has them: buckets {", ".join(summary.skipped)}')
     print(f'{args.out}: old layout, {len(summary.buckets)} buckets, {summary.num_train} training and '

@@ -73,13 +73,9 @@ def check_sanity(encoder, arch: str, folder: str, max_images: int) -> None:
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    from clear.core.errors import USER_ERRORS, report_error
+    from clear.core.program import run_program
 
-    try:
-        return run(args)
-    except USER_ERRORS as error:
-        return report_error(error)
+    return run_program(lambda: run(parse_args(argv)))
 
 
 if __name__ == '__main__':

@@ -23,6 +23,8 @@ from clear.models.sync_batch_norm import synchronised
 
 # Batches whose loss and accuracy are counted together.
 FOLDED_BATCHES = 32
+# Iterations after which processes with GPUs ask each other whether one was told to stop: it makes them wait.
+GPU_STOP_INTERVAL = 20
 
 
 class EngineMixin:
@@ -62,8 +64,8 @@ class EngineMixin:
 
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
-        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', 'epoch_loss', 'epoch_accuracy', '_batches',
-        '_folded_sums', '_batch_loss', '_batch_sums', '_num_rows', '_draws_noise', '_pending', '_resumed',
+        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', '_stop_wanted', 'epoch_loss', 'epoch_accuracy',
+        '_batches', '_folded_sums', '_batch_loss', '_batch_sums', '_num_rows', '_draws_noise', '_pending', '_resumed',
         '_dataloader', '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
@@ -92,7 +94,7 @@ class EngineMixin:
         self.on_iteration = on_iteration
         self.on_epoch = on_epoch
         self.save_iteration = save_iteration
-        self.stop_requested = False
+        self.stop_requested = self._stop_wanted = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
         # Of this epoch, not folded yet: loss, logits (None where the output is none), targets, rows.
@@ -108,8 +110,15 @@ class EngineMixin:
         self._distributed_check = True
 
     def request_stop(self) -> None:
-        """Stop at the end of the current iteration by raising `Interrupted`."""
-        self.stop_requested = True
+        """Stop at the end of this iteration, or of one that several processes agree on, by raising `Interrupted`."""
+        self._stop_wanted = True
+        if dist.world_size() == 1:
+            self.stop_requested = True
+
+    def agree_to_stop(self) -> None:
+        """A signal reaches processes in different iterations; here they learn of it together. All take part."""
+        if dist.world_size() > 1:
+            self.stop_requested = dist.any_rank(self._stop_wanted, self.device)
 
     def check_stop(self) -> None:
         if self.stop_requested:
@@ -335,6 +344,8 @@ class EngineMixin:
         self._count_batch()
         super()._after_training_iteration(**kwargs)
         self._check_budget()
+        if self.device.type == 'cpu' or self.clock.train_exp_iterations % GPU_STOP_INTERVAL == 0:
+            self.agree_to_stop()
         if self.on_iteration is not None:
             self.on_iteration(self)
         if self.save_iteration is not None:

@@ -1,0 +1,52 @@
+"""How every program of `tools/` begins and ends: signals, messages, exit codes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from clear.core import signals
+from clear.core.errors import NO_ROOM, ClearError, Interrupted, report_error, unwritable
+
+# What the system says of a place where nothing can be written, and of a file that may not be opened.
+_NO_ACCESS = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def run_program(work: Callable[[], int | None]) -> int:
+    """Call `work` and return the exit code of the program, after one line on stderr if it could not be done.
+
+    0, or what `work` returns; 2 for an error that the user can mend; 143 after SIGTERM and 130 after Ctrl-C. Other
+    errors are ours and come with their traceback.
+    """
+    with signals.stoppable():
+        try:
+            return work() or 0
+        except SystemExit:  # argparse
+            raise
+        except BaseException as error:
+            told = _told(error)
+            if told is None:
+                raise
+            if signals.received():
+                signals.ignore_signals()
+            return report_error(told)
+
+
+def _told(error: BaseException) -> ClearError | None:
+    """The error as the user is told of it; None if it is ours."""
+    was_stopped = any(isinstance(each, signals.Stopped) for each in _chain(error))
+    # What breaks after a signal breaks by it: a library that reports something else, a process whose peers have ended.
+    if was_stopped or signals.received() and not isinstance(error, ClearError):
+        return Interrupted('Stopped by a signal. What was saved before is kept: a run goes on with --resume, or begins '
+                           'anew with the same command if it had saved nothing.')
+    if isinstance(error, ClearError):
+        return error
+    if isinstance(error, OSError) and error.errno in _NO_ACCESS:
+        return unwritable(error.filename or 'a file', error)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

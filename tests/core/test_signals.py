@@ -1,0 +1,138 @@
+"""SIGTERM and Ctrl-C from the first line of a program: one line, its exit code, and nothing swallowed."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from short_runs import environment
+
+from clear.core.errors import ConfigError, DataError, Interrupted
+from clear.core.program import run_program
+from clear.core.signals import Stopped, on_stop, received, stoppable
+
+BOTH = pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+
+
+@BOTH
+def test_a_signal_ends_a_program_with_one_line(number, code, capsys):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert run_program(lambda: signal.raise_signal(number)) == code
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: Stopped by a signal.') and '--resume' in line
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before and received() is None
+
+
+@BOTH
+def test_what_a_library_makes_of_the_signal_is_still_a_stop(number, code, capsys):
+    def formats():
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise SyntaxError('a page of text') from error
+
+    def catches():
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(number)
+        raise RuntimeError('Connection closed by peer')
+
+    for work in (formats, catches):
+        assert run_program(work) == code
+        assert 'page' not in capsys.readouterr().err
+
+
+@BOTH
+def test_inside_a_block_the_work_decides_when_it_stops(number, code, capsys):
+    done = []
+
+    def work():
+        with on_stop(lambda: done.append('asked')):
+            signal.raise_signal(number)
+            done.append('iteration')
+            signal.raise_signal(signal.SIGTERM)  # schedulers repeat it
+        raise Interrupted('Saved.')
+
+    assert run_program(work) == code and done == ['asked', 'iteration']
+    assert capsys.readouterr().err == 'error: Saved.\n'
+
+
+def test_a_block_is_told_of_a_signal_that_was_caught_before_it():
+    asked = []
+    with stoppable():
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        with on_stop(lambda: asked.append(1)):
+            assert asked == [1]
+
+
+def test_errors_of_the_user_and_ours_are_told_apart(capsys):
+    def fail(error):
+        raise error
+
+    assert run_program(lambda: None) == 0 and run_program(lambda: 7) == 7
+    assert run_program(lambda: fail(ConfigError('x'))) == 2
+    assert capsys.readouterr().err == 'error: x\n'
+    with pytest.raises(ZeroDivisionError):
+        run_program(lambda: 1 // 0)
+    with pytest.raises(FileNotFoundError):
+        run_program(lambda: open('nowhere'))  # noqa: SIM115
+    with pytest.raises(SystemExit):
+        run_program(lambda: sys.exit(3))
+
+
+def test_an_error_of_the_user_after_a_signal_keeps_its_message(capsys):
+    def work():
+        with on_stop(lambda: None):
+            signal.raise_signal(signal.SIGTERM)
+            raise DataError('bad data')
+
+    assert run_program(work) == 2 and capsys.readouterr().err == 'error: bad data\n'
+
+
+SECOND = """
+import os, signal, sys, time
+from clear.core.program import run_program
+from clear.core.signals import on_stop
+
+def work():
+    with on_stop(lambda: None):
+        os.kill(os.getpid(), signal.SIGINT)
+        print('still here', flush=True)
+        time.sleep(float(sys.argv[1]))
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+    return 5
+
+sys.exit(run_program(work))
+"""
+
+
+@pytest.mark.parametrize('rank, wait_s, code', [(None, 0, -signal.SIGINT), ('0', 0, 5), ('0', 1.1, -signal.SIGINT)])
+def test_a_second_ctrl_c_ends_at_once(rank, wait_s, code):
+    """Under a launcher one Ctrl-C comes twice: from the terminal and from the launcher."""
+    more = {} if rank is None else dict(RANK=rank)
+    done = subprocess.run([sys.executable, '-c', SECOND, str(wait_s)], env=environment(**more), capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, 'still here\n', '')
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_began_them():
+    with stoppable():
+        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.2)
+        os.kill(worker.pid, signal.SIGINT)
+        worker.join(0.5)
+        assert worker.is_alive()
+        worker.terminate()
+        worker.join(60)
+        assert worker.exitcode == -signal.SIGTERM
