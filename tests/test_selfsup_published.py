@@ -20,14 +20,14 @@ VALUES = {
     'clsa-single_resnet50_8xb32-cos-200e_imagenet': ('SGD', 0.03, 1e-4, dict(
         queue_size=65536, momentum=0.999, temperature=0.2, clsa_t=0.2, alpha=1.0, num_weak=1, num_strong=1)),
     'clsa-multi_resnet50_8xb32-cos-200e_imagenet': ('SGD', 0.03, 1e-4, dict(num_weak=5, num_strong=5, alpha=1.0)),
-    'simclr_resnet50_8xb32-cos-200e_imagenet': ('LARS', 0.3, 1e-6, dict(temperature=0.1)),
+    'simclr_resnet50_8xb32-cos-200e_imagenet': ('PublishedLARS', 0.3, 1e-6, dict(temperature=0.1)),
     # DeepMind's presets of 300 epochs, at a batch of 4,096.
-    'byol_resnet50_8xb32-accum16-cos-300e_imagenet': ('LARS', 0.3 * 4096 / 256, 1e-6, dict(momentum=0.99)),
+    'byol_resnet50_8xb32-accum16-cos-300e_imagenet': ('PublishedLARS', 0.3 * 4096 / 256, 1e-6, dict(momentum=0.99)),
     'simsiam_resnet50_8xb32-cos-100e_imagenet': ('SGD', 0.05, 1e-4, dict()),
-    'barlowtwins_resnet50_8xb32-cos-300e_imagenet': ('LARS', 0.2, 1.5e-6, dict(lambd=0.0051)),
-    'vicreg_resnet50_8xb32-cos-200e_imagenet': ('LARS', 0.2, 1e-6, dict(
+    'barlowtwins_resnet50_8xb32-cos-300e_imagenet': ('PublishedLARS', 0.2, 1.5e-6, dict(lambd=0.0051)),
+    'vicreg_resnet50_8xb32-cos-200e_imagenet': ('PublishedLARS', 0.2, 1e-6, dict(
         invariance=25.0, variance=25.0, covariance=1.0)),
-    'swav_resnet50_8xb32-mcrop-cos-200e_imagenet': ('LARS', 0.6, 1e-6, dict(
+    'swav_resnet50_8xb32-mcrop-cos-200e_imagenet': ('PublishedLARS', 0.6, 1e-6, dict(
         num_prototypes=3000, temperature=0.1, epsilon=0.05, sinkhorn_iterations=3, queue_size=3840,
         queue_start_epoch=15, freeze_iterations=5005)),
     'dino_resnet50_8xb32-mcrop-cos-100e_imagenet': ('SGD', 0.03, 1e-4, dict(
@@ -57,6 +57,14 @@ def test_rates_and_the_model(name):
     if kind != 'AdamW':
         assert optimizer.momentum == 0.9
     assert {key: cfg.model.get(key) for key in model} == model
+
+
+@pytest.mark.parametrize('name', [name for name, values in VALUES.items() if values[0] == 'PublishedLARS'])
+def test_the_form_of_lars(name):
+    """SimCLR's TensorFlow code has the rate inside the momentum; SwAV uses apex' LARC; the others have neither."""
+    optimizer = read(name).optim_wrapper.optimizer
+    assert optimizer.get('rate_in_momentum', False) == name.startswith('simclr')
+    assert optimizer.get('separate_norms', False) == name.startswith('swav')
 
 
 @pytest.mark.parametrize('name', VALUES)

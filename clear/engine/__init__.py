@@ -8,6 +8,7 @@ _HOME = {
     'clear.engine.hooks': ('CheckpointHook', 'NaNGuardHook', 'OnlineKNNHook', 'OnlineLinearHook', 'ParamSchedulerHook',
                            'ProgressHook', 'ResultsHook', 'RuntimeInfoHook'),
     'clear.engine.loops': ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
+    'clear.engine.lars': ('PublishedLARS',),
     'clear.engine.optim': ('AmpOptimWrapper', 'QuarterCosineLR'),
     'clear.engine.probe_runner': ('ProbeRunner',),
     'clear.engine.runner': ('Runner',),
