@@ -16,6 +16,7 @@ from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.datasets import BadSampleError
+from clear.engine.smallest_batch import check_last_batches
 from clear.registry import STRATEGIES
 
 # Strategies whose batches are divided evenly over all buckets seen so far.
@@ -58,6 +59,8 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies "
                           'nothing: a run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
+    if (sample := _first_readable(info.train[0])) is not None:
+        check_last_batches(cfg, model, info, device, sample)
     _check_strategy_fits(cfg['cl_strategy'], len(info.train))
 
 

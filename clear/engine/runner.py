@@ -39,6 +39,7 @@ from clear.engine.runner_backends import log_no_code
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
 from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
+from clear.engine.smallest_batch import check_training_batch, smallest_of_epoch
 from clear.models.selfsup import SelfSupervisedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS, RUNNERS
@@ -267,13 +268,15 @@ class Runner(MMRunner):
         if self._load_from:
             load_start_weights(self.bare_model, self._load_from)
         self._try_views()
+        check_training_batch(self)
 
     def _try_views(self) -> None:
         """Show the model the views of a blank image, so that what does not fit is found before training."""
         dataset, model = self.train_dataloader.dataset, self.bare_model
         if isinstance(dataset, SelfSupervisedImages) and isinstance(model, SelfSupervisedModel):
             views = model.data_preprocessor(default_collate([dataset.blank_sample()]), training=True)['inputs']
-            model.check_batch(views, self.train_dataloader.batch_sampler.batch_size)
+            for size in {self.train_dataloader.batch_sampler.batch_size, smallest_of_epoch(self.train_dataloader)}:
+                model.check_batch(views, size)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
         """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from clear.core import dist
+from clear.core.errors import ConfigError
 from clear.models.losses import NTXentLoss
 from clear.models.selfsup.encoder import split_groups
 from clear.models.selfsup.two_views import TwoViews
@@ -35,6 +39,12 @@ class SimCLR(TwoViews):
                  init_cfg: dict | list | None = None):
         super().__init__(NTXentLoss(temperature), backbone, neck, channels_last=channels_last,
                          data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+
+    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
+        super().check_batch(views, batch_size)
+        if batch_size * dist.world_size() == 1:
+            raise ConfigError('SimCLR: a batch of one image has no negatives: its loss is 0 whatever the weights. Use '
+                              'a batch_size of at least 2.')
 
     def compute_losses(self, views: list[Tensor]) -> dict[str, Tensor]:
         both = [[0, 1]]
