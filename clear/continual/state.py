@@ -38,6 +38,7 @@ REBUILT = {
     'RepairedSynapticIntelligencePlugin': ('_device',),
     'StreamConfusionMatrix': ('_image_creator',),
     'SynapticIntelligencePlugin': ('_device',),
+    '_ParametricSingleBuffer': ('selection_strategy',),
 }
 # Fields of every Avalanche strategy that are built from the config, belong to one batch, or are saved elsewhere. All
 # others, of the strategy's own class, are state.
@@ -308,10 +309,13 @@ class _Decoder:
         # Kinds of objects that a strategy or metric makes while it runs, with how to make an empty one. Nothing else
         # is ever constructed from a file.
         from avalanche.evaluation.metrics.amca import AverageMeanClassAccuracy
-        from avalanche.training.storage_policy import ReservoirSamplingBuffer
+        from avalanche.training.storage_policy import ReservoirSamplingBuffer, _ParametricSingleBuffer
+
+        from clear.continual.buffers.balanced import RankedExemplars
 
         self.makers = {_class_name(cls): partial(cls, *arguments) for cls, *arguments in (
-            (ReservoirSamplingBuffer, 0), (AverageMeanClassAccuracy,))}
+            (ReservoirSamplingBuffer, 0), (RankedExemplars, 0), (_ParametricSingleBuffer, 0),
+            (AverageMeanClassAccuracy,))}
 
     def value(self, encoded: Any, existing: Any = None) -> Any:
         if not isinstance(encoded, dict):

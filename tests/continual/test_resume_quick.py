@@ -26,6 +26,21 @@ def test_resumed_inside_an_experience(name, iteration, stream, tmp_path):
     assert_same_run(whole, parts)
 
 
+HERDING = dict(type='HerdingSelectionStrategy', layer_name='head.layers.0')
+MEMORIES = {'class': dict(type='ClassBalancedBuffer'), 'herding': dict(type='ParametricBuffer', groupby='experience',
+                                                                       selection_strategy=HERDING)}
+
+
+@pytest.mark.parametrize('kind', MEMORIES)
+@pytest.mark.parametrize('legacy', [False, True])
+def test_a_memory_of_groups_goes_on_alike(kind, legacy, stream, tmp_path):
+    options = dict(head='hidden', mem_size=11, storage_policy=dict(MEMORIES[kind], max_size=11, legacy=legacy))
+    whole = trained(built(stream, 'Replay', tmp_path / 'whole', **options))
+    stopped(built(stream, 'Replay', tmp_path / 'parts', **options), 1, 3)
+    seed_everything(987654321)
+    assert_same_run(whole, trained(built(stream, 'Replay', tmp_path / 'parts', **options), resume=True))
+
+
 def test_resumed_inside_the_first_experience(stream, tmp_path):
     """There is no file of a finished experience yet."""
     whole = trained(built(stream, 'Naive', tmp_path / 'whole', head='noisy'))
