@@ -156,7 +156,7 @@ def test_images_through_a_backbone():
     (dict(type='GenerativeReplay'), 'needs the shape of one sample'),
     (dict(type='VAETraining', generator=dict(shape=[8], hiden=3)), "generator: .*'hiden'"),
     (dict(type='PackNet', post_prune_epochs=2), 'fewer than train_epochs'),
-    (dict(type='PackNet', post_prune_epochs=1, prune_proportion=2.0), 'shares between 0 and 1'),
+    (dict(type='PackNet', post_prune_epochs=1, prune_proportion=2.0), 'expected a number of at least 0, at most 1'),
     (dict(type='LaMAMLHigher', max_buffer_size=9), 'LaMAMLHigher has no memory, so no max_buffer_size'),
     (dict(type='OnlineNaive', train_passes=2, train_epochs=3), 'not both'),
     (dict(type='GSS_greedy', legacy=True), 'legacy GSS_greedy needs input_size'),
