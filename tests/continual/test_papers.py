@@ -68,7 +68,7 @@ def test_every_row_is_full_and_names_tests_that_exist():
 
 
 def test_gem_gives_the_nearest_gradient_that_opposes_no_memory():
-    """min |v - g| with G v >= 0: v = g + G^T u, where u >= 0 solves min |G^T u + g| (equations 11 and 12)."""
+    """min |v - g| with G v >= 0: v = g + G^T u, where u >= 0 solves min |G^T u + g|."""
     strategy = built('GEM', dict(patterns_per_exp=6, memory_strength=0.0, optimizer=dict(type='SGD', lr=0.3)))
     plugin, after_backward, projected = plugin_of(strategy, 'GEMPlugin'), strategy._after_backward, []
 

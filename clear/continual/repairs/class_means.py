@@ -29,7 +29,7 @@ class MemoryNCMUpdate(AvalancheMemoryNCMUpdate):
 
 class FreshFeCAM:
     """Comes before a FeCAM plugin of Avalanche's, which averages the means and covariances by the present encoder 1:1
-    with those by earlier ones. Here those of the present one stand (Goswami et al. 2023, arXiv:2309.14062, section 3).
+    with those by earlier ones. Here those of the present one stand (Goswami et al. 2023, arXiv:2309.14062).
     """
 
     method_version = 2
