@@ -1,4 +1,4 @@
-# Maximally interfered retrieval (Aljundi et al. 2019, arXiv:1908.04742). For class-incremental streams.
+# Maximally interfered retrieval (Aljundi et al. 2019, arXiv:1908.04742).
 # Optimiser and schedule are the CLEAR benchmark's for a linear layer on stored features; images want lr 0.01.
 cl_strategy = dict(
     type='MIR', mem_size=3300, batch_size_mem=256, subsample=512,
