@@ -64,7 +64,8 @@ cl_strategy = dict(type='Replay', mem_size=60, train_mb_size=16, train_epochs=6,
     if kind == 'workers':
         return LENET + f"""
 _transform = [dict(type='Grayscale'), dict(type='ToTensor')]
-scenario = dict(type='CLEAR', data_root={root!r}, seed=0, train_transform=_transform, eval_transform=_transform)
+scenario = dict(type='FolderByTime', data_root='{root}/labeled_images', times=['1', '2', '3'], seed=0,
+                train_transform=_transform, eval_transform=_transform)
 num_workers = 2
 cl_strategy = dict(type='EWC', ewc_lambda=1.0, train_mb_size=16, train_epochs=1,
                    optimizer=dict(type='SGD', lr=0.02, momentum=0.9))

@@ -25,6 +25,15 @@ def test_interval_max_keep_and_milestones(tmp_path):
     assert saved(tmp_path) == {'epoch_1.pth': 6, 'epoch_4.pth': 24, 'epoch_5.pth': 30, 'latest.pth': 30}
 
 
+def test_a_resume_drops_what_a_kill_left_past_max_keep(tmp_path):
+    hook = dict(type='CheckpointHook', interval=1, max_keep=2)
+    toy_run(tmp_path, train_cfg__max_epochs=4, default_hooks__checkpoint=hook)
+    whole = saved(tmp_path)
+    (tmp_path / 'epoch_2.pth').write_bytes((tmp_path / 'epoch_3.pth').read_bytes())
+    toy_run(tmp_path, resume=True, train_cfg__max_epochs=4, default_hooks__checkpoint=hook)
+    assert saved(tmp_path) == whole == {'epoch_3.pth': 18, 'epoch_4.pth': 24, 'latest.pth': 24}
+
+
 def test_without_interval_only_latest_and_milestones(tmp_path):
     toy_run(tmp_path, default_hooks__checkpoint=dict(type='CheckpointHook', milestones=[2, 9]))
     assert saved(tmp_path) == {'epoch_2.pth': 12, 'latest.pth': 18}

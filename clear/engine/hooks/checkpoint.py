@@ -91,6 +91,10 @@ class CheckpointHook(Hook):
                               f'{self._measured()}. Add val_dataloader, val_cfg and val_evaluator, or an '
                               'OnlineKNNHook.')
 
+    def before_train(self, runner: Any) -> None:
+        if runner.iter > 0 and dist.is_main():
+            self._drop_old(Path(runner.work_dir))  # a kill may have come before
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         if self.save_best is None or not metrics or self.save_best in self._online:
             return
