@@ -133,7 +133,7 @@ def test_processes_under_the_launcher_stop_together(config, number, code):
 # Where nothing can be written
 
 @pytest.mark.slow
-@pytest.mark.parametrize('size', [300, 3_000])
+@pytest.mark.parametrize('size', [3_000, 9_000])
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(config, size):
     done = subprocess.run([*program('train'), str(config), '--work-dir', 'run', *OPTIONS], env=environment(),
                           capture_output=True, text=True, timeout=120,
