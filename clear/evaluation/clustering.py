@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ class Clustering:
         if self.scale_to_unit:
             features, test_features = functional.normalize(features, dim=1), functional.normalize(test_features, dim=1)
         num_clusters = self.num_clusters or len(labels.unique())
+        origin = _mean(features)  # as in `k_means`, for the rows of 'test' too
+        features, test_features = features - origin, test_features - origin
         found = k_means(features, num_clusters, **self.options)
         metrics = agreement(nearest_centre(test_features, found.centres)[0].cpu().numpy(), test_labels.cpu().numpy())
         extras = dict(metrics=metrics, num_clusters=num_clusters, inertia=found.inertia, iterations=found.iterations,
@@ -99,11 +101,18 @@ def k_means(features: Tensor, num_clusters: int, *, restarts: int = 10, max_iter
     """
     if len(features) < num_clusters:
         raise DataError(f'{num_clusters} clusters were asked for, but there are {len(features)} rows only.')
-    fits = []
+    # Distances are |x|^2 + |c|^2 - 2xc, whose float32 digits are lost far from zero; no distance depends on the origin.
+    origin = _mean(features)
+    features, fits = features - origin, []
     for restart in range(restarts):
         generator = torch.Generator().manual_seed(derive_seed(seed, 'k-means', restart))
         fits.append(lloyd(features, plus_plus_centres(features, num_clusters, generator), max_iterations, tolerance))
-    return min(fits, key=lambda fit: fit.inertia)
+    best = min(fits, key=lambda fit: fit.inertia)
+    return replace(best, centres=best.centres + origin)
+
+
+def _mean(features: Tensor) -> Tensor:
+    return features.mean(0, dtype=torch.float64).to(features.dtype)
 
 
 def lloyd(features: Tensor, centres: Tensor, max_iterations: int = 300, tolerance: float = 1e-4) -> KMeansFit:

@@ -83,10 +83,11 @@ class KNN:
         return *pairs[best], table
 
     def _votes(self, queries: Tensor, base: Any, pairs: Sequence[tuple], num_classes: int) -> list[Tensor]:
-        """Votes (Q, C) of each pair of k and temperature, from one search."""
+        """Scores (Q, C) by votes of each pair of k and temperature, from one search."""
         similarity, rows = nearest_neighbours(queries, base.features, max(k for k, _ in pairs), backend=self.backend)
         labels = base.labels[rows]
-        return [weighted_votes(similarity[:, :k], labels[:, :k], num_classes, temperature) for k, temperature in pairs]
+        return [scores_of(weighted_votes(similarity[:, :k], labels[:, :k], num_classes, temperature), labels[:, :k])
+                for k, temperature in pairs]
 
 
 def nearest_neighbours(queries: Tensor, base: Tensor, k: int, *, backend: str = 'auto') -> tuple[Tensor, Tensor]:
@@ -103,9 +104,12 @@ def nearest_neighbours(queries: Tensor, base: Tensor, k: int, *, backend: str = 
         the k-th and the following are equal.
 
     Raises:
-        DataError: if N < k.
+        DataError: if N < k, or for features that are whole numbers.
         ConfigError: if `backend` is 'faiss' and faiss is not installed.
     """
+    for name, features in (('queries', queries), ('training rows', base)):
+        if not features.is_floating_point():
+            raise DataError(f'The {name} are {features.dtype}; neighbours are sought among floating-point features.')
     if len(base) < k:
         raise DataError(f'{k} neighbours were asked for, but there are {len(base)} training rows only. Lower k.')
     queries, base = functional.normalize(queries, dim=1), functional.normalize(base, dim=1)
@@ -134,6 +138,12 @@ def weighted_votes(similarity: Tensor, labels: Tensor, num_classes: int, tempera
         # exp(s / T) overflows float32 for T < 0.012; a common factor per query changes no ranking.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
     return weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights)
+
+
+def scores_of(votes: Tensor, labels: Tensor) -> Tensor:
+    """Votes (Q, C) as scores: -inf for classes without a neighbour, which are no answer, not even a fifth."""
+    has_vote = torch.zeros_like(votes, dtype=torch.bool).scatter_(1, labels, True)
+    return votes.masked_fill(~has_vote, -math.inf)
 
 
 def _search_torch(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ def classification_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
     """Accuracies of class scores; equal scores count in favour of the lower class index.
 
     Args:
-        scores: (N, C), higher is more likely.
+        scores: (N, C), higher is more likely; a class of -inf is no answer and never a hit.
         targets: (N,) int64 in 0 ... C-1.
 
     Returns:
@@ -65,10 +65,14 @@ def classification_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
 
 
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
-    """(N,) how many classes stand before the target: those of higher score, or of equal score and lower index."""
+    """(N,) how many classes stand before the target: those of higher score, or of equal score and lower index.
+
+    All C of them where the target has -inf.
+    """
     own = scores.gather(1, targets[:, None])  # (N, 1)
     is_lower_index = torch.arange(scores.shape[1], device=scores.device) < targets[:, None]
-    return ((scores > own) | ((scores == own) & is_lower_index)).sum(1)
+    ranks = ((scores > own) | ((scores == own) & is_lower_index)).sum(1)
+    return ranks.masked_fill(own.squeeze(1) == -torch.inf, scores.shape[1])
 
 
 def over_seeds(per_seed: dict[int, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.logs import logger
 from clear.core.seeding import derive_seed
 
 MOST_SEEDS = 1000
@@ -98,6 +99,10 @@ def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') ->
                                 f"of 'train' {train.features.shape[1]}: two encoders?")
             own = class_names_of(banks[split], rows[split][0].labels)
             found[split] = _renumbered(rows[split][0], split, own, names, train.labels)
+    only = train.labels[0].item()
+    if (train.labels == only).all():
+        logger.warning("All training rows are of one class, '%s': every prediction is right, whatever the features.",
+                       names[only])
     return ProbeData(train, found['test'], names, found.get('val'), unlabelled)
 
 
@@ -138,8 +143,10 @@ def check_features(features: Tensor, split: str) -> None:
     # One number per row is enough to find NaN and infinity; a sum may overflow, the largest magnitude cannot.
     bad = ~features.abs().amax(1).isfinite()
     if bad.any():
+        row = int(bad.nonzero()[0])
+        kind = 'NaN' if features[row].isnan().any() else 'infinity'
         raise DataError(f"The features of '{split}' are not finite in {int(bad.sum())} of {len(bad)} rows (first: row "
-                        f'{int(bad.nonzero()[0])} of the valid, labelled ones). Extract the bank again.')
+                        f'{row} of the valid, labelled ones, which holds {kind}). Extract the bank again.')
 
 
 def class_names_of(bank: Any, labels: Tensor) -> list[str]:

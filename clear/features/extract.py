@@ -230,9 +230,13 @@ def _encode_batch(encoder: nn.Module, source: Source, batch: ImageBatch, arrays:
 def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: Source) -> None:
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
-        row = batch.rows[int((~finite).nonzero()[0][0])]
-        advice = ' float16 ends at 65504; use dtype=\'float32\'.' if values.dtype == np.float16 else ''
-        raise DataError(f"The {name} of '{source.ids[row]}' are not finite as {values.dtype}.{advice}")
+        bad = int((~finite).nonzero()[0][0])
+        if np.isnan(values[bad]).any():
+            advice = 'They are NaN: the weights or the image make no numbers, and no dtype will.'
+        else:
+            advice = f'They leave the range of {values.dtype}.' + (
+                " float16 ends at 65504; use dtype='float32'." if values.dtype == np.float16 else '')
+        raise DataError(f"The {name} of '{source.ids[batch.rows[bad]]}' are not finite. {advice}")
 
 
 def _bad_record(source: Source, row: int, reason: str) -> dict[str, Any]:

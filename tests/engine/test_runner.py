@@ -127,6 +127,28 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path):
     torch.testing.assert_close(one.bare_model.state_dict(), two.bare_model.state_dict(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(('train_cfg', 'steps', 'iterations'), [
+    (dict(by_epoch=True, max_epochs=2), [3, 5, 9, 11], 12), (dict(by_epoch=False, max_iters=10), [3, 7, 9], 10)])
+def test_iterations_and_schedules_count_micro_batches(tmp_path, train_cfg, steps, iterations):
+    """Six micro-batches an epoch in steps of four: an epoch, or the run, ends with a whole step of what is left."""
+    from mmengine.hooks import Hook
+
+    class Count(Hook):
+        def before_train(self, runner):
+            self.at, self.rates = [], []
+            runner.optim_wrapper.optimizer.register_step_post_hook(lambda *_: self.at.append(runner.iter))
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            self.rates.append(runner.optim_wrapper.optimizer.param_groups[0]['lr'])
+
+    count = Count()
+    runner = toy_run(tmp_path, hooks=[count], optim_wrapper__accumulative_counts=4, train_cfg=train_cfg,
+                     param_scheduler=[dict(type='LinearLR', start_factor=0.5, by_epoch=False, begin=0, end=5)])
+    assert (count.at, runner.iter, len(count.rates)) == (steps, iterations, iterations)
+    ramp = [0.05 * (0.5 + 0.5 * step / 4) for step in range(5)]  # moves with every micro-batch
+    assert count.rates == pytest.approx(ramp + [0.05] * (iterations - 5))
+
+
 def test_bf16_runs_the_forward_pass_in_bf16(tmp_path):
     runner = toy_run(tmp_path, optim_wrapper__type='AmpOptimWrapper')
     assert isinstance(runner.optim_wrapper, AmpOptimWrapper) and runner.optim_wrapper.loss_scaler is None

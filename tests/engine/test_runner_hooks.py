@@ -215,3 +215,31 @@ def test_long_histories_end(tmp_path, monkeypatch):
     json.dumps(runner.train_log)
     runner = toy_run(tmp_path / 'iterations', train_cfg=dict(by_epoch=False, max_iters=20), param_scheduler=None)
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) <= 4 + 4
+
+
+# Before training, and after the epoch
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(k=5), r'OnlineKNNHook.k.* is 5; expected a whole number of at least 1, at most 4'),
+    (dict(k=1, classes=3), 'test has the label 2, which no train image has')])
+def test_what_cannot_be_measured_is_refused_before_training(tmp_path, options, message):
+    images, labels = labelled(4, 0)
+    test = torch.tensor([0, 1, options.pop('classes', 2) - 1, 0])
+    with pytest.raises((ConfigError, DataError), match=message):
+        toy_run(tmp_path, hooks=[OnlineKNNHook((images, torch.tensor([0, 1, 0, 1])), (images, test), **options)])
+    assert saved(tmp_path) == {}
+
+
+def test_a_measurement_that_fails_comes_after_the_epoch_is_saved(tmp_path):
+    class Failing(OnlineKNNHook):
+        def score(self, data):
+            raise DataError('no such neighbour')
+
+    images, _ = labelled(4, 0)
+    labels = torch.tensor([0, 1, 0, 1])
+    with pytest.raises(DataError, match='no such neighbour'):
+        toy_run(tmp_path, hooks=[Failing((images, labels), (images, labels), k=1, interval=2)])
+    assert saved(tmp_path) == {'latest.pth': 12}
+    toy_run(tmp_path, resume=True)
+    assert saved(tmp_path) == {'latest.pth': 18}

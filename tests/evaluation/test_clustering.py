@@ -98,3 +98,15 @@ def test_fewer_rows_than_clusters_and_wrong_arguments():
 
 def test_identical_rows_do_not_break_the_start():
     assert k_means(torch.ones(6, 2), 3, restarts=2).inertia == 0.0
+
+
+@pytest.mark.parametrize('away', [0.0, 300.0, 3000.0, 30000.0])
+def test_clusters_far_from_zero_are_those_near_it(away):
+    features, labels = blobs(150, spread=0.3)
+    near = Clustering(scale_to_unit=False).fit(features, labels, features, labels)
+    far = Clustering(scale_to_unit=False).fit(features + away, labels, features + away, labels)
+    assert far.value == pytest.approx(near.value, abs=1e-9)
+    # What is left is the rounding of the features themselves, of 2^-24 * away each.
+    assert far.extras['inertia'] == pytest.approx(near.extras['inertia'], rel=1e-5 + away * 1e-6)
+    centres = k_means(features + away, 3).centres
+    assert torch.allclose(centres.sort(0).values, k_means(features, 3).centres.sort(0).values + away, rtol=1e-6, atol=1e-2)

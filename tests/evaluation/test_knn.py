@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from banks import blob_data, digit_banks, digits
+from banks import MemoryBank, blob_data, digit_banks, digits
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import KNN, knn, nearest_neighbours, weighted_votes
@@ -105,3 +105,49 @@ def test_wrong_arguments():
             KNN(**wrong)
     with pytest.raises(DataError, match='61 neighbours were asked for, but there are 60'):
         KNN(k=61).fit(blob_data())
+
+
+# What is no answer
+
+
+def shuffled_classes(labels, num_classes, seed):
+    order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed))
+    return order[labels]
+
+
+@pytest.mark.parametrize('k', [1, 3, 20])
+def test_top5_counts_classes_with_a_vote_and_knows_no_order_of_classes(k):
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(240, 8, generator=generator), torch.arange(240) % 10
+    train, test = slice(0, 200), slice(200, None)
+
+    def metrics(numbers):
+        return KNN(k=k, backend='torch').run('noise', dict(
+            train=MemoryBank(features[train], numbers[train]),
+            test=MemoryBank(features[test], numbers[test]))).extras['metrics']
+
+    found = metrics(labels)
+    _, rows = nearest_neighbours(features[test], features[train], k, backend='torch')
+    has_vote = [label in votes for label, votes in zip(labels[test].tolist(), labels[train][rows].tolist())]
+    assert found['top1'] <= found['top5'] <= np.mean(has_vote) + 1e-12
+    if k <= 5:  # no more than five classes have a vote: the first five are all of them
+        assert found['top5'] == pytest.approx(np.mean(has_vote))
+    if k == 1:
+        assert found['top5'] == found['top1']
+    for seed in (1, 2):
+        assert metrics(shuffled_classes(labels, 10, seed))['top5'] == pytest.approx(found['top5'])
+
+
+def test_features_that_are_whole_numbers_are_refused():
+    whole = torch.arange(12).reshape(4, 3)
+    with pytest.raises(DataError, match='queries are torch.int64'):
+        nearest_neighbours(whole, whole.float(), 1)
+    with pytest.raises(DataError, match='training rows are torch.int64'):
+        nearest_neighbours(whole.float(), whole, 1)
+
+
+def test_one_class_is_said(caplog):
+    rows = torch.randn(8, 3)
+    bank = MemoryBank(rows, torch.zeros(8, dtype=torch.int64), ['cat'])
+    assert KNN(k=1).run('x', dict(train=bank, test=bank)).value == 1.0
+    assert "of one class, 'cat'" in caplog.text

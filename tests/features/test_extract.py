@@ -156,6 +156,9 @@ def test_too_many_unreadable_images_stop(tmp_path, images):
 def test_features_that_are_not_finite_name_the_image(tmp_path, images):
     with pytest.raises(DataError, match="'bus/000.png' .* use dtype='float32'"):
         extract(TinyEncoder(scale=1e6), images, tmp_path / 'bank')
+    with pytest.raises(DataError, match="'bus/000.png' are not finite. They are NaN") as error:
+        extract(TinyEncoder(scale=float('nan')), images, tmp_path / 'other')
+    assert 'float32' not in str(error.value)
 
 
 # Kills and several processes

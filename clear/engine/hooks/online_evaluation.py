@@ -50,6 +50,7 @@ class _OnlineEvaluation(Hook):
         self.mean, self.std = tuple(mean), tuple(std)
         self._sources = dict(train=train, test=test)
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
+        self._failed: Exception | None = None
 
     def before_run(self, runner: Any) -> None:
         if not hasattr(runner.bare_model, 'features'):
@@ -60,6 +61,7 @@ class _OnlineEvaluation(Hook):
                               'by_epoch=False. Use by_epoch=True with max_epochs.')
         if dist.is_main():
             self._data = read_images(**self._sources)
+            self.check(self._data['train'][1], self._data['test'][1])
 
     def before_train(self, runner: Any) -> None:
         if self.at_start and runner.iter == 0:
@@ -68,27 +70,50 @@ class _OnlineEvaluation(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         epoch = runner.epoch + 1
         if epoch % self.interval == 0 or epoch == runner.max_epochs:
-            self._evaluate(runner, epoch)
+            try:
+                self._evaluate(runner, epoch)
+            # Whatever it is: the epoch is trained, and must be saved before the run ends.
+            except Exception as error:
+                self._failed = error
+
+    def after_epoch_saved(self, runner: Any) -> None:
+        if dist.any_rank(self._failed is not None, runner.device):
+            raise self._failed or DataError('The online evaluation failed in the first process.')
+
+    def check(self, train: Tensor, test: Tensor) -> None:
+        """Refuse labels (N,), (M,) that cannot be scored, before anything is trained.
+
+        Raises:
+            ConfigError, DataError: saying what to change.
+        """
+        unknown = sorted(set(test.tolist()) - set(train.tolist()))
+        if unknown:
+            raise DataError(f'{type(self).__name__}: test has the label {unknown[0]}, which no train image has.')
 
     def score(self, data: ProbeData) -> dict[str, float]:
         """Measured value by name."""
         raise NotImplementedError
 
     def _evaluate(self, runner: Any, epoch: int) -> None:
-        if dist.is_main():
-            with undisturbed(runner.bare_model):
-                rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size,
-                                                    mean=self.mean, std=self.std, device=runner.device), labels)
-                        for split, (images, labels) in self._data.items()}
-                classes = [str(label) for label in range(int(rows['train'].labels.max()) + 1)]
-                values = self.score(ProbeData(rows['train'], rows['test'], classes))
-            if epoch:
-                runner.add_measurements(values)
-            runner.visualizer.add_scalars(values, step=epoch)
-            if not epoch:
-                logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
-                runner.measured_at_start.update(values)
-        dist.barrier()
+        try:
+            if dist.is_main():
+                self._evaluate_here(runner, epoch)
+        finally:
+            dist.barrier()
+
+    def _evaluate_here(self, runner: Any, epoch: int) -> None:
+        with undisturbed(runner.bare_model):
+            rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size, mean=self.mean,
+                                                std=self.std, device=runner.device), labels)
+                    for split, (images, labels) in self._data.items()}
+            classes = [str(label) for label in range(int(rows['train'].labels.max()) + 1)]
+            values = self.score(ProbeData(rows['train'], rows['test'], classes))
+        if epoch:
+            runner.add_measurements(values)
+        runner.visualizer.add_scalars(values, step=epoch)
+        if not epoch:
+            logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
+            runner.measured_at_start.update(values)
 
 
 @HOOKS.register_module()
@@ -107,6 +132,10 @@ class OnlineKNNHook(_OnlineEvaluation):
                  temperature: float | None = 0.07):
         super().__init__(train, test, interval, at_start, batch_size, mean, std)
         self.task = KNN(k=k, temperature=temperature)
+
+    def check(self, train: Tensor, test: Tensor) -> None:
+        super().check(train, test)
+        check_whole('OnlineKNNHook.k, the neighbours of each test image,', max(self.task.ks), 1, len(train))
 
     def score(self, data: ProbeData) -> dict[str, float]:
         return dict(knn_top1=self.task.fit(data).value)
