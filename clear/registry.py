@@ -163,6 +163,8 @@ class Registry(MMRegistry):
         Raises:
             RegistryError: naming the three nearest names and where they come from, or why the name is left out.
         """
+        if not isinstance(key, str):
+            raise RegistryError(f'{self.name}: a type is a name, not {key!r}.')
         found = self.get(key)
         if found is None and key in self._left_out:
             raise RegistryError(f"{self.name}: '{key}' is left out. It {self._left_out[key]}.")
