@@ -43,6 +43,7 @@ def measure(args: argparse.Namespace) -> None:
     from clear.engine.representation_config import read_config
     from clear.engine.representation_over_time import RepresentationOverTime
     from clear.engine.representation_table import format_results
+    from clear.engine.work_dir import held
 
     setup_logging(None)
     cfg = read_config(args.config, args.cfg_options or [])
@@ -56,9 +57,10 @@ def measure(args: argparse.Namespace) -> None:
         over_time.plan()
         logger.info('dry run: nothing was encoded or written')
         return
-    setup_logging(work_dir)
-    results = over_time.run()
-    logger.info('%s\n\nresults  %s', format_results(results), work_dir / 'results.json')
+    with held(work_dir):
+        setup_logging(work_dir)
+        results = over_time.run()
+        logger.info('%s\n\nresults  %s', format_results(results), work_dir / 'results.json')
 
 
 if __name__ == '__main__':
