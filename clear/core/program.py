@@ -6,10 +6,7 @@ import errno
 from collections.abc import Callable, Iterator
 
 from clear.core import signals
-from clear.core.errors import NO_ROOM, ClearError, Interrupted, report_error, unwritable
-
-# What the system says of a place where nothing can be written, and of a file that may not be opened.
-_NO_ACCESS = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM)
+from clear.core.errors import NO_ROOM, ClearError, ConfigError, Interrupted, report_error, unwritable
 
 
 def run_program(work: Callable[[], int | None]) -> int:
@@ -41,8 +38,11 @@ def _told(error: BaseException) -> ClearError | None:
                            'anew with the same command if it had saved nothing.')
     if isinstance(error, ClearError):
         return error
-    if isinstance(error, OSError) and error.errno in _NO_ACCESS:
-        return unwritable(error.filename or 'a file', error)
+    if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EROFS):
+        return unwritable(error.filename or 'A file', error)
+    if isinstance(error, PermissionError):
+        return ConfigError(f'{error.filename or "A file"}: {error.strerror}. Give this user access to it, or choose '
+                           'another place.')
     return None
 
 

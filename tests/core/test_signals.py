@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C from the first line of a program: one line, its exit code, and nothing swallowed."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -87,6 +88,18 @@ def test_errors_of_the_user_and_ours_are_told_apart(capsys):
         run_program(lambda: open('nowhere'))  # noqa: SIM115
     with pytest.raises(SystemExit):
         run_program(lambda: sys.exit(3))
+
+
+@pytest.mark.parametrize('number, says', [
+    (errno.ENOSPC, 'x.log cannot be written: No space left on device. Free some space'),
+    (errno.EFBIG, 'x.log cannot be written: File too large. Free some space'),
+    (errno.EROFS, 'x.log cannot be written: Read-only file system. Make its folder writable'),
+    (errno.EACCES, 'x.log: Permission denied. Give this user access')])
+def test_what_a_library_cannot_write_is_one_line(number, says, capsys):
+    def work():
+        raise OSError(number, os.strerror(number), 'x.log')
+
+    assert run_program(work) == 2 and capsys.readouterr().err.startswith(f'error: {says}')
 
 
 def test_an_error_of_the_user_after_a_signal_keeps_its_message(capsys):
