@@ -37,11 +37,11 @@ CONTINUAL = dict(
                   metrics=Each({'class': str, 'fields': Each(object, names=True)}), last_metrics=dict,
                   criterion=Maybe({'class': str, 'state': TENSORS, 'extras': dict}),
                   model_extras=Each(Each(object, names=True), names=True)),
-    optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=Each(Each(Maybe(NUMBER))), inside=Maybe(_INSIDE),
+    optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=Maybe(Each(Each(Maybe(NUMBER)))), inside=Maybe(_INSIDE),
     settings=Maybe(dict(plugins=dict, fields=dict, model_extras=dict)),
     progress=dict(experience=COUNT, timing=dict(train_s=NUMBER, eval_s=NUMBER), strategy=str,
-                  train_log=Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT)),
-                  streaming_matrix=Each(Each(Maybe(NUMBER))), branched_from=Maybe(dict), world_size=Maybe(COUNT),
+                  train_log=Maybe(Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT))),
+                  streaming_matrix=Maybe(Each(Each(Maybe(NUMBER)))), branched_from=Maybe(dict), world_size=Maybe(COUNT),
                   frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True))))
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from clear.continual.evaluate import TestCount, count_correct
+from clear.continual.journal import SELF_CONTAINED, streaming_results
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.core import dist
 from clear.core.building import building
@@ -28,6 +29,8 @@ from clear.registry import RUNNERS, STRATEGIES
 METRICS_WITHOUT_LOGITS = ('loss_metrics', 'timing_metrics', 'cpu_usage_metrics', 'gpu_usage_metrics',
                           'ram_usage_metrics', 'disk_usage_metrics', 'MAC_metrics', 'images_samples_metrics',
                           'labels_repartition_metrics', 'weight_checkpoint_metrics')
+
+SECONDS_BETWEEN_RESULTS = 10.0
 
 
 @RUNNERS.register_module()
@@ -99,6 +102,7 @@ class ContinualRunner:
         self.train_log: list[dict] = []
         self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
         self.branched_from: dict | None = None
+        self._are_results_due, self._next_results = False, 0.0
         self.state = RunState(self)
 
     def _without_training_accuracy(self, metrics: list[dict]) -> list[dict]:
@@ -178,6 +182,7 @@ class ContinualRunner:
             first = self.state.resume(find_checkpoint(resume, self.work_dir))
         elif branch:
             first = self.state.branch(find_checkpoint(branch, self.work_dir))
+        self.state.begin_journal()
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
         try:
@@ -186,6 +191,7 @@ class ContinualRunner:
                     self._run_experience(experience)
         finally:
             self.progress.close()
+            self._write_results()
         return self._finish()
 
     def _run_experience(self, experience: int) -> None:
@@ -252,7 +258,18 @@ class ContinualRunner:
         if self.work_dir is None or not dist.is_main():
             return
         self.state.save_experience(experience)
+        self._are_results_due = True
+        # A long stream would spend its time on writing a file that grows with every experience.
+        if self.size <= SELF_CONTAINED or time.monotonic() >= self._next_results:
+            self._write_results()
+
+    def _write_results(self) -> None:
+        """Write `results.json` if an experience was finished since the last time."""
+        if not self._are_results_due:
+            return
         write_results(self.work_dir / RESULTS_FILE, self.results())
+        self._are_results_due = False
+        self._next_results = time.monotonic() + SECONDS_BETWEEN_RESULTS
 
     # Results
 
@@ -268,7 +285,7 @@ class ContinualRunner:
         if budget:
             extras['budget'] = budget
         if self.info.rest is not None:
-            extras['streaming'] = self._streaming_results()
+            extras['streaming'] = streaming_results(self.acc_matrix, self.streaming_matrix)
         if self.branched_from is not None:
             extras['branched_from'] = self.branched_from
         if self.cfg['amp']:
@@ -282,15 +299,6 @@ class ContinualRunner:
             seeds=dict(train=self.cfg['seed'], split=self.cfg['scenario'].get('seed')), versions=self._versions,
             git=self._git, world_size=dist.world_size(), timing=self.timing, joint=self.is_joint,
             extras=extras)
-
-    def _streaming_results(self) -> dict:
-        """What the same run gives under the streaming protocol, and how much the iid protocol overestimates."""
-        metrics = clear_metrics(self.streaming_matrix, 'streaming')
-        in_domain = clear_metrics(self.acc_matrix, 'iid')['in_domain']
-        both = (in_domain, metrics['next_domain'])
-        return dict(acc_matrix=self.streaming_matrix, overlap_mask=overlap_mask(self.size, 'streaming'),
-                    metrics={name: metrics[name] for name in ('next_domain', 'forward_transfer', 'final_domain')},
-                    inflation_gap=None if None in both else both[0] - both[1])
 
     def _finish(self) -> Results:
         results = self.results()

@@ -7,11 +7,18 @@ loaders, and then the second is put over it.
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
 
 from clear.continual.engine.versions import check_versions, method_versions, without_remedies
+from clear.continual.journal import (
+    SELF_CONTAINED,
+    append_entry,
+    require_entries,
+    write_entries,
+)
 from clear.core import dist
 from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
 from clear.core.damage import check_rng, check_shape, damaged, reading
@@ -68,6 +75,7 @@ class RunState:
     def save_experience(self, experience: int) -> None:
         """Write `latest.pth`, and `exp_<experience>.pth` where the config asks for it; drop `iteration.pth`."""
         runner = self.runner
+        append_entry(runner.work_dir, self._entry(experience))  # first: the checkpoint may lean on it
         save_checkpoint(runner.work_dir, self._common(experience + 1), experience,
                         keep_as_experience=self._keeps(experience), max_keep=self._options.get('max_keep'))
         (runner.work_dir / ITERATION).unlink(missing_ok=True)
@@ -111,17 +119,19 @@ class RunState:
         state = strategy_state(runner.strategy, self._index())
         # PackNet and LFL freeze parameters when an experience ends.
         frozen = [name for name, value in runner.strategy.model.named_parameters() if not value.requires_grad]
+        holds_matrix = runner.size <= SELF_CONTAINED
         return dict(
             format=FORMAT, state_dict=cpu_copy(dict(runner.strategy.model.state_dict())),
             optimizer=cpu_copy(runner.strategy.optimizer.state_dict()),
             optimizer_parameters=_optimized_names(runner.strategy), scheduler=state.pop('schedule'),
             strategy=state, rng=get_rng_state(),
-            progress=dict(experience=finished, train_log=runner.train_log, timing=runner.timing,
-                          strategy=runner.cfg['cl_strategy']['type'], branched_from=runner.branched_from,
-                          streaming_matrix=runner.streaming_matrix, world_size=dist.world_size(), frozen=frozen,
+            progress=dict(experience=finished, timing=runner.timing, strategy=runner.cfg['cl_strategy']['type'],
+                          branched_from=runner.branched_from, world_size=dist.world_size(), frozen=frozen,
+                          train_log=runner.train_log if holds_matrix else None,
+                          streaming_matrix=runner.streaming_matrix if holds_matrix else None,
                           **_marked_methods(runner.strategy)),
-            acc_matrix=runner.acc_matrix, config_hash=config_hash(runner.cfg), config=computed_config(runner.cfg),
-            data_fingerprint=runner.info.fingerprint, settings=self._settings)
+            acc_matrix=runner.acc_matrix if holds_matrix else None, config_hash=config_hash(runner.cfg),
+            config=computed_config(runner.cfg), data_fingerprint=runner.info.fingerprint, settings=self._settings)
 
     def _index(self):
         from clear.continual.samples import SampleIndex
@@ -170,9 +180,7 @@ class RunState:
                 self._adapt_model(finished)
                 self._restore(path, checkpoint)
             set_rng_state(checkpoint['rng'])
-            runner.acc_matrix = checkpoint['acc_matrix']
-            runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
-            runner.train_log = checkpoint['progress']['train_log']
+            self._take_rows(checkpoint)
             runner.timing = checkpoint['progress']['timing']
             runner.branched_from = checkpoint['progress'].get('branched_from')
         elif inside['progress']['experience'] > 0:
@@ -234,9 +242,7 @@ class RunState:
             for group, ours in zip(runner.strategy.optimizer.param_groups, own):
                 group.update({key: value for key, value in ours.items() if key != 'params'})
         runner.strategy.schedule.forget()
-        runner.acc_matrix = checkpoint['acc_matrix']
-        runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
-        runner.train_log = checkpoint['progress']['train_log']
+        self._take_rows(checkpoint)
         runner.branched_from = dict(checkpoint=path.name, config_hash=checkpoint['config_hash'], experiences=finished,
                                     changes=changes)
         logger.info('branched from %s after %d experiences; changed: %s', path, finished,
@@ -306,6 +312,37 @@ class RunState:
         self._check_place(path, checkpoint)
         _check_fields(path, checkpoint)
 
+    def _fill_in_matrix(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        """Put what the journal has into a checkpoint of a long stream."""
+        if checkpoint['acc_matrix'] is not None:
+            return
+        entries = require_entries(path, checkpoint['progress']['experience'])
+        matrices = dict(row=copy.deepcopy(self.runner.acc_matrix),
+                        whole_buckets=copy.deepcopy(self.runner.streaming_matrix))
+        for entry in entries[:len(self.runner.acc_matrix)]:
+            for name, matrix in matrices.items():
+                matrix[entry['experience']] = entry[name]
+        checkpoint['acc_matrix'] = matrices['row']
+        checkpoint['progress'].update(streaming_matrix=matrices['whole_buckets'],
+                                      train_log=[entry['log'] for entry in entries])
+
+    def _take_rows(self, checkpoint: dict[str, Any]) -> None:
+        runner = self.runner
+        runner.acc_matrix = checkpoint['acc_matrix']
+        runner.streaming_matrix = checkpoint['progress']['streaming_matrix']
+        runner.train_log = checkpoint['progress']['train_log']
+
+    def begin_journal(self) -> None:
+        """Let the journal hold what is finished: rows behind the checkpoint are about to come again."""
+        runner = self.runner
+        if runner.work_dir is not None and dist.is_main():
+            write_entries(runner.work_dir, [self._entry(experience) for experience in range(len(runner.train_log))])
+
+    def _entry(self, experience: int) -> dict[str, Any]:
+        runner = self.runner
+        return dict(experience=experience, row=runner.acc_matrix[experience],
+                    whole_buckets=runner.streaming_matrix[experience], log=runner.train_log[experience])
+
     def _check_place(self, path: Path, checkpoint: dict[str, Any]) -> None:
         """The number of finished experiences and the matrices must be of this stream."""
         runner, progress = self.runner, checkpoint['progress']
@@ -314,6 +351,10 @@ class RunState:
         first, last = (0, total - 1) if 'inside' in checkpoint else (1, total)
         if not first <= progress['experience'] <= last:
             raise damaged(path, f"progress.experience is {progress['experience']} in a stream of {total}")
+        self._fill_in_matrix(path, checkpoint)
+        missing = [name for name in ('train_log', 'streaming_matrix') if progress[name] is None]
+        if missing:
+            raise damaged(path, f'progress.{missing[0]} is None')
         if len(progress['train_log']) != progress['experience']:
             raise damaged(path, f"progress.train_log has {len(progress['train_log'])} entries for "
                                 f"{progress['experience']} experience(s)")

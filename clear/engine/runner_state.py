@@ -102,7 +102,7 @@ def resume_run(runner: Any, path: Path) -> None:
         load_optimizer(path, runner.optim_wrapper, checkpoint['optimizer'],
                        [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper)])
         for scheduler, state in zip(runner.all_schedulers(), checkpoint['scheduler'], strict=True):
-            check_alike(path, state, _plain_state(scheduler), f'scheduler: {type(scheduler).__name__}')
+            check_scheduler(path, state, scheduler)
             scheduler.load_state_dict(state)
         load_message_state(runner.message_hub, checkpoint['message'])
         _load_hook_states(runner, checkpoint['hooks'])
@@ -114,7 +114,10 @@ def resume_run(runner: Any, path: Path) -> None:
     runner.waiting_rng = _own_rng(checkpoint['rng'], runner)
     _note_processes(progress['world_size'])
     if dist.is_main():
-        _trim_scalars(Path(runner.work_dir) / 'vis_data' / 'scalars.json', loop.iter)
+        # The second one is that of mmengine's LoggerHook, named by the time that our folders leave out.
+        for name in ('scalars.json', '.json'):
+            _trim_scalars(Path(runner.work_dir) / 'vis_data' / name, loop.iter,
+                          loop.epoch if runner.is_epoch_based else loop.iter)
     logger.info('resumed from %s: %d of %d epochs and %d of %d iterations are finished', path, loop.epoch,
                 loop.max_epochs, loop.iter, loop.max_iters)
 
@@ -141,6 +144,19 @@ def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
                               f"same config, or start a new run (from these weights with load_from='{path}').")
 
 
+def check_scheduler(path: Path, state: dict[str, Any], scheduler: Any) -> None:
+    """What a scheduler counts must be of its kind; names and what is None come from the config and stay.
+
+    Raises:
+        CheckpointError: naming the key.
+    """
+    where, present = f'scheduler: {type(scheduler).__name__}', _plain_state(scheduler)
+    check_alike(path, state, present, where)
+    for name, value in present.items():
+        if (value is None or isinstance(value, str)) and state[name] != value:
+            raise damaged(path, f'{where}.{name} is {state[name]!r}, not {value!r}')
+
+
 def _check_place(runner: Any, path: Path, progress: dict[str, Any]) -> None:
     """What is finished must lie inside the run that this config describes."""
     loop = runner.train_loop
@@ -162,11 +178,27 @@ def describe_last_checkpoint(runner: Any) -> str:
     return (f'the last good checkpoint is {path} (epoch {progress["epoch"]}, iteration {progress["iter"]}).')
 
 
-def _trim_scalars(path: Path, iteration: int) -> None:
-    """Drop what was logged after the checkpoint: those iterations are about to come again."""
+def _trim_scalars(path: Path, iteration: int, step: int) -> None:
+    """Drop what was logged after the checkpoint, which is about to come again, and what a kill has torn.
+
+    Args:
+        iteration, step: the last iteration, and the last step of a measurement (an epoch), that are kept.
+    """
     if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        write_text(path, ''.join(line for line in lines if json.loads(line).get('iter', 0) <= iteration))
+        lines = path.read_bytes().decode(errors='replace').splitlines()
+        write_text(path, ''.join(f'{line}\n' for line in lines if _is_before(line, iteration, step)))
+
+
+def _is_before(line: str, iteration: int, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    if not isinstance(entry, dict):
+        return False
+    # Training counts iterations in `step` too; measurements count epochs, whose iteration may be the checkpoint's own.
+    at = [(entry.get('iter'), iteration), (entry.get('step'), iteration if 'epoch' in entry else step)]
+    return all(value is None or isinstance(value, (int, float)) and value <= most for value, most in at)
 
 
 def message_state(hub: MessageHub) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from clear.continual.journal import JOURNAL
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.files import remove_left_overs, write_text
@@ -19,9 +20,9 @@ from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
 
 # What a run writes into its work_dir, and --overwrite removes. Of folders in which others write too, files by name.
 RUN_FILES = (RESULTS_FILE, 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', LATEST, ITERATION,
-             'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json')
+             JOURNAL, 'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json')
 RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
-                'vis_data/*.*', 'tensorboard/events.out.tfevents.*', 'csv/train_results.csv', 'csv/eval_results.csv',
+                'vis_data/*.*', 'tensorboard/events.out.tfevents.*', 'csv/training_results.csv', 'csv/eval_results.csv',
                 *(f'{folder}/{name}' for folder in ('wandb', 'vis_data/wandb')
                   for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')))
 LOCK_FILE = '.lock'

@@ -179,3 +179,34 @@ def test_scalars_are_not_logged_twice(tmp_path):
     toy_run(tmp_path, resume=True, **logger)
     lines = [json.loads(line) for line in (tmp_path / 'vis_data/scalars.json').read_text().splitlines()]
     assert [line['iter'] for line in lines] == list(range(1, 19))
+
+
+def test_online_measurements_are_logged_once(tmp_path):
+    """Killed after the measurement of the second epoch, before its checkpoint."""
+    import json
+
+    from clear.engine.hooks import OnlineKNNHook
+
+    def knn():
+        images = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        labelled = (images, torch.arange(12) % 3)
+        return OnlineKNNHook(labelled, labelled, k=3, at_start=True)
+
+    class Crash(Hook):
+        priority = 'LOWEST'
+
+        def after_train_epoch(self, runner):
+            if runner.epoch == 1:
+                raise RuntimeError('crash')
+
+    def lines(folder):
+        entries = [json.loads(line) for line in (tmp_path / folder / 'vis_data/scalars.json').read_text().splitlines()]
+        return [{key: value for key, value in entry.items() if 'time' not in key} for entry in entries]
+
+    toy_run(tmp_path / 'whole', hooks=[knn()])
+    with pytest.raises(RuntimeError, match='crash'):
+        toy_run(tmp_path / 'run', hooks=[knn(), Crash()])
+    toy_run(tmp_path / 'run', resume=True, hooks=[knn()])
+    assert lines('run') == lines('whole')
+    measured = [(line['step'], line['iter']) for line in lines('run') if 'knn_top1' in line]
+    assert measured == [(0, 0), (1, 6), (2, 12), (3, 18)]

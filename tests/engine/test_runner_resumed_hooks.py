@@ -86,3 +86,38 @@ def test_the_hooks_do_something(whole):
     one, *others = (run.bare_model.state_dict()['head.fc.weight'] for name, run in whole.items()
                     if name in ('asks', 'switched_loss'))
     assert not torch.equal(one, others[0])
+
+
+class Crash(Hook):
+    """Ends the run as a kill would, after what it measured in its second epoch was logged."""
+
+    priority = 'LOWEST'
+
+    def after_val_epoch(self, runner, metrics=None):
+        if runner.epoch == 2:
+            raise RuntimeError('killed')
+
+
+def logged(work_dir, name):
+    """Lines of a log file without what the clock decides."""
+    lines = [json.loads(line) for line in (Path(work_dir) / 'vis_data' / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if 'time' not in key and key != 'memory'} for line in lines]
+
+
+@pytest.mark.parametrize('tail', ['', '{"accuracy/top1": 33.3, "st', '[1, 2]\n', '\x00\xff\n'])
+def test_measurements_are_logged_once(tail, whole, images, tmp_path, monkeypatch):
+    """Whatever a kill left at the end of the files; also in the one without a name."""
+    hook = HOOKS_OF_OTHERS['asks']
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='killed'):
+        register = Runner.build
+        patch.setattr(Runner, 'build', lambda runner: (runner.register_hook(Crash()), register(runner)))
+        classifier(tmp_path / 'run', images, hook)
+    names = ('scalars.json', '.json')
+    for name in names:
+        with (tmp_path / 'run/vis_data' / name).open('a') as file:
+            file.write(tail)
+    classifier(tmp_path / 'run', images, hook, resume=True)
+    for name in names:
+        assert logged(tmp_path / 'run', name) == logged(whole['asks'].work_dir, name)
+    steps = [line['step'] for line in logged(tmp_path / 'run', 'scalars.json') if 'accuracy/top1' in line]
+    assert steps == [1, 2, 3]

@@ -31,8 +31,9 @@ def compare(args: argparse.Namespace) -> None:
     """Print one table per protocol and write figures and report."""
     import shutil
 
+    from clear.continual.journal import read_run
     from clear.core.errors import DataError
-    from clear.core.results import find_results, read_results
+    from clear.core.results import find_results
     from clear.visualization.comparison import comparison_figures, group_runs
     from clear.visualization.figures import write_figures
     from clear.visualization.report import write_report
@@ -43,7 +44,7 @@ def compare(args: argparse.Namespace) -> None:
     paths = [find_results(run) for run in args.runs]
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError('A run is named twice; each counts once: ' + ', '.join(map(str, paths)))
-    results = [read_results(path) for path in paths]
+    results = [read_run(path) for path in paths]
     groups = group_runs(results, args.group_by, args.runs)
     width = shutil.get_terminal_size((120, 24)).columns
     if len(groups) > 1:

@@ -26,8 +26,9 @@ def main(argv=None) -> int:
 
 def make_report(args: argparse.Namespace) -> None:
     """Print the matrix and the metrics, then write figures and report."""
+    from clear.continual.journal import read_run
     from clear.core.errors import DataError
-    from clear.core.results import find_results, read_results
+    from clear.core.results import find_results
     from clear.visualization.figures import draw_figures
     from clear.visualization.report import write_report
     from clear.visualization.tables import format_matrix, format_metrics
@@ -36,7 +37,7 @@ def make_report(args: argparse.Namespace) -> None:
     out = args.out or path.parent
     if out.exists() and not out.is_dir():
         raise DataError(f'--out {out} is a file; it should be a folder.')
-    results = read_results(path)
+    results = read_run(path)
     print(f'{results.name}, protocol {results.protocol}')
     if results.acc_matrix is not None:
         print(format_matrix(results.acc_matrix, results.bucket_names))

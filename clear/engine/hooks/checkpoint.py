@@ -76,7 +76,7 @@ class CheckpointHook(Hook):
         return dict(best=self.best)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state['best']
+        self.best = None if state['best'] is None else float(state['best'])
 
     def before_run(self, runner: Any) -> None:
         if self.save_best is None or not runner.is_training:

@@ -110,7 +110,7 @@ class _OnlineEvaluation(Hook):
             values = self.score(ProbeData(rows['train'], rows['test'], classes))
         if epoch:
             runner.add_measurements(values)
-        runner.visualizer.add_scalars(values, step=epoch)
+        runner.visualizer.add_scalars({**values, 'iter': runner.iter}, step=epoch)
         if not epoch:
             logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
             runner.measured_at_start.update(values)

@@ -47,8 +47,10 @@ class ResultsHook(Hook):
                     lr=self._lr, measured=dict(self._measured))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.counts, self._lr = dict(state['sums']), dict(state['counts']), state['lr']
-        self._measured = dict(state['measured'])
+        self.sums = {name: torch.as_tensor(value) for name, value in state['sums'].items()}
+        self.counts = {name: int(state['counts'][name]) for name in self.sums}
+        self._lr = None if state['lr'] is None else float(state['lr'])
+        self._measured = {name: float(value) for name, value in state['measured'].items()}
 
     def merge_states(self, states: list[dict[str, Any]]) -> None:
         """Share the sums of another number of processes out, so that means over all stay what they are."""
