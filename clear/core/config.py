@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import signal
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clear.core.checks import check_flag
 from clear.core.errors import ClearError, ConfigError, nearest
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
@@ -19,6 +21,10 @@ EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'se
 
 # Old name -> name. An old name beside the new one wins: our own bases never use it, so the user wrote it.
 SCENARIO_ALIASES = {'dataset_type': 'type', 'dataset_root': 'data_root'}
+
+
+# What mmengine says of a chain in which one file imports a package.
+_MIXED_CHAIN = 'configuration file type in the inheritance chain'
 
 
 def configs_folder() -> Path:
@@ -61,14 +67,12 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
     Raises:
         ConfigError: if the file is missing or cannot be read as a config.
     """
-    from mmengine.config import Config
-
     from clear.core.plain_configs import plain_readers
 
     path = find_config(path)
     try:
         with _received_signals() as received, plain_readers():
-            cfg = Config.fromfile(str(path))
+            cfg = _from_file(path)
             list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
     # A `.py` config is a program: running it can raise anything, SystemExit and KeyboardInterrupt among it.
     except BaseException as error:
@@ -81,6 +85,22 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
     apply_options(cfg, options or {})
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+def _from_file(path: Path) -> Any:
+    """The config of a file. One that computes a value with an imported package may stand in a chain of `_base_` files.
+
+    mmengine takes every file with such an import for its other kind, whose bases are imported, and refuses the chain.
+    """
+    from mmengine.config import Config
+
+    try:
+        return Config.fromfile(str(path))
+    except Exception as error:
+        if _MIXED_CHAIN not in str(error):
+            raise
+    cfg = Config.fromfile(str(path), lazy_import=False)
+    return Config({key: value for key, value in cfg.items() if not inspect.ismodule(value)}, filename=cfg.filename)
 
 
 def apply_options(cfg: Any, options: dict[str, Any]) -> None:
@@ -145,6 +165,10 @@ def _as_text(options: dict[str, Any]) -> str:
 
 
 def _rename_old_keys(cfg) -> None:
+    strategy = cfg.get('cl_strategy')
+    if isinstance(strategy, dict) and strategy.get('type') == 'Prototype' and 'cumulate' in strategy:
+        if check_flag('cl_strategy.cumulate', strategy.pop('cumulate')):
+            strategy['type'] = 'PrototypePlus'
     scenario = cfg.get('scenario')
     if isinstance(scenario, dict):
         for old, new in SCENARIO_ALIASES.items():

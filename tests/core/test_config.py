@@ -217,3 +217,33 @@ def test_every_shipped_config_can_be_read(name):
 def test_the_package_finds_the_configs_of_this_clone():
     assert configs_folder() == ROOT / 'configs'
     assert Path(importlib.util.find_spec('clear').origin).parents[1] == ROOT
+
+
+# Configs of the earlier demo
+
+
+@pytest.mark.parametrize('where', ['base', 'child'])
+def test_a_file_of_a_chain_may_compute_with_a_package(tmp_path, where):
+    computed = 'import numpy as np\n{base}alpha = np.linspace(0, 2, 3).tolist()\n'
+    files = dict(base=computed.format(base='') if where == 'base' else 'alpha = None\nother = 1\n',
+                 child=computed.format(base="_base_ = ['base.py']\n") if where == 'child' else "_base_ = ['base.py']\n")
+    for name, text in files.items():
+        (tmp_path / f'{name}.py').write_text(text)
+    cfg, assigned = load_config(tmp_path / 'child.py')
+    assert cfg.alpha == [0.0, 1.0, 2.0] and 'np' not in assigned
+    assert 'alpha' in cfg.pretty_text
+
+
+def test_a_config_that_imports_its_bases_is_read_as_ever(tmp_path):
+    (tmp_path / 'base.py').write_text('alpha = 1\n')
+    (tmp_path / 'child.py').write_text('from mmengine.config import read_base\nwith read_base():\n'
+                                       '    from .base import *\nbeta = 2\n')
+    cfg, _ = load_config(tmp_path / 'child.py')
+    assert (cfg.alpha, cfg.beta) == (1, 2)
+
+
+@pytest.mark.parametrize(('cumulate', 'expected'), [(True, 'PrototypePlus'), (False, 'Prototype')])
+def test_cumulated_prototypes_have_a_name_of_their_own(tmp_path, cumulate, expected):
+    (tmp_path / 'a.py').write_text(f"cl_strategy = dict(type='Prototype', shot=1, cumulate={cumulate})\n")
+    strategy = load_config(tmp_path / 'a.py')[0].cl_strategy
+    assert strategy.to_dict() == dict(type=expected, shot=1)
