@@ -22,6 +22,7 @@ from clear.continual.engine.versions import VERSION_FIELDS
 from clear.continual.samples import SampleIndex, attribute_values
 from clear.core.damage import is_alike
 from clear.core.errors import CheckpointError
+from clear.registry import BUFFERS, PLUGINS
 
 KIND = '__kind__'
 KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
@@ -263,7 +264,12 @@ def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
 
 
 def _is_stateful(value: Any) -> bool:
-    return type(value).__module__.split('.')[0] in ('avalanche', 'clear') and hasattr(value, '__dict__')
+    """An object of Avalanche's, of ours, or of a class of the user's that derives from one or is registered."""
+    if not hasattr(value, '__dict__'):
+        return False
+    kind = type(value)
+    return any(base.__module__.split('.')[0] in ('avalanche', 'clear') for base in kind.__mro__) or \
+        any(kind is item for registry in (BUFFERS, PLUGINS) for item in registry.module_dict.values())
 
 
 def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:

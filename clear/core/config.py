@@ -167,8 +167,8 @@ def _as_text(options: dict[str, Any]) -> str:
 def _rename_old_keys(cfg) -> None:
     strategy = cfg.get('cl_strategy')
     if isinstance(strategy, dict) and strategy.get('type') == 'Prototype' and 'cumulate' in strategy:
-        if check_flag('cl_strategy.cumulate', strategy.pop('cumulate')):
-            strategy['type'] = 'PrototypePlus'
+        is_plus = check_flag('cl_strategy.cumulate', strategy.pop('cumulate'))
+        strategy['type'] = 'PrototypePlus' if is_plus else 'Prototype'
     scenario = cfg.get('scenario')
     if isinstance(scenario, dict):
         for old, new in SCENARIO_ALIASES.items():

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from avalanche.training.storage_policy import ExemplarsBuffer
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 
 from clear.continual.sample_gradients import sum_one_by_one, sum_vectorised
 from clear.continual.samples import SampleIndex
 from clear.core.errors import ConfigError, Interrupted
 from clear.models import build_classifier
+from clear.registry import BUFFERS
 
 HEAD = 'StackedLinearClsHead'
 
@@ -423,3 +425,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, stream, tmp_path):
         torch.manual_seed(77)
     parts = train(cfg, tmp_path, resume=True)
     assert same_weights(weights(whole), weights(parts)) and whole.acc_matrix == parts.acc_matrix
+
+
+# A memory of the user's
+
+
+class NewestBuffer(ExemplarsBuffer):
+    """The newest samples, whatever they are; and how often it was asked."""
+
+    def __init__(self, max_size):
+        super().__init__(max_size)
+        self.history = Counter()
+
+    def post_adapt(self, agent, exp):
+        size = min(len(exp.dataset), self.max_size)
+        self.buffer = exp.dataset.subset(list(range(len(exp.dataset) - size, len(exp.dataset))))
+        self.history.count += 1
+
+    def resize(self, strategy, new_size):
+        self.max_size = new_size
+
+
+class Counter:
+    """A part of it that derives from nothing."""
+
+    def __init__(self):
+        self.count = 0
+
+
+def test_a_memory_and_its_parts_of_the_user_are_saved(stream, tmp_path, monkeypatch):
+    for cls in (NewestBuffer, Counter):
+        monkeypatch.setitem(BUFFERS.module_dict, cls.__name__, cls)
+    cfg = config(stream, 'Replay', storage_policy=dict(type='NewestBuffer', max_size=9))
+    cfg['cl_strategy'].pop('mem_size', None)
+    whole = train(cfg, tmp_path / 'whole')
+    stopped = built(cfg, tmp_path / 'run')
+    stop_in(stopped, 1)
+    with pytest.raises(Interrupted):
+        run(stopped)
+    resumed = train(cfg, tmp_path / 'run', resume=True)
+    assert same_weights(weights(whole), weights(resumed))
+    memories = [plugin(runner, 'ReplayPlugin').storage_policy for runner in (whole, resumed)]
+    assert memories[0].history.count == memories[1].history.count > 1
+    assert places(whole, memories[0].buffer) == places(resumed, memories[1].buffer)
