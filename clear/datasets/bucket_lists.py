@@ -33,6 +33,7 @@ class BucketChoice:
         bucket_files: JSON files in place of those below the root.
         times: names of the time folders in stream order, where names alone have no order.
         image_dir: stands in for every record's IMG_DIR of bucket files, relative to the root.
+        part_folders: whether folders called `train` and `test` below a time are parts or classes; see `SplitOptions`.
     """
 
     buckets: int | str | Sequence[int | str] | None = (0,)
@@ -42,6 +43,7 @@ class BucketChoice:
     bucket_files: str | Path | Sequence[str | Path] | None = None
     times: Sequence[str] | None = None
     image_dir: str | None = None
+    part_folders: bool | None = None
 
     def check(self) -> None:
         """Raise ConfigError for values that are unknown."""
@@ -139,9 +141,9 @@ def _read_bucket_files(root: Path, choice: BucketChoice) -> ImageList:
 
 def _read_folders(root: Path, choice: BucketChoice) -> ImageList:
     if _has_classes(root):
-        protocol = SplitOptions('streaming', seed=None) if choice.split == 'all' else \
-            SplitOptions('iid', seed=choice.split_seed)
-        data = read_folder_by_time(root, protocol, choice.times)
+        options = SplitOptions('streaming', None, part_folders=choice.part_folders) if choice.split == 'all' else \
+            SplitOptions('iid', choice.split_seed, part_folders=choice.part_folders)
+        data = read_folder_by_time(root, options, choice.times)
         buckets = {bucket.name: bucket for bucket in (data.test if choice.split == 'test' else data.train)}
         return _labelled(data.root, data.class_names, [buckets[name] for name in choice.chosen(list(buckets), root)])
     found = [path.name for path in folders_in(root)]

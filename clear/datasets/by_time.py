@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +10,30 @@ from pathlib import Path
 
 import numpy as np
 
+from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
 from clear.datasets.clear_layouts import PARTS, Bucket
 from clear.datasets.dates import parse_time
-from clear.datasets.image_files import folders_in, image_files
+from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
 from clear.datasets.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How a stream is divided: the protocol, and the seed, ratio or shot of splits that are drawn here."""
+    """How a stream is divided: the protocol, and the seed, ratio or shot of splits that are drawn here.
+
+    Attributes:
+        part_folders: whether folders called `train` and `test` below a time are the parts of the split (True) or
+            classes (False); None looks: parts hold the folders of classes, and no image right below them.
+    """
 
     protocol: str = 'iid'
     seed: int | None = 0
     shot: int | None = None
     test_ratio: float = 0.3
+    part_folders: bool | None = None
 
     def check(self) -> None:
         """Raise ConfigError for values that are unknown or do not go together."""
@@ -39,6 +47,8 @@ class SplitOptions:
                                       f'{value!r}.')
         else:
             check_split_options(self.test_ratio, self.seed)
+        if self.part_folders is not None:
+            check_flag('part_folders', self.part_folders)
 
 
 def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence[str] | None = None) -> ClearData:
@@ -62,7 +72,7 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
     has_parts_above = {path.name for path in folders_in(root)} == set(PARTS)
     holders = [root / part for part in PARTS] if has_parts_above else [root]
     names = _time_names(root, holders, times)
-    places = [_part_folders(root, name, has_parts_above) for name in names]
+    places = [_part_folders(root, name, has_parts_above, options.part_folders) for name in names]
     if len({frozenset(place) for place in places}) > 1:
         odd = next(name for name, place in zip(names, places) if set(place) != set(places[0]))
         raise DataError(f"{root}: '{names[0]}' and '{odd}' differ in having train/ and test/ folders.")
@@ -78,7 +88,8 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
            ) -> ClearData:
     """The train and test streams of buckets that are whole (`{'all': ...}`) or already in two parts.
 
-    A class that a bucket lacks is named in one warning: accuracy on such a bucket is that of the classes it has.
+    A class that a bucket lacks is named in one warning: accuracy on such a bucket is that of the classes it has. Of
+    a class-incremental stream that is meant, and nothing is said.
 
     Raises:
         DataError: if a class occurs in no training list, a bucket is empty in train or test, or an image is in two.
@@ -93,9 +104,11 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
         train, test = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     _check_coverage(root, class_names, train, test)
     check_disjoint(train if options.protocol == 'streaming' else train + test, root)
-    warn_of_lacking_classes(root, class_names, train, test, options.protocol)
-    return ClearData(class_names, train, test, layout, options.protocol, root,
+    data = ClearData(class_names, train, test, layout, options.protocol, root,
                      stream_fingerprint(layout, options.protocol, class_names, train, test))
+    if not data.is_class_incremental:
+        warn_of_lacking_classes(root, class_names, train, test, options.protocol)
+    return data
 
 
 def _split(bucket: Bucket, class_names: list[str], options: SplitOptions) -> tuple[Bucket, Bucket]:
@@ -158,19 +171,28 @@ def order_times(names: list[str], source: Path) -> list[str]:
     return ordered
 
 
-def _part_folders(root: Path, name: str, has_parts_above: bool) -> dict[str, Path]:
+def _part_folders(root: Path, name: str, has_parts_above: bool, part_folders: bool | None) -> dict[str, Path]:
     """Where the images of a time lie: {'all': folder}, or one folder for each of train and test."""
     if has_parts_above:
         places = {part: root / part / name for part in PARTS}
     else:
-        below = {path.name for path in folders_in(root / name)}
-        if not below & set(PARTS):
+        found = [path for path in folders_in(root / name) if path.name in PARTS]
+        # One part alone that holds classes is half a split; a class holds images.
+        if not (bool(found) and all(map(_holds_classes, found)) if part_folders is None else part_folders):
             return {'all': root / name}
         places = {part: root / name / part for part in PARTS}
     for part, place in places.items():
         if not place.is_dir():
-            raise DataError(f'{place} is missing: bucket {name} needs a {part} folder, because it has the other one.')
+            raise DataError(f'{place} is missing: bucket {name} needs a {part} folder, because it has the other one. '
+                            'If that is a class, set part_folders=False.')
     return places
+
+
+def _holds_classes(place: Path) -> bool:
+    """Whether a folder holds folders, and no image right below it."""
+    entries = [entry for entry in os.scandir(place) if not is_hidden(entry.name)]
+    return any(entry.is_dir() for entry in entries) and not any(
+        entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if not entry.is_dir())
 
 
 def _read_bucket(root: Path, name: str, folder: Path, class_names: list[str]) -> Bucket:

@@ -53,6 +53,12 @@ class ClearData:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def is_class_incremental(self) -> bool:
+        """Whether no class is in two buckets, of several."""
+        classes = [set(one.targets.tolist()) | set(other.targets.tolist()) for one, other in zip(self.train, self.test)]
+        return len(classes) > 1 and sum(map(len, classes)) == len(set().union(*classes))
+
 
 def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluation_protocol: str = 'iid',
                seed: int | None = 0, shot: int | None = None, feature_type: str | None = None,

@@ -33,7 +33,7 @@ class ReplayedBuckets(SelfSupervisedImages):
         replay_buckets: the buckets before, in the order of the stream.
         replay_size: images of the reservoir, at least 1; all there are, if they are fewer.
         replay_seed: of the reservoir.
-        split, split_seed, layout, bucket_files, times, image_dir: which images; see `BucketChoice`.
+        split, split_seed, layout, bucket_files, times, image_dir, part_folders: which images; see `BucketChoice`.
         reading: of `SelfSupervisedImages`.
 
     Raises:
@@ -44,9 +44,10 @@ class ReplayedBuckets(SelfSupervisedImages):
     def __init__(self, data_root: str | Path, buckets: Sequence[int | str], replay_buckets: Sequence[int | str],
                  replay_size: int, replay_seed: int = 0, split: str = 'train', split_seed: int = 0,
                  layout: str = 'auto', bucket_files: str | Path | Sequence[str | Path] | None = None,
-                 times: Sequence[str] | None = None, image_dir: str | None = None, **reading: Any):
+                 times: Sequence[str] | None = None, image_dir: str | None = None, part_folders: bool | None = None,
+                 **reading: Any):
         check_keys('dataset', reading, accepted_arguments(ReplayedBuckets), 'ReplayedBuckets')
-        where = (split, split_seed, layout, bucket_files, times, image_dir)
+        where = (split, split_seed, layout, bucket_files, times, image_dir, part_folders)
         new = read_buckets(data_root, BucketChoice(buckets, *where))
         earlier = read_buckets(data_root, BucketChoice(replay_buckets, *where))
         super().__init__(with_replay(new, earlier, replay_size, replay_seed), **reading)

@@ -258,7 +258,8 @@ class BucketImages(SelfSupervisedImages):
     """One or several time buckets of a CLEAR tree, of folders by time, or of a curation's bucket files.
 
     Args:
-        buckets, split, split_seed, layout, bucket_files, times, image_dir: which images; see `BucketChoice`.
+        buckets, split, split_seed, layout, bucket_files, times, image_dir, part_folders: which images; see
+            `BucketChoice`.
         reading: of `SelfSupervisedImages`.
 
     Raises:
@@ -269,7 +270,7 @@ class BucketImages(SelfSupervisedImages):
     def __init__(self, data_root: str | Path, buckets: int | str | Sequence[int | str] | None = (0,),
                  split: str = 'train', split_seed: int = 0, layout: str = 'auto',
                  bucket_files: str | Path | Sequence[str | Path] | None = None, times: Sequence[str] | None = None,
-                 image_dir: str | None = None, **reading: Any):
+                 image_dir: str | None = None, part_folders: bool | None = None, **reading: Any):
         _check_reading(BucketImages, reading)
-        choice = BucketChoice(buckets, split, split_seed, layout, bucket_files, times, image_dir)
+        choice = BucketChoice(buckets, split, split_seed, layout, bucket_files, times, image_dir, part_folders)
         super().__init__(read_buckets(data_root, choice), **reading)

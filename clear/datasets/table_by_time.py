@@ -17,6 +17,7 @@ from clear.datasets.by_time import SplitOptions, divide
 from clear.datasets.clear import ClearData
 from clear.datasets.clear_layouts import Bucket
 from clear.datasets.dates import parse_time
+from clear.datasets.labels import ordered_names, read_labels
 
 logger = logging.getLogger('clear')
 
@@ -65,8 +66,8 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
                        root: str | Path | None = None, missing: str = 'refuse') -> ClearData:
     """Read a `.csv` or `.parquet` file with one row per image.
 
-    Labels are class names, sorted; whole numbers are sorted as numbers. Rows of a bucket lie in the order of time,
-    equal times in the order of paths.
+    Labels are class names, sorted; whole numbers, also as floats, are sorted as numbers. Rows of a bucket lie
+    in the order of time, equal times in the order of paths.
 
     Args:
         root: what paths are relative to; None means the folder of the table.
@@ -84,7 +85,7 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
     table = Path(table)
     root = Path(root if root is not None else table.parent).resolve()
     paths, labels, times = _read_columns(table, columns, missing)
-    class_names = _class_names(labels)
+    class_names = ordered_names(labels)
     label_of = {name: index for index, name in enumerate(class_names)}
     for path in paths:
         if path.startswith('/') or '..' in path:
@@ -101,8 +102,9 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
 
 def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str], list[str], list[datetime]]:
     found = _read_table(table, columns)
-    for key in (columns.path, columns.label):
-        empty = [row for row, value in enumerate(found[key]) if value is None or value == '']
+    labels = read_labels(found[columns.label], str(table))
+    for key, cells in ((columns.path, found[columns.path]), (columns.label, labels)):
+        empty = [row for row, value in enumerate(cells) if value is None or value == '']
         if empty:
             raise DataError(f"{table}: {len(empty)} rows have no {key}, first row {empty[0] + 1}.")
     times = [_time(value, table, row) for row, value in enumerate(found[columns.time])]
@@ -116,7 +118,7 @@ def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str
         raise DataError(f'{table} has no row with a {columns.time}.')
     if dropped:
         logger.warning('%s: %d of %d rows have no %s and are left out.', table, dropped, len(times), columns.time)
-    return ([str(found[columns.path][row]) for row in kept], [str(found[columns.label][row]) for row in kept],
+    return ([str(found[columns.path][row]) for row in kept], [str(labels[row]) for row in kept],
             [times[row] for row in kept])
 
 
@@ -148,11 +150,6 @@ def _time(value: Any, table: Path, row: int) -> datetime | None:
         return parse_time(value)
     except ValueError as error:
         raise DataError(f'{table}, row {row + 1}: {error}.') from error
-
-
-def _class_names(labels: list[str]) -> list[str]:
-    names = set(labels)
-    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else sorted(names)
 
 
 def _cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:

@@ -41,8 +41,8 @@ def _clear(data_root: str, data_name: str | None = None, seed: int = 0, shot: in
 
 
 def _folder_by_time(data_root: str, times: list[str] | None = None, seed: int = 0, shot: int | None = None,
-                    test_ratio: float = 0.3):
-    data = read_folder_by_time(data_root, SplitOptions('iid', seed, shot, test_ratio), times)
+                    test_ratio: float = 0.3, part_folders: bool | None = None):
+    data = read_folder_by_time(data_root, SplitOptions('iid', seed, shot, test_ratio, part_folders), times)
     return data, _source('FolderByTime', data)
 
 

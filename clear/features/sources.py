@@ -6,11 +6,10 @@ it: their images are found by id in the bank.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, read_text, regular_file
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
+from clear.datasets.dates import parse_time
 from clear.datasets.decode import decode_image
-from clear.datasets.image_files import image_files
+from clear.datasets.image_files import first_repeated, image_files
+from clear.datasets.labels import class_indices, read_labels
 from clear.features.writing import check_class_names, check_ids, hash_data
 
-_NUMBER = re.compile('-?[0-9]+')
+_NUMBER = re.compile('-?[0-9]{1,1000}')  # Python reads none of thousands of digits
 
 
 @dataclass(eq=False)
@@ -123,23 +124,26 @@ def list_file(path: str, root: str | None = None, class_names: Sequence[str] | N
 
     Args:
         root: by default the folder of the list.
+        class_names: by index; by default the classes are those that occur, named by their numbers.
     """
     file = Path(path)
-    paths, labels = [], []
+    paths, given = [], []
     for line in _lines(file):
         name, _, last = line.rpartition(' ')
         is_labelled = bool(name) and _NUMBER.fullmatch(last) is not None
         paths.append(name.strip() if is_labelled else line)
-        labels.append(int(last) if is_labelled else -1)
-    names = list(class_names) if class_names else [str(label) for label in range(max(labels, default=-1) + 1)]
+        given.append(int(last) if is_labelled else None)
+    _check_different(paths, file)
+    labels, names = class_indices(given, class_names or None, str(file))
     return Source('FileList', file.stem, _root_of(file, root, paths), list(paths), paths, labels, names)
 
 
 def table(path: str, root: str | None = None, class_names: Sequence[str] | None = None) -> Source:
     """A `.csv` or `.parquet` file with the column `path`, and if wanted `label`, `id`, `bucket`, `timestamp`.
 
-    Labels are class indices, or class names (then sorted, unless `class_names` gives the order); empty = no label.
-    Timestamps without a zone are UTC.
+    Labels are class indices (of `class_names`; without them the classes are those that occur, named by their numbers),
+    or class names (then sorted, unless `class_names` gives the order); empty = no label. Timestamps are read by
+    `parse_time`; without a zone they are UTC.
 
     Args:
         root: what paths are relative to; by default the folder of the table.
@@ -150,8 +154,11 @@ def table(path: str, root: str | None = None, class_names: Sequence[str] | None 
         raise DataError(f"{file} has no column 'path'; it has {', '.join(columns)}.")
     paths = [str(value) for value in columns['path']]
     ids = [str(value) for value in columns.get('id', paths)]
-    labels, names = _labels(file, columns.get('label', [None] * len(paths)), class_names)
+    labels, names = class_indices(read_labels(columns.get('label', [None] * len(paths)), str(file)),
+                                  class_names or None, str(file))
     buckets = [None if value is None else str(value) for value in columns.get('bucket', [None] * len(paths))]
+    if 'id' not in columns:
+        _check_different(paths, file)
     return Source('Table', file.stem, _root_of(file, root, paths), ids, paths, labels, names, buckets,
                   list(columns.get('timestamp', [])))
 
@@ -174,46 +181,26 @@ def _read_table(file: Path) -> dict[str, list]:
             raise DataError(f'{file}: {found[name].null_count} rows have no {name}.')
     columns = found.to_pydict()
     if 'timestamp' in columns:
-        columns['timestamp'] = [_as_utc(value, file, row) for row, value in enumerate(columns['timestamp'])]
+        columns['timestamp'] = [_time(value, file, row) for row, value in enumerate(columns['timestamp'], start=1)]
     return columns
 
 
-def _as_utc(value: Any, file: Path, row: int) -> datetime | None:
-    if value is None:
-        return None
+def _time(value: Any, file: Path, row: int) -> datetime | None:
     try:
-        time = datetime.fromisoformat(str(value))
-    except ValueError:
-        raise DataError(f"{file}: the timestamp '{value}' of row {row} is no ISO date and time, such as "
-                        "'2011-05-01T12:00:00Z'.") from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _labels(file: Path, values: list, class_names: Sequence[str] | None) -> tuple[list[int], list[str]]:
-    values = [_whole(value, file) if isinstance(value, float) else value for value in values]
-    given = [value for value in values if value is not None]
-    if all(isinstance(value, int) for value in given):
-        names = list(class_names) if class_names else [str(label) for label in range(max(given, default=-1) + 1)]
-        return [-1 if value is None else value for value in values], names
-    names = list(class_names) if class_names else sorted({str(value) for value in given})
-    of_name = {name: label for label, name in enumerate(names)}
-    unknown = next((value for value in given if str(value) not in of_name), None)
-    if unknown is not None:
-        raise DataError(f"{file}: label '{unknown}' is none of the class names ({', '.join(names[:5])} ...).")
-    return [-1 if value is None else of_name[str(value)] for value in values], names
-
-
-def _whole(value: float, file: Path) -> int | None:
-    """A class index as pandas writes it beside missing ones."""
-    if math.isnan(value):
-        return None
-    if not value.is_integer():
-        raise DataError(f'{file}: label {value} is neither a class index nor a name.')
-    return int(value)
+        return parse_time(value)
+    except ValueError as error:
+        raise DataError(f'{file}, row {row}: {error}.') from error
 
 
 def _lines(file: Path) -> list[str]:
     return [line.strip() for line in read_text(file).split('\n') if line.strip()]
+
+
+def _check_different(paths: Sequence[str], file: Path) -> None:
+    twice = first_repeated(paths)
+    if twice is not None:
+        one, other = twice
+        raise DataError(f"{file}: '{paths[other]}', image {other + 1}, is there twice: it is image {one + 1} too.")
 
 
 def _root_of(file: Path, root: str | None, paths: Sequence[str]) -> Path:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
+from clear.datasets.labels import class_indices
 from clear.features.sources import Source
 from clear.features.writing import hash_data
 
@@ -84,7 +85,9 @@ def torchvision_source(dataset: str, root: str, **options) -> Source:
         raise DataError(f'{dataset} is not readable in {base}: {error}') from error
     which = ''.join(f'{key}={value}/' for key, value in sorted(options.items()))
     labels = _labels(built)
-    names = _unique(getattr(built, 'classes', [])) or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
+    names = _unique(getattr(built, 'classes', []))
+    if not names:
+        labels, names = class_indices(labels.tolist(), None, dataset)
     ids = [f'{dataset}/{which}{row}' for row in range(len(built))]
     return TorchvisionSource('TorchVision', dataset.lower(), base, ids, [''] * len(ids), labels, names, dataset=built)
 

@@ -17,6 +17,7 @@ import torch
 
 from clear.core.errors import NO_ROOM, ConfigError, DataError
 from clear.core.files import atomic_writer, write_json
+from clear.datasets.labels import class_indices
 from clear.datasets.writing import new_folder
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
@@ -157,7 +158,8 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
         features: (N, D), finite; rows where `valid` is False are stored as zeros.
         labels: (N,) class indices, -1 = no label.
         ids: one per row, unique; by default '0', '1', ...
-        class_names: by default the numbers 0 ... largest label.
+        class_names: by index; by default the classes are those that occur, named by their numbers: of 3 and 7 the
+            bank's labels are 0 and 1.
         encoder: fingerprint of what made the features; by default a hash of the features themselves.
         notes: plain values to add to `meta.json`.
         overwrite: replace what `out` holds.
@@ -174,7 +176,8 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
     labels = np.asarray(labels, dtype=np.int64)
     valid = np.ones(count, dtype=bool) if valid is None else np.asarray(valid, dtype=bool)
     if class_names is None:
-        class_names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
+        places, class_names = class_indices(labels.tolist(), None, 'labels')
+        labels = np.array(places, dtype=np.int64)
     columns = dict(ids=[str(row) for row in range(count)] if ids is None else list(ids),
                    paths=[''] * count if paths is None else list(paths),
                    buckets=[None] * count if buckets is None else list(buckets),

@@ -8,6 +8,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from clear.core.errors import ConfigError, DataError
+from clear.datasets.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.by_time import SplitOptions, order_times, read_folder_by_time
 from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
 
@@ -104,6 +105,43 @@ def test_a_class_that_is_never_trained_on_is_refused(tmp_path):
         read_folder_by_time(tmp_path, IID)
 
 
+@pytest.mark.parametrize('names', [['bus', 'car'], ['car', 'train'], ['essay', 'test'], ['car', 'test', 'train'],
+                                   ['test', 'train']])
+def test_classes_may_be_called_train_and_test(tmp_path, names):
+    root = folders(tmp_path, ('2010', '2011'), names, count=4)
+    touch(root, *(f'2010/{name}/deeper/{number}.jpg' for name in names for number in range(2)))
+    data = read_folder_by_time(root, IID)
+    assert data.class_names == names and [len(bucket) for bucket in data.test] == [len(names), len(names)]
+    choice = BucketChoice(None, 'all', layout='folder')
+    assert read_buckets(root, choice).class_names == names
+
+
+def test_a_key_says_what_train_and_test_folders_are(tmp_path):
+    root = touch(tmp_path, *(f'{time}/{part}/{name}/{number}.jpg' for time in (1, 2) for part in ('train', 'test')
+                             for name in ('cat', 'dog') for number in range(4)))
+    assert read_folder_by_time(root, IID).class_names == ['cat', 'dog']
+    assert read_folder_by_time(root, SplitOptions(part_folders=True)).class_names == ['cat', 'dog']
+    assert read_folder_by_time(root, SplitOptions(part_folders=False)).class_names == ['test', 'train']
+    choice = BucketChoice(None, 'all', layout='folder', part_folders=False)
+    assert read_buckets(root, choice).class_names == ['test', 'train']
+    with pytest.raises(ConfigError, match="part_folders is 'no'; expected True or False"):
+        read_folder_by_time(root, SplitOptions(part_folders='no'))
+    flat = folders(tmp_path / 'flat')
+    with pytest.raises(DataError, match='needs a train folder'):
+        read_folder_by_time(flat, SplitOptions(part_folders=True))
+
+
+def test_a_stream_whose_buckets_share_no_class_is_class_incremental(tmp_path, caplog):
+    root = touch(tmp_path, *(f'{time}/{name}/{number}.jpg' for time, names in (('1', 'ab'), ('2', 'cd'))
+                             for name in names for number in range(4)))
+    with caplog.at_level(logging.WARNING, 'clear'):
+        data = read_folder_by_time(root, IID)
+    assert data.is_class_incremental and not caplog.records
+    touch(root, '2/a/0.jpg', '2/a/1.jpg')
+    assert not read_folder_by_time(root, IID).is_class_incremental
+    assert not read_folder_by_time(root, IID, times=['1']).is_class_incremental
+
+
 @pytest.mark.parametrize('paths, message', [
     (['1/train/cat/0.jpg', '1/test/cat/1.jpg', '2/cat/0.jpg'], "'1' and '2' differ in having train/ and test/"),
     (['1/train/cat/0.jpg', '1/train/cat/1.jpg'], 'needs a test folder'),
@@ -189,6 +227,22 @@ def test_rows_without_a_date(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, 'clear'):
         assert sum(map(len, read(path, Periods(freq='year'), missing='drop').train)) == 12
     assert '2 of 14 rows have no timestamp and are left out' in caplog.text
+
+
+def test_labels_that_pandas_made_floats(tmp_path):
+    paths = [f'{row}.jpg' for row in range(12)]
+    touch(tmp_path, *paths)
+    labels = [float(number) for number in (1, 2, 10)] * 4
+    columns = dict(path=paths, timestamp=['2010'] * 6 + ['2011'] * 6, label=pyarrow.array(labels))
+    parquet.write_table(pyarrow.table(columns), tmp_path / 't.parquet')
+    data = read(tmp_path / 't.parquet', Periods(freq='year'), root=tmp_path)
+    assert data.class_names == ['1', '2', '10'] and data.train[0].targets.tolist() == [0, 1, 2] * 2
+    for bad, message in ((float('nan'), 'rows have no label, first row 1'), (2.5, 'row 1: label 2.5 is neither'),
+                         (float('inf'), 'row 1: label inf is neither')):
+        columns['label'] = pyarrow.array([bad, *labels[1:]])
+        parquet.write_table(pyarrow.table(columns), tmp_path / 't.parquet')
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / 't.parquet', Periods(freq='year'), root=tmp_path)
 
 
 @pytest.mark.parametrize('row, message', [

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear
-from clear.features import build_source, extract
+from clear.features import build_source, extract, write_bank
 from clear.features.sources import guess_source
 
 
@@ -46,7 +46,7 @@ def test_list_file(tmp_path):
     (tmp_path / 'images' / 'list.txt').write_text('field hockey/001.png 2\n\nbus/000.png\nbus/002.png 0\n')
     source = build_source(dict(type='FileList', path=str(tmp_path / 'images' / 'list.txt')))
     assert source.ids == ['field hockey/001.png', 'bus/000.png', 'bus/002.png']
-    assert source.labels.tolist() == [2, -1, 0] and source.class_names == ['0', '1', '2']
+    assert source.labels.tolist() == [1, -1, 0] and source.class_names == ['0', '2']
     assert source.open(0).size == (12, 12)
 
 
@@ -81,7 +81,45 @@ def test_class_indices_that_pandas_made_floats(tmp_path):
     columns = dict(path=['a', 'b', 'c'], label=pyarrow.array([10.0, float('nan'), 2.0]))
     parquet.write_table(pyarrow.table(columns), tmp_path / 't.parquet')
     source = build_source(dict(type='Table', path=str(tmp_path / 't.parquet')))
-    assert source.labels.tolist() == [10, -1, 2] and len(source.class_names) == 11
+    assert source.labels.tolist() == [1, -1, 0] and source.class_names == ['2', '10']
+
+
+@pytest.mark.parametrize('numbers', [(0, 1, 2), (10, 20, 30), (7, 2_000_000, 10**15), (3, 10**30, 10**40)])
+def test_classes_are_those_that_occur(tmp_path, numbers):
+    # The largest number must cost nothing: a name for every number below it would not fit the memory.
+    names = [str(number) for number in numbers]
+    rows = [dict(path=f'{row}.png', label=numbers[row % 3]) for row in range(6)]
+    write_table(tmp_path / 't.csv', rows)
+    (tmp_path / 'l.txt').write_text('\n'.join(f"{row['path']} {row['label']}" for row in rows))
+    for cfg in (dict(type='Table', path=str(tmp_path / 't.csv')), dict(type='FileList', path=str(tmp_path / 'l.txt'))):
+        if numbers[-1] >= 2**63 and cfg['type'] == 'Table':
+            continue  # a table has no column for such numbers
+        source = build_source(cfg)
+        assert source.class_names == names and source.labels.tolist() == [0, 1, 2] * 2
+        row, label = next((row, label) for row, label in enumerate(numbers, start=1) if label > 1)
+        with pytest.raises(DataError, match=f"row {row}: label '{label}' is none of the 2 classes"):
+            build_source(dict(cfg, class_names=['a', 'b']))
+    if numbers[-1] < 2**63:
+        bank = write_bank(tmp_path / 'bank', np.eye(6, dtype=np.float32), [row['label'] for row in rows])
+        assert bank.class_names == names and bank.labels.tolist() == [0, 1, 2] * 2
+
+
+def test_a_table_takes_the_dates_of_every_reader(tmp_path):
+    times = {'2010': (2010, 1, 1), '2010-05': (2010, 5, 1), '20100502132413': (2010, 5, 2, 13, 24, 13),
+             '1272000000': (2010, 4, 23, 5, 20), '2010-05-02T13:24:13Z': (2010, 5, 2, 13, 24, 13)}
+    write_table(tmp_path / 't.csv', [dict(path=f'{row}.png', timestamp=time) for row, time in enumerate(times)])
+    source = build_source(dict(type='Table', path=str(tmp_path / 't.csv')))
+    assert source.timestamps == [datetime(*time, tzinfo=UTC) for time in times.values()]
+
+
+@pytest.mark.parametrize('again', ['a/b.png', './a/b.png', 'a//b.png', 'a/./b.png', 'a/x/../b.png'])
+def test_an_image_under_two_spellings_is_one_image(tmp_path, again):
+    write_table(tmp_path / 't.csv', [dict(path='a/b.png', label=1), dict(path='c.png', label=1),
+                                     dict(path=again, label=1)])
+    (tmp_path / 'l.txt').write_text(f'a/b.png 1\nc.png 1\n{again} 1\n')
+    for cfg in (dict(type='Table', path=str(tmp_path / 't.csv')), dict(type='FileList', path=str(tmp_path / 'l.txt'))):
+        with pytest.raises(DataError, match=f"'{again}', image 3, is there twice: it is image 1 too"):
+            build_source(cfg)
 
 
 def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
@@ -95,9 +133,9 @@ def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
 
 @pytest.mark.parametrize('text, message', [
     ('file,label\na,1\n', "no column 'path'"), ('path\n../../etc/passwd\n', 'outside'), ('path\na\na\n', 'twice'),
-    ('path,label\na,-7\n', 'labels -7'), ('path\n', 'no images'),
+    ('path,label\na,-7\n', 'row 1: label -7, expected a class index'), ('path\n', 'no images'),
     ('path,label\na,1.5\n', 'label 1.5 is neither'), ('path,id\na,\n', 'no id'),
-    ('path,timestamp\na,soon\n', "'soon' of row 0 is no ISO date")])
+    ('path,timestamp\na,soon\n', "row 1: 'soon' is no date")])
 def test_wrong_tables_are_refused(tmp_path, text, message):
     (tmp_path / 't.csv').write_text(text)
     with pytest.raises(DataError, match=message):

@@ -18,7 +18,7 @@ from clear.registry import SCENARIOS
 @SCENARIOS.register_module(name='FolderByTime')
 def folder_by_time(data_root: str, times: list[str] | None = None, evaluation_protocol: str = 'iid',
                    seed: int | None = None, shot: int | None = None, test_ratio: float = 0.3,
-                   feature: dict | None = None, train_transform: list[dict] | None = None,
+                   part_folders: bool | None = None, feature: dict | None = None, train_transform: list[dict] | None = None,
                    eval_transform: list[dict] | None = None, cache: str | None = None, cache_dir: str | None = None,
                    decoder: str = 'pil', max_bad_fraction: float = 0.01, work_dir: str | None = None):
     """Read `data_root/<time>/<class>/<image>` as an Avalanche benchmark, one experience per time.
@@ -29,12 +29,15 @@ def folder_by_time(data_root: str, times: list[str] | None = None, evaluation_pr
         seed: of the split that is drawn, any whole number; None means 0, and must be None under `streaming`.
         shot: train on that many images per class, test on the rest of the bucket.
         test_ratio: share of each class and bucket to test on, where a split is drawn.
+        part_folders: whether folders called `train` and `test` below a time are the split (True) or classes (False);
+            None looks (see `SplitOptions`).
         feature, train_transform, eval_transform, cache, cache_dir, decoder, max_bad_fraction, work_dir: as for CLEAR.
 
     Raises:
         ConfigError, DataError: as `read_folder_by_time` does.
     """
-    data = read_folder_by_time(data_root, _split_options(evaluation_protocol, seed, shot, test_ratio), times)
+    data = read_folder_by_time(data_root, _split_options(evaluation_protocol, seed, shot, test_ratio, part_folders),
+                               times)
     return _benchmark('FolderByTime', data, feature, train_transform, eval_transform,
                       dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
 
@@ -72,17 +75,20 @@ def table_by_time(table: str, data_root: str | None = None, num_buckets: int | N
                       dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
 
 
-def _split_options(protocol: str, seed: int | None, shot: int | None, test_ratio: float) -> SplitOptions:
+def _split_options(protocol: str, seed: int | None, shot: int | None, test_ratio: float,
+                   part_folders: bool | None = None) -> SplitOptions:
     if seed is None and protocol == 'iid':
         seed = 0
-    return SplitOptions(protocol, seed, shot, test_ratio)
+    return SplitOptions(protocol, seed, shot, test_ratio, part_folders)
 
 
 def _benchmark(kind: str, data: ClearData, feature: dict | None, train_transform: list[dict] | None,
                eval_transform: list[dict] | None, reading: dict, max_bad_fraction: float, work_dir: str | None):
     check_cache(reading['cache'], reading['cache_dir'], where='scenario.')
+    # The metrics of CLEAR compare the same classes at other times; buckets without a common class have none.
+    protocol = 'class-incremental' if data.protocol == 'iid' and data.is_class_incremental else data.protocol
     info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
-                        protocol=data.protocol, fingerprint=data.fingerprint, train=[], test=[])
+                        protocol=protocol, fingerprint=data.fingerprint, train=[], test=[])
     if feature is not None:
         add_bank_features(info, data, feature, max_bad_fraction, work_dir, _source(kind, data))
     else:
