@@ -17,8 +17,8 @@ class BadSampleError(DataError):
 class BadSamples:
     """The list of unreadable images of a run, shared by its processes and kept over restarts.
 
-    Each is one JSON line (split, bucket, id, reason) in `path`, once per split and id. The file is read again
-    before it is added to, so counts hold over loader workers, ranks and restarts.
+    Each is one JSON line (split, bucket, id, reason) in `path`, once per split and id. What others added is read
+    before anything is added, so counts hold over loader workers, ranks and restarts; no line is read twice.
 
     Args:
         path: `work_dir/bad_samples.jsonl`; None keeps the list in memory, per process.
@@ -36,6 +36,8 @@ class BadSamples:
         self.total = dict(total)
         self.max_bad_fraction = max_bad_fraction
         self._records: dict[tuple[str, str], dict] = {}
+        self._counts: Counter[str] = Counter()
+        self._read_bytes = 0  # of the file, up to the end of a line
 
     def report(self, split: str, bucket: str, name: str, reason: str) -> None:
         """Note that image `name` (its id) of `split` is bad. Known ones cost nothing.
@@ -49,7 +51,7 @@ class BadSamples:
             return
         record = {'split': split, 'bucket': bucket, 'id': name, 'reason': reason}
         if self.path is None:
-            self._records[split, name] = record
+            self._add(record)
         else:
             self._append(record)
         self._check(split)
@@ -57,13 +59,14 @@ class BadSamples:
     def records(self) -> list[dict]:
         """Everything reported so far, by any process."""
         if self.path is not None and self.path.is_file():
-            self._parse(self.path.read_bytes())
+            with self.path.open('rb') as file:
+                self._read_new(file.fileno())
         return list(self._records.values())
 
     def counts(self) -> dict[str, int]:
         """Bad images per split so far, by any process."""
-        found = Counter(record['split'] for record in self.records())
-        return {split: found[split] for split in self.total}
+        self.records()
+        return {split: self._counts[split] for split in self.total}
 
     def _append(self, record: dict) -> None:
         import fcntl
@@ -73,27 +76,41 @@ class BadSamples:
         try:
             # Between reading and writing no other process may add the same line.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            content = self.path.read_bytes()
-            self._parse(content)
-            key = (record['split'], record['id'])
-            if key not in self._records:
+            rest = self._read_new(descriptor)
+            if self._add(record):
                 # A process killed in the middle of its line must not spoil this one.
-                start = '\n' if content and not content.endswith(b'\n') else ''
-                os.write(descriptor, (start + json.dumps(record) + '\n').encode())
-                self._records[key] = record
+                line = ('\n' if rest else '') + json.dumps(record) + '\n'
+                os.write(descriptor, line.encode())
+                self._read_bytes += rest + len(line)
         finally:
             os.close(descriptor)
 
-    def _parse(self, content: bytes) -> None:
+    def _read_new(self, descriptor: int) -> int:
+        """Take what was added to the file since the last look; the number of bytes after its last end of line."""
+        size = os.fstat(descriptor).st_size
+        if size < self._read_bytes:
+            self._read_bytes = 0  # somebody put another file there
+        content = os.pread(descriptor, size - self._read_bytes, self._read_bytes)
         for line in content.splitlines():
             try:
-                record = json.loads(line)
-                self._records.setdefault((record['split'], record['id']), record)
+                self._add(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue  # the half line of a killed process; its image is reported again when it is read again
+        whole = content.rfind(b'\n') + 1
+        self._read_bytes += whole
+        return len(content) - whole
+
+    def _add(self, record: dict) -> bool:
+        """Whether the record is new."""
+        key = (record['split'], record['id'])
+        if key in self._records:
+            return False
+        self._records[key] = record
+        self._counts[record['split']] += 1
+        return True
 
     def _check(self, split: str) -> None:
-        bad = sum(known == split for known, _ in self._records)
+        bad = self._counts[split]
         total = self.total[split]
         if bad > self.max_bad_fraction * total:
             where = f'Listed in {self.path}.' if self.path is not None else \

@@ -14,7 +14,7 @@ from clear.core.building import building
 from clear.core.checks import check_shared_keys
 from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import ConfigError
-from clear.core.files import read_text, write_json
+from clear.core.files import write_json
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.startup import resume_collection
@@ -264,6 +264,7 @@ def predict(args: argparse.Namespace) -> int:
     from clear.datasets.decode import UnreadableImage, decode_image
     from clear.datasets.transforms import build_transform
     from clear.engine.checkpoint import load_model_weights
+    from clear.engine.class_names import class_names_of
     from clear.engine.continual_runner import ContinualRunner
 
     setup_logging(None)
@@ -279,7 +280,7 @@ def predict(args: argparse.Namespace) -> int:
     runner = ContinualRunner(cfg)
     runner.build_model()
     load_model_weights(runner.model, Path(args.checkpoint))
-    names = _class_names(cfg, runner.model.num_classes)
+    names = class_names_of(cfg, Path(args.checkpoint), runner.model.num_classes)
     transform = build_transform(cfg['scenario']['eval_transform'])
     with evaluation_mode(runner.model):
         for path in args.images:
@@ -292,14 +293,3 @@ def predict(args: argparse.Namespace) -> int:
             logger.info('%s  %s', path, '  '.join(f'{names[index]} {value:.3f}' for value, index in
                                                    zip(top.values.tolist(), top.indices.tolist())))
     return 0
-
-
-def _class_names(cfg: Any, num_classes: int) -> list[str]:
-    """The names beside the data if they are there, else the class numbers."""
-    root = Path(cfg['scenario'].get('data_root') or '.')
-    for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt'):
-        if path.is_file():
-            names = [name.strip() for name in read_text(path).split('\n') if name.strip()]
-            if len(names) == num_classes:
-                return names
-    return [str(index) for index in range(num_classes)]

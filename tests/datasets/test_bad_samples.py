@@ -2,6 +2,9 @@
 
 import json
 import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,8 +78,47 @@ def test_processes_share_one_list(tmp_path):
     assert sorted(int(line['id']) for line in lines(path)) == list(range(100))
 
 
+def test_no_line_is_read_twice(tmp_path, monkeypatch):
+    # With two processes that take turns, each reads every byte of the other once: no time grows with the square.
+    from clear.datasets import bad_samples
+
+    read, real = [], bad_samples.os.pread
+
+    def count(descriptor, size, offset):
+        read.append(size)
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(bad_samples.os, 'pread', count)
+    lists = [BadSamples(tmp_path / 'bad.jsonl', {'train': 10_000}) for _ in range(2)]
+    for number in range(100):
+        lists[number % 2].report('train', '1', f'{number:03}.jpg', 'missing')
+    size = (tmp_path / 'bad.jsonl').stat().st_size
+    assert [each.counts() for each in lists] == [{'train': 100}] * 2
+    assert sum(read) <= size  # of its own lines nobody reads one again
+    assert BadSamples(tmp_path / 'bad.jsonl', {'train': 10_000}).counts() == {'train': 100}
+    assert sum(read) <= 2 * size
+
+
+def test_another_file_in_its_place_is_read_from_the_start(tmp_path):
+    path = tmp_path / 'bad.jsonl'
+    bad = BadSamples(path, {'train': 100})
+    for number in range(1, 4):
+        path.unlink(missing_ok=True)  # each one shorter than what was read before
+        bad.report('train', '1', f'{number}' * (9 - number), 'missing')
+        assert [json.loads(line)['id'] for line in path.read_text().splitlines()] == [f'{number}' * (9 - number)]
+    assert bad.counts() == {'train': 3}
+
+
 def test_arguments_at_the_door():
     with pytest.raises(ConfigError, match='max_bad_fraction is 5'):
         BadSamples(None, {}, max_bad_fraction=5)
     with pytest.raises(ValueError, match="split 'valid' has no total"):
         BadSamples(None, {'train': 1}).report('valid', '1', 'a', 'missing')
+
+
+@pytest.mark.slow
+def test_benchmark_runs():
+    script = Path(__file__).parents[2] / 'benchmarks' / 'bad_samples.py'
+    finished = subprocess.run([sys.executable, script, '--small', '--rounds', '1'], capture_output=True, text=True,
+                              check=True)
+    assert len(json.loads(finished.stdout.splitlines()[-1])['ratios']) == 2

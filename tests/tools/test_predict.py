@@ -1,5 +1,6 @@
 """`tools/predict.py`: classes of single images, as the model gives them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from clear_trees import write_clear_tree
 from PIL import Image
 from short_runs import FEATURE_CONFIG, IMAGE_CONFIG, listed, run, train, write_config
 
+from clear.core.results import Results, write_results
+from clear.engine.class_names import class_names_of
 from clear.models import build_classifier
 
 MODEL = dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
@@ -62,12 +65,38 @@ def test_top_limits_the_classes(config, tree):
     assert len(line.removeprefix(f'{path}  ').split('  ')) == 1
 
 
-def test_classes_without_the_data_are_numbers(config, tree):
+def names_in(finished):
+    return {part.rsplit(' ', 1)[0] for part in finished.out.splitlines()[-1].split('  ')[1:]}
+
+
+def test_classes_without_the_data_have_the_names_of_the_run(config, tree):
     train(config, '--work-dir', 'run')
-    finished = run('predict', config, 'run/latest.pth', tree / listed(tree, '1', 'test')[0], '--cfg-options',
-                   'scenario.data_root=elsewhere')
-    names = {part.rsplit(' ', 1)[0] for part in finished.out.strip().split('  ')[1:]}
-    assert names == {'0', '1', '2'}
+    image, elsewhere = tree / listed(tree, '1', 'test')[0], ('--cfg-options', 'scenario.data_root=elsewhere')
+    assert names_in(run('predict', config, 'run/latest.pth', image, *elsewhere)) == set(NAMES)
+    # A checkpoint that was carried away from its run, without the data: numbers.
+    Path('away').mkdir()
+    shutil.copy('run/latest.pth', 'away')
+    finished = run('predict', config, 'away/latest.pth', image, *elsewhere)
+    assert names_in(finished) == {'0', '1', '2'} and 'called by their place' in finished.out + finished.err
+    assert names_in(run('predict', config, 'away/latest.pth', image)) == set(NAMES)
+
+
+def test_class_names_are_those_of_the_folders(tmp_path, monkeypatch):
+    # Sorted as text '10' comes before '2': a place is no name.
+    monkeypatch.setattr('clear.core.logs.logger.propagate', True)
+    for name in ('1', '2', '10'):
+        for number in range(4):
+            path = tmp_path / 'data' / str(2010 + number // 2) / name / f'{number}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (8, 8)).save(path)
+    to_tensor = [dict(type='ToTensor')]
+    scenario = dict(type='FolderByTime', data_root=str(tmp_path / 'data'), train_transform=to_tensor,
+                    eval_transform=to_tensor)
+    assert class_names_of(dict(scenario=scenario), tmp_path / 'latest.pth', 3) == ['1', '10', '2']
+    assert class_names_of(dict(scenario=scenario), tmp_path / 'latest.pth', 4) == ['0', '1', '2', '3']
+    write_results(tmp_path / 'results.json', Results('a', 'ContinualRunner', 'clear/iid/v1',
+                                                     extras=dict(class_names=['a', 'b\x1b[31m', 'c'])))
+    assert class_names_of(dict(scenario=scenario), tmp_path / 'latest.pth', 3) == ['a', r'b\x1b[31m', 'c']
 
 
 def test_what_cannot_be_classified_is_refused(config, tree, tmp_path):

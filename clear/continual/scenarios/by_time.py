@@ -18,9 +18,10 @@ from clear.registry import SCENARIOS
 @SCENARIOS.register_module(name='FolderByTime')
 def folder_by_time(data_root: str, times: list[str] | None = None, evaluation_protocol: str = 'iid',
                    seed: int | None = None, shot: int | None = None, test_ratio: float = 0.3,
-                   part_folders: bool | None = None, feature: dict | None = None, train_transform: list[dict] | None = None,
-                   eval_transform: list[dict] | None = None, cache: str | None = None, cache_dir: str | None = None,
-                   decoder: str = 'pil', max_bad_fraction: float = 0.01, work_dir: str | None = None):
+                   part_folders: bool | None = None, feature: dict | None = None,
+                   train_transform: list[dict] | None = None, eval_transform: list[dict] | None = None,
+                   cache: str | None = None, cache_dir: str | None = None, decoder: str = 'pil',
+                   max_bad_fraction: float = 0.01, work_dir: str | None = None):
     """Read `data_root/<time>/<class>/<image>` as an Avalanche benchmark, one experience per time.
 
     Args:
