@@ -15,7 +15,8 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
 from clear.datasets.clear_layouts import PARTS, Bucket
 from clear.datasets.dates import parse_time
-from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
+from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
+from clear.datasets.labels import check_names
 from clear.datasets.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 
@@ -66,7 +67,7 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
         DataError: if a folder is missing or empty, only one of train and test is there, or a class is never trained on.
     """
     options.check()
-    root = Path(root).resolve()
+    root = real_path(root)
     if not root.is_dir():
         raise DataError(f'The folder {root} does not exist.')
     has_parts_above = {path.name for path in folders_in(root)} == set(PARTS)
@@ -102,6 +103,7 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
     else:
         pairs = [_split(bucket, class_names, options) for bucket in whole]
         train, test = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    check_names(class_names, str(root))
     _check_coverage(root, class_names, train, test)
     check_disjoint(train if options.protocol == 'streaming' else train + test, root)
     data = ClearData(class_names, train, test, layout, options.protocol, root,

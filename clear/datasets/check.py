@@ -15,6 +15,7 @@ from clear.core.files import read_json
 from clear.datasets.clear import NUM_CLASSES, check_data_name, how_to_get
 from clear.datasets.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
 from clear.datasets.decode import UnreadableImage, decode_image, read_file
+from clear.datasets.image_files import real_path
 
 KINDS = {'lists': 'lists and metadata that are wrong', 'overlap': 'train and test of a bucket share images',
          'missing': 'missing images', 'unreadable': 'unreadable images', 'identical': 'groups of identical images'}
@@ -76,7 +77,7 @@ def check_tree(data_root: str | Path, *, data_name: str | None = None, decode: b
         ConfigError, DataError: if `data_name` is unknown, or the root holds no CLEAR layout, or both.
     """
     check_data_name(data_name)
-    root = Path(data_root).resolve()
+    root = real_path(data_root)
     tree = open_layout(root, 'auto', how_to_get(data_name, root))
     report = CheckReport(str(root), tree.name, seeds=tree.seeds(), shots=tree.shots(),
                          feature_types=tree.feature_types(), decoded=decode)

@@ -15,7 +15,7 @@ import numpy as np
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
 from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
-from clear.datasets.image_files import plain_path
+from clear.datasets.image_files import plain_path, real_path
 from clear.datasets.lacking_classes import warn_of_lacking_classes
 
 logger = logging.getLogger('clear')
@@ -85,7 +85,7 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
     """
     _check_options(data_name, evaluation_protocol, seed, shot)
     # Absolute, so that a later change of folder harms nobody and paths can be compared.
-    root = Path(data_root).resolve()
+    root = real_path(data_root)
     tree = open_layout(root, layout, how_to_get(data_name, root))
     choice = Choice(seed, shot, feature_type)
     _check_choice(tree, evaluation_protocol, choice)

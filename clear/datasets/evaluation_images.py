@@ -15,6 +15,7 @@ from clear.datasets.bucket_lists import BucketChoice, is_clear_tree, read_bucket
 from clear.datasets.decode import UnreadableImage
 from clear.datasets.image_files import image_files
 from clear.datasets.image_lists import ImageList, existing_folder
+from clear.datasets.labels import check_names
 from clear.datasets.square_images import SquareImages
 
 logger = logging.getLogger('clear')
@@ -89,6 +90,7 @@ def _read_classes(root: Path) -> ImageList:
     if len(names) < 2:
         raise DataError(f'{root}: expected images in folders <class>/<image> of at least two classes, found '
                         f'{len(names)}.')
+    check_names(names, str(root))
     of_name = {name: label for label, name in enumerate(names)}
     return ImageList(root, paths, labels=[of_name[path.split('/')[0]] for path in paths], class_names=names)
 

@@ -31,7 +31,8 @@ def image_files(root: Path, below: str = '') -> list[str]:
                 continue
             if entry.is_dir():
                 identity = _identity(entry)
-                if identity not in above:
+                # The second test is for links that lead into each other.
+                if not (entry.is_symlink() and _lies_in(folder, entry.path)) and identity not in above:
                     todo.append((entry.path, f'{prefix}{entry.name}/', above | {identity}))
             elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                 found.append(prefix + entry.name)
@@ -63,6 +64,16 @@ def first_repeated(paths: Iterable[str]) -> tuple[int, int] | None:
         if earlier != position:
             return earlier, position
     return None
+
+
+def real_path(path: str | Path) -> Path:
+    """The path with its links resolved; as it is, made absolute, where there is nothing or no file can be called so."""
+    path = Path(path)
+    return path.resolve() if path.exists() else path.absolute()
+
+
+def _lies_in(folder: str, other: str) -> bool:
+    return Path(folder).resolve().is_relative_to(Path(other).resolve())
 
 
 def _entries(folder: str) -> list[os.DirEntry]:

@@ -41,6 +41,19 @@ def ordered_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=(lambda name: (int(name), name)) if are_numbers else None)
 
 
+def check_names(names: Iterable[str], where: str) -> None:
+    """Refuse names of classes that are not UTF-8, as a folder's may be: results and reports cannot hold them.
+
+    Raises:
+        DataError: naming the first one.
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f'{where}: the name of class {ascii(name)} is not UTF-8. Rename it.') from None
+
+
 def class_indices(labels: Sequence[int | str | None], class_names: Sequence[str] | None, where: str
                   ) -> tuple[list[int], list[str]]:
     """Class indices, -1 where there is no label, and the names of the classes.

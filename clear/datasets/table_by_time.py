@@ -17,6 +17,7 @@ from clear.datasets.by_time import SplitOptions, divide
 from clear.datasets.clear import ClearData
 from clear.datasets.clear_layouts import Bucket
 from clear.datasets.dates import parse_time
+from clear.datasets.image_files import real_path
 from clear.datasets.labels import ordered_names, read_labels
 
 logger = logging.getLogger('clear')
@@ -83,7 +84,9 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
     if missing not in ('refuse', 'drop'):
         raise ConfigError(f"missing is {missing!r}; expected 'refuse' or 'drop'.")
     table = Path(table)
-    root = Path(root if root is not None else table.parent).resolve()
+    root = real_path(root if root is not None else table.parent)
+    if not root.is_dir():
+        raise DataError(f'The folder {root} does not exist.')
     paths, labels, times = _read_columns(table, columns, missing)
     class_names = ordered_names(labels)
     label_of = {name: index for index, name in enumerate(class_names)}

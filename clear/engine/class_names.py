@@ -12,10 +12,7 @@ from clear.datasets.clear_files import read_class_names
 
 
 def class_names_of(cfg: dict[str, Any], checkpoint: Path, num_classes: int) -> list[str]:
-    """The name of each class index: from the results beside the checkpoint, else from the data, else the numbers.
-
-    Signs that a terminal would obey are escaped.
-    """
+    """The name of each class index: from the results beside the checkpoint, else from the data, else the numbers."""
     for read in (lambda: read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names'),
                  lambda: _beside_the_data(cfg['scenario']), lambda: _of_the_scenario(cfg['scenario'])):
         try:
@@ -23,7 +20,7 @@ def class_names_of(cfg: dict[str, Any], checkpoint: Path, num_classes: int) -> l
         except ClearError:
             continue  # not there; the next place may have them
         if isinstance(names, list) and len(names) == num_classes:
-            return [''.join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(name)) for name in names]
+            return [str(name) for name in names]
     logger.warning('No class names beside the checkpoint (%s) nor with the data: classes are called by their place.',
                    RESULTS_FILE)
     return [str(index) for index in range(num_classes)]

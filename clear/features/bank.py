@@ -127,9 +127,14 @@ class FeatureBank:
                             f'expected {list(INDEX_COLUMNS)} and {len(self)}.')
         return table
 
+    def column(self, name: str) -> list[str | None]:
+        """The ids, paths or buckets of all rows: that column of `index` as text, whatever the names."""
+        return [value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
+                for value in self.index[name].to_pylist()]
+
     @cached_property
     def _row_of_id(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.index['id'].to_pylist())}
+        return {name: row for row, name in enumerate(self.column('id'))}
 
     def rows_of(self, ids: Iterable[str]) -> np.ndarray:
         """Rows (N,) int64 of images by id, in the order of `ids`, unreadable ones included.
@@ -155,7 +160,7 @@ class FeatureBank:
         """
         rows = np.arange(len(self)) if split is None else self.rows_of(split)
         if bucket is not None:
-            names = np.array(self.index['bucket'].to_pylist(), dtype=object)
+            names = np.array(self.column('bucket'), dtype=object)
             if not (names == str(bucket)).any():
                 known = sorted({str(name) for name in names if name is not None})
                 raise DataError(f"{self.path} has no bucket '{bucket}'; it has {', '.join(known) or 'none'}.")

@@ -4,15 +4,17 @@
 
     OUT.partial/plan.json            what is being made; written when the arrays below have their disk space
     OUT.partial/features.npy, ...    arrays of full size, filled block by block
-    OUT.partial/done/<block>.json    a finished block, with its unreadable images
+    OUT.partial/done/<block>.json    a finished block: its unreadable images, and a sum over them and its rows
 
 A block is noted in `done/` only after its rows are on disk, so a kill at any moment loses at most the blocks under
-way, and doing one again writes the same bytes.
+way, and doing one again writes the same bytes. Whoever goes on believes no note whose sum the arrays do not give.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, remove_left_overs, write_json
 from clear.core.locks import locked
+from clear.core.logs import logger
 from clear.features.bank import META_FILE
 from clear.features.identity import require_same
 from clear.features.writing import allocate_array, remove_folder, room_on_disk, write_rows
@@ -63,20 +66,57 @@ class BlockFolder:
         if not resume or not source.is_file():
             self._start_over()
             return
-        old = read_json(source)
+        old = _read_plan(source)
+        if old is None:
+            self._start_over(f'{source.name} is damaged')
+            return
         require_same(str(self.path), old['identity'], self.plan['identity'],
                      'Write to another folder, or delete this one (resume=False, --no-resume).')
         for key in ('block_size', 'batch_size', 'count', 'arrays'):
-            if not self.is_complete and old[key] != self.plan[key]:
-                raise ConfigError(f'{self.path} was begun with {key} {old[key]}, not {self.plan[key]}. Continue with '
-                                  'that value, or start over (resume=False, --no-resume).')
+            if not self.is_complete and old.get(key) != self.plan[key]:
+                raise ConfigError(f'{self.path} was begun with {key} {old.get(key)}, not {self.plan[key]}. Continue '
+                                  'with that value, or start over (resume=False, --no-resume).')
+        if not self._has_arrays():
+            self._start_over('an array is not whole')
+        elif not self.is_complete:
+            self._done.mkdir(exist_ok=True)
+            for note in sorted(self._done.iterdir()):
+                if not self._is_true(note):
+                    shutil.rmtree(note) if note.is_dir() else note.unlink()
 
     @property
     def is_complete(self) -> bool:
         """Whether only the new name is missing: `meta.json` is written after everything else."""
         return (self.path / META_FILE).is_file()
 
-    def _start_over(self) -> None:
+    def _array(self, name: str) -> np.ndarray:
+        return np.load(self.path / f'{name}.npy', mmap_mode='r', allow_pickle=False)
+
+    def _has_arrays(self) -> bool:
+        """Whether every array is there in its type and full size."""
+        try:
+            return all(self._array(name).dtype == np.dtype(self.plan['identity']['dtype'])
+                       and self._array(name).shape == (self.plan['count'], *shape)
+                       for name, shape in self.plan['arrays'].items())
+        except (OSError, ValueError, EOFError):
+            return False
+
+    def _is_true(self, note: Path) -> bool:
+        """Whether a note in `done/` belongs to a block of this plan whose rows are on disk as they were noted."""
+        block = int(note.stem) if note.stem.isascii() and note.stem.isdigit() and len(note.stem) == 8 else -1
+        if note.suffix != '.json' or not 0 <= block < self.num_blocks:
+            return False
+        try:
+            found = read_json(note)
+        except DataError:
+            return False
+        start, stop = self.block_range(block)
+        rows = {name: self._array(name)[start:stop] for name in self.plan['arrays']}
+        return isinstance(found, dict) and found.get('sum') == _sum(rows, found.get('bad'))
+
+    def _start_over(self, reason: str = '') -> None:
+        if reason:
+            logger.warning('%s: %s. The extraction starts over.', self.path, reason)
         found = {path.name for path in self.path.iterdir()} - {'lock'}
         if found and not found & {'plan.json', 'done', META_FILE}:
             raise DataError(f'{self.path} holds files that no extraction wrote. Move it away.')
@@ -104,7 +144,7 @@ class BlockFolder:
         with room_on_disk(self.path):
             for name, rows in arrays.items():
                 write_rows(self.path / f'{name}.npy', self.block_range(block)[0], rows)
-            write_json(self._done / f'{block:08}.json', {'bad': bad})
+            write_json(self._done / f'{block:08}.json', {'bad': bad, 'sum': _sum(arrays, bad)})
 
     def bad_samples(self) -> list[dict]:
         """Records of the unreadable images of all finished blocks, in row order."""
@@ -134,3 +174,20 @@ class BlockFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path / 'lock', 'Wait until that extraction has ended, or stop it.', DataError):
             yield
+
+
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    """What `plan.json` or `meta.json` say, or None if they are damaged."""
+    try:
+        plan = read_json(path)
+    except DataError:
+        return None
+    return plan if isinstance(plan, dict) and isinstance(plan.get('identity'), dict) else None
+
+
+def _sum(arrays: dict[str, np.ndarray], bad: Any) -> int:
+    """CRC-32 of a block's rows, array by array, and of its unreadable images."""
+    value = zlib.crc32(json.dumps(bad).encode())
+    for name in sorted(arrays):
+        value = zlib.crc32(memoryview(np.ascontiguousarray(arrays[name])).cast('B'), value)
+    return value

@@ -159,7 +159,7 @@ class _RowFinder:
     def __init__(self, bank: FeatureBank):
         self.bank = bank
         self.rows: dict[str, int] = {}
-        for row, name in enumerate(bank.index['id'].to_pylist()):
+        for row, name in enumerate(bank.column('id')):
             self.rows[name] = row
             self.rows.setdefault(_without_part(name), row)
 

@@ -22,7 +22,7 @@ from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.dates import parse_time
 from clear.datasets.decode import decode_image
-from clear.datasets.image_files import first_repeated, image_files
+from clear.datasets.image_files import first_repeated, image_files, real_path
 from clear.datasets.labels import class_indices, read_labels
 from clear.features.writing import check_class_names, check_ids, hash_data
 
@@ -212,7 +212,7 @@ def _root_of(file: Path, root: str | None, paths: Sequence[str]) -> Path:
 
 
 def _existing(root: str) -> Path:
-    base = Path(root).resolve()
+    base = real_path(root)
     if not base.is_dir():
         raise DataError(f'The folder {base} does not exist.')
     return base

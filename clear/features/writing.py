@@ -17,7 +17,7 @@ import torch
 
 from clear.core.errors import NO_ROOM, ConfigError, DataError
 from clear.core.files import atomic_writer, write_json
-from clear.datasets.labels import class_indices
+from clear.datasets.labels import check_names, class_indices
 from clear.datasets.writing import new_folder
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
@@ -113,11 +113,21 @@ def _write_index(path: Path, ids, paths, buckets, timestamps) -> None:
     from pyarrow import parquet
 
     table = pyarrow.table({
-        'row': pyarrow.array(range(len(ids)), pyarrow.int64()), 'id': pyarrow.array(ids, pyarrow.string()),
-        'path': pyarrow.array(paths, pyarrow.string()), 'bucket': pyarrow.array(buckets, pyarrow.string()),
+        'row': pyarrow.array(range(len(ids)), pyarrow.int64()), 'id': _text_column(ids), 'path': _text_column(paths),
+        'bucket': _text_column(buckets),
         'timestamp': pyarrow.array(timestamps, pyarrow.timestamp('us', tz='UTC'))})
     with atomic_writer(path) as file:
         parquet.write_table(table, file)
+
+
+def _text_column(values: Sequence[str | None]):
+    import pyarrow
+
+    try:
+        return pyarrow.array(values, pyarrow.string())
+    except UnicodeEncodeError:  # names of files that are not UTF-8: their bytes
+        return pyarrow.array([None if value is None else value.encode('utf-8', 'surrogatepass') for value in values],
+                             pyarrow.binary())
 
 
 def check_ids(ids: Sequence[str], where: str) -> None:
@@ -135,8 +145,9 @@ def check_class_names(names: Sequence[str], where: str) -> None:
     """Refuse two classes with one name: classes of different banks are matched by it.
 
     Raises:
-        DataError: naming the first that is there twice.
+        DataError: naming the first that is there twice, or is not UTF-8.
     """
+    check_names(names, where)
     twice = _first_repeated(names)
     if twice is not None:
         raise DataError(f"{where}: two classes are called '{twice}'; every class needs a name of its own.")

@@ -1,6 +1,7 @@
 """Streams from folders named by time and from tables with dates."""
 
 import logging
+import os
 from collections import Counter
 
 import pyarrow
@@ -114,6 +115,16 @@ def test_classes_may_be_called_train_and_test(tmp_path, names):
     assert data.class_names == names and [len(bucket) for bucket in data.test] == [len(names), len(names)]
     choice = BucketChoice(None, 'all', layout='folder')
     assert read_buckets(root, choice).class_names == names
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    names = [os.fsdecode(f'é{number}.jpg'.encode('latin-1')) for number in range(4)]
+    root = touch(tmp_path, *(f'1/cat/{name}' for name in names))
+    data = read_folder_by_time(root, IID)
+    assert sorted(data.train[0].paths + data.test[0].paths) == [f'1/cat/{name}' for name in names]
+    touch(root, os.fsdecode(b'1/caf\xe9/1.jpg'), os.fsdecode(b'1/caf\xe9/2.jpg'))
+    with pytest.raises(DataError, match=r"the name of class 'caf\\udce9' is not UTF-8. Rename it"):
+        read_folder_by_time(root, IID)
 
 
 def test_a_key_says_what_train_and_test_folders_are(tmp_path):

@@ -302,6 +302,85 @@ def half_done(out, images, monkeypatch):
 # A full disk
 
 
+def test_file_names_that_are_not_utf8(tmp_path, images):
+    root = Path(images['root'])
+    odd = os.fsdecode(b'caf\xe9.png')
+    next(root.rglob('*.png')).rename(root / 'bus' / odd)
+    bank = extract(TinyEncoder(), images, tmp_path / 'bank')
+    assert len(bank) == 20 and bank.valid.all() and f'bus/{odd}' in bank.column('id')
+    assert bank.rows_of([f'bus/{odd}']).tolist() == [bank.column('path').index(f'bus/{odd}')]
+    (root / os.fsdecode(b'\xe9t\xe9')).mkdir()
+    (root / os.fsdecode(b'\xe9t\xe9') / '1.png').touch()
+    with pytest.raises(DataError, match=r"the name of class '\\udce9t\\udce9' is not UTF-8. Rename it"):
+        build_source(images)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def zero_rows(path):
+    array = np.load(path, mmap_mode='r+')
+    array[:2] = 0
+    array.flush()
+
+
+def other_shape(path):
+    np.save(path, np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize('array', ['features', 'maps_2'])
+@pytest.mark.parametrize('harm', [cut, zero_rows, other_shape, lambda path: path.write_bytes(b''),
+                                  lambda path: path.unlink()], ids=['cut', 'zeroed', 'other', 'empty', 'absent'])
+def test_arrays_that_are_not_whole_are_made_again(tmp_path, images, monkeypatch, array, harm):
+    options = dict(batch_size=4, block_size=4, dtype='float32', maps=[2])
+    extract(TinyEncoder(), images, tmp_path / 'reference', **options)
+    partial = stopped(tmp_path / 'bank', images, monkeypatch, options)
+    assert len(list((partial / 'done').iterdir())) == 2
+    harm(partial / f'{array}.npy')
+    extract(TinyEncoder(), images, tmp_path / 'bank', **options)
+    assert content(tmp_path / 'bank') == content(tmp_path / 'reference')
+
+
+@pytest.mark.parametrize('name', ['00000003.json', '00000099.json', 'x.json', '00000004', '00000000.json'])
+@pytest.mark.parametrize('text', ['{"bad": []}', '{"bad": [{"row": 99}], "sum": 5}', '[1]', '', 'FOREIGN'])
+def test_notes_from_elsewhere_are_not_believed(tmp_path, images, monkeypatch, name, text):
+    options = dict(batch_size=4, block_size=4)
+    extract(TinyEncoder(), images, tmp_path / 'reference', **options)
+    other = stopped(tmp_path / 'other', images, monkeypatch, options, encoder=TinyEncoder(seed=1))
+    partial = stopped(tmp_path / 'bank', images, monkeypatch, options)
+    foreign = (other / 'done' / '00000001.json').read_text()
+    (partial / 'done' / name).write_text(foreign if text == 'FOREIGN' else text)
+    extract(TinyEncoder(), images, tmp_path / 'bank', **options)
+    assert content(tmp_path / 'bank') == content(tmp_path / 'reference')
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"identity": 3}', '{"identity"'])
+def test_a_damaged_plan_starts_over(tmp_path, images, monkeypatch, text):
+    options = dict(batch_size=4, block_size=4)
+    extract(TinyEncoder(), images, tmp_path / 'reference', **options)
+    partial = stopped(tmp_path / 'bank', images, monkeypatch, options)
+    (partial / 'plan.json').write_text(text)
+    extract(TinyEncoder(), images, tmp_path / 'bank', **options)
+    assert content(tmp_path / 'bank') == content(tmp_path / 'reference')
+
+
+def stopped(out, images, monkeypatch, options, encoder=None):
+    """An extraction that ended with an error after two blocks; returns its folder."""
+    real = BlockFolder.write_block
+
+    def write_block(folder, block, *args):
+        if block == 2:
+            raise DataError('stopped')
+        real(folder, block, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockFolder, 'write_block', write_block)
+        with pytest.raises(DataError, match='stopped'):
+            extract(encoder or TinyEncoder(), images, out, **options)
+    return out.with_name(f'{out.name}.partial')
+
+
 def test_file_size_limit_of_the_system_is_a_clear_message(tmp_path, images):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))  # bytes; the features alone are more
