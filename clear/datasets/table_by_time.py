@@ -85,8 +85,6 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
         raise ConfigError(f"missing is {missing!r}; expected 'refuse' or 'drop'.")
     table = Path(table)
     root = real_path(root if root is not None else table.parent)
-    if not root.is_dir():
-        raise DataError(f'The folder {root} does not exist.')
     paths, labels, times = _read_columns(table, columns, missing)
     class_names = ordered_names(labels)
     label_of = {name: index for index, name in enumerate(class_names)}
