@@ -52,6 +52,27 @@ def test_folder_and_table_hold_the_same_stream(root):
         assert info.class_names[target] == path.split('/')[1]
 
 
+@pytest.mark.parametrize('kind', ['folder', 'table'])
+def test_buckets_without_a_common_class_are_a_class_incremental_stream(tmp_path, kind):
+    lines = ['path,label,timestamp']
+    for year, names in (('2009', 'ab'), ('2010', 'cd')):
+        for name in names:
+            for number in range(4):
+                path = f'{year}/{name}/{number}.png'
+                (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+                Image.new('L', (4, 4)).save(tmp_path / path)
+                lines.append(f'{path},{name},{year}')
+    (tmp_path / 'photos.csv').write_text('\n'.join(lines))
+    options = dict(train_transform=TO_TENSOR, eval_transform=TO_TENSOR)
+    place = dict(type='FolderByTime', data_root=str(tmp_path)) if kind == 'folder' else \
+        dict(type='TableByTime', table=str(tmp_path / 'photos.csv'), freq='year')
+    benchmark = build_scenario(dict(place, **options))
+    assert benchmark.info.protocol == 'class-incremental' and benchmark.classes_order == [0, 1, 2, 3]
+    # A stream that is tested on what it trains on stays one.
+    streaming = build_scenario(dict(place, evaluation_protocol='streaming', **options))
+    assert streaming.info.protocol == 'streaming'
+
+
 def test_options_are_those_of_clear(root, tmp_path):
     bad = tmp_path / 'tree'
     for path in root.rglob('*.png'):
