@@ -101,7 +101,7 @@ def test_no_line_is_read_twice(tmp_path, monkeypatch):
 
 def test_another_file_in_its_place_is_read_from_the_start(tmp_path):
     path = tmp_path / 'bad.jsonl'
-    bad = BadSamples(path, {'train': 100})
+    bad = BadSamples(path, {'train': 1000})
     for number in range(1, 4):
         path.unlink(missing_ok=True)  # each one shorter than what was read before
         bad.report('train', '1', f'{number}' * (9 - number), 'missing')
