@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from clear.core.damage import COUNT, FLAG, NUMBER, RNG, TENSORS, Each, Maybe, Such, check_alike, check_shape
 from clear.core.errors import CheckpointError
-from clear.core.files import load_tensors, save_tensors
+from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.core.logs import logger
 from clear.models import load_weights
 
@@ -81,8 +81,10 @@ def link_checkpoint(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
+    except OSError:  # a file system without links
+        with source.open('rb') as whole, atomic_writer(target) as copy:
+            shutil.copyfileobj(whole, copy)
+        return
     temporary.replace(target)
 
 

@@ -15,7 +15,7 @@ from clear.engine.work_dir import LOCK_FILE, REPLACED, claimed, held, replacing,
 
 OWN = ['results.json', 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', 'latest.pth', 'exp_0.pth',
        'exp_12.pth', 'figures/accuracy_matrix.png', '20260101_101010.log', 'tensorboard/events.out.tfevents.17.host.1',
-       'csv/train_results.csv', 'csv/eval_results.csv', 'wandb/offline-run-1/files/config.yaml', 'wandb/debug.log',
+       'csv/training_results.csv', 'csv/eval_results.csv', 'wandb/offline-run-1/files/config.yaml', 'wandb/debug.log',
        'vis_data/scalars.json']
 OTHERS = ['notes.txt', 'weights.pth', 'my.log', 'figures/mine.svg', 'sub/results.json', 'results.json.bak',
           'tensorboard/notes.md', 'csv/mine.csv', 'wandb/settings', '.mine.tmp']
