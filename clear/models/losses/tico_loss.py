@@ -23,7 +23,8 @@ class TiCoLoss(nn.Module):
     Args:
         embed_dim: width D.
         beta: share of the old C that is kept, in [0, 1).
-        rho: weight of the covariance part, > 0.
+        rho: weight of the covariance part, > 0. 20 is the default of sayannag/TiCo-pytorch, whose comment calls 8.0 the
+            paper's advice; lightly's default is 8.0. Which of them the paper used, we could not check.
         gather: C and both means over the global batch.
 
     Shape:
