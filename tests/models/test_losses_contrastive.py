@@ -175,10 +175,10 @@ def test_nt_xent_of_one_image_is_zero():
 
 
 @pytest.mark.parametrize('make, message', [
-    (lambda: MoCoLoss(0), 'MoCoLoss: temperature is 0, expected a number > 0'),
+    (lambda: MoCoLoss(0), 'MoCoLoss: temperature is 0; expected a number above 0'),
     (lambda: NTXentLoss(-1), 'NTXentLoss: temperature is -1'),
     (lambda: CLSALoss(clsa_t=float('nan')), 'CLSALoss: clsa_t is nan'),
-    (lambda: CLSALoss(alpha=-1), 'alpha is -1, expected a number >= 0'),
+    (lambda: CLSALoss(alpha=-1), 'alpha is -1; expected a number of at least 0'),
     (lambda: DistributionalDivergenceLoss(0), 'DistributionalDivergenceLoss: temperature is 0'),
     (lambda: MoCoLoss()(unit(2, 3), unit(2, 4), unit(5, 3).T), r'of one shape, found query \(2, 3\), key \(2, 4\)'),
     (lambda: MoCoLoss()(unit(2, 3), unit(2, 3), unit(5, 3)), r'queue is \(5, 3\), expected \(D, K\) = \(3, at least 1'),
