@@ -30,10 +30,10 @@ def text_logger(file: str | None = None, work_dir: str | None = None):
 
 @LOGGERS.register_module(name='CSVLogger')
 def csv_logger(log_folder: str | None = None, work_dir: str | None = None):
-    """Avalanche's `CSVLogger`; without a folder, into `<work_dir>/csv`."""
-    from avalanche.logging import CSVLogger
+    """Avalanche's `CSVLogger`; without a folder, into `<work_dir>/csv`. A resumed run goes on in its files."""
+    from clear.continual.csv_logger import ResumableCSVLogger
 
-    return CSVLogger(log_folder or str(Path(work_dir or '.') / 'csv'))
+    return ResumableCSVLogger(log_folder or str(Path(work_dir or '.') / 'csv'))
 
 
 @LOGGERS.register_module(name='TensorboardLogger')

@@ -19,6 +19,9 @@ from clear.core.errors import ClearError, ConfigError, nearest
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
                   'checkpoint_config', 'report')
 
+# Where data and banks lie; what they hold has a fingerprint.
+_PLACES = (('scenario', 'data_root'), ('scenario', 'feature', 'root'), ('banks', 'root'))
+
 # Old name -> name. An old name beside the new one wins: our own bases never use it, so the user wrote it.
 SCENARIO_ALIASES = {'dataset_type': 'type', 'dataset_root': 'data_root'}
 
@@ -188,8 +191,28 @@ def to_plain(value: Any) -> Any:
 
 
 def config_hash(cfg: dict) -> str:
-    """First 16 hex digits of the SHA-256 of what a config computes, without `EXECUTION_KEYS` and the data root."""
+    """First 16 hex digits of the SHA-256 of what a config computes: without `EXECUTION_KEYS` and places on the disk."""
     plain = {key: value for key, value in to_plain(dict(cfg)).items() if key not in EXECUTION_KEYS}
-    if isinstance(plain.get('scenario'), dict):
-        plain['scenario'] = {key: value for key, value in plain['scenario'].items() if key != 'data_root'}
+    for path in _PLACES:
+        plain = _without(plain, path)
+    return _digest(plain)
+
+
+def is_hash_of(saved: str, cfg: dict) -> bool:
+    """Whether `saved` is the hash of a config, by the rule of now or by that of earlier versions.
+
+    They counted where banks are kept.
+    """
+    plain = {key: value for key, value in to_plain(dict(cfg)).items() if key not in EXECUTION_KEYS}
+    return saved in (config_hash(cfg), _digest(_without(plain, ('scenario', 'data_root'))))
+
+
+def _without(value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    key, *rest = path
+    if not rest:
+        return {name: item for name, item in value.items() if name != key}
+    return {**value, key: _without(value[key], tuple(rest))} if isinstance(value.get(key), dict) else value
+
+
+def _digest(plain: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -42,7 +42,8 @@ CONTINUAL = dict(
     progress=dict(experience=COUNT, timing=dict(train_s=NUMBER, eval_s=NUMBER), strategy=str,
                   train_log=Maybe(Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT))),
                   streaming_matrix=Maybe(Each(Each(Maybe(NUMBER)))), branched_from=Maybe(dict), world_size=Maybe(COUNT),
-                  frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True))))
+                  frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True)),
+                  logs=Maybe(Each({'training_results.csv': COUNT, 'eval_results.csv': COUNT}, names=True))))
 
 
 def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int, *, keep_as_experience: bool,

@@ -20,7 +20,7 @@ from clear.continual.journal import (
     write_entries,
 )
 from clear.core import dist
-from clear.core.config import EXECUTION_KEYS, config_hash, to_plain
+from clear.core.config import EXECUTION_KEYS, config_hash, is_hash_of, to_plain
 from clear.core.damage import check_rng, check_shape, damaged, reading
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
@@ -129,7 +129,7 @@ class RunState:
                           branched_from=runner.branched_from, world_size=dist.world_size(), frozen=frozen,
                           train_log=runner.train_log if holds_matrix else None,
                           streaming_matrix=runner.streaming_matrix if holds_matrix else None,
-                          **_marked_methods(runner.strategy)),
+                          **_marked_methods(runner.strategy), **_log_states(runner.strategy)),
             acc_matrix=runner.acc_matrix if holds_matrix else None, config_hash=config_hash(runner.cfg),
             config=computed_config(runner.cfg), data_fingerprint=runner.info.fingerprint, settings=self._settings)
 
@@ -190,7 +190,8 @@ class RunState:
         if inside is not None and inside['progress']['experience'] > finished:  # an older one may be left by a kill
             raise damaged(path.with_name(ITERATION), f"progress.experience is {inside['progress']['experience']}, but "
                           f'{path.name} has {finished} finished')
-        if inside is not None and inside['progress']['experience'] == finished < total:
+        is_inside = inside is not None and inside['progress']['experience'] == finished < total
+        if is_inside:
             self._check(path.with_name(ITERATION), inside)
             _note_processes(inside)
             clock = _clock_of(inside)
@@ -201,6 +202,9 @@ class RunState:
         else:
             _note_processes(checkpoint)
             logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
+        logs = (inside if is_inside else checkpoint)['progress'].get('logs', {})
+        for log in _resumable_logs(runner.strategy):
+            log.resume(logs.get(type(log).__name__), finished)
         is_own = runner.work_dir is not None and path == runner.work_dir / LATEST
         if dist.is_main() and finished and is_own and self._keeps(finished - 1):
             keep_latest(path.parent, finished - 1, self._options.get('max_keep'))  # a kill may have come before
@@ -292,7 +296,7 @@ class RunState:
         saved = checkpoint['config']
         asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy)
         # The hash leaves the seed out, so that repeats share one; a run cannot change it on the way.
-        if checkpoint['config_hash'] != config_hash(asked) or saved['seed'] != config['seed']:
+        if not is_hash_of(checkpoint['config_hash'], asked) or saved['seed'] != config['seed']:
             changed = differences(saved, config) or ['config_hash']
             raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}. Resume with the same '
                                   'config, start a new run, or begin one there with --branch.')
@@ -388,6 +392,17 @@ def _world_size_of(checkpoint: dict[str, Any]) -> int:
 def _marked_methods(strategy) -> dict[str, Any]:
     versions = method_versions(strategy)
     return dict(methods=versions) if versions else {}
+
+
+def _log_states(strategy) -> dict[str, Any]:
+    states = {type(log).__name__: log.log_state() for log in _resumable_logs(strategy)}
+    return dict(logs=states) if states else {}
+
+
+def _resumable_logs(strategy) -> list[Any]:
+    from clear.continual.csv_logger import ResumableCSVLogger
+
+    return [log for log in strategy.evaluator.loggers if isinstance(log, ResumableCSVLogger)]
 
 
 def _note_processes(checkpoint: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from clear.core import dist
-from clear.core.config import config_hash, to_plain
+from clear.core.config import config_hash, is_hash_of, to_plain
 from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
@@ -112,7 +112,7 @@ def _differences(results: Results, runner: Any, seed: int) -> list[str]:
     saved = _config_of(results)
     asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg
     changed = []
-    if results.config_hash != config_hash(asked):
+    if not is_hash_of(results.config_hash, asked):
         there, here = (computed_config({**config, 'seed': seed}) for config in (saved, asked))
         changed = differences(there, here) if saved else []
         changed = changed or [f'config_hash: {results.config_hash} -> {config_hash(asked)}']

@@ -52,7 +52,9 @@ def test_other_loggers_write_below_the_work_dir(stream, tmp_path, monkeypatch):
 
 def test_a_folder_of_ones_own_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    build_evaluator([dict(type='CSVLogger', log_folder=str(tmp_path / 'mine'))], [], tmp_path / 'run')
+    built = build_evaluator([dict(type='CSVLogger', log_folder=str(tmp_path / 'mine'))], [], tmp_path / 'run')
+    assert not list(tmp_path.iterdir())  # what a resumed run left there must not be emptied
+    built.loggers[0].print_train_metrics(0, 1, 1.0, 0, 0.5, 0)
     assert (tmp_path / 'mine' / 'training_results.csv').exists() and not (tmp_path / 'run').exists()
 
 
