@@ -48,6 +48,8 @@ def find_config(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise ConfigError(f'{path} is a folder; expected the file of a config.')
     shipped = configs_folder()
     relative = Path(*path.parts[1:]) if path.parts[:1] == ('configs',) else path
     if not path.is_absolute() and (shipped / relative).is_file():

@@ -247,3 +247,8 @@ def test_cumulated_prototypes_have_a_name_of_their_own(tmp_path, cumulate, expec
     (tmp_path / 'a.py').write_text(f"cl_strategy = dict(type='Prototype', shot=1, cumulate={cumulate})\n")
     strategy = load_config(tmp_path / 'a.py')[0].cl_strategy
     assert strategy.to_dict() == dict(type=expected, shot=1)
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(ConfigError, match='is a folder'):
+        load_config(tmp_path)
