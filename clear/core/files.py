@@ -9,6 +9,7 @@ import stat
 import struct
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -173,21 +174,29 @@ class _NotingWriter:
 
 
 def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
-    """`torch.load` that never runs code from the file (`weights_only=True`).
+    """The content of a torch file or a `.safetensors`; nothing in it is run (`weights_only=True`).
+
+    A torch file's checksums are compared while it is read. Arguments, paths and numpy's numbers in checkpoints of other
+    libraries come as records that do nothing (`tensor_files.AS_RECORDS`).
 
     Raises:
-        CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain values.
+        CheckpointError: if the file is missing or no regular one, is damaged, holds itself, holds anything but ordinary
+            tensors, plain values and those records, or stands for far more than its size.
     """
     import pickle
 
-    import torch
+    from clear.core.tensor_files import read_safetensors, read_torch_file
 
-    if not Path(path).is_file():
-        raise CheckpointError(f'Checkpoint {path} does not exist.')
+    try:
+        path = regular_file(path)
+    except DataError as error:
+        raise CheckpointError(f'Checkpoint {error}') from error
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Detected pickle protocol')  # the error below says enough
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return read_safetensors(path) if path.suffix == '.safetensors' else read_torch_file(path, map_location)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         # torch's own text is a page that advises to load it all the same.
         asked = re.search(r'GLOBAL ([\w.]+)', str(error))
@@ -196,7 +205,7 @@ def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
                               'loaded, because doing so could run foreign code.') from error
     # What torch's unpickler raises on bytes that are no checkpoint at all.
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError, AssertionError,
-            struct.error) as error:
+            OverflowError, MemoryError, struct.error, zipfile.BadZipFile) as error:
         raise CheckpointError(f'{path} is damaged or no checkpoint: {type(error).__name__}: {error}') from error
 
 

@@ -111,7 +111,9 @@ def read_feature_file(path: Path, num_classes: int) -> tuple[torch.Tensor, np.nd
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise DataError(f'{path}: expected (features, class indices), found {type(value).__name__}.')
     features = _as_matrix(value[0], path)
-    targets = value[1].tolist() if isinstance(value[1], torch.Tensor) else list(value[1])
+    targets = value[1].tolist() if isinstance(value[1], torch.Tensor) else value[1]
+    if not isinstance(targets, (list, tuple)):
+        raise DataError(f'{path}: expected class indices as a list or tensor, found {type(targets).__name__}.')
     if len(targets) != len(features):
         raise DataError(f'{path}: {len(features)} feature rows, but {len(targets)} class indices.')
     if not targets:
@@ -144,6 +146,8 @@ def _as_matrix(value: Any, path: Path) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or value.ndim != 2:
         shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise DataError(f'{path}: expected features of shape (N, D), found {shape}.')
+    if value.is_complex():
+        raise DataError(f'{path}: features are complex numbers.')
     value = value.detach().to(torch.float32).contiguous()
     # A sum is finite only if all of its terms are, and takes a fraction of the time of looking at each.
     bad = () if torch.isfinite(value.sum()) else (~torch.isfinite(value).all(dim=1)).nonzero()

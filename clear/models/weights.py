@@ -128,29 +128,20 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
 
 def _read_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict in the file, names without wrappers."""
-    value = _read_safetensors(path) if str(path).endswith('.safetensors') else load_tensors(path)
+    value = load_tensors(path)
     state = _find_state(value)
     if state is None:
         held = f'a dict with the keys {list(value)[:6]}' if isinstance(value, dict) else type(value).__name__
         raise CheckpointError(f'{path} holds no state dict, but {held}. '
                               f'Expected tensors by name, or those under one of {list(_STATE_KEYS)}.')
+    odd = [key for key in state if not isinstance(key, str)]
+    if odd:
+        raise CheckpointError(f'{path} holds a tensor called {odd[0]!r}; names of tensors are text.')
     names = {key: _strip_wrappers(key) for key in state}
     if len(set(names.values())) < len(names):
         # Both `module.x` and `x`: which one is meant is not ours to guess.
         names = {key: key for key in state}
     return {names[key]: value for key, value in state.items()}
-
-
-def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    import safetensors
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise CheckpointError(f'Checkpoint {path} does not exist.')
-    try:
-        return load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path} is damaged or no safetensors file: {error}') from error
 
 
 def _find_state(value: Any) -> dict[str, Tensor] | None:

@@ -213,8 +213,8 @@ def test_a_truncated_checkpoint_is_a_user_error(keep, tmp_path):
 
 
 def test_a_missing_checkpoint_is_a_user_error(tmp_path):
-    for path in (tmp_path / 'none.pth', tmp_path):
-        with pytest.raises(CheckpointError, match='does not exist'):
+    for path, says in ((tmp_path / 'none.pth', 'does not exist'), (tmp_path, 'is not a regular file')):
+        with pytest.raises(CheckpointError, match=says):
             load_tensors(path)
 
 

@@ -411,6 +411,14 @@ def test_indices_that_are_wrong(broken, rows, message):
     (([torch.zeros(5)] * 11 + [torch.zeros(4)], [0] * 12), 'different widths'),
     ((torch.zeros(12, 5), [0] * 12), 'does not belong to .*all.txt'),
     ((torch.zeros(0, 5), []), 'is empty'),
+    ((torch.zeros(12, 5), None), 'expected class indices as a list or tensor, found NoneType'),
+    ((torch.zeros(12, 5), 3), 'found int'), ((torch.zeros(12, 5), torch.tensor(3)), 'found int'),
+    ((torch.zeros(12, 5), torch.zeros(12, 1, dtype=torch.int64)), 'row 0 has class index \\[0\\]'),
+    ((torch.zeros(12, 5), [True] * 12), 'row 0 has class index True'),
+    ((torch.zeros(12, 5).to_sparse(), [0] * 12), 'sparse'), ((torch.empty(12, 5, device='meta'), [0] * 12), 'meta'),
+    ((torch.zeros(1).expand(10**5, 10**5), [0] * 12), 'far larger than the file'),
+    ((torch.zeros(12, 5, dtype=torch.complex64), [0] * 12), 'complex'), ((None, [0] * 12), 'found NoneType'),
+    (([1, 2], [0, 0]), 'rows of shape'),
 ])
 def test_feature_files_that_are_wrong(broken, value, message):
     path = broken / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth'

@@ -1,7 +1,10 @@
 """Loading weights: real layouts match in full, wrong files are refused, and a refused model is untouched."""
 
+import argparse
 import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -320,6 +323,19 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, write, suffix):
 def test_files_without_a_state_dict_say_what_they_hold(tmp_path, value):
     with pytest.raises(CheckpointError, match='holds no state dict'):
         load_weights(lenet(), save(tmp_path, value))
+
+
+@pytest.mark.parametrize('value', [{0: torch.rand(2)}, {'state_dict': {('a', 1): torch.rand(2), 'b': torch.rand(2)}}])
+def test_tensors_without_a_name_are_refused(tmp_path, value):
+    with pytest.raises(CheckpointError, match='names of tensors are text'):
+        load_weights(lenet(), save(tmp_path, value))
+
+
+def test_checkpoints_with_arguments_and_paths_of_other_libraries_load(tmp_path):
+    old, model = lenet(), lenet()
+    load_weights(model, save(tmp_path, dict(state_dict=old.state_dict(), args=argparse.Namespace(out=Path('x')),
+                                            best_acc=np.float64(0.7))))
+    assert same(model, old.state_dict())
 
 
 @pytest.mark.parametrize(('arguments', 'says'), [

@@ -1,3 +1,4 @@
+import argparse
 import importlib.util
 import subprocess
 import sys
@@ -63,6 +64,14 @@ def test_files_with_more_than_tensors_are_refused(tmp_path, capsys):
     torch.save({'state_dict': resnet18(weights=None).state_dict(), 'args': Evil()}, tmp_path / 'evil.pth')
     assert run(tmp_path / 'evil.pth', tmp_path / 'out.pth', '--arch', 'resnet18') == 2
     assert 'could run foreign code' in capsys.readouterr().err
+
+
+def test_checkpoints_with_arguments_of_other_libraries_are_converted(tmp_path, capsys):
+    state = resnet18(weights=None).state_dict()
+    more = {'args': argparse.Namespace(out=Path('x')), 'acc': np.float64(0.7)}
+    torch.save({'state_dict': state, **more}, tmp_path / 'in.pth')
+    assert run(tmp_path / 'in.pth', tmp_path / 'out.pth', '--arch', 'resnet18') == 0, capsys.readouterr().err
+    assert torch.equal(load_tensors(tmp_path / 'out.pth')['conv1.weight'], state['conv1.weight'])
 
 
 def test_sanity_compares_with_random_weights(tmp_path, moco, capsys):

@@ -68,7 +68,8 @@ def _pretraining_state(checkpoint: Any) -> dict[str, Tensor]:
     state = checkpoint.get('state_dict') if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
         raise CheckpointError("The file is no pretraining checkpoint: it has no 'state_dict'.")
-    return {key.removeprefix('module.'): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
+    return {key.removeprefix('module.'): tensor for key, tensor in state.items()
+            if isinstance(key, str) and isinstance(tensor, Tensor)}
 
 
 def _published_names(state: Mapping[str, Tensor]) -> dict[str, str]:
