@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.core.files import inside
+from clear.core.files import inside, regular_file
 from clear.datasets.writing import Progress
 
-_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# What zipfile raises on bytes that are no sound archive; RuntimeError for encrypted members.
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
+               LookupError, OverflowError, struct.error)
+_BLOCK_BYTES = 1 << 20
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, as lower-case hex."""
-    with open(path, 'rb') as file:
+    """SHA-256 of a regular file, as lower-case hex."""
+    with regular_file(path).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def verify_archive(path: str | Path, sha256: str | None = None) -> str:
-    """Check the SHA-256, if one is given, and the CRC of every member; returns the SHA-256.
+    """Check the SHA-256, if one is given, and size and CRC of every member; returns the SHA-256.
 
     Raises:
         DataError: if the hash differs, or the file is no zip archive or a damaged one.
@@ -33,12 +38,28 @@ def verify_archive(path: str | Path, sha256: str | None = None) -> str:
         raise DataError(f'{path} has SHA-256 {found}, expected {sha256.lower()}.')
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except _ZIP_DAMAGE as error:
+            damaged = next(filter(None, (_damage(archive, member) for member in archive.infolist())), None)
+    except (*_ZIP_DAMAGE, OSError) as error:
         raise DataError(f'{path} is damaged or no zip archive: {error}.') from error
     if damaged is not None:
-        raise DataError(f"{path} is damaged: the checksum of its member '{damaged}' does not match.")
+        raise DataError(f'{path} is damaged: {damaged}.')
     return found
+
+
+def _damage(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
+    """What is wrong with a member's bytes. zipfile compares the CRC when the last one is read, but never the size."""
+    if not member.filename.strip('/'):
+        return 'it has a member without a name'
+    size = 0
+    try:
+        with archive.open(member) as file:
+            while block := file.read(_BLOCK_BYTES):
+                size += len(block)
+    except zipfile.BadZipFile:
+        return f"the checksum of its member '{member.filename}' does not match"
+    if size != member.file_size:
+        return f"its member '{member.filename}' has {size} bytes, not the {member.file_size} it says"
+    return None
 
 
 def extract_archive(path: str | Path, folder: str | Path, progress: Progress | None = None) -> None:
@@ -75,6 +96,8 @@ def extract_archive(path: str | Path, folder: str | Path, progress: Progress | N
 
 def _check_member(member: zipfile.ZipInfo, folder: Path, archive: str | Path) -> None:
     name = member.filename
+    if not name.strip('/'):
+        raise DataError(f'{archive}: a member has no name; nothing was unpacked.')
     kind = stat.S_IFMT(member.external_attr >> 16)  # 0 when the archive was made without Unix modes
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(f"{archive}: member '{name}' is a link or a special file; nothing was unpacked.")

@@ -29,6 +29,7 @@ ARCHIVES: dict[str, dict[str, str]] = {
     'clear100_cvpr2022': {'clear100-workshop-avalanche.zip': ''},
 }
 RECORD = 'archives.json'
+_RECORD_TYPES = {'sha256': str, 'bytes': int, 'source': str, 'state': str, 'entries': list}
 
 Bars = Callable[[str, str], AbstractContextManager[Progress | None]]  # (title, unit) -> where to report to
 
@@ -56,7 +57,7 @@ def archive_urls(archive: str, mirrors: Sequence[str] = ()) -> list[str]:
 def archive_state(out: str | Path, archive: str) -> str:
     """What there is of an archive: 'unpacked', 'here' (to be unpacked), 'partial' (to be continued) or 'missing'."""
     out = Path(out)
-    record = _read_record(out).get(archive, {})
+    record = read_record(out).get(archive, {})
     if record.get('state') == 'unpacked' and all((out / entry).exists() for entry in record['entries']):
         return 'unpacked'
     if (out / archive).is_file():
@@ -99,12 +100,12 @@ def download_clear(name: str, out: str | Path, *, mirrors: Sequence[str] = (), s
             continue
         _obtain(out, archive, urls[archive], expected.get(archive), bars, timeout_s, backoff_s)
         _unpack(out, archive, folder, bars)
-        if not keep_archives and _read_record(out)[archive]['source'] != 'by hand':
+        if not keep_archives and read_record(out)[archive]['source'] != 'by hand':
             (out / archive).unlink()
 
 
 def _check_recorded(out: Path, archive: str, expected: str | None) -> None:
-    found = _read_record(out)[archive]['sha256']
+    found = read_record(out)[archive]['sha256']
     if expected is not None and expected.lower() != found:
         raise DataError(f'{archive} was unpacked from a file with SHA-256 {found}, expected {expected.lower()}.')
 
@@ -112,7 +113,7 @@ def _check_recorded(out: Path, archive: str, expected: str | None) -> None:
 def _obtain(out: Path, archive: str, urls: Sequence[str], expected: str | None, bars: Bars, timeout_s: float,
             backoff_s: float) -> None:
     """Have a verified `out/archive`, by download if it is not there, and its SHA-256 in the record."""
-    path, record = out / archive, _read_record(out).get(archive, {})
+    path, record = out / archive, read_record(out).get(archive, {})
     hint = ''
     if expected is None and 'sha256' in record:
         expected = record['sha256']
@@ -159,7 +160,7 @@ def _unpack(out: Path, archive: str, folder: str, bars: Bars) -> None:
         tree = _find_tree(staging, archive, 'labeled_metadata.json' if folder else 'training_folder')
         sources = {folder: tree} if folder else {entry.name: entry for entry in sorted(tree.iterdir())}
         # Entries of a move that was cut short are ours to replace; anything else is not.
-        ours = _read_record(out)[archive].get('entries', [])
+        ours = read_record(out)[archive].get('entries', [])
         for entry in sources:
             if (out / entry).exists() and entry not in ours:
                 raise DataError(f'{out / entry} exists, but was not made from {archive}. Move it away, or choose '
@@ -196,11 +197,31 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_record(out: Path) -> dict[str, dict]:
-    return read_json(out / RECORD) if (out / RECORD).is_file() else {}
+def read_record(out: str | Path) -> dict[str, dict]:
+    """Archive -> what is known about it, from `archives.json`; empty if there is none.
+
+    Raises:
+        DataError: if the file has another shape.
+    """
+    path = Path(out) / RECORD
+    if not path.exists():
+        return {}
+    records = read_json(path)
+    if not isinstance(records, dict) or not all(map(_is_record, records.values())):
+        raise DataError(f'{path} is damaged: expected {{archive: {{"sha256", "source", ...}}}}. To begin anew, '
+                        'remove it and what was unpacked.')
+    return records
+
+
+def _is_record(value: object) -> bool:
+    if not isinstance(value, dict) or not set(_RECORD_TYPES) >= set(value) >= {'sha256', 'source'}:
+        return False
+    return (all(isinstance(item, _RECORD_TYPES[key]) for key, item in value.items())
+            and ('state' not in value or 'entries' in value)
+            and all(isinstance(entry, str) for entry in value.get('entries', [])))
 
 
 def _update_record(out: Path, archive: str, **values) -> None:
-    records = _read_record(out)
+    records = read_record(out)
     records[archive] = {**records.get(archive, {}), **values}
     write_json(out / RECORD, records)

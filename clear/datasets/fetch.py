@@ -9,9 +9,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import read_json, write_json
+from clear.core.files import read_json, regular_file, write_json
 from clear.datasets.archives import require_space
 from clear.datasets.writing import Progress
 
@@ -20,7 +21,9 @@ TRIES = 3  # in a row without a new byte
 BACKOFF_S = 1.0  # doubled after each try
 
 _BLOCK_BYTES = 1 << 20
-_NETWORK_TROUBLE = (OSError, http.client.HTTPException)  # URLError, timeouts and resets are OSErrors
+# URLError, timeouts and resets are OSErrors; a ValueError is an address or a number that cannot be parsed.
+_NETWORK_TROUBLE = (OSError, http.client.HTTPException, ValueError)
+_MAX_DIGITS = 18
 _WORTH_A_RETRY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -34,7 +37,12 @@ class TransferError(Exception):
 
 def check_url(url: str) -> None:
     """Raise a ConfigError unless `url` is an http, https or file address."""
-    if urlsplit(url).scheme not in ('http', 'https', 'file'):
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme == 'file' or parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        fits = False
+    if not fits:
         raise ConfigError(f"'{url}' is no http://, https:// or file:// address.")
 
 
@@ -73,6 +81,8 @@ def _fetch_once(url: str, part: Path, timeout_s: float, progress: Progress | Non
     known = remembered(part)
     start = _size(part) if known.get('url') == url else 0
     try:
+        if urlsplit(url).scheme == 'file':
+            regular_file(url2pathname(urlsplit(url).path))
         response = urllib.request.urlopen(_request(url, start, known.get('etag')), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
@@ -83,8 +93,9 @@ def _fetch_once(url: str, part: Path, timeout_s: float, progress: Progress | Non
             raise TransferError('its size has changed since the download began') from error
         raise TransferError(f'HTTP {error.code} {error.reason}', retry=error.code in _WORTH_A_RETRY) from error
     except _NETWORK_TROUBLE as error:
-        # A missing local file stays missing.
-        raise TransferError(_reason(error), retry=urlsplit(url).scheme != 'file') from error
+        # A missing local file stays missing, and an answer with an address that is none stays so too.
+        retry = urlsplit(url).scheme != 'file' and not isinstance(error, ValueError)
+        raise TransferError(_reason(error), retry=retry) from error
     with response:
         total, resumed = _place_in_file(response, part, start, known)
         done = start if resumed else 0
@@ -109,6 +120,8 @@ def _place_in_file(response, part: Path, start: int, known: dict) -> tuple[int |
     """What the answer holds: (size of the whole file or None, whether it continues at `start`)."""
     if response.status != 206:  # 200, or None for file://
         length = response.headers.get('Content-Length')
+        if length and not _is_size(length.strip()):
+            raise TransferError(f"the answer has the Content-Length '{length[:40]}'", retry=False)
         return (int(length) if length else None), False
     content_range = response.headers.get('Content-Range') or ''
     total = _total_of(content_range)
@@ -126,13 +139,16 @@ def _copy(response, part: Path, done: int, total: int | None, progress: Progress
             while block := _read_block(response, done):
                 file.write(block)
                 done += len(block)
+                if total is not None and done > total:
+                    break
                 if progress is not None:
                     progress(done, total)
     except OSError as error:  # of the disk: those of the network have become TransferErrors
         raise DataError(f'{part} cannot be written: {error.strerror}. Rerun the same command to go on.') from error
     # http.client reports a connection that closes early only when asked for everything at once.
     if total is not None and done != total:
-        raise TransferError(f'connection closed after {done} of {total} bytes')
+        raise TransferError(f'connection closed after {done} of {total} bytes' if done < total else
+                            f'more than the {total} bytes came that were announced', retry=done < total)
 
 
 def _read_block(response, done: int) -> bytes:
@@ -154,7 +170,9 @@ def remembered(part: Path) -> dict:
         known = read_json(_memory(part))
     except DataError:
         return {}  # starting anew is always right
-    return known if isinstance(known, dict) else {}
+    fits = (isinstance(known, dict) and isinstance(known.get('url'), str)
+            and isinstance(known.get('etag'), (str, type(None))) and isinstance(known.get('size'), (int, type(None))))
+    return known if fits else {}
 
 
 def _size(part: Path) -> int:
@@ -163,8 +181,12 @@ def _size(part: Path) -> int:
 
 def _total_of(content_range: str | None) -> int | None:
     """The total in `bytes 5-9/10` or `bytes */10`."""
-    match = re.fullmatch(r'bytes (?:\d+-\d+|\*)/(\d+)', content_range or '')
-    return int(match[1]) if match else None
+    match = re.fullmatch(r'bytes (?:\d+-\d+|\*)/(\d+)', content_range or '', re.ASCII)
+    return int(match[1]) if match and _is_size(match[1]) else None
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _strong_etag(response) -> str | None:

@@ -38,8 +38,7 @@ def main(argv=None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     from clear.core.errors import ConfigError
-    from clear.core.files import read_json
-    from clear.datasets.download import RECORD, archive_state, archive_urls, archives_of, download_clear
+    from clear.datasets.download import archive_state, archive_urls, archives_of, download_clear, read_record
     from clear.datasets.merge import merge_official
     from clear.datasets.writing import progress_bar
 
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         return
     download_clear(args.name, args.out, mirrors=mirrors, sha256=sha256, keep_archives=args.keep_archives,
                    bars=progress_bar)
-    for archive, record in read_json(args.out / RECORD).items():
+    for archive, record in read_record(args.out).items():
         print(f'{archive}: sha256 {record["sha256"]}')
     if args.merge is not None:
         with progress_bar('merge', 'images') as progress:
