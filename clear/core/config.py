@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clear.core import signals
 from clear.core.checks import check_flag
 from clear.core.errors import ClearError, ConfigError, nearest
 
@@ -76,13 +74,13 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
 
     path = find_config(path)
     try:
-        with _received_signals() as received, plain_readers():
+        with signals.stoppable(), plain_readers():
             cfg = _from_file(path)
             list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
+    except signals.Stopped:
+        raise
     # A `.py` config is a program: running it can raise anything, SystemExit and KeyboardInterrupt among it.
     except BaseException as error:
-        if received:
-            raise
         kind = '' if isinstance(error, ClearError) else f'{type(error).__name__}: '
         raise ConfigError(f'{path} cannot be read as a config: {kind}{error}') from error
     assigned = set(cfg.keys())
@@ -119,28 +117,6 @@ def apply_options(cfg: Any, options: dict[str, Any]) -> None:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
         raise ConfigError(f'--cfg-options {_as_text(options)}: {error}') from error
-
-
-@contextmanager
-def _received_signals() -> Iterator[list[int]]:
-    """The signals to stop that have come inside the block; they still do what they did."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}  # only the main thread may set handlers, and only it gets signals
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        before[number](number, frame)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _refuse_text_for_lists(cfg, options: dict[str, Any]) -> None:
