@@ -16,6 +16,8 @@ from clear.core.errors import DataError
 from clear.core.files import read_json, write_json
 
 SCHEMA = 1
+# Far beyond any accuracy, loss or time, and far enough from where sums and squares of floats overflow.
+_MAX_METRIC = 1e100
 RESULTS_FILE = 'results.json'
 OPTIONAL_KEYS = ('joint', 'extras')
 # Recorded library -> the distributions that may provide it.
@@ -187,6 +189,13 @@ def _check_types(path: str | Path, results: Results) -> None:
     if results.git is not None and not isinstance(results.git, dict):
         raise DataError(f'{path}: git should be a dict or null, got {results.git!r}.')
     shape = _shape(path, 'acc_matrix', results.acc_matrix, (int, float, type(None)))
+    wrong = [value for row in results.acc_matrix or () for value in row if value is not None and not 0 <= value <= 1]
+    if wrong:
+        raise DataError(f'{path}: acc_matrix holds {str(wrong[0])[:40]}; accuracies are fractions, 0 ... 1.')
+    for table in (results.metrics, results.metrics.get('train_overlap')):
+        for name, value in table.items() if isinstance(table, dict) else ():
+            if isinstance(value, (int, float)) and abs(value) > _MAX_METRIC:
+                raise DataError(f'{path}: metrics.{name} is {str(value)[:40]}; means and figures end far below.')
     if results.overlap_mask is not None and _shape(path, 'overlap_mask', results.overlap_mask, (bool,)) != shape:
         raise DataError(f'{path}: overlap_mask and acc_matrix {shape} differ in shape.')
     names = results.extras.get('bucket_names')

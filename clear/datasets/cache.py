@@ -225,7 +225,7 @@ class _Shard:
             return None
         try:
             return cls(content[:end - length], json.loads(content[end - length:end].tobytes()))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def image(self, place: int) -> np.ndarray:

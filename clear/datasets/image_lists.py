@@ -197,7 +197,7 @@ def _read_column(file: Path, column: str) -> list:
             names = found.column_names
         else:
             return _read_json_lines(file, column)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f'{file} cannot be read as a table: {error}') from error
     _require_column(file, column, names)
     return found[column].to_pylist()

@@ -136,13 +136,14 @@ def _read_table(table: Path, columns: Columns) -> dict[str, list]:
             options = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()), null_values=[''],
                                          strings_can_be_null=True)
             found = csv.read_csv(table, convert_options=options)
-    except (OSError, pyarrow.ArrowException) as error:
+        names = found.column_names  # decoded here
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f'{table} cannot be read as a table: {error}') from error
     for key in wanted:
-        if key not in found.column_names:
-            near = nearest(key, found.column_names)
+        if key not in names:
+            near = nearest(key, names)
             raise DataError(f"{table} has no column '{key}'{f', nearest: {near}' if near else ''}. Columns: "
-                            f'{", ".join(found.column_names)}.')
+                            f'{", ".join(names)}.')
     return found.select(wanted).to_pydict()
 
 

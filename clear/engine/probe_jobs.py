@@ -80,7 +80,7 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
         DataError: if `jobs.json` is damaged.
     """
     path = work_dir / JOBS_FILE
-    if not path.is_file():
+    if not path.exists():
         return 0
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('jobs'), dict):

@@ -188,9 +188,13 @@ def read_cells(path: Path) -> dict[str, float]:
     Raises:
         DataError: if the file is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('cells'), dict):
         raise DataError(f'{path} holds no cells of schema {SCHEMA}. Delete it to measure everything again.')
+    wrong = [value for value in stored['cells'].values()
+             if not isinstance(value, (int, float)) or not 0 <= value <= 1]
+    if wrong:
+        raise DataError(f'{path} holds {str(wrong[0])[:40]}, no fraction. Delete it to measure everything again.')
     return stored['cells']

@@ -174,10 +174,11 @@ def _read_table(file: Path) -> dict[str, list]:
             found = csv.read_csv(file, convert_options=options)
         else:
             found = parquet.read_table(file)
-    except (OSError, pyarrow.ArrowException) as error:
+        names = found.column_names  # decoded here
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f'{file} cannot be read as a table: {error}') from error
     for name in ('path', 'id'):
-        if name in found.column_names and found[name].null_count:
+        if name in names and found[name].null_count:
             raise DataError(f'{file}: {found[name].null_count} rows have no {name}.')
     columns = found.to_pydict()
     if 'timestamp' in columns:

@@ -32,7 +32,7 @@ def compare(args: argparse.Namespace) -> None:
     import shutil
 
     from clear.continual.journal import read_run
-    from clear.core.errors import DataError
+    from clear.core.errors import DataError, printable
     from clear.core.results import find_results
     from clear.visualization.comparison import comparison_figures, group_runs
     from clear.visualization.figures import write_figures
@@ -49,7 +49,7 @@ def compare(args: argparse.Namespace) -> None:
     width = shutil.get_terminal_size((120, 24)).columns
     if len(groups) > 1:
         print('These runs follow different protocols; their numbers are not comparable and stand in separate tables.\n')
-    print('\n\n'.join(format_comparison(members, width) for members in groups.values()))
+    print(printable('\n\n'.join(format_comparison(members, width) for members in groups.values())))
     if args.dry_run:
         return
     figures = write_figures(comparison_figures(groups), args.out)

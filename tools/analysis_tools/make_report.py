@@ -27,7 +27,7 @@ def main(argv=None) -> int:
 def make_report(args: argparse.Namespace) -> None:
     """Print the matrix and the metrics, then write figures and report."""
     from clear.continual.journal import read_run
-    from clear.core.errors import DataError
+    from clear.core.errors import DataError, printable
     from clear.core.results import find_results
     from clear.visualization.figures import draw_figures
     from clear.visualization.report import write_report
@@ -38,10 +38,10 @@ def make_report(args: argparse.Namespace) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f'--out {out} is a file; it should be a folder.')
     results = read_run(path)
-    print(f'{results.name}, protocol {results.protocol}')
+    print(printable(f'{results.name}, protocol {results.protocol}'))
     if results.acc_matrix is not None:
-        print(format_matrix(results.acc_matrix, results.bucket_names))
-    print(format_metrics(results.metrics))
+        print(printable(format_matrix(results.acc_matrix, results.bucket_names)))
+    print(printable(format_metrics(results.metrics)))
     if args.dry_run:
         return
     figures = draw_figures(results, out / 'figures')
