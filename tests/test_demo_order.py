@@ -1,4 +1,4 @@
-"""On the demo stream strategies come in the order of what they keep of the past. Slow: about five minutes."""
+"""On the demo stream strategies come in the order of what they keep of the past. Slow: about eight minutes."""
 
 import pytest
 from short_runs import CONFIGS
@@ -7,12 +7,11 @@ from clear.core.config import load_config
 from clear.datasets.demo import write_demo
 from clear.engine.continual_runner import ContinualRunner
 
-REGULARISERS = ('ewc', 'si', 'lwf')
+REGULARISERS = ('ewc', 'ewc-sample', 'si', 'mas', 'lwf', 'lfl')
 STRATEGIES = ('naive', *REGULARISERS, 'replay', 'cumulative', 'joint')
-# Accuracies over seeds 0, 1, 2: naive .835 .833 .853, ewc .840 .837 .859, si .870 .869 .878, lwf .914 .914 .927, replay
-# .970 .970 .973, cumulative .981 .981 .980, joint .988 .988 .990. Seeds move them together: the smallest difference, of
-# ewc to naive, is .0050 .0041 .0062, with a standard deviation of .001, and .0036 .0030 where naive trains as long.
-# Twice that deviation is noise.
+# Accuracies over seeds 0, 1, 2: naive .838 .835 .855, ewc .841 .838 .859, lwf .920 .921 .926, replay .970 .970 .973,
+# cumulative .981 .981 .980, joint .988 .988 .990; of seed 0: ewc-sample .851, si .860, mas .866, lfl .944. Seeds move
+# them together: the smallest difference, of ewc to naive, has a standard deviation of .001. Twice that is noise.
 NOISE = 0.002
 
 
@@ -33,19 +32,23 @@ def accuracy(tmp_path_factory):
 
 def trained(strategy, root, **more):
     options = {'scenario.data_root': str(root), 'loggers': [], 'metrics': [], 'seed': 0, **more}
-    config, _ = load_config(CONFIGS / 'demo' / f'{strategy}_lenet5_demo.py', options)
+    method, *variant = strategy.split('-')
+    config, _ = load_config(CONFIGS / 'demo' / f'{"-".join([f"{method}_lenet5_demo", *variant])}.py', options)
     runner = ContinualRunner(config)
     runner.build()
     return runner.train().metrics['accuracy']
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # eight runs of half a minute to a minute, on cores that may be shared
+@pytest.mark.timeout(1600)  # eleven runs of half a minute to a minute, on cores that may be shared
 def test_who_keeps_more_of_the_past_is_better(accuracy):
     upper = min(accuracy['cumulative'], accuracy['joint'])
     regularisers = [accuracy[name] for name in REGULARISERS]
     assert upper >= accuracy['replay'] - NOISE, accuracy
     assert accuracy['replay'] > max(regularisers), accuracy
-    assert min(regularisers) >= max(accuracy['naive'], accuracy['naive, 5 epochs']) - NOISE, accuracy
+    naive = max(accuracy['naive'], accuracy['naive, 5 epochs'])
+    assert min(regularisers) >= naive - NOISE, accuracy
+    # All but EWC with the Fisher information of batches hold clearly more.
+    assert min(accuracy[name] for name in REGULARISERS[1:]) > naive + 2 * NOISE, accuracy
     # The order is not one of strategies that learned nothing: each is far above chance, which is 0.1.
     assert min(accuracy.values()) > 0.7, accuracy

@@ -147,6 +147,8 @@ class RWalkPlugin(AvalancheRWalkPlugin):
         legacy: keep both.
     """
 
+    penalty_keys = ('ewc_lambda',)
+
     def __init__(self, ewc_lambda: float = 0.1, ewc_alpha: float = 0.9, delta_t: int = 10, *, legacy: bool = False):
         super().__init__(ewc_lambda, ewc_alpha, delta_t)
         self.legacy = legacy
