@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clear.core.config import to_plain
+from clear.core.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
@@ -18,6 +19,10 @@ from clear.evaluation.rows import BucketRows
 JOBS_FILE = 'jobs.json'
 SCHEMA = 1
 STATES = ('pending', 'running', 'done', 'failed')
+# What is read of a job that an earlier run noted.
+RECORD = dict(attempts=COUNT, state=Such(f'one of {", ".join(STATES)}', lambda value: value in STATES),
+              time_s=Maybe(NUMBER), banks=Each(str, names=True), encoder_hash=str,
+              result=Maybe(dict(metric=str, value=NUMBER, extras=dict)))
 
 
 @dataclass
@@ -77,7 +82,7 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
     result is kept, with a warning.
 
     Raises:
-        DataError: if `jobs.json` is damaged.
+        DataError, CheckpointError: if `jobs.json` is damaged.
     """
     path = work_dir / JOBS_FILE
     if not path.exists():
@@ -88,8 +93,11 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
     count = 0
     for job in jobs:
         record = stored['jobs'].get(job.key)
+        if record is not None:
+            check_shape(path, record, dict(hash=str), job.key)
         if not record or record.get('hash') != job.hash:
             continue
+        check_shape(path, record, RECORD, job.key)
         job.attempts = record['attempts']
         if record['state'] == 'done' and not _changed_banks(job, record['banks'], finder):
             for key in ('state', 'time_s', 'banks', 'encoder_hash', 'result'):

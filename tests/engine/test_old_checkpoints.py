@@ -14,7 +14,7 @@ sys.path.insert(0, str(FIXTURES))
 import make_v0  # noqa: E402
 
 from clear.core.errors import CheckpointError  # noqa: E402
-from clear.core.files import load_tensors, read_json  # noqa: E402
+from clear.core.files import load_tensors, read_json, write_json  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
 from clear.engine.probe_runner import ProbeRunner  # noqa: E402
 from clear.engine.repeats import is_finished  # noqa: E402
@@ -110,3 +110,15 @@ def test_finished_probe_is_kept_and_the_other_done(old, monkeypatch):
     assert read_json(old / 'probe' / 'jobs.json')['jobs']['pixels--knn'] == before
     assert results.metrics['pixels/knn/top1'] == before['result']['value']
     assert results.metrics['pixels/ncm/top1'] > 0.5
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('attempts', None), ('attempts', 'x'), ('state', 'finished'), ('banks', []), ('banks', dict(train=3)),
+    ('result', 'x'), ('result', {}), ('hash', 5), ('encoder_hash', 1), ('time_s', 'long')], ids=str)
+def test_a_damaged_job_list_is_refused(key, value, old):
+    jobs = read_json(old / 'probe' / 'jobs.json')
+    record = jobs['jobs']['pixels--knn']
+    record.pop(key) if value is None else record.update({key: value})
+    write_json(old / 'probe' / 'jobs.json', jobs)
+    with pytest.raises(CheckpointError, match=f'jobs.json is damaged: .*pixels--knn.{key}'):
+        ProbeRunner(make_v0.probe_config(), old / 'probe').resume()
