@@ -13,7 +13,7 @@ from clear.core.errors import CheckpointError, Interrupted, TrainingError
 from clear.core.files import load_tensors, save_tensors
 
 OPTIONS = dict(mem_size=7, scheduler=dict(type='StepLR', step_size=1))
-DROP = object()
+DROP = 'dropped'
 
 
 @pytest.fixture(scope='module')
