@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from clear.continual.metrics import clear_metrics, overlap_mask
-from clear.core.errors import CheckpointError
-from clear.core.files import write_text
+from clear.core.errors import CheckpointError, DataError
+from clear.core.files import parse_json, write_text
 from clear.core.results import Results, find_results, read_results, write_results
 
 JOURNAL = 'matrix.jsonl'
@@ -40,8 +40,8 @@ def read_entries(work_dir: Path) -> list[dict[str, Any]]:
         return entries
     for line in path.read_bytes().splitlines():
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = parse_json(line, path)
+        except DataError:
             break
         if not _is_entry(entry, len(entries)):
             break

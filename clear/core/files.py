@@ -115,8 +115,8 @@ def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     return text.replace('\r\n', '\n').replace('\r', '\n') if '\r' in text else text
 
 
-def parse_json(text: str, source: str | Path) -> Any:
-    """The value of a JSON text.
+def parse_json(text: str | bytes, source: str | Path) -> Any:
+    """The value of a JSON text, as bytes in UTF-8.
 
     Args:
         source: what to call it in a message: the file, and the line where it is one of several.

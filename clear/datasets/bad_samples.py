@@ -7,7 +7,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.checks import check_number
+from clear.core.errors import DataError
+from clear.core.files import parse_json
 
 
 class BadSampleError(DataError):
@@ -30,8 +32,7 @@ class BadSamples:
     """
 
     def __init__(self, path: str | Path | None, total: dict[str, int], max_bad_fraction: float = 0.01):
-        if not 0 <= max_bad_fraction <= 1:
-            raise ConfigError(f'max_bad_fraction is {max_bad_fraction}, expected a share from 0 to 1.')
+        check_number('max_bad_fraction', max_bad_fraction, 0, 1)
         self.path = None if path is None else Path(path)
         self.total = dict(total)
         self.max_bad_fraction = max_bad_fraction
@@ -93,8 +94,8 @@ class BadSamples:
         content = os.pread(descriptor, size - self._read_bytes, self._read_bytes)
         for line in content.splitlines():
             try:
-                self._add(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+                self._add(parse_json(line, 'a line'))
+            except (DataError, KeyError, TypeError):
                 continue  # the half line of a killed process; its image is reported again when it is read again
         whole = content.rfind(b'\n') + 1
         self._read_bytes += whole

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import atomic_writer, inside
+from clear.core.files import atomic_writer, inside, parse_json
 from clear.datasets.decode import UnreadableImage, read_file
 
 CACHES = (None, 'ram', 'disk')
@@ -224,8 +224,8 @@ class _Shard:
         if magic != _MAGIC or length > end:
             return None
         try:
-            return cls(content[:end - length], json.loads(content[end - length:end].tobytes()))
-        except (ValueError, RecursionError):
+            return cls(content[:end - length], parse_json(content[end - length:end].tobytes(), path))
+        except DataError:
             return None
 
     def image(self, place: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from clear.core.damage import (
     damaged,
     reading,
 )
-from clear.core.errors import CheckpointError
-from clear.core.files import load_tensors, save_tensors, write_text
+from clear.core.errors import CheckpointError, DataError
+from clear.core.files import load_tensors, parse_json, save_tensors, write_text
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
 from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
@@ -102,7 +101,7 @@ def resume_run(runner: Any, path: Path) -> None:
         load_optimizer(path, runner.optim_wrapper, checkpoint['optimizer'],
                        [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper)])
         for scheduler, state in zip(runner.all_schedulers(), checkpoint['scheduler'], strict=True):
-            check_scheduler(path, state, scheduler)
+            check_scheduler_state(path, state, scheduler)
             scheduler.load_state_dict(state)
         load_message_state(runner.message_hub, checkpoint['message'])
         _load_hook_states(runner, checkpoint['hooks'])
@@ -144,7 +143,7 @@ def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
                               f"same config, or start a new run (from these weights with load_from='{path}').")
 
 
-def check_scheduler(path: Path, state: dict[str, Any], scheduler: Any) -> None:
+def check_scheduler_state(path: Path, state: dict[str, Any], scheduler: Any) -> None:
     """What a scheduler counts must be of its kind; names and what is None come from the config and stay.
 
     Raises:
@@ -191,8 +190,8 @@ def _trim_scalars(path: Path, iteration: int, step: int) -> None:
 
 def _is_before(line: str, iteration: int, step: int) -> bool:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = parse_json(line, 'a line')
+    except DataError:
         return False
     if not isinstance(entry, dict):
         return False

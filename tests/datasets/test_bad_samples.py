@@ -50,12 +50,13 @@ def test_restart_goes_on_counting(tmp_path):
         again.report('train', '1', 'b', 'missing')
 
 
-def test_half_line_of_a_killed_process_spoils_nothing(tmp_path):
+@pytest.mark.parametrize('line', ['{"split": "train", "buck', '[' * 3000, '7'])
+def test_half_line_of_a_killed_process_spoils_nothing(tmp_path, line):
     path = tmp_path / 'bad.jsonl'
     bad = BadSamples(path, {'train': 10}, max_bad_fraction=1)
     bad.report('train', '1', 'a', 'missing')
     with path.open('a') as file:
-        file.write('{"split": "train", "buck')
+        file.write(line)
     bad.report('train', '1', 'b', 'missing')
     assert BadSamples(path, {'train': 10}).counts() == {'train': 2}
 

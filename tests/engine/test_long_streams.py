@@ -58,7 +58,7 @@ def test_a_long_stream_is_resumed_from_its_journal(place, root, whole, long, tmp
     assert all(map(torch.equal, weights_of(tmp_path).values(), weights_of(whole.work_dir).values()))
 
 
-@pytest.mark.parametrize('tail', ['{"experience": 1, "row": [0.5', '', 'an entry', 'no entry'])
+@pytest.mark.parametrize('tail', ['{"experience": 1, "row": [0.5', '', 'an entry', 'no entry', '[' * 3000])
 def test_what_a_kill_left_behind_the_checkpoint_is_dropped(tail, root, whole, long, tmp_path):
     """A torn line; or a whole one, where the kill came before the checkpoint."""
     stop(built(config(root), tmp_path), 1, 2)

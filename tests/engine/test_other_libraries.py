@@ -13,6 +13,7 @@ from toy_runs import toy_config, toy_run, toy_runner
 
 from clear.core.building import building
 from clear.core.errors import ConfigError
+from clear.engine.hooks.results import ResultsHook
 from clear.engine.loading import SeededDataset
 from clear.engine.runner import Runner
 from clear.registry import METRICS, MODELS
@@ -156,6 +157,15 @@ def test_every_evaluator_of_a_list_is_in_the_results(tmp_path, classifier, kind)
     assert last['val_accuracy/top1'] == last['val_other/top1'] == pytest.approx((matrix[0][0] + matrix[1][1]) / 0.06)
     assert runner.results().metrics['val_other/top2'] == 100.0
     assert 'val_confusion_matrix/result' not in runner.results().metrics  # one number each
+
+
+def test_lists_of_numbers_are_resumed():
+    """A checkpoint may come between a validation and the end of its epoch."""
+    hook, resumed = ResultsHook(), ResultsHook()
+    hook.add('val_matrix', torch.tensor([[1, 2], [3, 4]]))
+    hook.add('val_top1', 50.0)
+    resumed.load_state_dict(hook.state_dict())
+    assert resumed.state_dict()['measured'] == {'val_matrix': [[1.0, 2.0], [3.0, 4.0]], 'val_top1': 50.0}
 
 
 # The Runner by hand

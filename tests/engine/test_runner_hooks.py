@@ -69,7 +69,7 @@ def test_iter_interval_saves_inside_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize('options', [dict(interval=0), dict(iter_interval=0), dict(max_keep=0), dict(milestones=[0]),
-                                     dict(rule='best')])
+                                     dict(milestones=3), dict(rule='best')])
 def test_checkpoint_hook_refuses(options):
     with pytest.raises(ConfigError):
         CheckpointHook(**options)

@@ -104,7 +104,7 @@ def logged(work_dir, name):
     return [{key: value for key, value in line.items() if 'time' not in key and key != 'memory'} for line in lines]
 
 
-@pytest.mark.parametrize('tail', ['', '{"accuracy/top1": 33.3, "st', '[1, 2]\n', '\x00\xff\n'])
+@pytest.mark.parametrize('tail', ['', '{"accuracy/top1": 33.3, "st', '[1, 2]\n', '\x00\xff\n', '[' * 3000])
 def test_measurements_are_logged_once(tail, whole, images, tmp_path, monkeypatch):
     """Whatever a kill left at the end of the files; also in the one without a name."""
     hook = HOOKS_OF_OTHERS['asks']

@@ -57,12 +57,12 @@ class CheckpointHook(Hook):
         for name, value in (('iter_interval', iter_interval), ('max_keep', max_keep)):
             if value is not None:
                 check_whole(f'CheckpointHook.{name}', value, 1)
+        if not isinstance(milestones, (list, tuple, set, frozenset)):
+            raise ConfigError(f'CheckpointHook.milestones is {milestones!r}; expected a list of epochs.')
         for value in milestones:
             check_whole('CheckpointHook.milestones', value, 1)
         check_choice('CheckpointHook.rule', rule, ('greater', 'less', None))
         check_flag('CheckpointHook.by_epoch', by_epoch)
-        if not isinstance(milestones, (list, tuple, set, frozenset)):
-            raise ConfigError(f'CheckpointHook.milestones is {milestones!r}; expected a list of epochs.')
         if save_best is not None and (not isinstance(save_best, str) or not save_best):
             raise ConfigError(f"CheckpointHook.save_best is {save_best!r}; expected 'auto' or the name of one metric.")
         self.interval, self.by_epoch, self.iter_interval = interval, by_epoch, iter_interval

@@ -50,7 +50,8 @@ class ResultsHook(Hook):
         self.sums = {name: torch.as_tensor(value) for name, value in state['sums'].items()}
         self.counts = {name: int(state['counts'][name]) for name in self.sums}
         self._lr = None if state['lr'] is None else float(state['lr'])
-        self._measured = {name: float(value) for name, value in state['measured'].items()}
+        # Numbers, or lists of them; anything else is refused here.
+        self._measured = {name: np.asarray(value, dtype=float).tolist() for name, value in state['measured'].items()}
 
     def merge_states(self, states: list[dict[str, Any]]) -> None:
         """Share the sums of another number of processes out, so that means over all stay what they are."""
