@@ -10,6 +10,8 @@ from clear.core.errors import ConfigError
 
 # What torch and NumPy take as a seed, and more processes or threads than a machine has.
 _MOST_SEED, _MOST_PROCESSES = 2**63 - 1, 4096
+# mmpretrain's and mmengine's names resolve in our scope as well.
+_SCOPES = ('clear', 'mmpretrain', 'mmengine')
 
 
 def check_whole(where: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -76,12 +78,8 @@ def check_choice(where: str, value: Any, choices: Iterable[Any]) -> Any:
     return value
 
 
-# mmpretrain's and mmengine's names resolve in our scope as well.
-SCOPES = ('clear', 'mmpretrain', 'mmengine')
-
-
 def check_shared_keys(cfg: dict) -> None:
-    """The keys that every kind of config has: `seed`, `threads`, `num_workers`, `name`, `work_dir`, `default_scope`.
+    """The keys that all configs share: seed, threads, num_workers, name, work_dir, device, default_scope.
 
     Raises:
         ConfigError: naming the key.
@@ -94,8 +92,8 @@ def check_shared_keys(cfg: dict) -> None:
         if cfg.get(key) is not None:
             check_text(key, cfg[key])
     scope = cfg.get('default_scope')
-    if scope is not None and scope not in SCOPES:
-        raise ConfigError(f"default_scope is {scope!r}; expected {', '.join(map(repr, SCOPES))}, which all find the "
+    if scope is not None and scope not in _SCOPES:
+        raise ConfigError(f"default_scope is {scope!r}; expected {', '.join(map(repr, _SCOPES))}, which all find the "
                           "same names. A class of another library is named in full: type='library.Name'.")
 
 

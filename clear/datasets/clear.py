@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
 from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
@@ -135,8 +136,8 @@ def _check_options(data_name: str | None, protocol: str, seed: int | None, shot:
     if protocol not in PROTOCOLS:
         raise ConfigError(f"evaluation_protocol is '{protocol}', expected 'iid' or 'streaming' (scenario.type='CLEAR' "
                           "takes 'both', too).")
-    if shot is not None and (type(shot) is not int or shot < 1):
-        raise ConfigError(f'shot is {shot!r}, expected a number of images per class >= 1, or None.')
+    if shot is not None:
+        check_whole('shot', shot, 1)
     if protocol == 'streaming' and seed is not None:
         raise ConfigError(f'evaluation_protocol=\'streaming\' splits nothing, so seed must be None, not {seed!r}.')
     if protocol == 'streaming' and shot is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, write_json
 from clear.datasets.dates import MISSING, parse_time
@@ -107,8 +108,7 @@ def _check_options(num_buckets: int, kind: str, missing: str, link: str, seeds: 
     for name, value, known in (('kind', kind, KINDS), ('missing', missing, MISSING_VALUES), ('link', link, LINKS)):
         if value not in known:
             raise ConfigError(f'{name} is {value!r}; expected one of {", ".join(known)}.')
-    if type(num_buckets) is not int or num_buckets < 1:
-        raise ConfigError(f'num_buckets is {num_buckets!r}; expected a whole number of at least 1.')
+    check_whole('num_buckets', num_buckets, 1)
     for seed in seeds:
         check_split_options(test_ratio, seed)
 

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from clear.core import dist
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
 from clear.registry import DATA_SAMPLERS
@@ -78,10 +79,8 @@ class GlobalBatchSampler(Sampler):
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = True):
-        if type(batch_size) is not int or batch_size < 1:
-            raise ConfigError(f'batch_size is {batch_size!r}, expected a whole number of at least 1.')
         self.sampler = sampler
-        self.batch_size = batch_size
+        self.batch_size = check_whole('batch_size', batch_size, 1)
         self.drop_last = drop_last
         self.start = 0
         self._world, self._rank = dist.world_size(), dist.rank()

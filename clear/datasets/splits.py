@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from clear.core.checks import check_number, check_whole
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
 
 Split = tuple[list[int], list[int]]  # rows of train, rows of test
@@ -55,8 +55,7 @@ def few_shot_split(targets: Sequence[int], *, shot: int, seed: int, bucket: str,
         ConfigError: if `shot` or `seed` is no such number.
         DataError: if a class of the bucket has no more than `shot` images, so that none is left to test on.
     """
-    if type(shot) is not int or shot < 1:
-        raise ConfigError(f'shot is {shot!r}, expected a number of images per class of at least 1.')
+    check_whole('shot', shot, 1)
     check_split_options(0.5, seed)
     draws = random.Random(seed)
     train: list[int] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.datasets import decode as decoding
 from clear.datasets.cache import DiskCache, check_cache
@@ -33,8 +34,7 @@ class SquareImages:
 
     def __init__(self, root: str | Path, paths: Sequence[str], size: int, *, interpolation: str = 'bilinear',
                  decoder: str = 'pil', cache: str | None = None, cache_dir: str | Path | None = None):
-        if type(size) is not int or size < 1:
-            raise ConfigError(f'image_size is {size!r}, expected the side of the images in pixels.')
+        check_whole('image_size', size, 1)
         if interpolation not in INTERPOLATIONS:
             raise ConfigError(f'interpolation is {interpolation!r}, expected one of {", ".join(INTERPOLATIONS)}.')
         check_cache(cache, cache_dir)

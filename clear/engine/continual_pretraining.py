@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
+from clear.core.checks import check_whole
 from clear.core.config import to_plain
 from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
@@ -83,8 +84,8 @@ def read_stream_options(cfg: Any) -> Stream:
     if (size is None) if mode == 'replay' else (size is not None and mode == 'finetune'):
         raise ConfigError(f"stream.replay_size is {size!r}, but mode is '{mode}': mode='replay' needs it, "
                           "mode='finetune' replays nothing.")
-    if size is not None and (type(size) is not int or size < 1):
-        raise ConfigError(f'stream.replay_size is {size!r}; expected a whole number of at least 1.')
+    if size is not None:
+        check_whole('stream.replay_size', size, 1)
     if distil is not None and mode != 'distil':
         raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
     check_keys('stream.distil', distil or {}, DISTIL_KEYS, 'distil')

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed
@@ -72,8 +72,7 @@ class VOC07Linear:
             check_whole(name, getattr(self, name), 1)
         if self.resize < self.image_size:
             raise ConfigError(f'resize is {self.resize}, smaller than the crops of {self.image_size} pixels.')
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f'lr is {self.lr!r}; expected a number above 0.')
+        check_number('lr', self.lr, above=0)
 
     def run(self, encoder: nn.Module, data_root: str | Path, *, device: str | torch.device = 'cpu',
             num_workers: int = 0) -> TaskResult:

@@ -217,7 +217,7 @@ def test_a_size_that_is_none_is_refused(kind, options):
 
 @pytest.mark.parametrize('options, expected', [
     (dict(alpha_mode='dynamic'), "alpha_mode is 'dynamic'; expected 'Fixed' or 'Dynamic'"),
-    (dict(alpha_value=-0.1), 'alpha_value of Fixed is -0.1; expected at least 0'),
+    (dict(alpha_value=-0.1), 'alpha_value of Fixed is -0.1; expected a number of at least 0'),
     (dict(alpha_mode='Dynamic', alpha_value=1.5), 'alpha_value of Dynamic is 1.5; .*at most 1')])
 def test_a_value_out_of_range_is_refused(options, expected):
     with pytest.raises(ValueError, match=expected):

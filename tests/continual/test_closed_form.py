@@ -275,9 +275,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind, root, tmp_path):
 @pytest.mark.parametrize('kind, head, options, expected', [
     ('NCM', None, dict(train_epochs=2), 'one pass over each experience; cl_strategy.train_epochs is 2'),
     ('StreamingLDA', 'CosineDistanceHead', {}, 'model.head must be LinearClsHead; it is CosineDistanceHead'),
-    ('StreamingLDA', None, dict(shrinkage_param=0.0), 'shrinkage_param is 0.0; expected above 0'),
+    ('StreamingLDA', None, dict(shrinkage_param=0.0), 'shrinkage_param is 0.0; expected a number above 0'),
     ('RanPAC', 'LinearClsHead', {}, "RanPAC needs model.head=dict.type='RandomProjectionHead'"),
-    ('RanPAC', None, dict(ridge=-1.0), 'ridge is -1.0; expected a number > 0'),
+    ('RanPAC', None, dict(ridge=-1.0), 'ridge is -1.0; expected a number above 0'),
     ('Prototype', None, dict(shot=0), 'shot is 0; expected a whole number of at least 1')])
 def test_settings_that_cannot_work_are_refused(kind, head, options, expected, root):
     with pytest.raises(ConfigError, match=expected):

@@ -132,7 +132,7 @@ def test_gdumb_begins_anew_or_goes_on(reset, stream):
     (dict(type='EWC', ewc_lambda=1.0, fisher='samples'), "fisher is 'samples'; expected 'sample' or 'batch'"),
     (dict(type='AGEM', patterns_per_exp=5, legacy=True), 'legacy is about the reservoir'),
     (dict(type='Naive', plugins=[dict(type='LoadBest', metric='acc')]), "metric is 'acc'; expected 'accuracy' or"),
-    (dict(type='Naive', plugins=[dict(type='LoadBest', val_ratio=1.0)]), 'val_ratio is 1.0; expected a share')])
+    (dict(type='Naive', plugins=[dict(type='LoadBest', val_ratio=1.0)]), 'val_ratio is 1.0; .* above 0, below 1')])
 def test_settings_that_cannot_work_are_refused(cfg, expected, stream):
     settings = config(stream)
     settings['cl_strategy'].update(cfg)

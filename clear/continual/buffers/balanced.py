@@ -18,7 +18,7 @@ from avalanche.training.storage_policy import ReservoirSamplingBuffer as Avalanc
 from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as AvalancheBufferWithLogits
 from avalanche.training.supervised.der import compute_dataset_logits
 
-from clear.continual.buffers.checks import check_max_size
+from clear.core.checks import check_whole
 from clear.core.logs import logger
 from clear.registry import BUFFERS
 
@@ -63,7 +63,7 @@ class SharedPlaces:
 
     def set_form(self, legacy: bool) -> None:
         """Of the constructor, behind Avalanche's."""
-        check_max_size(self.max_size)
+        check_whole('max_size', self.max_size, 1)
         self.legacy = legacy
         self._was_told = False
         if self.is_stock:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
 
-from clear.continual.buffers.checks import check_max_size
 from clear.continual.buffers.flat import keep_rows
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.registry import BUFFERS
 
 ALPHA_MODES = ('Fixed', 'Dynamic')
@@ -36,17 +36,14 @@ class BiasedReservoirSamplingBuffer(ExemplarsBuffer):
             there is free space; a bucket larger than K is cut to a random K first, and the first one fills the memory.
 
     Raises:
-        ValueError: for a value out of its range.
+        ConfigError: for a value out of its range.
     """
 
     def __init__(self, max_size: int, alpha_mode: str = 'Fixed', alpha_value: float = 1.0, legacy: bool = False):
-        super().__init__(check_max_size(max_size))
-        if alpha_mode not in ALPHA_MODES:
-            raise ValueError(f"alpha_mode is {alpha_mode!r}; expected {' or '.join(map(repr, ALPHA_MODES))}.")
-        if not alpha_value >= 0 or (alpha_mode == 'Dynamic' and alpha_value > 1):
-            most = ' and, as a probability, at most 1' if alpha_mode == 'Dynamic' else ''
-            raise ValueError(f'alpha_value of {alpha_mode} is {alpha_value!r}; expected at least 0{most}.')
-        self.alpha_mode = alpha_mode
+        super().__init__(check_whole('max_size', max_size, 1))
+        self.alpha_mode = check_choice('alpha_mode', alpha_mode, ALPHA_MODES)
+        # Of 'Dynamic' it is a probability.
+        check_number(f'alpha_value of {alpha_mode}', alpha_value, 0, 1 if alpha_mode == 'Dynamic' else None)
         self.alpha_value = float(alpha_value)
         self.legacy = legacy
         self.num_seen = 0

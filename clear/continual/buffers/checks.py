@@ -8,17 +8,6 @@ from clear.core.errors import ConfigError
 from clear.core.logs import logger
 
 
-def check_max_size(max_size: Any) -> int:
-    """`max_size`, if it is a size.
-
-    Raises:
-        ValueError: if it is no whole number of at least 1.
-    """
-    if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
-        raise ValueError(f'max_size is {max_size!r}; a memory holds a whole number of samples, at least 1.')
-    return max_size
-
-
 def check_buffer_size(buffer: Any, num_classes: int | None, where: str = 'the memory') -> None:
     """Refuse a class-balanced memory with less than one place per class; warn about any other of that size.
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoirSamplingBuffer
 
-from clear.continual.buffers.checks import check_max_size
 from clear.continual.buffers.flat import keep_rows
+from clear.core.checks import check_whole
 from clear.registry import BUFFERS
 
 
@@ -25,11 +25,11 @@ class ReservoirSamplingBuffer(AvalancheReservoirSamplingBuffer):
         legacy: Avalanche's own storage, sorted by key, with data attributes nested one level per experience.
 
     Raises:
-        ValueError: if `max_size` is no whole number of at least 1.
+        ConfigError: if `max_size` is no whole number of at least 1.
     """
 
     def __init__(self, max_size: int, legacy: bool = False):
-        super().__init__(check_max_size(max_size))
+        super().__init__(check_whole('max_size', max_size, 1))
         self.legacy = legacy
 
     def update_from_dataset(self, new_data: Any) -> None:

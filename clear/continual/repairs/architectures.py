@@ -136,7 +136,7 @@ class AR1(Naive):
             name = next(name for name, module in kwargs['model'].named_modules() if module is last)
             plugin = RepairedSynapticIntelligencePlugin(ewc_lambda / 2, eps=1e-7, clip=0.001, penalty_in_path=True,
                                                         excluded_parameters=[name])
-            plugin.method_version = 1
+            plugin.method_version = 1  # with these settings it is the plugin that AR1 always had
             plugins.append(plugin)
         plugins.append(CWRStarPlugin(freeze_remaining_model=False))
         super().__init__(plugins=plugins, **kwargs)

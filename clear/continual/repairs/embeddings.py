@@ -59,7 +59,7 @@ class SCR(AvalancheSCR):
     def __init__(self, *, mem_size: int = 100, batch_size_mem: int = 100, temperature: float = 0.1,
                  augmentations: list[dict] | None = None, projection_dim: int = 128, train_mb_size: int = 1,
                  plugins: list | None = None, legacy: bool = False, **kwargs):
-        check_number('cl_strategy.temperature', temperature, above=0)
+        check_number('temperature', temperature, above=0)
         self._augmentation = _transform(augmentations)
         self.temperature = temperature
         self.replay_plugin = ReplayPlugin(mem_size, batch_size=train_mb_size, batch_size_mem=batch_size_mem,
@@ -130,9 +130,9 @@ class CoPEPlugin(AvalancheCoPEPlugin):
     def __init__(self, *, max_it_cnt: int | None = None, mem_size: int = 200, alpha: float = 0.99, T: float = 0.1,  # noqa: N803
                  legacy: bool = False, **kwargs):
         if max_it_cnt is not None:
-            check_whole('cl_strategy.max_it_cnt', max_it_cnt, 1)
-        check_number('cl_strategy.alpha', alpha, 0, 1)
-        check_number('cl_strategy.T', T, above=0)
+            check_whole('max_it_cnt', max_it_cnt, 1)
+        check_number('alpha', alpha, 0, 1)
+        check_number('T', T, above=0)
         super().__init__(max_it_cnt=max_it_cnt, mem_size=mem_size, alpha=alpha, T=T, **kwargs)
         self.storage_policy = ClassBalancedBuffer(mem_size, legacy=legacy)
         self.legacy = legacy

@@ -81,4 +81,3 @@ class ICaRLLossPlugin(AvalancheICaRLLossPlugin):
 # By the names that `cl_strategy.loss` takes.
 LOSSES: dict[str, type] = {'MaskedCrossEntropy': MaskedCrossEntropy, 'ICaRLLoss': ICaRLLossPlugin,
                            'ICaRLLossPlugin': ICaRLLossPlugin}
-

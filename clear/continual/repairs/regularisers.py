@@ -191,7 +191,7 @@ class GEM(AvalancheGEM):
     """
 
     def __init__(self, *, patterns_per_exp: int, memory_strength: float = 0.5, **kwargs):
-        check_number('cl_strategy.memory_strength', memory_strength, 0)
+        check_number('memory_strength', memory_strength, 0)
         for package in ('qpsolvers', 'quadprog'):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"GEM needs {package}, which is not installed: pip install 'qpsolvers' 'quadprog'")

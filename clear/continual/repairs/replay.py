@@ -228,15 +228,15 @@ class RARPlugin(AvalancheRARPlugin):
         kwargs: as in Avalanche.
     """
 
+    method_version = 2
+    method_remedy = ''
+
     def __init__(self, batch_size_mem: int, mem_size: int = 200, opt_lr: float = 0.1, *, legacy: bool = False,
                  **kwargs):
         super().__init__(batch_size_mem, mem_size, opt_lr, **kwargs)
         self.legacy = legacy
         if legacy:
             self.method_version = 1
-
-    method_version = 2
-    method_remedy = ''
 
     def before_training_exp(self, strategy, num_workers=0, shuffle=True, drop_last=False, **kwargs):
         if self.legacy:

@@ -149,8 +149,8 @@ class ER_AML(KeepsClasses, AvalancheERAML):
 
     def __init__(self, *, model: nn.Module, temp: float = 0.1, base_temp: float = 0.07, same_task_neg: bool = True,
                  legacy: bool = False, **kwargs):
-        check_number('cl_strategy.temp', temp, above=0)
-        check_number('cl_strategy.base_temp', base_temp, above=0)
+        check_number('temp', temp, above=0)
+        check_number('base_temp', base_temp, above=0)
         super().__init__(model=model, feature_extractor=model.feature_extractor, temp=temp, base_temp=base_temp,
                          same_task_neg=same_task_neg, **kwargs)
         self.temp, self.base_temp, self.same_task_neg, self.legacy = temp, base_temp, same_task_neg, legacy

@@ -7,7 +7,7 @@ import math
 from avalanche.training.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 from avalanche.training.supervised import SynapticIntelligence as AvalancheSynapticIntelligence
 
-from clear.continual.repairs.regularisers import check_strength
+from clear.continual.repairs.regularisers import check_strength, replace_plugin
 from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
@@ -119,4 +119,4 @@ class SynapticIntelligence(AvalancheSynapticIntelligence):
         if legacy:
             self.method_version = 1
             return
-        self.plugins = [plugin if type(old) is SynapticIntelligencePlugin else old for old in self.plugins]
+        replace_plugin(self, SynapticIntelligencePlugin, lambda _: plugin)

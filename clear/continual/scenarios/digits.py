@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
+from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.datasets.demo import CLASS_NAMES, Look, load_digits, render_digit, split_digits
 from clear.registry import SCENARIOS
@@ -79,12 +80,10 @@ def split_digits_by_class(n_experiences: int = 5, class_order: list[int] | None 
 
 
 def _check(n_experiences: int, size: int, seed: int) -> None:
-    if type(n_experiences) is not int or n_experiences < 1:
-        raise ConfigError(f'scenario.n_experiences is {n_experiences!r}; expected a whole number of at least 1.')
+    check_whole('scenario.n_experiences', n_experiences, 1)
     if size not in SIZES:
         raise ConfigError(f'scenario.size is {size!r}; digits come at 28 or 32 pixels.')
-    if type(seed) is not int or seed < 0:
-        raise ConfigError(f'scenario.seed is {seed!r}; expected a whole number of at least 0.')
+    check_whole('scenario.seed', seed, 0)
 
 
 def _render(images: np.ndarray, angle_deg: float, size: int) -> torch.Tensor:

@@ -38,8 +38,8 @@ class DERpp(SupervisedTemplate):
 
     def __init__(self, *, mem_size: int = 200, alpha: float = 0.1, beta: float = 0.5,
                  batch_size_mem: int | None = None, **kwargs):
-        check_number('cl_strategy.alpha', alpha, 0)
-        check_number('cl_strategy.beta', beta, 0)
+        check_number('alpha', alpha, 0)
+        check_number('beta', beta, 0)
         super().__init__(**kwargs)
         self.alpha = alpha
         self.beta = beta

@@ -7,6 +7,7 @@ from avalanche.training.plugins import EWCPlugin
 from avalanche.training.supervised import EWC as AvalancheEWC
 from avalanche.training.utils import ParamData, zerolike_params_dict
 
+from clear.continual.repairs.regularisers import replace_plugin
 from clear.continual.sample_gradients import mean_over_samples
 from clear.core.checks import check_choice, check_number
 from clear.registry import PLUGINS, STRATEGIES
@@ -62,7 +63,7 @@ class EWC(AvalancheEWC):
             self.method_version = 1  # named forms are what they were; None was 'batch'
         super().__init__(ewc_lambda=ewc_lambda, mode=mode, decay_factor=decay_factor, **kwargs)
         if fisher != 'batch':
-            self.plugins = [_per_sample(plugin) if type(plugin) is EWCPlugin else plugin for plugin in self.plugins]
+            replace_plugin(self, EWCPlugin, _per_sample)
 
 
 def _per_sample(plugin: EWCPlugin) -> PerSampleEWCPlugin:

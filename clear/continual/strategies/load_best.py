@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models import avalanche_forward
 
+from clear.continual.buffers.balanced import rows_by_class
 from clear.continual.engine.loaders import IndexLoader
 from clear.continual.evaluate import evaluation_mode
+from clear.core.checks import check_choice, check_number
 from clear.core.errors import ConfigError, DataError
 from clear.registry import PLUGINS
 
@@ -42,10 +42,8 @@ class LoadBest(SupervisedPlugin, supports_distributed=True):
     def __init__(self, metric: str = 'accuracy', split: str = 'val', val_ratio: float = 0.1, legacy: bool = False):
         super().__init__()
         for name, value, known in (('metric', metric, METRICS), ('split', split, SPLITS)):
-            if value not in known:
-                raise ConfigError(f'{name} is {value!r}; expected {" or ".join(map(repr, known))}.')
-        if not 0 < val_ratio < 1:
-            raise ConfigError(f'val_ratio is {val_ratio!r}; expected a share between 0 and 1.')
+            check_choice(name, value, known)
+        check_number('val_ratio', val_ratio, above=0, below=1)
         self.metric = metric
         self.split = split
         self.val_ratio = val_ratio
@@ -135,12 +133,8 @@ def stratified_rows(targets, ratio: float) -> list[int]:
     Raises:
         DataError: if every class has a single sample.
     """
-    by_class: dict[int, list[int]] = defaultdict(list)
-    for row, target in enumerate(targets):
-        by_class[int(target)].append(row)
     chosen = []
-    for label in sorted(by_class):
-        rows = by_class[label]
+    for _, rows in sorted(rows_by_class(targets).items()):
         count = min(max(1, round(ratio * len(rows))), len(rows) - 1)
         chosen += [rows[position] for position in torch.randperm(len(rows))[:count].tolist()]
     if not chosen:

@@ -79,7 +79,7 @@ def _batch_size(kwargs: dict, shot: int | None) -> dict:
     """`kwargs` with batches of `shot` samples of every class."""
     if shot is None:
         return kwargs
-    check_whole('cl_strategy.shot', shot, 1)
+    check_whole('shot', shot, 1)
     return {**kwargs, 'train_mb_size': shot * kwargs['model'].num_classes}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from clear.continual.strategies.closed_form import ClosedForm, ClosedFormLearner, to_device
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import MODELS, STRATEGIES
@@ -29,14 +30,13 @@ class RandomProjectionHead(BaseModule):
         feats: (N, in_channels), or a tuple whose last element is that   returns: (N, num_classes)
 
     Raises:
-        ValueError: if a size is not positive.
+        ConfigError: if a size is not positive.
     """
 
     def __init__(self, num_classes: int, in_channels: int, dim: int = 10000, init_cfg: dict | None = None):
         super().__init__(init_cfg=init_cfg)
         for name, value in (('num_classes', num_classes), ('in_channels', in_channels), ('dim', dim)):
-            if not value > 0:
-                raise ValueError(f'RandomProjectionHead: {name} is {value!r}, expected a number > 0.')
+            check_whole(f'RandomProjectionHead: {name}', value, 1)
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.register_buffer('projection', torch.randn(in_channels, dim))
@@ -167,6 +167,5 @@ class RanPAC(ClosedForm):
             raise ConfigError("RanPAC needs model.head=dict(type='RandomProjectionHead', num_classes=..., "
                               f"in_channels=..., dim=...); it is {type(getattr(model, 'head', None)).__name__}.")
         for value in (*ridges, *([] if ridge is None else [ridge])):
-            if not value > 0:
-                raise ConfigError(f'ridge is {value!r}; expected a number > 0.')
+            check_number('ridge', value, above=0)
         super().__init__(model=model, learner=RidgeLearner(ridge, ridges), **kwargs)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.continual.strategies.closed_form import ClosedForm, ClosedFormLearner, to_device, write_head
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 from clear.registry import STRATEGIES
 
 
@@ -88,6 +88,5 @@ class StreamingLDA(ClosedForm):
     """
 
     def __init__(self, *, shrinkage_param: float = 1e-4, legacy: bool = False, **kwargs):
-        if not 0 < shrinkage_param <= 1:
-            raise ConfigError(f'shrinkage_param is {shrinkage_param!r}; expected above 0, at most 1.')
+        check_number('shrinkage_param', shrinkage_param, above=0, most=1)
         super().__init__(learner=StreamingLDALearner(shrinkage_param, legacy), needs_bias=True, **kwargs)

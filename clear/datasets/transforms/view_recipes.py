@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.datasets.transforms.clsa_augment import check_strong
 
@@ -57,11 +58,9 @@ class View:
 
     def __post_init__(self):
         for name in ('size', 'count'):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(f'View: {name} is {getattr(self, name)!r}, expected an integer >= 1.')
+            check_whole(f'View: {name}', getattr(self, name), 1)
         for name in ('flip_prob', 'jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f'View: {name} is {getattr(self, name)!r}, expected a number in [0, 1].')
+            check_number(f'View: {name}', getattr(self, name), 0, 1)
         for name, most in (('scale', 1.0), ('ratio', float('inf')), ('blur_sigma', float('inf'))):
             value = getattr(self, name)
             if len(value) != 2 or not 0 < value[0] <= value[1] <= most:

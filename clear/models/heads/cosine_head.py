@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.heads import ClsHead
 from torch import nn
 
+from clear.core.checks import check_number, check_whole
 from clear.registry import MODELS
 
 # As mmpretrain initialises its linear heads; the base class copies it.
@@ -32,16 +33,16 @@ class CosineDistanceHead(ClsHead):
         feats: (N, in_channels), or a tuple whose last element is that   returns: (N, num_classes)
 
     Raises:
-        ValueError: if a size, the temperature or eps is not positive.
+        ConfigError: if a size, the temperature or eps is not positive.
     """
 
     def __init__(self, num_classes: int, in_channels: int, temperature: float = 2.0, eps: float = 1e-12,
                  init_cfg: dict | None = _NORMAL, **kwargs):
         super().__init__(init_cfg=init_cfg, **kwargs)
-        for name, value in (('num_classes', num_classes), ('in_channels', in_channels),
-                            ('temperature', temperature), ('eps', eps)):
-            if not value > 0:
-                raise ValueError(f'CosineDistanceHead: {name} is {value!r}, expected a number > 0.')
+        for name, value in (('num_classes', num_classes), ('in_channels', in_channels)):
+            check_whole(f'CosineDistanceHead: {name}', value, 1)
+        for name, value in (('temperature', temperature), ('eps', eps)):
+            check_number(f'CosineDistanceHead: {name}', value, above=0)
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.temperature = temperature

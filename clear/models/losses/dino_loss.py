@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clear.core import dist
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 from clear.models.losses.inputs import check_positive, check_views, full_precision
 from clear.registry import MODELS
 
@@ -41,8 +41,7 @@ class DINOLoss(nn.Module):
                  center_momentum: float = 0.9, *, gather: bool = True):
         super().__init__()
         check_positive(self, out_dim=out_dim, student_temp=student_temp, teacher_temp=teacher_temp)
-        if not 0 <= center_momentum <= 1:
-            raise ConfigError(f'DINOLoss: center_momentum is {center_momentum!r}, expected a number in [0, 1].')
+        check_number('DINOLoss: center_momentum', center_momentum, 0, 1)
         self.student_temp = student_temp
         self.teacher_temp = teacher_temp
         self.center_momentum = center_momentum

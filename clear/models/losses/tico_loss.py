@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clear.core.errors import ConfigError
+from clear.core.checks import check_number
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
 from clear.models.losses.statistics import GlobalBatch
 from clear.registry import MODELS
@@ -38,8 +38,7 @@ class TiCoLoss(nn.Module):
     def __init__(self, embed_dim: int = 256, beta: float = 0.9, rho: float = 20.0, *, gather: bool = True):
         super().__init__()
         check_positive(self, embed_dim=embed_dim, rho=rho)
-        if not 0 <= beta < 1:
-            raise ConfigError(f'TiCoLoss: beta is {beta!r}, expected a number in [0, 1).')
+        check_number('TiCoLoss: beta', beta, 0, below=1)
         self.beta = beta
         self.rho = rho
         self.gather = gather
