@@ -24,6 +24,8 @@ _PLACES = (('scenario', 'data_root'), ('scenario', 'feature', 'root'), ('banks',
 SCENARIO_ALIASES = {'dataset_type': 'type', 'dataset_root': 'data_root'}
 
 
+SUFFIXES = ('.py', '.yaml', '.yml', '.json')
+
 # What mmengine says of a chain in which one file imports a package.
 _MIXED_CHAIN = 'configuration file type in the inheritance chain'
 
@@ -41,10 +43,12 @@ def find_config(path: str | Path) -> Path:
     """`path` itself, or the shipped config of that name (`configs/` may be left out).
 
     Raises:
-        ConfigError: if there is neither, naming the nearest shipped configs.
+        ConfigError: if there is neither, naming the nearest shipped configs; or if it is no file of a config.
     """
     path = Path(path)
     if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise ConfigError(f"{path} is no config; one ends with {', '.join(SUFFIXES)}.")
         return path
     if path.is_dir():
         raise ConfigError(f'{path} is a folder; expected the file of a config.')
@@ -81,13 +85,23 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
         raise
     # A `.py` config is a program: running it can raise anything, SystemExit and KeyboardInterrupt among it.
     except BaseException as error:
-        kind = '' if isinstance(error, ClearError) else f'{type(error).__name__}: '
-        raise ConfigError(f'{path} cannot be read as a config: {kind}{error}') from error
+        raise ConfigError(f'{path} cannot be read as a config: {_reason(error)}') from error
     assigned = set(cfg.keys())
     _rename_old_keys(cfg)  # before the options, so that they win under either name
     apply_options(cfg, options or {})
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+def _reason(error: BaseException) -> str:
+    """Why a config could not be read; of an error that is not ours, the kind as well, which is the config's to mend."""
+    if isinstance(error, ClearError):
+        return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f'{error.filename}, which it names, does not exist.'
+    if isinstance(error, UnicodeDecodeError):
+        return f'it or one of its bases is not text in UTF-8 (byte {error.object[error.start]:#04x}).'
+    return f'{type(error).__name__}: {error}'
 
 
 def _from_file(path: Path) -> Any:

@@ -73,20 +73,48 @@ def parse_yaml_config(text: str) -> Any:
     """The plain values of a YAML text.
 
     Raises:
-        ConfigError: if a tag is none of plain YAML's, or it is too long, too deep, or stands for too many values.
+        ConfigError: if a tag is none of plain YAML's, it is too long, too deep, or stands for too many values; or as
+            `check_mapping`.
         yaml.YAMLError: if it is no YAML.
     """
-    return yaml.load(_check_length(text), Loader=_PlainLoader)  # noqa: S506 - ours is a safe loader
+    return check_mapping(yaml.load(_check_length(text), Loader=_PlainLoader))  # noqa: S506 - ours is a safe loader
 
 
 def parse_json_config(text: str) -> Any:
     """The values of a JSON text.
 
     Raises:
-        ConfigError: if it is too long.
+        ConfigError: if it is too long; or as `check_mapping`.
         DataError: if it is no JSON.
     """
-    return parse_json(_check_length(text), 'it')
+    return check_mapping(parse_json(_check_length(text), 'it'))
+
+
+def check_mapping(value: Any) -> dict[str, Any]:
+    """`value`, if it is what a config is: keys, all of them text, with values.
+
+    Raises:
+        ConfigError: if it is a list, a single value or nothing, or a key is no text, or `_base_` is no name of a file.
+    """
+    if not isinstance(value, dict):
+        what = 'nothing' if value is None else 'a list' if isinstance(value, list) else f'the single value {value!r}'
+        raise ConfigError(f'it holds {what}; expected keys and values, such as seed: 0.')
+    _check_names(value)
+    bases = value.get('_base_', [])
+    if not isinstance(bases, str) and not (isinstance(bases, list) and all(isinstance(each, str) for each in bases)):
+        raise ConfigError(f'_base_ is {bases!r}; expected the path of a config, or a list of paths.')
+    return value
+
+
+def _check_names(value: Any, depth: int = 0) -> None:
+    """Numbers and dates are keys for YAML; no key of a config is one."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f'it is nested more than {MAX_DEPTH} deep.')
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(value, dict) and not isinstance(key, str):
+            raise ConfigError(f"the key {key!r} is no text; a name that looks like another value is quoted: '{key}'.")
+        if isinstance(item, (dict, list)):
+            _check_names(item, depth + 1)
 
 
 @contextmanager

@@ -86,6 +86,23 @@ def test_a_config_that_cannot_be_read_is_a_user_error(text, tmp_path):
         load_config(path)
 
 
+def test_a_base_that_cannot_be_read_is_named_in_words(tmp_path):
+    path = write(tmp_path / 'child.py', "_base_ = ['base.py']")
+    with pytest.raises(ConfigError, match='base.py, which it names, does not exist'):
+        load_config(path)
+    (tmp_path / 'base.py').write_bytes(b'# caf\xe9')
+    with pytest.raises(ConfigError, match='one of its bases is not text in UTF-8 .byte 0xe9'):
+        load_config(path)
+    (tmp_path / 'list.yaml').write_text('- 1')
+    with pytest.raises(ConfigError, match='it holds a list'):
+        load_config(write(tmp_path / 'other.py', "_base_ = 'list.yaml'"))
+
+
+def test_a_file_of_another_kind_is_no_config(tmp_path):
+    with pytest.raises(ConfigError, match=r'c.txt is no config; one ends with .py, .yaml'):
+        load_config(write(tmp_path / 'c.txt', 'a = 1'))
+
+
 @pytest.mark.parametrize('text', ['raise SystemExit', 'raise SystemExit(0)', '__import__("sys").exit(3)',
                                   'raise KeyboardInterrupt', 'raise GeneratorExit', 'raise BaseException("x")'])
 @pytest.mark.parametrize('place', ['config', 'base'])

@@ -104,8 +104,10 @@ def test_aliases_that_multiply_are_refused_before_they_do(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize('text, says', [
     ('a: &a [*a]', 'line 1: \\*a holds itself'), ('a: &a\n  b: *a', 'line 2: \\*a holds itself'), ('a: *b', 'b'),
-    ('a: ' + '[' * 150 + ']' * 150, 'nested more than 100 deep'), ('a: [1', 'ParserError'), ('- 1\n- 2', 'config'),
-    ('a: ' + '9' * 5000, '4300'), ('3', 'config'), ('', 'config')])
+    ('a: ' + '[' * 150 + ']' * 150, 'nested more than 100 deep'), ('a: [1', 'ParserError'),
+    ('a: ' + '9' * 5000, '4300'), ('- 1\n- 2', 'it holds a list; expected keys'), ('3', 'it holds the single value 3'),
+    ('', 'it holds nothing'), ('1: a', 'the key 1 is no text'), ('a: [{b: 1}, {true: 2}]', 'the key True is no text'),
+    ('_base_: 3', '_base_ is 3; expected the path'), ('_base_: [a.py, 3]', 'expected the path')])
 def test_other_faulty_yaml_is_a_user_error(text, says, tmp_path):
     (tmp_path / 'c.yaml').write_text(text)
     with pytest.raises(ConfigError, match='c.yaml cannot be read as a config') as error:
@@ -115,7 +117,9 @@ def test_other_faulty_yaml_is_a_user_error(text, says, tmp_path):
 
 @pytest.mark.parametrize('text, says', [
     ('{"a": ' + '[' * 3000 + ']' * 3000 + '}', 'nested too deep'), ('{"a": ' + '9' * 5000 + '}', '4300'),
-    ('[1]', 'config'), ('{"a"', 'no valid JSON')])
+    ('[1]', 'it holds a list; expected keys'), ('null', 'it holds nothing'), ('"a"', "the single value 'a'"),
+    ('{"_base_": {"a": 1}}', '_base_ is'), ('{"a"', 'no valid JSON'),
+    ('{"a": ' + '[' * 150 + ']' * 150 + '}', 'nested more than 100 deep')])
 def test_faulty_json_is_a_user_error(text, says, tmp_path):
     (tmp_path / 'c.json').write_text(text)
     with pytest.raises(ConfigError, match='c.json cannot be read as a config') as error:
