@@ -74,7 +74,8 @@ def check_choice(where: str, value: Any, choices: Iterable[Any]) -> Any:
     """
     choices = list(choices)
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ConfigError(f'{where} is {value!r}; expected {" or ".join(map(repr, choices))}.')
+        *others, last = map(repr, choices)
+        raise ConfigError(f'{where} is {value!r}; expected {", ".join(others)}{" or " if others else ""}{last}.')
     return value
 
 

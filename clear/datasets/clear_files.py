@@ -11,6 +11,7 @@ import torch
 
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import inside, load_tensors, read_json, read_text
+from clear.core.tensor_files import Record
 from clear.datasets.image_files import plain_path
 
 
@@ -136,6 +137,10 @@ def stack_rows(path: Path) -> tuple[list[str], torch.Tensor]:
     return [str(key) for key in value], _as_matrix(list(value.values()), path)
 
 
+def _kind(value: Any) -> str:
+    return 'an object of NumPy or another library; save tensors' if isinstance(value, Record) else type(value).__name__
+
+
 def _as_matrix(value: Any, path: Path) -> torch.Tensor:
     if isinstance(value, (list, tuple)):
         if not all(isinstance(row, torch.Tensor) and row.ndim == 1 for row in value):
@@ -144,7 +149,7 @@ def _as_matrix(value: Any, path: Path) -> torch.Tensor:
             raise DataError(f'{path}: features of different widths, {sorted({len(row) for row in value})}.')
         value = torch.stack(list(value)) if value else torch.zeros(0, 0)
     if not isinstance(value, torch.Tensor) or value.ndim != 2:
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else _kind(value)
         raise DataError(f'{path}: expected features of shape (N, D), found {shape}.')
     if value.is_complex():
         raise DataError(f'{path}: features are complex numbers.')

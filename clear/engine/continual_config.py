@@ -99,7 +99,7 @@ def _check_values(cfg: dict) -> None:
     if cfg['max_iters_per_experience'] is not None:
         check_whole('max_iters_per_experience', cfg['max_iters_per_experience'], 1)
     if cfg['max_time_per_experience'] is not None:
-        check_number('max_time_per_experience', cfg['max_time_per_experience'], above=0)
+        check_number('max_time_per_experience, in seconds,', cfg['max_time_per_experience'], above=0)
     check_choice('amp', cfg['amp'], (False, True, 'bf16', 'fp16'))
     for key in ('freeze_bn', 'report'):
         check_flag(key, cfg[key])

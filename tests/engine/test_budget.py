@@ -112,9 +112,9 @@ def test_a_budget_of_iterations_survives_a_resume(iteration, root, tmp_path):
 @pytest.mark.parametrize('key, value, expected', [
     ('max_iters_per_experience', 0, 'max_iters_per_experience is 0; expected a whole number of at least 1'),
     ('max_iters_per_experience', 2.5, 'max_iters_per_experience is 2.5'),
-    ('max_time_per_experience', 0, 'max_time_per_experience is 0; expected seconds, a number above 0'),
-    ('max_time_per_experience', '1h', "max_time_per_experience is '1h'"),
-    ('max_time_per_experience', True, 'max_time_per_experience is True')])
+    ('max_time_per_experience', 0, 'max_time_per_experience, in seconds, is 0; expected a number above 0'),
+    ('max_time_per_experience', '1h', "in seconds, is '1h'"),
+    ('max_time_per_experience', True, 'in seconds, is True')])
 def test_a_budget_that_is_none_is_refused(key, value, expected, root):
     with pytest.raises(ConfigError, match=expected):
         built(config(root, **{key: value}))

@@ -50,8 +50,16 @@ def test_import_without_image_lists_keeps_the_names_of_rows(tmp_path):
 def test_pickled_objects_are_refused(tmp_path):
     root = tree(tmp_path / 'tree', 'old')
     path = root / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth'
-    torch.save((np.zeros((12, 5)), [0] * 12), path)  # a NumPy array is a pickled object
+    torch.save((torch.zeros(12, 5), print), path)  # a function is a pickled object
     with pytest.raises(DataError, match='could run foreign code'):
+        import_legacy(root, tmp_path / 'bank')
+    assert not (tmp_path / 'bank').exists()
+
+
+def test_arrays_are_not_taken_for_tensors(tmp_path):
+    root = tree(tmp_path / 'tree', 'old')
+    torch.save((np.zeros((12, 5)), [0] * 12), root / 'training_folder' / 'features' / FEATURE_TYPE / '1' / 'all.pth')
+    with pytest.raises(DataError, match=r'expected features of shape \(N, D\), found an object of NumPy'):
         import_legacy(root, tmp_path / 'bank')
     assert not (tmp_path / 'bank').exists()
 

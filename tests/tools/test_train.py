@@ -114,8 +114,8 @@ def test_work_dir_holds_everything_about_the_run(config):
                      'name=mine')
     files = {path.relative_to('run').as_posix() for path in Path('run').rglob('*') if path.is_file()}
     figures = {'figures/accuracy_matrix.png', 'figures/accuracy_over_time.png', 'figures/forgetting.png'}
-    assert files == {'run.log', 'env.txt', 'config.py', 'results.json', 'report.html', 'latest.pth', 'exp_1.pth',
-                     *figures}
+    assert files == {'run.log', 'env.txt', 'config.py', 'results.json', 'matrix.jsonl', 'report.html', 'latest.pth',
+                     'exp_1.pth', *figures}
     results = read_checked('run/results.json')
     assert results.name == 'mine' and results.seeds == {'train': 3, 'split': 0} and results.world_size == 1
     assert set(results.timing) == {'train_s', 'eval_s'} and min(results.timing.values()) > 0
