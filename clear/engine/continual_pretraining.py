@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,6 +150,37 @@ def bucket_folder(work_dir: Path, name: str) -> Path:
     return work_dir / f'bucket_{name}'
 
 
+def check_later_batches(cfg: Any, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
+    """Refuse a bucket after the first that leaves a batch of one sample per process, if the model cannot train on it.
+
+    Such a bucket's run is built for it, with the first weights; where there is none, nothing is.
+
+    Raises:
+        ConfigError: naming the bucket.
+    """
+    from clear.engine.launch_runner import build_runner, prepare
+
+    loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
+    if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
+        return
+    names = [span.name for span in images.buckets]
+    for position, span in enumerate(images.buckets):
+        count = span.stop - span.start + min(stream.replay_size or 0, seen)
+        seen += span.stop - span.start
+        if not position or count % (loader['batch_size'] * world) // world != 1:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            # The later run's images and the first one's model: a later model reads weights that do not exist yet.
+            one = bucket_config(cfg, stream, names, 0, Path(scratch))
+            later = bucket_config(cfg, stream, names, position, Path(scratch))
+            one['train_dataloader'] = later['train_dataloader']
+            prepare(one, args)
+            try:
+                build_runner(one)
+            except ConfigError as error:
+                raise ConfigError(f"bucket '{span.name}' of the stream: {error}") from error
+
+
 def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[..., None]) -> None:
     """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
 
@@ -156,7 +188,7 @@ def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[..., N
         train_one: (config, arguments, what to call when it is built) -> trains, or plans, an ordinary run.
 
     Raises:
-        ConfigError: for options that a stream does not have; see also `train_stream`.
+        ConfigError: for options that a stream does not have; see also `check_later_batches` and `train_stream`.
     """
     work_dir = Path(cfg['work_dir'])
     if args.resume not in (None, False, True):
@@ -164,6 +196,7 @@ def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[..., N
                           'stopped is continued.')
     stream = read_stream_options(cfg)
     images = read_stream_images(cfg, stream)
+    check_later_batches(cfg, args, stream, images)
     if args.dry_run:
         logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
         train_one(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir), args)

@@ -21,6 +21,7 @@ from clear.engine.continual_config import check_continual_config, with_defaults
 from clear.engine.continual_state import RunState, computed_config
 from clear.engine.plan import check_fit, choose_device, describe, planned_iterations
 from clear.engine.progress import Progress
+from clear.engine.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import RUNNERS, STRATEGIES
@@ -91,6 +92,7 @@ class ContinualRunner:
             self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
             self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
             self.model = self.strategy.model  # some strategies need another than the config's, or more of it
+            check_last_batches(self.cfg, self.strategy, self.info, self.device)
             self.scaler = set_precision(self.model, self.cfg['amp'], self.device)
             self.experiences = list(self.benchmark.train_stream)
             self.test_experiences = list(self.benchmark.test_stream)

@@ -16,7 +16,6 @@ from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.datasets import BadSampleError
-from clear.engine.smallest_batch import check_last_batches
 from clear.registry import STRATEGIES
 
 # Strategies whose batches are divided evenly over all buckets seen so far.
@@ -59,14 +58,12 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies "
                           'nothing: a run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
-    if (sample := _first_readable(info.train[0])) is not None:
-        check_last_batches(cfg, model, info, device, sample)
     _check_strategy_fits(cfg['cl_strategy'], len(info.train))
 
 
 def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
     for key, dataset in (('train_transform', info.train[0]), ('eval_transform', info.test[0])):
-        sample = _first_readable(dataset)
+        sample = first_readable(dataset)
         if sample is None:
             continue
         if not isinstance(sample, torch.Tensor) or not sample.is_floating_point():
@@ -81,7 +78,7 @@ def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -
                               ) from error
 
 
-def _first_readable(dataset: Dataset) -> object | None:
+def first_readable(dataset: Dataset) -> object | None:
     """The first input that can be read; None if there is none among the first ten."""
     for row in range(min(len(dataset), 10)):
         try:

@@ -19,36 +19,28 @@ from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.datasets import SelfSupervisedImages
 from clear.datasets.samplers import GlobalBatchSampler
+from clear.engine.plan import first_readable
 from clear.models.sync_batch_norm import synchronised
-
-# Strategies whose every batch is rows of one bucket and nothing else.
-ALONE = frozenset({'Naive', 'FromScratchTraining', 'LwF', 'LFL', 'EWC', 'MAS', 'SynapticIntelligence', 'RWalk', 'AGEM',
-                   'GEM', 'ER_ACE'})
-# Strategies with such batches in the first bucket, and rows of others beside them from then on.
-JOINED = frozenset({'Replay', 'Cumulative', 'DER'})
+from clear.registry import PLUGINS
 
 
-def check_last_batches(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device, sample: Any) -> None:
+def check_last_batches(cfg: dict, strategy: Any, info: ScenarioInfo, device: torch.device) -> None:
     """Refuse a bucket that leaves a global batch of one sample, if the model cannot train on it.
 
-    Strategies that make their batches in a way of their own are not looked at.
-
-    Args:
-        sample: an input of the training data.
+    Looked at are the experiences in which batches are those of one bucket by what strategy and plugins declare
+    (`EngineMixin.unmixed_batches`). Only global batches count, also where processes share them: BatchNorm has the
+    statistics of all processes then, so a process may have a single row of two.
 
     Raises:
         ConfigError: naming the bucket, and batch sizes that fit.
     """
-    options, size = cfg['cl_strategy'], cfg['cl_strategy']['train_mb_size']
-    plain = options['type'] in ALONE and not options.get('plugins')
-    if not plain and options['type'] not in ALONE | JOINED:
-        return
-    counts = [len(dataset) for dataset in (info.train if plain else info.train[:1])]
-    budget = cfg.get('max_iters_per_experience')
+    size, budget = cfg['cl_strategy']['train_mb_size'], cfg.get('max_iters_per_experience')
+    counts = [len(dataset) for dataset in info.train[:_num_unmixed(cfg['cl_strategy'], strategy, len(info.train))]]
     found = [index for index, count in enumerate(counts) if _smallest(count, size, budget) == 1]
-    if not found:
+    sample = first_readable(info.train[0]) if found else None
+    if sample is None:
         return
-    reason = _refusal(model, lambda trial: trial(torch.stack([sample]).to(device)))
+    reason = _refusal(strategy.model, lambda trial: trial(torch.stack([sample]).to(device)))
     if reason is None:
         return
     fitting = [other for other in range(2, 2 * size + 3) if all(_smallest(count, other) > 1 for count in counts)]
@@ -58,6 +50,17 @@ def check_last_batches(cfg: dict, model: nn.Module, info: ScenarioInfo, device: 
     raise ConfigError(f'cl_strategy.train_mb_size is {size}, so a batch of bucket {found[0]} '
                       f"('{info.bucket_names[found[0]]}', {counts[found[0]]} samples) is a single sample, on which the "
                       f'model cannot train: {reason}. {advice} Larger images or freeze_bn=True help as well.')
+
+
+def _num_unmixed(options: dict, strategy: Any, num_buckets: int) -> int:
+    """How many experiences, from the first on, have no batches but those of their bucket, as far as is declared."""
+    added = {PLUGINS.require(plugin['type']) for plugin in options.get('plugins') or ()}
+    kinds = {getattr(strategy, 'unmixed_batches', None)}
+    for plugin in strategy.plugins:
+        kind = getattr(plugin, 'unmixed_batches', None)
+        if kind or type(plugin) in added:  # a strategy speaks for plugins that say nothing and are its own
+            kinds.add(kind)
+    return 0 if None in kinds else 1 if 'first' in kinds else num_buckets
 
 
 def _smallest(count: int, size: int, budget: int | None = None) -> int:

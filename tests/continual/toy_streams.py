@@ -72,11 +72,12 @@ def uneven_stream(sizes):
                                        protocol='iid', fingerprint='toy', train=train, test=test))
 
 
-def class_stream(count=2):
-    """Two new classes in every bucket."""
+def class_stream(count=2, sizes=None):
+    """Two new classes in every bucket; `sizes` of the training buckets, SIZE by default."""
     pairs = [[2 * i, 2 * i + 1] for i in range(count)]
-    train, test = ([classification_dataset(bucket, targets=bucket.targets) for bucket in buckets(count, pairs)]
-                   for _ in range(2))
+    train, test = ([classification_dataset(bucket, targets=bucket.targets) for bucket in part]
+                   for part in ([list(buckets(count, pairs, size=size))[i] for i, size in enumerate(sizes)]
+                                if sizes else buckets(count, pairs), buckets(count, pairs)))
     return nc_benchmark(train, test, n_experiences=count, task_labels=False, shuffle=False, one_dataset_per_exp=True)
 
 

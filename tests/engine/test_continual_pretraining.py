@@ -188,6 +188,27 @@ def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeyp
     assert all(again[name] > first[name] for name in '123')
 
 
+@pytest.mark.parametrize('mode', ['replay', 'distil'])
+def test_a_later_bucket_that_leaves_one_image_is_refused_before_training(tree, tmp_path, mode):
+    class Started(Exception):
+        pass
+
+    def train_one(*_):
+        raise Started
+
+    # 13 images in each bucket, and 2 earlier ones from the second on: 15 = 2 x 7 + 1.
+    cfg = config(tree, tmp_path / 'run', mode=mode, replay_size=2)
+    args = argparse.Namespace(resume=None, overwrite=False, dry_run=False, branch=None, amp=None)
+    cfg.train_dataloader.update(batch_size=7, drop_last=False)
+    with pytest.raises(ConfigError, match="bucket '2' of the stream: .*15 samples is a single sample, on which MoCo"):
+        launch_stream(cfg, args, train_one)
+    assert not (tmp_path / 'run').exists()
+    for changes in (dict(batch_size=8), dict(batch_size=7, drop_last=True)):
+        cfg.train_dataloader.update(changes)
+        with pytest.raises(Started):
+            launch_stream(cfg, args, train_one)
+
+
 def test_a_refused_overwrite_leaves_every_byte(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(launch, 'start_logs', lambda *args, **options: None)
     cfg = config(tree, tmp_path / 'run', mode='finetune')

@@ -11,8 +11,10 @@ from PIL import Image
 from short_runs import CONFIGS, ROOT, run, train
 from torch import nn
 
+from clear.continual.strategies.build import strategy_class
 from clear.core.errors import ConfigError
 from clear.engine.smallest_batch import check_last_batches
+from clear.registry import PLUGINS
 
 CPU = torch.device('cpu')
 
@@ -23,11 +25,17 @@ def network(norm=True):
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
 
-def check(counts, size=32, strategy='Naive', side=4, model=None, budget=None, **options):
-    info = SimpleNamespace(train=[range(count) for count in counts], bucket_names=[str(2010 + i) for i in range(9)])
-    cfg = dict(cl_strategy=dict(type=strategy, train_mb_size=size, **options), max_iters_per_experience=budget)
+def check(counts, size=32, strategy='Naive', side=4, model=None, budget=None, plugins=()):
     image = torch.linspace(0, 1, 3 * side**2).view(3, side, side)
-    check_last_batches(cfg, network() if model is None else model, info, CPU, image)
+    info = SimpleNamespace(train=[[(image,)] * count for count in counts],
+                           bucket_names=[str(2010 + i) for i in range(9)])
+    cfg = dict(cl_strategy=dict(type=strategy, train_mb_size=size, plugins=list(plugins)),
+               max_iters_per_experience=budget)
+    parts = [PLUGINS.require(options['type'])(**{key: value for key, value in options.items() if key != 'type'})
+             for options in plugins]
+    check_last_batches(cfg, SimpleNamespace(
+        model=network() if model is None else model, plugins=parts,
+        unmixed_batches=getattr(strategy_class(strategy), 'unmixed_batches', None)), info, CPU)
 
 
 @pytest.mark.parametrize('strategy', ['Naive', 'EWC', 'LwF', 'AGEM'])
@@ -46,6 +54,11 @@ def test_a_last_batch_of_one_is_refused_with_sizes_that_fit(strategy):
     ([20, 24, 33], dict(side=8)),  # four values per channel
     ([20, 24, 33], dict(strategy='Replay')),  # memories join the one
     ([20, 24, 33], dict(plugins=[dict(type='ReplayPlugin')])),
+    ([33, 20], dict(plugins=[dict(type='LoadBest')])),  # holds samples out
+    ([33, 20], dict(plugins=[dict(type='RWalkPlugin', legacy=True)])),  # trains in eval mode
+    ([33, 20], dict(plugins=[dict(type='EWCPlugin', ewc_lambda=1.0)])),  # says nothing of its batches
+    ([33, 20], dict(strategy='SCR')),  # two views of each sample
+    ([33, 20], dict(strategy='JointTraining')),
     ([20, 24, 33], dict(model=network(norm=False))),
     ([20, 24, 33], dict(budget=1)),  # the run ends before that batch
     ([20, 24, 34], {}), ([64, 96], {}), ([31, 2], {})])
@@ -58,6 +71,21 @@ def test_the_first_bucket_has_no_memories_yet(counts, size):
     for strategy in ('Replay', 'Cumulative', 'DER'):
         with pytest.raises(ConfigError, match="bucket 0 \\('2010'"):
             check(counts, size, strategy)
+
+
+@pytest.mark.parametrize('plugin', [dict(type='LoadBest', split='train'), dict(type='RWalkPlugin'),
+                                    dict(type='LwFPlugin', alpha=1.0, temperature=2.0)])
+def test_plugins_that_change_no_batch_leave_the_last_one(plugin):
+    with pytest.raises(ConfigError, match="bucket 2 \\('2012', 33 samples"):
+        check([20, 24, 33], plugins=[plugin])
+
+
+def test_processes_share_the_statistics_of_a_batch(monkeypatch):
+    """2 + 1 or 1 + 1 rows on two processes are batches of 3 and of 2; only a batch that is one row is refused."""
+    monkeypatch.setattr('clear.core.dist.world_size', lambda: 2)
+    check([20, 34, 35])
+    with pytest.raises(ConfigError, match="bucket 1 \\('2011', 33 samples"):
+        check([20, 33])
 
 
 def test_a_bucket_of_one_sample_fits_no_size():

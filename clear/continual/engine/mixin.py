@@ -55,12 +55,17 @@ class EngineMixin:
             if nothing does.
         penalty_keys: of a strategy or plugin class, the keys that weigh what it adds to the loss from the second
             experience on; named where training diverges.
+        unmixed_batches: of a strategy or plugin, in which experiences the model trains on batches of `train_mb_size` of
+            the experience's samples with nothing beside them: in 'every' one, or in the 'first' (from then on memories
+            join them, or BatchNorm is frozen); a plugin that changes no batch says 'every'. Absent or None where
+            batches are made in another way: whether the model can train on the smallest is then not tried before.
     """
 
     # Without values: this class comes first among the bases, and theirs must be seen.
     method_version: int
     method_remedy: str
     penalty_keys: tuple[str, ...]
+    unmixed_batches: str | None
 
     ENGINE_FIELDS = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',

@@ -48,6 +48,10 @@ class CWRStarPlugin(SupervisedPlugin):
         self.past: dict[int, int] = {}
         self.now: dict[int, int] = {}
 
+    @property
+    def unmixed_batches(self) -> str:
+        return 'first' if self.freeze_remaining_model and not self.legacy else 'every'
+
     def before_training_exp(self, strategy, **kwargs):
         layer = last_linear(strategy.model)
         if self.freeze_remaining_model and strategy.clock.train_exp_counter > 0:
@@ -99,6 +103,8 @@ class CWRStar(Naive):
         freeze_remaining_model, legacy: the plugin's.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, *, freeze_remaining_model: bool = True, legacy: bool = False, plugins: list | None = None,
                  **kwargs):
         super().__init__(plugins=[*(plugins or []), CWRStarPlugin(freeze_remaining_model, legacy=legacy)], **kwargs)
@@ -121,6 +127,8 @@ class AR1(Naive):
         ewc_lambda: weight of Synaptic Intelligence, lambda / 2 * Omega * distance^2; 0 for none.
         inc_lr: learning rate from the second experience on; None keeps the first.
     """
+
+    unmixed_batches = 'first'
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:

@@ -65,6 +65,7 @@ class ICaRL(DisjointClasses, AvalancheICaRL):
         legacy: let unseen classes, as zero vectors, be predicted, and leave the old model in train mode.
     """
 
+    unmixed_batches = 'first'
     own_loss = True
 
     @staticmethod
@@ -328,6 +329,8 @@ class IL2M(DisjointClasses, Naive):
     Args:
         mem_size, batch_size_mem: the plugin's.
     """
+
+    unmixed_batches = 'first'
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:

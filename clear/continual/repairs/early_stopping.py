@@ -29,6 +29,8 @@ class EarlyStoppingPlugin(AvalancheEarlyStoppingPlugin):
         peval_mode, margin, verbose: as in Avalanche; the two of ours are for 'epoch'.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, patience: int, val_stream_name: str = 'test_stream', metric_name: str = 'epoch_loss',
                  mode: str | None = None, peval_mode: str = 'epoch', margin: float = 0.0, verbose: bool = False):
         if metric_name in WATCHED and peval_mode != 'epoch':

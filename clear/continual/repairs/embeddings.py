@@ -181,6 +181,7 @@ class CoPE(AvalancheCoPE):
         max_it_cnt, legacy: the plugin's.
     """
 
+    unmixed_batches = 'first'  # in later ones too, once its pass over the memory has ended
     own_loss = True
     embeds_in_training = True
 

@@ -70,6 +70,7 @@ class FeatureReplay(AvalancheFeatureReplay):
         legacy: places of the memory that a rare class cannot fill stay empty.
     """
 
+    unmixed_batches = 'every'
     own_loss = 'MaskedCrossEntropy'
     method_version = 2
     method_remedy = 'cl_strategy.legacy=True brings the earlier shares of the memory back'

@@ -62,6 +62,10 @@ class GenerativeReplayPlugin(AvalancheGenerativeReplayPlugin):
         self.generator_epochs = generator_epochs
         self.generator_lr = generator_lr
 
+    @property
+    def unmixed_batches(self) -> str:
+        return 'every' if self.is_weighted_replay else 'first'
+
     def before_training(self, strategy, *args, **kwargs):
         self.generator.to(strategy.device)
         self.old_generator.to(strategy.device)
@@ -106,6 +110,8 @@ class GenerativeReplayPlugin(AvalancheGenerativeReplayPlugin):
 @STRATEGIES.register_module()
 class GenerativeReplay(Naive):
     """Fine-tuning with a `GenerativeReplayPlugin`, whose arguments these are."""
+
+    unmixed_batches = 'every'
 
     def __init__(self, *, generator: dict | None = None, generator_epochs: int = 10, generator_lr: float = 1e-3,
                  replay_size: int | None = None, increasing_replay_size: bool = False,
@@ -284,6 +290,8 @@ class ExpertGateStrategy(Naive):
         ae_latent_dim: of the autoencoders.
         rest: the plugin's.
     """
+
+    unmixed_batches = 'every'
 
     @staticmethod
     def prepare_model(model: nn.Module, *, device, ae_latent_dim: int = 100, **_) -> nn.Module:

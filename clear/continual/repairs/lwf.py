@@ -29,6 +29,7 @@ class LwFPlugin(AvalancheLwFPlugin):
         legacy: the old model in train mode.
     """
 
+    unmixed_batches = 'every'
     penalty_keys = ('alpha',)
     method_version = 2
     method_remedy = ''
@@ -59,6 +60,8 @@ class LwF(AvalancheLwF):
         alpha, temperature: the plugin's.
         legacy: the old model in train mode.
     """
+
+    unmixed_batches = 'every'
 
     def __init__(self, *, alpha: float | list[float], temperature: float, legacy: bool = False, **kwargs):
         super().__init__(alpha=alpha, temperature=temperature, **kwargs)

@@ -34,6 +34,7 @@ class MASPlugin(AvalancheMASPlugin):
         importance: 'sample', the paper's; 'batch', Avalanche's, in train mode.
     """
 
+    unmixed_batches = 'every'
     penalty_keys = ('lambda_reg',)
     method_version = 2
     method_remedy = "importance='batch' brings it back"
@@ -80,6 +81,8 @@ class MAS(AvalancheMAS):
     Args:
         lambda_reg, alpha, verbose, importance: the plugin's.
     """
+
+    unmixed_batches = 'every'
 
     def __init__(self, *, lambda_reg: float = 1.0, alpha: float = 0.5, verbose: bool = False,
                  importance: str = 'sample', **kwargs):

@@ -139,6 +139,8 @@ class OnlineNaive(Naive):
         train_passes: passes over each experience.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, *, train_passes: int = 1, train_epochs: int | None = None, **kwargs):
         if train_epochs not in (None, 1) and train_passes != 1:
             raise ValueError('give train_passes or train_epochs, not both.')

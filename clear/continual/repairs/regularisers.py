@@ -64,6 +64,10 @@ class LFLPlugin(AvalancheLFLPlugin):
         super().__init__(lambda_e)
         self.legacy = legacy
 
+    @property
+    def unmixed_batches(self) -> str:
+        return 'first' if self.legacy else 'every'  # in eval mode almost always from then on
+
     def prepare_model(self, model: nn.Module) -> nn.Module:
         need_trained_features(split(model, 'LFL'), 'LFL')
         return model
@@ -86,6 +90,8 @@ class LFL(AvalancheLFL):
     Args:
         legacy: keep Avalanche's modes.
     """
+
+    unmixed_batches = 'every'
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:
@@ -112,6 +118,7 @@ class FeatureDistillationPlugin(AvalancheFeatureDistillationPlugin):
         legacy: the teacher in train mode, as in Avalanche; with 'cosine' only.
     """
 
+    unmixed_batches = 'every'
     penalty_keys = ('alpha',)
 
     def __init__(self, alpha: float = 1, mode: str = 'cosine', *, legacy: bool = False):
@@ -153,6 +160,10 @@ class RWalkPlugin(AvalancheRWalkPlugin):
         super().__init__(ewc_lambda, ewc_alpha, delta_t)
         self.legacy = legacy
 
+    @property
+    def unmixed_batches(self) -> str | None:
+        return None if self.legacy else 'every'  # in eval mode from the first iteration on
+
     def before_training_iteration(self, strategy, *args, **kwargs):
         modes = _modes(strategy.model)
         super().before_training_iteration(strategy, *args, **kwargs)
@@ -189,6 +200,8 @@ class GEM(AvalancheGEM):
     Raises:
         ConfigError: if the solver is not installed.
     """
+
+    unmixed_batches = 'every'
 
     def __init__(self, *, patterns_per_exp: int, memory_strength: float = 0.5, **kwargs):
         check_number('memory_strength', memory_strength, 0)

@@ -40,6 +40,8 @@ class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
         ConfigError: for `legacy` beside a memory, which has a key of its own.
     """
 
+    unmixed_batches = 'first'
+
     def __init__(self, mem_size: int = 200, batch_size: int | None = None, batch_size_mem: int | None = None,
                  task_balanced_dataloader: bool = False, storage_policy: Any = None, *, legacy: bool = False):
         if legacy and storage_policy is not None:
@@ -78,6 +80,7 @@ class MIRPlugin(AvalancheMIRPlugin):
         legacy: Avalanche's filter, and its shares of the memory.
     """
 
+    unmixed_batches = 'every'
     method_version = 2
     method_remedy = 'legacy=True, of MIR or its plugin, brings the earlier form back'
 
@@ -115,6 +118,8 @@ class MIR(AvalancheMIR):
     Args:
         mem_size, batch_size_mem, subsample, legacy: the plugin's.
     """
+
+    unmixed_batches = 'every'
 
     def __init__(self, *, legacy: bool = False, **kwargs):
         super().__init__(**kwargs)
@@ -204,6 +209,8 @@ class GSS_greedy(AvalancheGSS):
     Args:
         legacy: keep Avalanche's behaviour.
     """
+
+    unmixed_batches = 'first'
 
     def __init__(self, *, mem_size: int = 200, mem_strength: int = 1, input_size: list[int] | None = None,
                  legacy: bool = False, **kwargs):

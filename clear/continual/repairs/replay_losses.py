@@ -41,6 +41,7 @@ class DER(AvalancheDER):
         legacy: Avalanche's shares of the memory.
     """
 
+    unmixed_batches = 'first'
     penalty_keys = ('alpha',)
     method_version = 2
     method_remedy = ''
@@ -109,6 +110,8 @@ class ER_ACE(KeepsClasses, AvalancheERACE):
         legacy: Avalanche's shares of the memory.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, *, mem_size: int = 200, batch_size_mem: int = 10, legacy: bool = False, **kwargs):
         super().__init__(mem_size=mem_size, batch_size_mem=batch_size_mem, **kwargs)
         self.keep_classes(legacy)
@@ -140,6 +143,8 @@ class ER_AML(KeepsClasses, AvalancheERAML):
         batch_size_mem: of them in an iteration, or all there are.
         legacy: keep Avalanche's contrast, shares, loaders and negatives; an endless wait is refused.
     """
+
+    unmixed_batches = 'every'
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:

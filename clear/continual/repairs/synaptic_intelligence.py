@@ -38,6 +38,7 @@ class RepairedSynapticIntelligencePlugin(SynapticIntelligencePlugin):
         penalty_in_path: g of the loss with the penalty.
     """
 
+    unmixed_batches = 'every'
     penalty_keys = ('si_lambda',)
     method_version = 2
     method_remedy = ''
@@ -105,6 +106,7 @@ class SynapticIntelligence(AvalancheSynapticIntelligence):
         legacy: Avalanche's plugin as it is.
     """
 
+    unmixed_batches = 'every'
     method_version = 2
     method_remedy = ''
 

@@ -61,6 +61,8 @@ class AGEM(AvalancheAGEM):
         ConfigError: for `legacy` without `reservoir`, which would change nothing.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, *, patterns_per_exp: int, sample_size: int = 64, reservoir: bool = False, legacy: bool = False,
                  **kwargs):
         if legacy and not reservoir:

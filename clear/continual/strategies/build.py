@@ -23,6 +23,9 @@ from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
 OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy', 'plugins'}
 # Arguments of the strategy class that the runner fills.
 FILLED = {'model', 'criterion', 'device', 'plugins', 'evaluator', 'eval_every', 'peval_mode', 'optimizer'}
+# What Avalanche's own strategies would say of their batches, see `EngineMixin`. (A batch of JointTraining has samples
+# of every bucket.)
+UNMIXED_BATCHES = {'Naive': 'every', 'FromScratchTraining': 'every', 'Cumulative': 'first'}
 
 
 def strategy_class(name: str) -> type:
@@ -30,7 +33,9 @@ def strategy_class(name: str) -> type:
     base = STRATEGIES.require(name)
     if not inspect.isclass(base) or not hasattr(base, 'train'):
         raise ConfigError(f"cl_strategy.type '{name}' is no strategy.")
-    return type(base.__name__, (EngineMixin, base), {})
+    is_unmodified = STRATEGIES.get_own(name) is None and name in UNMIXED_BATCHES
+    declared = {'unmixed_batches': UNMIXED_BATCHES[name]} if is_unmodified else {}
+    return type(base.__name__, (EngineMixin, base), declared)
 
 
 def torch_class(name: str, module, what: str) -> Any:

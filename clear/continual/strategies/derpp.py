@@ -36,6 +36,8 @@ class DERpp(SupervisedTemplate):
         ConfigError: if a weight is negative.
     """
 
+    unmixed_batches = 'every'
+
     def __init__(self, *, mem_size: int = 200, alpha: float = 0.1, beta: float = 0.5,
                  batch_size_mem: int | None = None, **kwargs):
         check_number('alpha', alpha, 0)

@@ -23,6 +23,8 @@ class PerSampleEWCPlugin(EWCPlugin):
     form, shrinks with the batch size, because gradients of different signs cancel before they are squared.
     """
 
+    unmixed_batches = 'every'
+
     def compute_importances(self, model, criterion, optimizer, dataset, device, batch_size, num_workers=0
                             ) -> dict[str, ParamData]:
         importances = zerolike_params_dict(model)
@@ -49,6 +51,7 @@ class EWC(AvalancheEWC):
         ConfigError: for another `fisher`, a lambda below 0 or a decay outside 0 ... 1.
     """
 
+    unmixed_batches = 'every'
     penalty_keys = ('ewc_lambda',)
     method_version = 2
     method_remedy = "cl_strategy.fisher='batch' brings it back"

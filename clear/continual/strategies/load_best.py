@@ -55,6 +55,10 @@ class LoadBest(SupervisedPlugin, supports_distributed=True):
         self.previous: float | None = None
         self._reduced = None
 
+    @property
+    def unmixed_batches(self) -> str | None:
+        return 'every' if self.split == 'train' or self.legacy else None  # samples are held out
+
     def after_train_dataset_adaptation(self, strategy, **kwargs):
         """Hold samples out of what the strategy is about to train on."""
         if self.split == 'val' and not self.legacy:

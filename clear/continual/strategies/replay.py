@@ -49,6 +49,8 @@ class Replay(AvalancheReplay):
             than there are classes; for `legacy` beside `storage_policy`, which has a key of its own.
     """
 
+    unmixed_batches = 'first'
+
     def __init__(self, *, mem_size: int | None = None, storage_policy: Any = None, batch_size_mem: int | None = None,
                  task_balanced_dataloader: bool = False, legacy: bool = False, **kwargs):
         size = memory_size(mem_size, storage_policy, 'storage_policy')
