@@ -202,7 +202,7 @@ def test_picture_is_small():
 def test_run_folder_holds_what_the_readme_lists(here):
     for readme, header in zip(READMES, ('file', '文件')):
         names = [name for row in table(readme, header) for name in names_in(row[0])]
-        assert len(names) == 8
+        assert len(names) == 9
         for name in names:
             assert (here / 'work_dirs/naive_lenet5_demo' / name.replace('<i>', '9')).exists(), name
 

@@ -258,6 +258,12 @@ def test_cumulated_prototypes_have_a_name_of_their_own(tmp_path, cumulate, expec
     assert strategy.to_dict() == dict(type=expected, shot=1)
 
 
+def test_names_of_the_earlier_demo_keep_its_methods():
+    si, ewc = (load_config(f'configs/_base_/{name}.py')[0].cl_strategy for name in ('si', 'ewc'))
+    assert (si.type, si.si_lambda, si.legacy) == ('SynapticIntelligence', 1e-4, True)
+    assert (ewc.type, ewc.ewc_lambda, ewc.fisher) == ('EWC', 0.4, 'batch')
+
+
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(ConfigError, match='is a folder'):
         load_config(tmp_path)
