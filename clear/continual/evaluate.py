@@ -35,16 +35,22 @@ class TestCount:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each module's own mode afterwards."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, with gradients; each module's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; each module's own mode afterwards."""
+    with eval_mode(model), torch.no_grad():
+        yield
 
 
 def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device: torch.device | str,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from avalanche.models import MultiTaskModule, avalanche_forward
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clear.continual.engine.loaders import IndexLoader
+from clear.continual.evaluate import eval_mode
 from clear.core.logs import logger
 
 # Gradients held at once, as numbers: 128 MB of float32.
@@ -37,7 +37,7 @@ def mean_over_samples(model: nn.Module, loss: SampleLoss, measure: Callable[[Ten
     sums = {name: torch.zeros_like(value) for name, value in model.named_parameters() if value.requires_grad}
     chunk = max(1, min(batch_size, MAX_HELD // max(sum(value.numel() for value in sums.values()), 1)))
     can_vectorise = not isinstance(model, MultiTaskModule)
-    with _eval_mode(model):
+    with eval_mode(model):
         for batch in IndexLoader([dataset], [chunk], shuffle=False, num_workers=num_workers):
             inputs, targets, tasks = (column.to(device) for column in (batch[0], batch[1], batch[-1]))
             parts = sum_vectorised(model, loss, measure, inputs, targets) if can_vectorise else None
@@ -86,15 +86,3 @@ def sum_one_by_one(model: nn.Module, loss: SampleLoss, measure: Callable[[Tensor
             if gradient is not None:
                 sums[name] += measure(gradient)
     return sums
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, with gradients; each module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -27,6 +27,7 @@ from mmpretrain.models.heads import (  # noqa: E402
     VisionTransformerClsHead,
 )
 
+from clear.continual.evaluate import evaluation_mode  # noqa: E402
 from clear.models.classifier import ComposedClassifier  # noqa: E402
 
 # Heads that cannot be cut into one feature and one layer that reads it.
@@ -230,11 +231,5 @@ def _last_layer(head: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def no_grad_features(model: nn.Module, inputs: Tensor) -> Tensor:
     """Features of a batch in eval mode, without a graph; each module's mode afterwards as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return model.get_features(inputs)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(model):
+        return model.get_features(inputs)
