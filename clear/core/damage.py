@@ -20,10 +20,15 @@ _SYMPTOMS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, A
 
 
 @dataclass(frozen=True)
-class Maybe:
-    """A key that may be absent or None."""
+class OrNone:
+    """A key that must be there, and may be None."""
 
     kind: Any
+
+
+@dataclass(frozen=True)
+class Maybe(OrNone):
+    """A key that may be absent or None."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,13 @@ def check_shape(path: Path, value: Any, shape: Any, where: str = '') -> None:
     """Refuse a value that is not of a shape.
 
     Args:
-        shape: a type, `Such`, `Maybe`, `Each`, or a dict of the keys that must be there; more are allowed.
+        shape: a type, `Such`, `OrNone`, `Maybe`, `Each`, or a dict of the keys that must be there; more are allowed.
         where: the key of `value` in the file.
 
     Raises:
         CheckpointError: naming file and key.
     """
-    if isinstance(shape, Maybe):
+    if isinstance(shape, OrNone):
         if value is not None:
             check_shape(path, value, shape.kind, where)
     elif isinstance(shape, Each):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from clear.core.damage import COUNT, FLAG, NUMBER, RNG, TENSORS, Each, Maybe, Such, check_alike, check_shape
+from clear.core.damage import COUNT, FLAG, NUMBER, RNG, TENSORS, Each, Maybe, OrNone, Such, check_alike, check_shape
 from clear.core.errors import CheckpointError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.core.logs import logger
@@ -37,11 +37,12 @@ CONTINUAL = dict(
                   metrics=Each({'class': str, 'fields': Each(object, names=True)}), last_metrics=dict,
                   criterion=Maybe({'class': str, 'state': TENSORS, 'extras': dict}),
                   model_extras=Each(Each(object, names=True), names=True)),
-    optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=Maybe(Each(Each(Maybe(NUMBER)))), inside=Maybe(_INSIDE),
+    optimizer_parameters=Maybe(Each(Each(str))), acc_matrix=OrNone(Each(Each(OrNone(NUMBER)))), inside=Maybe(_INSIDE),
     settings=Maybe(dict(plugins=dict, fields=dict, model_extras=dict)),
     progress=dict(experience=COUNT, timing=dict(train_s=NUMBER, eval_s=NUMBER), strategy=str,
-                  train_log=Maybe(Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT))),
-                  streaming_matrix=Maybe(Each(Each(Maybe(NUMBER)))), branched_from=Maybe(dict), world_size=Maybe(COUNT),
+                  train_log=OrNone(Each(dict(experience=COUNT, loss=NUMBER, accuracy=NUMBER, iterations=COUNT))),
+                  streaming_matrix=OrNone(Each(Each(OrNone(NUMBER)))), branched_from=Maybe(dict),
+                  world_size=Maybe(COUNT),
                   frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True)),
                   logs=Maybe(Each({'training_results.csv': COUNT, 'eval_results.csv': COUNT}, names=True))))
 

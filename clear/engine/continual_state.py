@@ -166,39 +166,18 @@ class RunState:
             CheckpointError: if a file is damaged, or of another strategy, config or data.
         """
         runner = self.runner
-        if path.name == ITERATION:
-            inside, path = _load_inside(path), path.with_name(LATEST)
-        else:
-            beside = path.with_name(ITERATION)
-            inside = _load_inside(beside) if path.name == LATEST and beside.exists() else None
-        finished = 0
-        if path.is_file():
-            checkpoint = load_checkpoint(path)
-            self._check(path, checkpoint)
-            finished = checkpoint['progress']['experience']
-            with reading(path):
-                self._adapt_model(finished)
-                self._restore(path, checkpoint)
-            set_rng_state(checkpoint['rng'])
-            self._take_rows(checkpoint)
-            runner.timing = checkpoint['progress']['timing']
-            runner.branched_from = checkpoint['progress'].get('branched_from')
-        elif inside['progress']['experience'] > 0:
-            raise CheckpointError(f"{path.with_name(ITERATION)} continues behind {inside['progress']['experience']} "
-                                  f'finished experience(s), whose {LATEST} is missing beside it.')
+        path, inside = _with_inside(path)
+        place = path.with_name(ITERATION)
+        checkpoint = self._take_finished(path, inside)
+        finished = 0 if checkpoint is None else checkpoint['progress']['experience']
         total = 1 if runner.is_joint else runner.size
-        if inside is not None and inside['progress']['experience'] > finished:  # an older one may be left by a kill
-            raise damaged(path.with_name(ITERATION), f"progress.experience is {inside['progress']['experience']}, but "
-                          f'{path.name} has {finished} finished')
+        if inside is not None and inside['progress']['experience'] > finished:
+            raise damaged(place, f"progress.experience is {inside['progress']['experience']}, but {path.name} has "
+                                 f'{finished} finished')
+        # An older one may be left by a kill.
         is_inside = inside is not None and inside['progress']['experience'] == finished < total
         if is_inside:
-            self._check(path.with_name(ITERATION), inside)
-            _note_processes(inside)
-            clock = _clock_of(inside)
-            logger.info('resumed from %s: %d of %d experiences are finished; going on in experience %d, epoch %d, '
-                        'after iteration %d', path.with_name(ITERATION), finished, total, finished + 1,
-                        clock['train_exp_epochs'] + 1, clock['train_exp_iterations'])
-            runner.strategy.continue_from(lambda: self._restore_iteration(path.with_name(ITERATION), inside))
+            self._go_on_inside(place, inside, total)
         else:
             _note_processes(checkpoint)
             logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
@@ -211,6 +190,36 @@ class RunState:
         if finished == total and dist.is_main():
             (runner.work_dir / ITERATION).unlink(missing_ok=True)  # of a run that was killed in its last save
         return finished
+
+    def _take_finished(self, path: Path, inside: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Put back what stood behind the last finished experience; None where none is finished."""
+        runner = self.runner
+        if not path.is_file():
+            behind = inside['progress']['experience']
+            if behind > 0:
+                raise CheckpointError(f'{path.with_name(ITERATION)} continues behind {behind} finished experience(s), '
+                                      f'whose {LATEST} is missing beside it.')
+            return None
+        checkpoint = load_checkpoint(path)
+        self._check(path, checkpoint)
+        with reading(path):
+            self._adapt_model(checkpoint['progress']['experience'])
+            self._restore(path, checkpoint)
+        set_rng_state(checkpoint['rng'])
+        self._take_rows(checkpoint)
+        runner.timing = checkpoint['progress']['timing']
+        runner.branched_from = checkpoint['progress'].get('branched_from')
+        return checkpoint
+
+    def _go_on_inside(self, path: Path, inside: dict[str, Any], total: int) -> None:
+        """Let the next experience begin where the run was left inside it."""
+        self._check(path, inside)
+        _note_processes(inside)
+        finished, clock = inside['progress']['experience'], _clock_of(inside)
+        logger.info('resumed from %s: %d of %d experiences are finished; going on in experience %d, epoch %d, after '
+                    'iteration %d', path, finished, total, finished + 1, clock['train_exp_epochs'] + 1,
+                    clock['train_exp_iterations'])
+        self.runner.strategy.continue_from(lambda: self._restore_iteration(path, inside))
 
     def branch(self, path: Path) -> int:
         """Begin where another run was left, with this run's options; the finished experiences.
@@ -411,6 +420,14 @@ def _note_processes(checkpoint: dict[str, Any]) -> None:
         logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
                     "and results are equal up to rounding. The state of Avalanche's metrics is not taken over.", was,
                     now)
+
+
+def _with_inside(path: Path) -> tuple[Path, dict[str, Any] | None]:
+    """The checkpoint of finished experiences that `path` means, and the one inside the next beside it, if there is."""
+    if path.name == ITERATION:
+        return path.with_name(LATEST), _load_inside(path)
+    beside = path.with_name(ITERATION)
+    return path, _load_inside(beside) if path.name == LATEST and beside.exists() else None
 
 
 def _load_inside(path: Path) -> dict[str, Any]:
