@@ -614,6 +614,24 @@ def test_la_maml_trains_on_the_last_batch_too(legacy):
         assert len(seen) == iterations
 
 
+@pytest.mark.parametrize('has_norm', [False, True])
+def test_la_maml_makes_no_inner_step_of_one_sample_where_batch_norm_cannot(has_norm):
+    """24 samples are two batches of 10 and one of 4, in parts of one sample."""
+    options = dict(**DOMAIN['LaMAML'], n_inner_updates=4, train_mb_size=10, train_epochs=1)
+    strategy, moved = built('LaMAML', options, model('noisy' if has_norm else 'hidden')), []
+    step = strategy.inner_update_step
+
+    def note(params, x, y, t):
+        after = step(params, x, y, t)
+        moved.append((len(x), any(not torch.equal(after[name], value) for name, value in params.items())))
+        return after
+
+    strategy.inner_update_step = note
+    train(strategy, domain_stream(1).train_stream)
+    assert [rows for rows, _ in moved] == [3, 3, 3, 1] * 2 + [1] * 4
+    assert all(was_moved == (rows > 1 or not has_norm) for rows, was_moved in moved)
+
+
 def test_la_maml_without_a_memory_is_la_maml_until_there_is_one():
     first, second = domain_stream(2).train_stream
     weights = {}

@@ -37,8 +37,9 @@ class LaMAML(AvalancheLaMAML):
     Avalanche 0.6 hands the model task labels, which a single-head model does not take, throws its weights away
     (Kaiming initialisation, also of weights just loaded), gets NaN where a batch has too few samples for
     `n_inner_updates` parts, and leaves out the last, smaller batch of an epoch: an experience of fewer samples than a
-    batch is not trained on at all. Here weights stay, empty parts are skipped, and every sample is seen. Departure from
-    the paper, which is Avalanche's: the memory is filled when an experience ends.
+    batch is not trained on at all. Here weights stay, empty parts are skipped, and every sample is seen. BatchNorm takes
+    no single sample, so with it a part of one sample makes no inner step; the meta-loss counts it as any other.
+    Departure from the paper, which is Avalanche's: the memory is filled when an experience ends.
 
     Args:
         legacy: initialise the weights anew and leave out the last batch, as Avalanche does.
@@ -71,7 +72,8 @@ class LaMAML(AvalancheLaMAML):
         super().make_train_dataloader(drop_last=drop_last and self.legacy, **kwargs)
 
     def inner_update_step(self, fast_params, x, y, t):
-        if len(x) == 0:
+        if len(x) == 0 or len(x) == 1 and any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+                                              for module in self.model.modules()):
             return fast_params
         return super().inner_update_step(fast_params, x, y, t)
 
