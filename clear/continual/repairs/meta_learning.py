@@ -37,8 +37,8 @@ class LaMAML(AvalancheLaMAML):
     Avalanche 0.6 hands the model task labels, which a single-head model does not take, throws its weights away
     (Kaiming initialisation, also of weights just loaded), gets NaN where a batch has too few samples for
     `n_inner_updates` parts, and leaves out the last, smaller batch of an epoch: an experience of fewer samples than a
-    batch is not trained on at all. Here weights stay, empty parts are skipped, and every sample is seen. BatchNorm takes
-    no single sample, so with it a part of one sample makes no inner step; the meta-loss counts it as any other.
+    batch is not trained on at all. Here weights stay, empty parts are skipped, and every sample is seen. With
+    BatchNorm, which takes no single sample, a part of one makes no inner step; the meta-loss counts it as any other.
     Departure from the paper, which is Avalanche's: the memory is filled when an experience ends.
 
     Args:

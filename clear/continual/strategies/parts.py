@@ -49,9 +49,10 @@ def check_parts(where: str, cfg: dict) -> None:
         raise ConfigError(f'{where}.plugins is {plugins!r}; expected a list of dicts with a type.')
     for position, plugin in enumerate(plugins):
         place = f'{where}.plugins[{position}]'
-        if isinstance(plugin, dict) and plugin.get('type') in BUILT_IN:
-            raise ConfigError(f"{place}: every strategy has {plugin['type']} already; {BUILT_IN[plugin['type']]}.")
-        _check_part(place, plugin, PLUGINS, {'classifier'} if _kind(plugin) in BRINGS_CLASSIFIER else set())
+        kind = _kind(plugin)
+        if kind in BUILT_IN:
+            raise ConfigError(f'{place}: every strategy has {kind} already; {BUILT_IN[kind]}.')
+        _check_part(place, plugin, PLUGINS, {'classifier'} if kind in BRINGS_CLASSIFIER else set())
 
 
 def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> None:
@@ -67,7 +68,8 @@ def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> 
 
 
 def _kind(cfg: Any) -> str | None:
-    return cfg.get('type') if isinstance(cfg, dict) else None
+    kind = cfg.get('type') if isinstance(cfg, dict) else None
+    return kind if isinstance(kind, str) else None  # anything else is refused by the registry
 
 
 def build_nested(where: str, arguments: dict, model: nn.Module) -> dict[str, Any]:
