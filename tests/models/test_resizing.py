@@ -146,8 +146,7 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path, build, old, new,
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_an_encoder_wants_every_tensor_of_its_file(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr('clear.core.logs.logger.propagate', True)
+def test_an_encoder_wants_every_tensor_of_its_file(tmp_path, caplog):
     small = dict(preprocess=dict(crop=64, resize=64))
     state = TorchvisionEncoder('resnet18', **small).model.state_dict()
     del state['layer2.0.conv1.weight']
@@ -173,8 +172,7 @@ def test_layers_of_the_head_that_belong_to_an_encoder_are_wanted_too(tmp_path):
     MMPretrainEncoder(arch=arch, weights=save(tmp_path, state), **small)
 
 
-def test_weights_of_a_deeper_network_are_refused(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr('clear.core.logs.logger.propagate', True)
+def test_weights_of_a_deeper_network_are_refused(tmp_path, caplog):
 
     def resnet(depth):
         return build_classifier(dict(backbone=dict(type='ResNet', depth=depth), neck=dict(type='GlobalAveragePooling'),

@@ -10,7 +10,6 @@ from selfsup_cases import BATCH, CASES, DIM, TinyBackbone, build, make_views, ml
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.core.logs import logger
 from clear.models import selfsup
 from clear.models.selfsup import Encoder, MoCo
 from clear.models.selfsup.base import _warn_of_channels_last
@@ -152,8 +151,7 @@ def test_memory_format_changes_no_result(name):
         torch.testing.assert_close(last.state_dict()[key], value, rtol=1e-8, atol=1e-8)
 
 
-def test_channels_last_on_a_cpu_warns_once(caplog, monkeypatch):
-    monkeypatch.setattr(logger, 'propagate', True)
+def test_channels_last_on_a_cpu_warns_once(caplog):
     _warn_of_channels_last.cache_clear()
     for channels_last in (None, False):
         build_wide('MoCo', channels_last).eval()(make_views('MoCo'), mode='loss')

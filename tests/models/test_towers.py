@@ -109,8 +109,7 @@ def test_weights_replace_what_was_random_and_are_checked(tmp_path):
         TimmEncoder('test_resnet', weights=dict(path=str(tmp_path / '0.pth'), source='timm'))
 
 
-def test_weights_of_a_larger_network_are_refused_or_noticed(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr('clear.core.logs.logger.propagate', True)
+def test_weights_of_a_larger_network_are_refused_or_noticed(tmp_path, caplog):
     deep = TorchvisionEncoder('resnet34', preprocess=SMALL).model.state_dict()
     save_tensors(tmp_path / 'w.pth', deep)
     with pytest.raises(CheckpointError, match='first layer1.2.conv1.weight: .* larger network'):
