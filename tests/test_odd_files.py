@@ -1,7 +1,6 @@
 """Every reader of text, JSON, tables and checkpoints x every odd file: one user error, at once."""
 
 import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,8 @@ from clear.features import FeatureBank, sources, write_bank
 from clear.models import load_weights
 from clear.models.converters.moco import from_published
 
-pytestmark = pytest.mark.slow
-
-LIMIT_S = 5  # on a machine that does much else; alone each takes milliseconds
+# A reader that waits is stopped after so many seconds, on a machine that does much else; alone each takes milliseconds.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(10)]
 
 ODD = {
     'folder': Path.mkdir, 'pipe': os.mkfifo, 'device': lambda path: path.symlink_to('/dev/zero'), 'empty': Path.touch,
@@ -115,22 +113,9 @@ FINE = {
     ('config json', 'JSON of another shape'), ('config yaml', 'JSON of another shape')}
 
 
-@pytest.fixture
-def limit():
-    """A reader that waits is stopped after this many seconds."""
-    def stop(*args):
-        raise TimeoutError('the reader was still waiting')
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(LIMIT_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize('odd', ODD)
 @pytest.mark.parametrize('reader', READERS)
-def test_an_odd_file_is_one_user_error(reader, odd, limit, tmp_path):
+def test_an_odd_file_is_one_user_error(reader, odd, tmp_path):
     name, read = READERS[reader]
     path = tmp_path / name
     ODD[odd](path)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 
 import numpy as np
 import pyarrow
@@ -20,7 +19,8 @@ from clear.datasets.image_lists import read_folder, read_list, read_table
 from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
 from clear.features.sources import build_source
 
-pytestmark = pytest.mark.slow
+# A file that is waited for ends the test.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(20)]
 BASE = [f'{time}/{name}/{number}.png' for time in ('2010', '2011') for name in ('cat', 'dog') for number in range(4)]
 
 
@@ -149,19 +149,6 @@ READERS = {'FolderByTime': by_time, 'FolderImages': lambda root, paths: list(rea
            'ImageFolder': lambda root, paths: build_source(dict(type='ImageFolder', root=str(root))).paths,
            'EvaluationImages': evaluated, 'tables': from_table, 'lists': from_list, 'bucket file': from_bucket_file}
 NEED_UTF8 = ('tables', 'lists')  # text files and Arrow's text hold no other names
-
-
-@pytest.fixture(autouse=True)
-def no_waiting():
-    """A file that is waited for ends the test."""
-    def stop(*_):
-        raise TimeoutError('a reader waits for a file')
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize('reader', READERS)

@@ -1,7 +1,6 @@
 """Every program that reads a checkpoint x every odd one: one user error that names the file, and nothing written."""
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ from clear_trees import write_clear_tree
 from safetensors.torch import save_file
 from short_runs import FEATURE_CONFIG, run, train, write_config
 
-pytestmark = pytest.mark.slow
+# A program that waits is stopped; most of the first one's time are its imports.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 HEAD = {'head.fc.weight': torch.ones(3, 8), 'head.fc.bias': torch.ones(3)}
 
@@ -72,22 +72,9 @@ def data(tmp_path_factory):
     return write_clear_tree(tmp_path_factory.mktemp('data'), features=8, per_class=6, images=False)
 
 
-@pytest.fixture
-def limit():
-    """A program that waits is stopped; most of the first one's time are its imports."""
-    def stop(*args):
-        raise TimeoutError('the program was still waiting')
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize('program', PROGRAMS)
 @pytest.mark.parametrize('name', ODD)
-def test_an_odd_checkpoint_is_one_user_error(program, name, data, limit, tmp_path, monkeypatch):
+def test_an_odd_checkpoint_is_one_user_error(program, name, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_config('config.py', FEATURE_CONFIG, data)
     ODD[name](tmp_path / name)
