@@ -227,12 +227,15 @@ class PNNStrategy(Naive):
 
     Args:
         in_features: numbers in one sample; by default what the head takes, for a model of features.
-        num_layers, hidden_features_per_column, adapter: of the network.
+        num_layers: hidden layers of each column, 1 ... 100.
+        hidden_features_per_column, adapter: of the network.
     """
 
     @staticmethod
     def prepare_model(model: nn.Module, *, device, in_features: int | None = None, num_layers: int = 1,
                       hidden_features_per_column: int = 100, adapter: str = 'mlp', **_) -> nn.Module:
+        check_whole('num_layers', num_layers, 1, 100)  # each is built, and joined to all columns before
+        check_whole('hidden_features_per_column', hidden_features_per_column, 1)
         if in_features is None:
             if getattr(model, 'backbone', None) is not None:
                 raise ConfigError('PNNStrategy makes columns of its own and leaves out the backbone; on images set '
