@@ -45,7 +45,7 @@ CHEAP = {
 NAME = re.compile(r'(?P<method>[a-z]+)_(?P<net>[a-z0-9]+)'
                   r'(_1x(?P<batch>\d+)-(?P<schedule>step|const)-(?P<epochs>\d+)e)?_(?P<data>[a-z0-9_-]+)')
 METHODS = {'joint': 'JointTraining', 'si': 'SynapticIntelligence', 'erace': 'ER_ACE', 'derpp': 'DERpp',
-           'featuredistillation': 'Naive'}
+           'rwalk': 'Naive', 'featuredistillation': 'Naive'}
 VARIANTS = ('reservoir', 'biased', 'br-finetune', 'sample', 'adamw', 'best')
 HEADS = {'linear': ('LinearClsHead', 'RandomProjectionHead'), 'cosine': ('CosineDistanceHead',)}
 

@@ -1,7 +1,7 @@
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/mas.py',
           '../_base_/default_runtime.py']
 
-# Sized for two CPU cores; values are ours, found by sweep on a part of the training images
+# Sized for two CPU cores; values are ours, lambda_reg by sweep on a part of the training images
 # (docs/continual_learning.md).
 threads = 1
 cl_strategy = dict(
