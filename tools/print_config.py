@@ -26,9 +26,23 @@ def run(args: argparse.Namespace) -> int:
     from clear.core.config import load_config
     from clear.core.options import parse_options
 
-    cfg, _ = load_config(args.config, parse_options(args.cfg_options or []))
+    options = parse_options(args.cfg_options or [])
+    cfg, assigned = load_config(args.config, options)
+    check_new_keys({option for option in options if option.split('.')[0] not in assigned})
     print(cfg.pretty_text)
     return 0
+
+
+def check_new_keys(options: set[str]) -> None:
+    """Refuse options on keys that the file does not assign and no program reads."""
+    if not options:
+        return  # the lists of keys come with heavy libraries
+    from clear.engine import continual_config, probe_config, representation_config, runner_config
+    from clear.evaluation.voc07 import CONFIG_KEYS
+    from clear.features import program
+
+    readers = (continual_config, probe_config, representation_config, runner_config, program)
+    continual_config.check_options(sorted(options), set(), CONFIG_KEYS.union(*(each.KNOWN for each in readers)))
 
 
 if __name__ == '__main__':

@@ -43,6 +43,7 @@ def building(what: str) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """What went wrong in a constructor; of a bare assertion, the line that failed."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = text.partition('\nException raised from ')[0]  # a stack of C++ calls follows in some of torch's
     return text or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.datasets.clear_layouts import Bucket, Choice, OldLayout, open_layout
+from clear.datasets.image_files import real_path
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 from clear.datasets.writing import TEST_RATIO, new_folder, write_split
 
@@ -30,7 +31,7 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         DataError: if the tree is not in the old layout, a class is too small for a shot, splits of another ratio are
             there, or a split exists and `overwrite` is False.
     """
-    tree = open_layout(Path(root).resolve())
+    tree = open_layout(real_path(root))
     if not isinstance(tree, OldLayout):
         raise DataError(f'{root} is in the new layout, whose official split is all there is. tools/dataset_converters/'
                         'merge_clear.py makes an old-layout tree of it.')

@@ -14,6 +14,7 @@ from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, write_json
 from clear.datasets.dates import MISSING, parse_time
+from clear.datasets.image_files import real_path
 from clear.datasets.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.splits import check_split_options, stratified_split
 from clear.datasets.writing import (
@@ -83,7 +84,7 @@ def regroup(root: str | Path, out: str | Path, *, by: str = 'date_taken', num_bu
             hard links are not possible, or `out` has content.
     """
     _check_options(num_buckets, kind, missing, link, seeds, test_ratio)
-    parts = _read_parts(Path(root).resolve())
+    parts = _read_parts(real_path(root))
     images = _collect(parts, by, kind)
     without = [dict(id=image.image_id, class_name=image.class_name, bucket=image.bucket, reason=image.reason)
                for image in images if image.value is None]

@@ -31,13 +31,13 @@ def new_folder(out: str | Path, *, replace: bool = False) -> Iterator[Path]:
         DataError: if `out` is a file, has content and `replace` is False, holds the home or the working
             directory and would be replaced, or if its parent cannot be written.
     """
-    out = Path(out).resolve()
-    _check_target(out, replace)
     try:
+        out = Path(out).resolve()
+        _check_target(out, replace)
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.', suffix='.tmp'))
-    except OSError as error:
-        raise DataError(f'{out.parent} cannot be written: {error.strerror or error}.') from error
+    except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
+        raise DataError(f'{out} cannot be written: {getattr(error, "strerror", None) or error}.') from error
     try:
         yield staging
         # mkdtemp makes folders that only the owner reads; give it the usual mode instead.

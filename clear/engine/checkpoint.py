@@ -22,6 +22,8 @@ from clear.models import load_weights
 FORMAT = 1
 LATEST = 'latest.pth'
 ITERATION = 'iteration.pth'
+# exp_0.pth, epoch_1.pth, iter_100.pth ...
+KEPT = ('exp', 'epoch', 'iter')
 # Of one parameter in an optimiser: averages are tensors; others may be numbers (steps) or lists (LBFGS).
 _STATE = Such('a tensor or numbers', lambda value: not isinstance(value, (str, dict)))
 _AVERAGES = ('buffer', 'avg', 'avg_sq')
@@ -71,8 +73,13 @@ def keep_latest(work_dir: Path, experience: int, max_keep: int | None = None) ->
 
 def experience_checkpoints(work_dir: Path) -> list[Path]:
     """The `exp_*.pth` of a run, oldest experience first."""
-    numbered = [(int(match[1]), path) for path in work_dir.glob('exp_*.pth')
-                if (match := re.fullmatch(r'exp_(\d+)\.pth', path.name))]
+    return numbered_checkpoints(work_dir, 'exp')
+
+
+def numbered_checkpoints(work_dir: Path, kind: str) -> list[Path]:
+    """The `<kind>_<n>.pth` of a run, smallest n first."""
+    numbered = [(int(match[1]), path) for path in work_dir.glob(f'{kind}_*.pth')
+                if (match := re.fullmatch(rf'{kind}_(\d+)\.pth', path.name))]
     return [path for _, path in sorted(numbered)]
 
 
@@ -175,12 +182,19 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
     """The file that `--resume [CKPT]` means: the given one, else `latest.pth` or `iteration.pth` of the run.
 
+    Without them it is the last of those that are kept: an ordinary run writes `epoch_1.pth` before its first
+    `latest.pth`, and may be killed between the two.
+
     Raises:
         CheckpointError: if it does not exist.
     """
     path = Path(resume) if isinstance(resume, str) else work_dir / LATEST
-    if not isinstance(resume, str) and not path.is_file() and (work_dir / ITERATION).is_file():
-        path = work_dir / ITERATION  # stopped inside the first experience
+    if not isinstance(resume, str) and not path.is_file():
+        if (work_dir / ITERATION).is_file():
+            path = work_dir / ITERATION  # stopped inside the first experience
+        else:
+            kept = (numbered_checkpoints(work_dir, kind) for kind in KEPT)
+            path = next((paths[-1] for paths in kept if paths), path)
     if not path.is_file():
         raise CheckpointError(f'Nothing to resume: {path} does not exist.')
     return path

@@ -175,6 +175,7 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
     if args.dry_run:
         if args.resume:
             runner.resume()
+        runner.plan()
         logger.info('%s\ndry run: nothing was computed or written', runner.describe())
         return
     with held(work_dir):

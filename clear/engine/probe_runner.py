@@ -11,7 +11,7 @@ from pathlib import Path
 from clear.core import dist
 from clear.core.building import building
 from clear.core.config import config_hash, to_plain
-from clear.core.errors import ConfigError, Interrupted, TrainingError
+from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
 from clear.core.files import write_text
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
@@ -21,6 +21,7 @@ from clear.engine.plan import choose_device
 from clear.engine.probe_config import build_task, check_probe_config, with_defaults
 from clear.engine.probe_jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probe_table import flat_metrics, tidy_rows, write_csv
+from clear.features.planned import planned_banks
 from clear.registry import RUNNERS
 
 PROTOCOL = 'clear/probe/v1'
@@ -69,6 +70,23 @@ class ProbeRunner:
                  f'finished before', f'work_dir  {self.work_dir}']
         lines += [f'  {job.key:<{width}}  {job.options["type"]:<16}  {job.hash}  {job.state}' for job in self.jobs]
         return '\n'.join(lines)
+
+    @building('The config')
+    def plan(self) -> None:
+        """Build every encoder and read every data source of the jobs to be done; nothing is encoded or written.
+
+        Jobs whose data are missing are named; in a run they fail, and the others go on.
+
+        Raises:
+            ConfigError, CheckpointError: for the first encoder or source that cannot be as the config has it.
+        """
+        with planned_banks():
+            for job in self.jobs:
+                try:
+                    if job.state != 'done':
+                        self._finder.find(job)
+                except DataError as error:
+                    logger.warning('%s would fail: %s', job.key, error)
 
     def run(self) -> Results:
         """Run what is not done yet.

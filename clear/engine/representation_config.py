@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clear.core.checks import check_shared_keys, check_text
 from clear.core.config import find_config, load_config, to_plain
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import read_json
@@ -70,6 +71,7 @@ def with_defaults(cfg: dict) -> dict[str, Any]:
     plain = to_plain(dict(cfg))
     check_keys('config', plain, KNOWN, 'this program')
     full = {**DEFAULTS, **plain}
+    check_shared_keys(full)
     for key, example in (('encoder', "dict(type='TorchvisionEncoder', arch='resnet50')"),
                          ('data', "dict(type='CLEAR', data_root='data/clear10')")):
         if not isinstance(full[key], dict) or 'type' not in full[key]:
@@ -135,11 +137,11 @@ def _checkpoint(item: Any) -> Checkpoint:
     if not isinstance(item, dict) or 'path' not in item:
         raise ConfigError(f"checkpoints holds {item!r}; expected a file or dict(path='....pth', through='1').")
     check_keys('checkpoints', item, CHECKPOINT_KEYS, 'a checkpoint')
-    path = None if item['path'] is None else Path(item['path'])
+    path = None if item['path'] is None else Path(check_text('checkpoints: path', item['path']))
     through = None if item.get('through') is None else str(item['through'])
     name = item.get('name') or (f'bucket {through}' if through is not None else 'random' if path is None
                                 else f'{path.parent.name} {path.stem}'.strip())
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(f'checkpoints: {name!r} is no name; use letters, digits, blanks and _ . + @ -.')
     return Checkpoint(name, path, through)
 

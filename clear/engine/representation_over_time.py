@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from clear.core import dist
+from clear.core.building import building
 from clear.core.config import config_hash, to_plain
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
@@ -50,6 +51,7 @@ class RepresentationOverTime:
         ConfigError, DataError, CheckpointError: for a config that cannot be run, before anything is encoded.
     """
 
+    @building('The config')
     def __init__(self, cfg: dict, work_dir: str | Path):
         if dist.world_size() > 1:
             raise ConfigError('This program works in one process; tools/extract_features.py makes banks with several.')

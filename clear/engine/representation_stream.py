@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clear.core.checks import check_text
 from clear.core.errors import ConfigError, DataError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import ClearData, read_clear
@@ -23,7 +24,7 @@ def read_stream(cfg: dict) -> tuple[ClearData, Source]:
         DataError: if the data are missing or wrong.
     """
     options = dict(cfg)
-    kind = options.pop('type')
+    kind = check_text('data.type', options.pop('type'))
     readers: dict[str, Callable[..., tuple[ClearData, Source]]] = {
         'CLEAR': _clear, 'FolderByTime': _folder_by_time, 'TableByTime': _table_by_time}
     if kind not in readers:

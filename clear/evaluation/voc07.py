@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from clear.core.building import building
+from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.voc import find_voc
@@ -17,6 +19,8 @@ from clear.evaluation.voc07_svm import VOC07SVM
 from clear.features import find_or_extract
 from clear.features.build import ROOT, make_encoder
 
+# Of a config for one run of either protocol.
+CONFIG_KEYS = {'protocol', 'encoder', 'data_root', 'options'}
 PROTOCOLS = {'clsa': VOC07Linear, 'svm': VOC07SVM}
 
 
@@ -29,12 +33,13 @@ def make_protocol(protocol: str, data_root: str | Path, **options: Any) -> VOC07
     Raises:
         ConfigError: for another protocol, or options that it does not have.
     """
-    if protocol not in PROTOCOLS:
+    if check_text('protocol', protocol) not in PROTOCOLS:
         raise ConfigError(f"protocol is {protocol!r}; there are 'clsa' (a linear layer on augmented images) and 'svm' "
                           '(support vector machines on features).')
     kind = PROTOCOLS[protocol]
     check_keys('options', options, accepted_arguments(kind) - {'data_root'}, f"protocol '{protocol}'")
-    return kind(data_root=str(data_root), **options) if protocol == 'svm' else kind(**options)
+    with building(f"protocol '{protocol}'"):
+        return kind(data_root=str(data_root), **options) if protocol == 'svm' else kind(**options)
 
 
 def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | Path, *, protocol: str = 'svm',

@@ -18,6 +18,7 @@ import torch
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json, save_tensors, write_json
 from clear.datasets.clear_layouts import PARTS, Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.image_files import real_path
 from clear.features.bank import FeatureBank
 from clear.features.writing import room_on_disk, write_bank
 
@@ -38,7 +39,7 @@ def import_legacy(root: str | Path, out: str | Path, *, feature_type: str | None
         ConfigError: if there are several feature types and none is named.
         DataError: if a file is missing or damaged, or holds pickled objects.
     """
-    tree = open_layout(Path(root).resolve(), layout)
+    tree = open_layout(real_path(root), layout)
     feature_type = _feature_type(tree, feature_type)
     class_names = tree.class_names()
     choice = Choice(feature_type=feature_type)
@@ -102,7 +103,7 @@ def export_legacy(bank: FeatureBank, root: str | Path, *, feature_type: str, lay
         ConfigError: if the tree already has features of that type.
         DataError: if the bank lacks an image of the tree, or the tree's layout cannot leave out unreadable ones.
     """
-    tree = open_layout(Path(root).resolve(), layout)
+    tree = open_layout(real_path(root), layout)
     if not feature_type or feature_type in ('.', '..') or '/' in feature_type:
         raise ConfigError(f'feature_type is {feature_type!r}, expected a name for a folder.')
     if feature_type in tree.feature_types():

@@ -237,7 +237,7 @@ def build_source(cfg: dict[str, Any] | Source) -> Source:
         return cfg
     options = dict(cfg)
     kind, builders = options.pop('type', None), _builders()
-    if kind not in builders:
+    if not isinstance(kind, str) or kind not in builders:
         near = nearest(str(kind), builders)
         raise ConfigError(f'data.type is {kind!r}{f", nearest: {near}" if near else ""}. Known: '
                           f'{", ".join(builders)}.')

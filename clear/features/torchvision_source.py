@@ -13,6 +13,7 @@ from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
+from clear.datasets.image_files import real_path
 from clear.datasets.labels import class_indices
 from clear.features.sources import Source
 from clear.features.writing import hash_data
@@ -76,7 +77,7 @@ def torchvision_source(dataset: str, root: str, **options) -> Source:
         raise ConfigError(f"torchvision has no data set '{dataset}'. Nearest: {nearest(dataset, known)}.")
     if options.pop('download', False):
         raise ConfigError(f'data.download: {dataset} is read from disk only. Download it with torchvision first.')
-    base = Path(root).resolve()
+    base = real_path(root)
     try:
         built = cls(str(base), **options)
     except TypeError as error:

@@ -17,6 +17,7 @@ from toy_streams import (
     built,
     class_stream,
     domain_stream,
+    labelled_stream,
     model,
     plugin_of,
     tensors_of,
@@ -95,6 +96,25 @@ def test_mir_replays_in_every_iteration_after_the_first_bucket(stream, batch):
     plugin.before_backward = note
     train(strategy, stream(2).train_stream)
     assert set(replayed) == {(0, False), (1, True)}
+
+
+def test_mir_refuses_a_loss_of_which_it_cannot_have_each_sample_s():
+    strategy = built('MIR', dict(mem_size=12, batch_size_mem=4, subsample=6))
+    strategy._criterion = lambda logits, targets: torch.nn.functional.cross_entropy(logits, targets)
+    before = copy.deepcopy(strategy.model.state_dict())
+    with pytest.raises(ConfigError, match='MIR ranks memories by the loss of each'):
+        train(strategy, domain_stream(2).train_stream)
+    assert all(torch.equal(value, before[name]) for name, value in strategy.model.state_dict().items())
+
+
+def test_replay_of_every_experience_needs_a_place_for_each_and_says_so_before_training():
+    options = dict(mem_size=12, task_balanced_dataloader=True)
+    strategy = built('Replay', dict(options, batch_size_mem=2))
+    before = copy.deepcopy(strategy.model.state_dict())
+    with pytest.raises(ConfigError, match='a memory sample of each of 3 earlier experiences.*batch_size_mem is 2'):
+        train(strategy, labelled_stream(4).train_stream)
+    assert all(torch.equal(value, before[name]) for name, value in strategy.model.state_dict().items())
+    train(built('Replay', dict(options, batch_size_mem=3)), labelled_stream(4).train_stream)
 
 
 @pytest.mark.parametrize('batch_size_mem, subsample', [(3, 7), (4, 99), (9, 5)])

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clear.core.errors import DataError
+from clear.core.errors import ConfigError, DataError
 from clear.datasets.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.check import check_tree
 from clear.datasets.image_files import first_repeated, image_files, plain_path
 from clear.datasets.image_lists import read_folder
+from clear.datasets.make_splits import write_missing_splits
+from clear.datasets.merge import merge_official
+from clear.datasets.regroup import regroup
+from clear.datasets.writing import new_folder
+from clear.features import import_legacy
 from clear.features.sources import build_source
 
 FILES = ['2010/cat/b.png', '2010/cat/B.JPG', '2010/cat/deep/er/1.png', '2010/dog/a-b/2.png', '2010/dog/a/2.png',
@@ -146,3 +152,27 @@ def test_one_file_has_one_plain_path(spelling):
 def test_other_files_keep_their_paths():
     paths = ['a/b.jpg', 'A/b.jpg', 'a/b.jpg.', 'a./b.jpg', '.a/b.jpg', 'a/..b.jpg', 'a b.jpg', '../a/b.jpg', 'a/b..jpg']
     assert [plain_path(path) for path in paths] == paths and first_repeated(paths) is None
+
+
+WRONG_PATHS = ['no\0where', 'no\ud800where']
+
+
+@pytest.mark.parametrize('path', WRONG_PATHS, ids=['NUL', 'half a pair'])
+@pytest.mark.parametrize('read', [
+    lambda path: write_missing_splits(path, seeds=[0], shots=[]),
+    lambda path: regroup(path, 'out'),
+    lambda path: merge_official(path, path, 'out'),
+    lambda path: import_legacy(path, 'out'),
+    lambda path: build_source(dict(type='TorchVision', dataset='CIFAR10', root=path)),
+    lambda path: check_tree(path)], ids=['splits', 'regroup', 'merge', 'import', 'torchvision', 'check'])
+def test_a_root_that_no_folder_can_have_is_a_user_error(read, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((DataError, ConfigError), match='(?s)where'):
+        read(path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('path', WRONG_PATHS, ids=['NUL', 'half a pair'])
+def test_a_folder_that_cannot_be_made_is_a_user_error(path):
+    with pytest.raises(DataError, match='where cannot be written'), new_folder(path):
+        pass

@@ -90,6 +90,16 @@ def test_resume_finds_the_given_file_else_the_latest(tmp_path):
         find_checkpoint(True, tmp_path / 'elsewhere')
 
 
+@pytest.mark.parametrize('names, wanted', [
+    (['epoch_1.pth'], 'epoch_1.pth'), (['iter_30.pth', 'iter_200.pth'], 'iter_200.pth'),
+    (['exp_9.pth', 'exp_10.pth'], 'exp_10.pth'), (['exp_0.pth', 'iteration.pth'], 'iteration.pth'),
+    (['epoch_2.pth', 'latest.pth', 'iteration.pth'], 'latest.pth')])
+def test_without_a_latest_checkpoint_a_run_goes_on_from_the_last_that_is_kept(names, wanted, tmp_path):
+    for name in (*names, 'epoch_x.pth', 'best.pth'):
+        (tmp_path / name).touch()
+    assert find_checkpoint(True, tmp_path) == tmp_path / wanted
+
+
 def test_model_weights_come_from_ours_and_from_bare_files(tmp_path):
     wanted = nn.Linear(3, 2)
     torch.save(checkpoint(0, state_dict=wanted.state_dict()), tmp_path / 'ours.pth')

@@ -216,6 +216,49 @@ def test_one_missing_bank_fails_only_its_jobs(cfg, tmp_path):
     assert 'tset is no feature bank' in (tmp_path / 'run' / 'failures' / 'good--ncm.txt').read_text()
 
 
+def image_config(cfg, folder, **source):
+    write_images(folder)
+    data = dict(type='ImageFolder', root=str(folder))
+    return dict(cfg, encoders=dict(net=dict(type='TorchvisionEncoder', arch='squeezenet1_1')),
+                data=dict(train=data, test={**data, **source}))
+
+
+def test_a_plan_reads_the_sources_and_makes_no_bank(cfg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ProbeRunner(cfg).plan()
+    before = sorted(tmp_path.rglob('*'))
+    runner = ProbeRunner(image_config(cfg, tmp_path / 'images'))
+    runner.plan()
+    written = set(tmp_path.rglob('*')) - set(before)
+    assert all((tmp_path / 'images') in (path, *path.parents) for path in written)
+    assert {job.state for job in runner.jobs} == {'pending'}
+
+
+@pytest.mark.parametrize('source, says', [
+    (dict(type=['ImageFolder']), 'data.type is'), (dict(type='ImageFoldr'), "nearest: 'ImageFolder'"),
+    (dict(rot='x'), "Did you mean 'root'"), (dict(root=[1]), 'data of type')])
+def test_a_plan_refuses_sources_that_cannot_be_read(cfg, tmp_path, source, says):
+    with pytest.raises(ConfigError) as refused:
+        ProbeRunner(image_config(cfg, tmp_path / 'images', **source)).plan()
+    assert says in str(refused.value)
+
+
+def test_a_plan_names_the_jobs_whose_data_are_missing(cfg, tmp_path, caplog):
+    shutil.rmtree(tmp_path / 'poor' / 'test')
+    with caplog.at_level(logging.WARNING, logger='clear'):
+        ProbeRunner(cfg).plan()
+    assert [record.getMessage().partition(' would fail: ')[0] for record in caplog.records] == [
+        f'poor--{name}' for name in ('knn', 'ncm', 'linear')]
+    assert all(str(tmp_path / 'poor' / 'test') in record.getMessage() for record in caplog.records)
+
+
+def test_a_plan_refuses_an_encoder_that_cannot_be_built(cfg, tmp_path):
+    wrong = image_config(cfg, tmp_path / 'images')
+    wrong['encoders']['net']['preprocess'] = dict(resize='large')
+    with pytest.raises(ConfigError, match='resize'):
+        ProbeRunner(wrong).plan()
+
+
 def test_grid_and_seed_are_defaults_of_the_tasks(cfg):
     cfg['seed'] = 4
     runner = ProbeRunner(cfg)

@@ -295,3 +295,17 @@ def test_program(base, tmp_path, capsys, monkeypatch, protocol):
     assert 'already holds results' in capsys.readouterr().err
     assert tool.main([arguments[0], '--cfg-options', 'dataroot=x']) == 2
     assert "Did you mean 'data_root'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('changes', 'says'), [
+    (dict(protocol=['svm']), 'protocol is'), (dict(protocol='vote'), "there are 'clsa'"),
+    (dict(data_root=None), 'data_root is None'), (dict(data_root='a\0b'), 'no file name can hold'),
+    (dict(options=[1]), 'options is [1]'), (dict(options=3.5), 'options is 3.5'),
+    (dict(protocol='clsa', options=dict(lr=None)), "protocol 'clsa' cannot be built"),
+    (dict(options=dict(cost=[1])), "Did you mean 'costs'"), (dict(data_root='nowhere'), 'nowhere holds no VOC 2007')])
+def test_program_refuses_wrong_values_in_words(changes, says, tmp_path, capsys):
+    cfg = {**dict(protocol='svm', encoder=dict(type='TorchvisionEncoder', arch='resnet18'), data_root='x'), **changes}
+    (tmp_path / 'voc.json').write_text(json.dumps(cfg))
+    assert load_tool().main([str(tmp_path / 'voc.json'), '--work-dir', str(tmp_path / 'run'), '--dry-run']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and error.count('\n') == 1 and says in error

@@ -44,3 +44,17 @@ def test_old_names_of_scenario_keys_are_translated(tmp_path):
     # An option wins over the file, whichever name either of them uses.
     for option in ('scenario.data_root=there', 'scenario.dataset_root=there'):
         assert "data_root='there'" in run('print_config', path, '--cfg-options', option).out
+
+
+@pytest.mark.parametrize(('option', 'says'), [
+    ('bananas=1', "nobody reads 'bananas'"), ('cl_strateggy.train_epochs=2', "Did you mean 'cl_strategy'")])
+def test_an_option_on_a_key_that_no_program_reads_is_refused(option, says):
+    finished = run('print_config', 'configs/demo/naive_lenet5_demo.py', '--cfg-options', option)
+    assert finished.code == 2 and says in finished.err and not finished.out
+
+
+@pytest.mark.parametrize('option', ['threads=2', 'checkpoints=here', 'dtype=float32', 'options.seed=1'])
+def test_a_key_that_some_program_reads_need_not_be_in_the_file(option, tmp_path):
+    (tmp_path / 'c.py').write_text('x = 1\n')
+    finished = run('print_config', tmp_path / 'c.py', '--cfg-options', option, 'x=2')
+    assert finished.code == 0 and option.split('.')[0].split('=')[0] in finished.out and 'x = 2' in finished.out

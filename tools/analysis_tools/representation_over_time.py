@@ -48,10 +48,10 @@ def measure(args: argparse.Namespace) -> None:
     setup_logging(None)
     cfg = read_config(args.config, args.cfg_options or [])
     cfg['device'] = args.device or cfg.get('device')
-    if cfg.get('threads'):
-        torch.set_num_threads(cfg['threads'])
     work_dir = args.work_dir or Path(cfg.get('work_dir') or Path('work_dirs') / cfg['name'])
     over_time = RepresentationOverTime(cfg, work_dir)
+    if over_time.cfg['threads']:
+        torch.set_num_threads(over_time.cfg['threads'])
     logger.info('%s', over_time.describe())
     if args.dry_run:
         over_time.plan()

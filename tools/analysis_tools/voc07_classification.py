@@ -28,17 +28,21 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def read(args: argparse.Namespace) -> dict:
     """The config with its overrides, keys checked."""
+    from clear.core.checks import check_text
     from clear.core.config import load_config
     from clear.core.errors import ConfigError
     from clear.core.options import parse_options
     from clear.core.signatures import check_keys
+    from clear.evaluation.voc07 import CONFIG_KEYS
 
-    known = {'protocol', 'encoder', 'data_root', 'options'}
     cfg = load_config(args.config, parse_options(args.cfg_options))[0].to_dict()
-    check_keys('config', cfg, known, 'a VOC 2007 config')
-    missing = sorted(known - {'options'} - set(cfg))
+    check_keys('config', cfg, CONFIG_KEYS, 'a VOC 2007 config')
+    missing = sorted(CONFIG_KEYS - {'options'} - set(cfg))
     if missing:
         raise ConfigError(f'{args.config} has no {missing[0]}; a VOC 2007 config needs protocol, encoder, data_root.')
+    check_text('data_root', cfg['data_root'])
+    if not isinstance(cfg.get('options') or {}, dict):
+        raise ConfigError(f"options is {cfg['options']!r}; expected a dict such as dict(seed=1).")
     return cfg
 
 

@@ -37,7 +37,8 @@ class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
         legacy: Avalanche's shares in the default memory.
 
     Raises:
-        ConfigError: for `legacy` beside a memory, which has a key of its own.
+        ConfigError: for `legacy` beside a memory, which has a key of its own; before training, for fewer memories in a
+            batch than experiences that they are to be taken of.
     """
 
     unmixed_batches = 'first'
@@ -48,6 +49,17 @@ class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
             raise ConfigError('legacy is about the default memory; set it in storage_policy, or leave it out.')
         storage_policy = storage_policy or ExperienceBalancedBuffer(mem_size, legacy=legacy)
         super().__init__(mem_size, batch_size, batch_size_mem, task_balanced_dataloader, storage_policy)
+
+    def before_training_exp(self, strategy, **kwargs):
+        if self.task_balanced_dataloader:
+            earlier = strategy.experience.origin_stream[:-1]
+            tasks = {label for experience in earlier for label in experience.task_labels}
+            size = self.batch_size_mem or strategy.train_mb_size
+            if size < len(tasks):
+                raise ConfigError(f'task_balanced_dataloader needs a memory sample of each of {len(tasks)} earlier '
+                                  f'experiences in a batch, but batch_size_mem is {size}. Use at least {len(tasks)}, '
+                                  'or leave task_balanced_dataloader out.')
+        super().before_training_exp(strategy, **kwargs)
 
 
 @PLUGINS.register_module()
@@ -78,6 +90,9 @@ class MIRPlugin(AvalancheMIRPlugin):
         mem_size: samples in memory, in equal shares per class.
         subsample: candidates in an iteration.
         legacy: Avalanche's filter, and its shares of the memory.
+
+    Raises:
+        ConfigError: before training, if the loss has no attribute `reduction`.
     """
 
     unmixed_batches = 'every'
@@ -90,6 +105,12 @@ class MIRPlugin(AvalancheMIRPlugin):
         self.legacy = legacy
         if legacy:
             self.method_version = 1
+
+    def before_training(self, strategy, **kwargs):
+        if not hasattr(strategy._criterion, 'reduction'):
+            name = type(strategy._criterion).__name__
+            raise ConfigError(f'MIR ranks memories by the loss of each, but {name} has no reduction that gives it. '
+                              'Use a loss with one, such as CrossEntropyLoss.')
 
     def before_training_exp(self, strategy, **kwargs):
         if not self.legacy and len(self.storage_policy.buffer):

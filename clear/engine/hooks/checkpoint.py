@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from clear.core import dist
 from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.logs import logger
-from clear.engine.checkpoint import LATEST, link_checkpoint
+from clear.engine.checkpoint import LATEST, link_checkpoint, numbered_checkpoints
 from clear.engine.optim import is_step_end
 from clear.engine.runner_state import write_checkpoint
 from clear.registry import HOOKS
@@ -178,9 +177,8 @@ class CheckpointHook(Hook):
         if self.max_keep is None:
             return
         kind = 'epoch' if self.by_epoch else 'iter'
-        numbered = sorted((int(match[1]), path) for path in work_dir.glob(f'{kind}_*.pth')
-                          if (match := re.fullmatch(rf'{kind}_(\d+)\.pth', path.name)))
-        passing = [path for number, path in numbered if number not in self.milestones]
+        passing = [path for path in numbered_checkpoints(work_dir, kind)
+                   if int(path.stem.partition('_')[2]) not in self.milestones]
         for path in passing[:-self.max_keep]:
             path.unlink()
             logger.debug('dropped %s', path)
