@@ -24,8 +24,9 @@ def cases(world_size):
     if world_size == 3:
         return [(name, 'hidden', BATCH, mode) for name in THREE for mode in modes_of(name)]
     found = [(name, 'hidden', BATCH, mode) for name in NAMES for mode in modes_of(name)]
-    # 28 = 4 x 7, in shards of 4 and 3: BatchNorm takes no batch of one row.
+    # 28 = 4 x 7, in shards of 4 and 3, and 25 + 3, the last one in shards of 2 and 1.
     found += [(name, 'norm', 7, mode) for name in SYNCHRONISED for mode in ('shard', 'gather')]
+    found += [('Naive', 'norm', 25, mode) for mode in ('shard', 'gather')]
     return found + dropout_cases()
 
 
