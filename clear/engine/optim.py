@@ -5,7 +5,7 @@ rates that stay fixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch import Tensor, nn
 
+from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
@@ -163,6 +164,20 @@ def hold_fixed_values(optim_wrapper: Any) -> None:
             # A schedule of the weight decay is for weights; biases and norms were left out on purpose.
             if group.get('initial_weight_decay') == 0:
                 group['weight_decay'] = 0.0
+
+
+def check_rates(where: str, wrapper: Mapping[str, Any]) -> None:
+    """Refuse a learning rate that no optimiser can use, in a wrapper or in several by name.
+
+    Raises:
+        ConfigError: naming the key, as in `optim_wrapper.optimizer.lr`.
+    """
+    for name, value in wrapper.items():
+        if name == 'optimizer' and isinstance(value, Mapping):
+            if value.get('lr') is not None:
+                check_number(f'{where}.optimizer.lr', value['lr'], 0)
+        elif isinstance(value, Mapping) and 'optimizer' in value:
+            check_rates(f'{where}.{name}', value)
 
 
 def wrappers_of(optim_wrapper: Any) -> list[OptimWrapper]:

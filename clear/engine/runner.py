@@ -21,6 +21,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from clear.core import dist
+from clear.core.building import building
 from clear.core.checks import check_number, check_shared_keys
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
@@ -33,7 +34,7 @@ from clear.engine.hooks.progress import ProgressHook
 from clear.engine.hooks.results import ResultsHook
 from clear.engine.loading import build_train_dataloader, data_fingerprint
 from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from clear.engine.optim import clip_each_parameter, hold_fixed_values, wrappers_of
+from clear.engine.optim import check_rates, clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
 from clear.engine.runner_backends import log_no_code
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
@@ -187,8 +188,15 @@ class Runner(MMRunner):
                               'EpochBasedTrainLoop or IterBasedTrainLoop.')
         return built
 
+    @building('optim_wrapper')
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """As mmengine's, and with `clip_grad=dict(type='norm_per_parameter', ...)`, which its wrappers refuse."""
+        """As mmengine's, and with `clip_grad=dict(type='norm_per_parameter', ...)`, which its wrappers refuse.
+
+        Raises:
+            ConfigError: for a learning rate below 0, or another value that the optimiser refuses.
+        """
+        if isinstance(optim_wrapper, dict):
+            check_rates('optim_wrapper', optim_wrapper)
         clip = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, dict) else None
         if not clip or clip.get('type') != NORM_PER_PARAMETER:
             return super().build_optim_wrapper(optim_wrapper)

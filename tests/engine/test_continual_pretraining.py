@@ -222,7 +222,7 @@ def test_a_refused_overwrite_leaves_every_byte(tree, tmp_path, monkeypatch):
     before = content()
     wrong = copy.deepcopy(cfg)
     wrong.optim_wrapper.optimizer.lr = -1.0
-    with pytest.raises(ValueError, match='learning rate'):
+    with pytest.raises(ConfigError, match=r'optim_wrapper\.optimizer\.lr is -1\.0'):
         launch_stream(wrong, argparse.Namespace(**options), launch._train_ordinary)
     assert content() == before
     wrong = copy.deepcopy(cfg)
@@ -250,6 +250,13 @@ def test_wrong_streams_are_refused_before_any_training(changes, message, tree, t
     with pytest.raises(ConfigError, match=message):
         train_stream(cfg, tmp_path / 'run', lambda *args: pytest.fail('trained'))
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_rate_that_no_optimiser_takes_is_an_error_of_the_config(tree, tmp_path):
+    cfg = config(tree, tmp_path)
+    cfg.optim_wrapper.optimizer.lr = -1
+    with pytest.raises(ConfigError, match=r'optim_wrapper\.optimizer\.lr is -1; expected a number of at least 0'):
+        train_stream(cfg, tmp_path / 'run', run_ordinary)
 
 
 def test_a_data_set_without_buckets_is_refused(tree, tmp_path):

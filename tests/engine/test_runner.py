@@ -270,6 +270,18 @@ def test_wrong_clipping_is_refused_before_anything_is_built(tmp_path, clip, mess
     check_runner_config(cfg)
 
 
+@pytest.mark.parametrize(('optim_wrapper', 'message'), [
+    (dict(optimizer=dict(type='SGD', lr=-1)), r'optim_wrapper\.optimizer\.lr is -1; expected a number of at least 0'),
+    (dict(optimizer=dict(type='AdamW', lr='fast')), r"optim_wrapper\.optimizer\.lr is 'fast'"),
+    (dict(optimizer=dict(type='LARS', lr=float('nan'))), r'optim_wrapper\.optimizer\.lr is nan'),
+    (dict(constructor='Two', encoder=dict(optimizer=dict(type='SGD', lr=-0.1))),
+     r'optim_wrapper\.encoder\.optimizer\.lr is -0\.1'),
+    (dict(optimizer=dict(type='SGD', lr=0.1, momentum=-1)), 'optim_wrapper cannot be built: SGD: Invalid momentum')])
+def test_what_the_optimiser_refuses_is_an_error_of_the_config(optim_wrapper, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        toy_runner(tmp_path, optim_wrapper=dict(optim_wrapper, _delete_=True))
+
+
 def train_on_rank(rank, folder, options):
     runner = toy_run(folder, **options)
     return dict(runner.bare_model.state_dict()), json.dumps(runner.train_log)
@@ -277,7 +289,8 @@ def train_on_rank(rank, folder, options):
 
 @pytest.mark.parametrize('has_bn', [False, True])
 def test_two_processes_are_one(tmp_path, has_bn):
-    options = dict(model=dict(type='ToyPairs', noise=0.0, has_bn=has_bn, keeps_average=False), param_scheduler=None)
+    options = dict(model=dict(type='ToyPairs', noise=0.0, has_bn=has_bn, keeps_average=False), param_scheduler=None,
+                   log_processor=dict(window_size=6))  # an epoch
     one = toy_run(tmp_path / 'one', **options)
     options.update(train_dataloader__batch_size=2, sync_bn=has_bn)
     (tmp_path / 'meeting').mkdir()
@@ -286,6 +299,11 @@ def test_two_processes_are_one(tmp_path, has_bn):
     torch.testing.assert_close(dict(one.bare_model.state_dict()), ranks[0][0], rtol=1e-5, atol=1e-6)
     for entry, other in zip(one.train_log, json.loads(ranks[0][1]), strict=True):
         assert entry == pytest.approx(other, rel=1e-5)
+    # What is logged in training is the mean of both, not what the first process saw.
+    scalars = list(map(json.loads, (tmp_path / 'two/vis_data/scalars.json').read_text().splitlines()))
+    for entry, scalar in zip(json.loads(ranks[0][1]), scalars, strict=True):
+        names = ('epoch', 'loss', 'loss_pair', 'loss_size')
+        assert [scalar[name] for name in names] == pytest.approx([entry[name] for name in names], rel=1e-6)
     # The batch of all processes names the config, so both are repeats of one experiment.
     assert read_results(tmp_path / 'two/results.json').world_size == 2
 
