@@ -109,12 +109,12 @@ def test_mir_refuses_a_loss_of_which_it_cannot_have_each_sample_s():
 
 def test_replay_of_every_experience_needs_a_place_for_each_and_says_so_before_training():
     options = dict(mem_size=12, task_balanced_dataloader=True)
-    strategy = built('Replay', dict(options, batch_size_mem=2))
+    strategy = built('Replay', dict(options, batch_size_mem=2), model(num_classes=8))
     before = copy.deepcopy(strategy.model.state_dict())
     with pytest.raises(ConfigError, match='a memory sample of each of 3 earlier experiences.*batch_size_mem is 2'):
         train(strategy, labelled_stream(4).train_stream)
     assert all(torch.equal(value, before[name]) for name, value in strategy.model.state_dict().items())
-    train(built('Replay', dict(options, batch_size_mem=3)), labelled_stream(4).train_stream)
+    train(built('Replay', dict(options, batch_size_mem=3), model(num_classes=8)), labelled_stream(4).train_stream)
 
 
 @pytest.mark.parametrize('batch_size_mem, subsample', [(3, 7), (4, 99), (9, 5)])

@@ -301,7 +301,7 @@ def test_program(base, tmp_path, capsys, monkeypatch, protocol):
     (dict(protocol=['svm']), 'protocol is'), (dict(protocol='vote'), "there are 'clsa'"),
     (dict(data_root=None), 'data_root is None'), (dict(data_root='a\0b'), 'no file name can hold'),
     (dict(options=[1]), 'options is [1]'), (dict(options=3.5), 'options is 3.5'),
-    (dict(protocol='clsa', options=dict(lr=None)), "protocol 'clsa' cannot be built"),
+    (dict(protocol='clsa', options=dict(lr=None)), 'lr is None'),
     (dict(options=dict(cost=[1])), "Did you mean 'costs'"), (dict(data_root='nowhere'), 'nowhere holds no VOC 2007')])
 def test_program_refuses_wrong_values_in_words(changes, says, tmp_path, capsys):
     cfg = {**dict(protocol='svm', encoder=dict(type='TorchvisionEncoder', arch='resnet18'), data_root='x'), **changes}
