@@ -9,6 +9,7 @@ from pathlib import Path
 from clear.core.compat import patch_wandb
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys, required_arguments
+from clear.core.tracking import wandb_run_id
 from clear.registry import CL_METRICS, LOGGERS
 
 # Hooks of a metric that only an evaluation pass of Avalanche calls.
@@ -31,17 +32,17 @@ def text_logger(file: str | None = None, work_dir: str | None = None):
 @LOGGERS.register_module(name='CSVLogger')
 def csv_logger(log_folder: str | None = None, work_dir: str | None = None):
     """Avalanche's `CSVLogger`; without a folder, into `<work_dir>/csv`. A resumed run goes on in its files."""
-    from clear.continual.csv_logger import ResumableCSVLogger
+    from clear.continual.resumable_loggers import ResumableCSVLogger
 
     return ResumableCSVLogger(log_folder or str(Path(work_dir or '.') / 'csv'))
 
 
 @LOGGERS.register_module(name='TensorboardLogger')
 def tensorboard_logger(tb_log_dir: str | None = None, filename_suffix: str = '', work_dir: str | None = None):
-    """Avalanche's `TensorboardLogger`; without a folder, into `<work_dir>/tensorboard`."""
-    from avalanche.logging import TensorboardLogger
+    """Avalanche's `TensorboardLogger`; without a folder, into `<work_dir>/tensorboard`. No step is there twice."""
+    from clear.continual.resumable_loggers import ResumableTensorboardLogger
 
-    return TensorboardLogger(tb_log_dir or str(Path(work_dir or '.') / 'tensorboard'), filename_suffix)
+    return ResumableTensorboardLogger(tb_log_dir or str(Path(work_dir or '.') / 'tensorboard'), filename_suffix)
 
 
 @LOGGERS.register_module(name='WandBLogger')
@@ -49,8 +50,12 @@ def wandb_logger(project_name: str = 'clear', run_name: str | None = None, param
                  dir: str | None = None, config: dict | None = None, log_artifacts: bool = False,  # noqa: A002
                  path: str = 'Checkpoints', uri: str | None = None, sync_tfboard: bool = False,
                  save_code: bool = False, work_dir: str | None = None):
-    """Avalanche's `WandBLogger`. Without a key it runs offline into `<work_dir>/wandb`; `wandb sync` uploads later."""
-    from avalanche.logging import WandBLogger
+    """Avalanche's `WandBLogger`. Without a key it runs offline into `<work_dir>/wandb`; `wandb sync` uploads later.
+
+    A resumed run goes on in the same run of W&B, whose id stands in `<work_dir>/wandb_id.txt`, unless `params` or
+    `WANDB_RUN_ID` give one.
+    """
+    from clear.continual.resumable_loggers import ResumableWandBLogger
 
     patch_wandb()
     folder = Path(dir or work_dir or '.')
@@ -58,8 +63,11 @@ def wandb_logger(project_name: str = 'clear', run_name: str | None = None, param
     params = dict(params or {})
     if 'mode' not in params and 'WANDB_MODE' not in os.environ and not _has_wandb_key():
         params['mode'] = 'offline'
-    return WandBLogger(project_name=project_name, run_name=run_name, params=params, dir=str(folder), config=config,
-                       log_artifacts=log_artifacts, path=path, uri=uri, sync_tfboard=sync_tfboard, save_code=save_code)
+    if work_dir and 'id' not in params and 'WANDB_RUN_ID' not in os.environ:
+        params |= dict(id=wandb_run_id(work_dir), resume=params.get('resume', 'allow'))
+    return ResumableWandBLogger(project_name=project_name, run_name=run_name, params=params, dir=str(folder),
+                                config=config, log_artifacts=log_artifacts, path=path, uri=uri,
+                                sync_tfboard=sync_tfboard, save_code=save_code)
 
 
 def _has_wandb_key() -> bool:

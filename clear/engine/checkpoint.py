@@ -46,7 +46,9 @@ CONTINUAL = dict(
                   streaming_matrix=OrNone(Each(Each(OrNone(NUMBER)))), branched_from=Maybe(dict),
                   world_size=Maybe(COUNT),
                   frozen=Maybe(Each(str)), methods=Maybe(Each(int, names=True)),
-                  logs=Maybe(Each({'training_results.csv': COUNT, 'eval_results.csv': COUNT}, names=True))))
+                  logs=Maybe(dict(ResumableCSVLogger=Maybe({'training_results.csv': COUNT, 'eval_results.csv': COUNT}),
+                                  ResumableTensorboardLogger=Maybe(Each(COUNT, names=True)),
+                                  ResumableWandBLogger=Maybe(dict(step=COUNT, exp_count=COUNT))))))
 
 
 def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int, *, keep_as_experience: bool,

@@ -409,9 +409,9 @@ def _log_states(strategy) -> dict[str, Any]:
 
 
 def _resumable_logs(strategy) -> list[Any]:
-    from clear.continual.csv_logger import ResumableCSVLogger
+    from clear.continual.resumable_loggers import ResumableLogger
 
-    return [log for log in strategy.evaluator.loggers if isinstance(log, ResumableCSVLogger)]
+    return [log for log in strategy.evaluator.loggers if isinstance(log, ResumableLogger)]
 
 
 def _note_processes(checkpoint: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from clear.engine.loading import build_train_dataloader, data_fingerprint
 from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from clear.engine.optim import check_rates, clip_each_parameter, hold_fixed_values, wrappers_of
 from clear.engine.plan import choose_device
-from clear.engine.runner_backends import log_no_code
+from clear.engine.runner_backends import prepare_wandb
 from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
 from clear.engine.runner_state import resume_run, rng_of_rank
 from clear.engine.runner_weights import load_start_weights
@@ -128,8 +128,8 @@ class Runner(MMRunner):
         """Nothing: `config.py` was written when the work_dir was claimed."""
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
-        """As mmengine's; W&B gets no code unless `log_code_name` asks for it."""
-        return log_no_code(super().build_visualizer(visualizer))
+        """As mmengine's; W&B goes on after a resume, and gets no code unless `log_code_name` asks for it."""
+        return prepare_wandb(super().build_visualizer(visualizer), self.work_dir)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """mmengine's defaults and ours; None in the config takes one out."""

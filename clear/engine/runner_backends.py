@@ -1,23 +1,53 @@
-"""What mmengine's W&B backend does beside logging, and ours does not."""
+"""What mmengine's back ends for TensorBoard and W&B do not do: go on after a stop, and leave the code alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
-from mmengine.visualization import Visualizer, WandbVisBackend
+from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
+
+from clear.core import dist
+from clear.core.tracking import cut_events, event_sizes, wandb_run_id
 
 
-def log_no_code(visualizer: Visualizer) -> Visualizer:
-    """Let W&B have the config of a run, without every Python file below the current folder.
+def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:
+    """Let W&B go on in the run of `work_dir` after a resume, and have its config, without every Python file below the
+    current folder.
 
     mmengine's backend copies all of them into the user's home and uploads them where there is a key: from the folder
-    of a project, with its environment, 250 MB. `log_code_name` asks for it. The commit is in `results.json`.
+    of a project, with its environment, 250 MB. `log_code_name` asks for it. The commit is in `results.json`. An id of
+    its own among `init_kwargs` is left as it is.
     """
-    for backend in (getattr(visualizer, '_vis_backends', None) or {}).values():
-        if isinstance(backend, WandbVisBackend) and backend._log_code_name is None:
+    for backend in _backends(visualizer, WandbVisBackend):
+        if backend._log_code_name is None:
             backend.add_config = MethodType(_add_config, backend)
+        if dist.is_main() and 'id' not in (backend._init_kwargs or {}):
+            backend._init_kwargs = {'resume': 'allow', **(backend._init_kwargs or {}), 'id': wandb_run_id(work_dir)}
     return visualizer
+
+
+def tensorboard_state(visualizer: Visualizer) -> dict[str, int]:
+    """Name -> bytes of the event files that were written so far, for a checkpoint."""
+    sizes: dict[str, int] = {}
+    for backend in _backends(visualizer, TensorboardVisBackend):
+        backend.experiment.flush()
+        sizes |= event_sizes(backend._save_dir)
+    return sizes
+
+
+def resume_tensorboard(visualizer: Visualizer, sizes: dict[str, int]) -> None:
+    """Cut the event files back to what a checkpoint knew of; the next number begins another file."""
+    for backend in _backends(visualizer, TensorboardVisBackend):
+        backend.experiment.close()
+        cut_events(backend._save_dir, sizes)
+        backend._env_initialized = False
+
+
+def _backends(visualizer: Visualizer, kind: type) -> Iterator[Any]:
+    return (backend for backend in (getattr(visualizer, '_vis_backends', None) or {}).values()
+            if isinstance(backend, kind))
 
 
 def _add_config(backend: WandbVisBackend, config: Any, **_: Any) -> None:

@@ -16,6 +16,7 @@ from clear.core.damage import (
     NUMBER,
     RNG,
     Each,
+    Maybe,
     check_alike,
     check_rng,
     damaged,
@@ -28,6 +29,7 @@ from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_
 from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
 from clear.engine.continual_state import differences
 from clear.engine.optim import wrappers_of
+from clear.engine.runner_backends import resume_tensorboard, tensorboard_state
 from clear.engine.runner_config import computed_config, runner_config_hash
 
 KIND = 'Runner'
@@ -37,7 +39,8 @@ CHECKPOINT = dict(
     rng=Each(RNG), hooks=Each(Each(dict, names=True)),
     progress=dict(kind=str, model=str, epoch=COUNT, iter=COUNT, batch=COUNT, stop_training=FLAG,
                   train_log=Each(dict(epoch=COUNT, iteration=COUNT)), timing=Each(NUMBER, names=True),
-                  measured_at_start=Each(NUMBER, names=True), world_size=COUNT))
+                  measured_at_start=Each(NUMBER, names=True), world_size=COUNT,
+                  events=Maybe(Each(COUNT, names=True))))
 # What mmengine keeps beside the numbers, and every run sets anew.
 _INFO_SET_ANEW = ('cfg', 'seed', 'experiment_name', 'mmengine_version', 'dataset_meta', 'loop_stage', 'max_epochs',
                   'max_iters')
@@ -68,7 +71,7 @@ def runner_state(runner: Any) -> dict[str, Any]:
         progress=dict(kind=KIND, model=type(runner.bare_model).__name__, epoch=loop.epoch, iter=loop.iter,
                       batch=loop.batch, stop_training=loop.stop_training, train_log=list(runner.train_log),
                       timing=dict(runner.timing), measured_at_start=dict(runner.measured_at_start),
-                      world_size=dist.world_size()),
+                      world_size=dist.world_size(), events=tensorboard_state(runner.visualizer)),
         config=config, config_hash=runner_config_hash(config), data_fingerprint=runner.data_fingerprint)
 
 
@@ -117,6 +120,8 @@ def resume_run(runner: Any, path: Path) -> None:
         for name in ('scalars.json', '.json'):
             _trim_scalars(Path(runner.work_dir) / 'vis_data' / name, loop.iter,
                           loop.epoch if runner.is_epoch_based else loop.iter)
+        if progress.get('events') is not None:
+            resume_tensorboard(runner.visualizer, progress['events'])
     logger.info('resumed from %s: %d of %d epochs and %d of %d iterations are finished', path, loop.epoch,
                 loop.max_epochs, loop.iter, loop.max_iters)
 

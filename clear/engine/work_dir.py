@@ -16,13 +16,15 @@ from clear.core.files import remove_left_overs, write_text
 from clear.core.locks import locked
 from clear.core.logs import setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, git_state, library_versions
+from clear.core.tracking import EVENT_FILES, WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
 
 # What a run writes into its work_dir, and --overwrite removes. Of folders in which others write too, files by name.
 RUN_FILES = (RESULTS_FILE, 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', LATEST, ITERATION,
-             JOURNAL, 'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json')
+             JOURNAL, 'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json',
+             WANDB_ID)
 RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
-                'vis_data/*.*', 'tensorboard/events.out.tfevents.*', 'csv/training_results.csv', 'csv/eval_results.csv',
+                'vis_data/*.*', f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv',
                 *(f'{folder}/{name}' for folder in ('wandb', 'vis_data/wandb')
                   for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')))
 LOCK_FILE = '.lock'

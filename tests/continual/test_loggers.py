@@ -13,6 +13,7 @@ from clear.continual.loggers import (
     wandb_logger,
 )
 from clear.core.errors import ConfigError, RegistryError
+from clear.core.tracking import wandb_run_id
 
 
 @pytest.fixture(scope='module')
@@ -71,9 +72,10 @@ def test_a_run_without_a_folder_writes_nothing(stream, tmp_path, monkeypatch):
 def wandb_calls(monkeypatch, tmp_path):
     """Stands in for Avalanche's logger, which would start a service; keeps the arguments."""
     calls = []
-    monkeypatch.setattr('avalanche.logging.WandBLogger', lambda **kwargs: calls.append(kwargs) or 'logger')
+    monkeypatch.setattr('clear.continual.resumable_loggers.ResumableWandBLogger',
+                        lambda **kwargs: calls.append(kwargs) or 'logger')
     monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))
-    for name in ('WANDB_MODE', 'WANDB_API_KEY'):
+    for name in ('WANDB_MODE', 'WANDB_API_KEY', 'WANDB_RUN_ID'):
         monkeypatch.delenv(name, raising=False)
     return calls
 
@@ -82,7 +84,7 @@ def test_wandb_without_a_key_is_offline_and_stays_in_the_work_dir(wandb_calls, t
     assert wandb_logger(project_name='demo', run_name='one', params=dict(entity='me'), work_dir=str(tmp_path / 'run')) \
         == 'logger'
     call, = wandb_calls
-    assert call['params'] == dict(entity='me', mode='offline')
+    assert call['params'] == dict(entity='me', mode='offline', resume='allow', id=wandb_run_id(tmp_path / 'run'))
     assert call['dir'] == str(tmp_path / 'run') and (tmp_path / 'run').is_dir()
     assert (call['project_name'], call['run_name'], call['save_code']) == ('demo', 'one', False)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from clear_trees import write_clear_tree
+from event_files import recorded
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from toy_runs import StopAt
@@ -53,7 +54,9 @@ def classifier(work_dir, images, hook, stop=None, resume=False):
         val_dataloader=dict(data, sampler=dict(type='DefaultSampler', shuffle=False)), val_cfg=dict(),
         val_evaluator=dict(type='Accuracy', topk=(1,)),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)), custom_hooks=[hook],
-        default_hooks=dict(results=dict(type='ResultsHook', figures=False)))))
+        default_hooks=dict(results=dict(type='ResultsHook', figures=False)),
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
+                                                         dict(type='TensorboardVisBackend')]))))
     if stop:
         runner.register_hook(StopAt(stop))
     runner.build()
@@ -119,5 +122,6 @@ def test_measurements_are_logged_once(tail, whole, images, tmp_path, monkeypatch
     classifier(tmp_path / 'run', images, hook, resume=True)
     for name in names:
         assert logged(tmp_path / 'run', name) == logged(whole['asks'].work_dir, name)
+    assert recorded(tmp_path / 'run/vis_data') == recorded(Path(whole['asks'].work_dir) / 'vis_data')
     steps = [line['step'] for line in logged(tmp_path / 'run', 'scalars.json') if 'accuracy/top1' in line]
     assert steps == [1, 2, 3]

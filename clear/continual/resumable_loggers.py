@@ -1,20 +1,39 @@
-"""Avalanche's CSV logger whose files outlive a stop."""
+"""Avalanche's loggers whose records outlive a stop: a resumed run goes on in them, and nothing is in them twice."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from avalanche.logging import CSVLogger
+from avalanche.logging import CSVLogger, TensorboardLogger, WandBLogger
 
 from clear.core.files import write_text
+from clear.core.tracking import cut_events, event_sizes
 
 # File -> header, and the column that says through which experience the model was trained.
 FILES = {'training_results.csv': ('training_exp,epoch,training_accuracy,val_accuracy,training_loss,val_loss', 0),
          'eval_results.csv': ('eval_exp,training_exp,eval_accuracy,eval_loss,forgetting', 1)}
 
 
-class ResumableCSVLogger(CSVLogger):
+class ResumableLogger(ABC):
+    """What a checkpoint asks of a logger."""
+
+    @abstractmethod
+    def log_state(self) -> dict[str, Any]:
+        """How far the records are, for a checkpoint."""
+
+    @abstractmethod
+    def resume(self, state: dict[str, Any] | None, finished: int) -> None:
+        """Go on behind what a checkpoint knew of.
+
+        Args:
+            state: of `log_state`; None in checkpoints of an earlier version.
+            finished: experiences that the checkpoint has behind it.
+        """
+
+
+class ResumableCSVLogger(ResumableLogger, CSVLogger):
     """Avalanche's empties its files when it is built. This one begins them with its first row, or goes on in them.
 
     Args:
@@ -37,18 +56,12 @@ class ResumableCSVLogger(CSVLogger):
         return self._file('eval_results.csv')
 
     def log_state(self) -> dict[str, int]:
-        """How many rows each file has, for a checkpoint."""
         for name in FILES:
             self._file(name).flush()
         return {name: len(self._rows(name)) for name in FILES}
 
     def resume(self, state: dict[str, int] | None, finished: int) -> None:
-        """Go on behind the rows that a checkpoint counted.
-
-        Args:
-            state: of `log_state`; None (of an earlier version) keeps the rows of finished experiences.
-            finished: how many there are.
-        """
+        # Without a state the rows of finished experiences are kept.
         for name, (_, column) in FILES.items():
             rows = self._rows(name)
             self._begin(name, rows[:state[name]] if state else
@@ -75,3 +88,27 @@ def _experience(row: str, column: int) -> float:
         return int(row.split(',')[column])
     except (IndexError, ValueError):
         return float('inf')
+
+
+class ResumableTensorboardLogger(ResumableLogger, TensorboardLogger):
+    """Avalanche's, whose event files are cut back to a checkpoint."""
+
+    def log_state(self) -> dict[str, int]:
+        self.writer.flush()
+        return event_sizes(self.writer.log_dir)
+
+    def resume(self, state: dict[str, int] | None, finished: int) -> None:
+        if state is not None:
+            self.writer.close()
+            cut_events(self.writer.log_dir, state)
+            self.writer = self._make_writer(self.writer.log_dir, self.writer.filename_suffix)
+
+
+class ResumableWandBLogger(ResumableLogger, WandBLogger):
+    """Avalanche's, which goes on counting experiences and steps. W&B takes no step twice."""
+
+    def log_state(self) -> dict[str, int]:
+        return dict(step=self.step, exp_count=self.exp_count)
+
+    def resume(self, state: dict[str, int] | None, finished: int) -> None:
+        self.step, self.exp_count = (state['step'], state['exp_count']) if state else (self.step, finished)

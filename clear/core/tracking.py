@@ -1,0 +1,46 @@
+"""Records that other programs keep of a run, TensorBoard's event files and W&B's runs, over a stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from clear.core.files import read_text, write_text
+
+EVENT_FILES = 'events.out.tfevents.*'
+WANDB_ID = 'wandb_id.txt'
+_ID = re.compile(r'[A-Za-z0-9_-]{1,64}')
+
+
+def event_sizes(folder: str | Path) -> dict[str, int]:
+    """Name -> bytes of TensorBoard's files in `folder`, for a checkpoint; writers must have flushed."""
+    return {path.name: path.stat().st_size for path in sorted(Path(folder).glob(EVENT_FILES)) if path.is_file()}
+
+
+def cut_events(folder: str | Path, sizes: Mapping[str, int]) -> None:
+    """Take away what was recorded after `event_sizes` gave `sizes`: a resumed run records it again.
+
+    Event files only grow, by whole records. A writer that is open in `folder` must be closed before.
+    """
+    for path in sorted(Path(folder).glob(EVENT_FILES)):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])
+
+
+def wandb_run_id(work_dir: str | Path) -> str:
+    """The id of the W&B run of a work_dir, the same after a resume. It stands in a file of its own, because W&B wants
+    it when a logger is built, before any checkpoint is read.
+    """
+    path = Path(work_dir) / WANDB_ID
+    known = read_text(path).strip() if path.is_file() else ''
+    if _ID.fullmatch(known):
+        return known
+    made = secrets.token_hex(4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f'{made}\n')
+    return made
