@@ -36,6 +36,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--dtype', choices=['float32', 'float64'], default='float32',
                         help='float64 takes several times as long (default: float32)')
     parser.add_argument('--width', type=int, default=64, help='channels of the first stage of the ResNet (default: 64)')
+    parser.add_argument('--branches-from-zero', action=argparse.BooleanOptionalAction, default=True,
+                        help="the ResNet's residual branches start at 0, as by default in mmpretrain (default: yes)")
     parser.add_argument('--strategy', choices=['Naive', 'Replay'], default='Naive',
                         help='Replay has a memory of 24 digits, which the batches bring along (default: Naive)')
     parser.add_argument('--net', choices=['resnet', 'lenet'], default='resnet', help='lenet has no BatchNorm')
@@ -61,7 +63,8 @@ def main(argv=None) -> int:
 def model_config(args) -> dict:
     if args.net == 'lenet':
         return LENET
-    return dict(backbone=dict(type='ResNet', depth=18, stem_channels=args.width, base_channels=args.width),
+    return dict(backbone=dict(type='ResNet', depth=18, stem_channels=args.width, base_channels=args.width,
+                              zero_init_residual=args.branches_from_zero),
                 neck=dict(type='GlobalAveragePooling'),
                 head=dict(type='LinearClsHead', num_classes=10, in_channels=8 * args.width))
 

@@ -30,7 +30,7 @@ def digits(tmp_path_factory):
 @pytest.mark.parametrize('strategy', ['Naive', 'Replay'])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 def test_a_resnet_is_trained_as_by_plain_pytorch(benchmark, digits, dtype, strategy):
-    args = Namespace(net='resnet', width=8, strategy=strategy, epochs=1, lr=0.05)
+    args = Namespace(net='resnet', width=8, branches_from_zero=True, strategy=strategy, epochs=1, lr=0.05)
     found = benchmark.compare(args, digits, dtype)
     assert set(found['product']['weights'].values()) == {0.0} and found['product']['accuracy'] == 0.0
     assert found['nudged']['weights']['end'] > 0, 'the comparison would not see a difference'
