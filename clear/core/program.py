@@ -27,6 +27,8 @@ def run_program(work: Callable[[], int | None]) -> int:
             if signals.received():
                 signals.ignore_signals()
             return report_error(told)
+        finally:
+            signals.finish_in_peace()
 
 
 def _told(error: BaseException) -> ClearError | None:

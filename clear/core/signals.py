@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -67,6 +68,20 @@ def ignore_signals() -> None:
     for number in SIGNALS:
         with suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)
+
+
+def finish_in_peace() -> None:
+    """Let SIGTERM not touch the exit code while Python closes down, which takes a second with torch: the work is done.
+
+    Ctrl-C still ends a library that closes down too slowly.
+    """
+    atexit.unregister(_ignore_sigterm)  # what is registered last is called first
+    atexit.register(_ignore_sigterm)
+
+
+def _ignore_sigterm() -> None:
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _handle(number: int, frame: object) -> None:

@@ -149,3 +149,15 @@ def test_workers_leave_ctrl_c_to_the_process_that_began_them():
         worker.terminate()
         worker.join(60)
         assert worker.exitcode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize('code', [0, 2])
+def test_sigterm_while_python_closes_down_changes_no_exit_code(code):
+    script = ('import atexit, sys, time\n'
+              'from clear.core.program import run_program\n'
+              "atexit.register(lambda: (print('closing', flush=True), time.sleep(1)))\n"
+              f'sys.exit(run_program(lambda: {code}))\n')
+    with subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout.readline() == b'closing\n'
+        process.terminate()
+        assert process.wait(30) == code
