@@ -39,10 +39,11 @@ def csv_logger(log_folder: str | None = None, work_dir: str | None = None):
 
 @LOGGERS.register_module(name='TensorboardLogger')
 def tensorboard_logger(tb_log_dir: str | None = None, filename_suffix: str = '', work_dir: str | None = None):
-    """Avalanche's `TensorboardLogger`; without a folder, into `<work_dir>/tensorboard`. No step is there twice."""
+    """Avalanche's `TensorboardLogger`; without a folder, into `<work_dir>/tensorboard`. No step comes twice."""
     from clear.continual.resumable_loggers import ResumableTensorboardLogger
 
-    return ResumableTensorboardLogger(tb_log_dir or str(Path(work_dir or '.') / 'tensorboard'), filename_suffix)
+    folder = tb_log_dir or str(Path(work_dir or '.') / 'tensorboard')
+    return ResumableTensorboardLogger(folder, filename_suffix, is_shared=tb_log_dir is not None)
 
 
 @LOGGERS.register_module(name='WandBLogger')
@@ -65,6 +66,7 @@ def wandb_logger(project_name: str = 'clear', run_name: str | None = None, param
         params['mode'] = 'offline'
     if work_dir and 'id' not in params and 'WANDB_RUN_ID' not in os.environ:
         params |= dict(id=wandb_run_id(work_dir), resume=params.get('resume', 'allow'))
+    params.setdefault('reinit', 'finish_previous')  # of several seeds in one process, each has a run of its own
     return ResumableWandBLogger(project_name=project_name, run_name=run_name, params=params, dir=str(folder),
                                 config=config, log_artifacts=log_artifacts, path=path, uri=uri,
                                 sync_tfboard=sync_tfboard, save_code=save_code)

@@ -9,7 +9,7 @@ from typing import IO, Any
 from avalanche.logging import CSVLogger, TensorboardLogger, WandBLogger
 
 from clear.core.files import write_text
-from clear.core.tracking import cut_events, event_sizes
+from clear.core.tracking import cut_events, event_file, event_sizes
 
 # File -> header, and the column that says through which experience the model was trained.
 FILES = {'training_results.csv': ('training_exp,epoch,training_accuracy,val_accuracy,training_loss,val_loss', 0),
@@ -91,17 +91,30 @@ def _experience(row: str, column: int) -> float:
 
 
 class ResumableTensorboardLogger(ResumableLogger, TensorboardLogger):
-    """Avalanche's, whose event files are cut back to a checkpoint."""
+    """Avalanche's, whose event files are cut back to a checkpoint.
+
+    Args:
+        is_shared: the folder is not the run's own, and files that it does not know are left alone.
+    """
+
+    def __init__(self, tb_log_dir: str, filename_suffix: str = '', is_shared: bool = False):
+        super().__init__(tb_log_dir, filename_suffix)
+        self.is_shared = is_shared
+        self._known: set[str] = set()
 
     def log_state(self) -> dict[str, int]:
         self.writer.flush()
-        return event_sizes(self.writer.log_dir)
+        return event_sizes(self.writer.log_dir, {*self._known, event_file(self.writer)})
 
     def resume(self, state: dict[str, int] | None, finished: int) -> None:
-        if state is not None:
-            self.writer.close()
-            cut_events(self.writer.log_dir, state)
-            self.writer = self._make_writer(self.writer.log_dir, self.writer.filename_suffix)
+        if state is None:
+            return
+        opened = Path(self.writer.log_dir) / event_file(self.writer)
+        self.writer.close()
+        opened.unlink()  # empty so far
+        cut_events(self.writer.log_dir, state, self.is_shared)
+        self._known = set(state)
+        self.writer = self._make_writer(self.writer.log_dir, self.writer.filename_suffix)
 
 
 class ResumableWandBLogger(ResumableLogger, WandBLogger):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from clear.core.files import read_text, write_text
 
@@ -15,21 +16,30 @@ WANDB_ID = 'wandb_id.txt'
 _ID = re.compile(r'[A-Za-z0-9_-]{1,64}')
 
 
-def event_sizes(folder: str | Path) -> dict[str, int]:
-    """Name -> bytes of TensorBoard's files in `folder`, for a checkpoint; writers must have flushed."""
-    return {path.name: path.stat().st_size for path in sorted(Path(folder).glob(EVENT_FILES)) if path.is_file()}
+def event_file(writer: Any) -> str:
+    """Name of the file that a `SummaryWriter` writes."""
+    return Path(writer.file_writer.event_writer._file_name).name
 
 
-def cut_events(folder: str | Path, sizes: Mapping[str, int]) -> None:
-    """Take away what was recorded after `event_sizes` gave `sizes`: a resumed run records it again.
+def event_sizes(folder: str | Path, names: Iterable[str]) -> dict[str, int]:
+    """Name -> bytes of a run's own files in `folder`, for a checkpoint; writers must have flushed."""
+    files = {name: Path(folder) / name for name in sorted(names)}
+    return {name: path.stat().st_size for name, path in files.items() if path.is_file()}
+
+
+def cut_events(folder: str | Path, sizes: Mapping[str, int], is_shared: bool) -> None:
+    """Take away what a run recorded after `event_sizes` gave `sizes`: a resumed run records it again.
 
     Event files only grow, by whole records. A writer that is open in `folder` must be closed before.
+
+    Args:
+        is_shared: other runs record in `folder` too: files that the checkpoint does not know may be theirs, and stay.
     """
     for path in sorted(Path(folder).glob(EVENT_FILES)):
-        if path.name not in sizes:
+        if path.name in sizes:
+            os.truncate(path, min(path.stat().st_size, sizes[path.name]))
+        elif not is_shared:
             path.unlink()
-        elif path.stat().st_size > sizes[path.name]:
-            os.truncate(path, sizes[path.name])
 
 
 def wandb_run_id(work_dir: str | Path) -> str:

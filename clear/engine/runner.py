@@ -87,6 +87,7 @@ class Runner(MMRunner):
         self.has_cpu_sync_bn = False
         self.waiting_rng: dict[str, Any] | None = None
         self.measured_at_start: dict[str, float] = {}
+        self.known_events: set[str] = set()  # TensorBoard's files of this run before it was resumed
         self.train_log: list[dict[str, Any]] = []
         self.timing: dict[str, float] = {}
         # Asked once: it takes a process of its own, and the results are written after every epoch.

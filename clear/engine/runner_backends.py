@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
 
 from clear.core import dist
-from clear.core.tracking import cut_events, event_sizes, wandb_run_id
+from clear.core.tracking import cut_events, event_file, event_sizes, wandb_run_id
 
 
 def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:
@@ -24,24 +25,32 @@ def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:
         if backend._log_code_name is None:
             backend.add_config = MethodType(_add_config, backend)
         if dist.is_main() and 'id' not in (backend._init_kwargs or {}):
-            backend._init_kwargs = {'resume': 'allow', **(backend._init_kwargs or {}), 'id': wandb_run_id(work_dir)}
+            backend._init_kwargs = {'resume': 'allow', 'reinit': 'finish_previous', **(backend._init_kwargs or {}),
+                                    'id': wandb_run_id(work_dir)}
     return visualizer
 
 
-def tensorboard_state(visualizer: Visualizer) -> dict[str, int]:
-    """Name -> bytes of the event files that were written so far, for a checkpoint."""
+def tensorboard_state(runner: Any) -> dict[str, int]:
+    """Name -> bytes of the event files that a run has written so far, for a checkpoint."""
     sizes: dict[str, int] = {}
-    for backend in _backends(visualizer, TensorboardVisBackend):
+    for backend in _backends(runner.visualizer, TensorboardVisBackend):
         backend.experiment.flush()
-        sizes |= event_sizes(backend._save_dir)
+        sizes |= event_sizes(backend._save_dir, {*runner.known_events, event_file(backend.experiment)})
     return sizes
 
 
-def resume_tensorboard(visualizer: Visualizer, sizes: dict[str, int]) -> None:
-    """Cut the event files back to what a checkpoint knew of; the next number begins another file."""
-    for backend in _backends(visualizer, TensorboardVisBackend):
+def resume_tensorboard(runner: Any, sizes: dict[str, int]) -> None:
+    """Cut the event files back to what a checkpoint knew of; the next number begins another file.
+
+    Outside the work_dir files that the checkpoint does not know may be those of other runs, and stay.
+    """
+    runner.known_events = set(sizes)
+    for backend in _backends(runner.visualizer, TensorboardVisBackend):
+        folder = Path(backend._save_dir)
+        opened = folder / event_file(backend.experiment)
         backend.experiment.close()
-        cut_events(backend._save_dir, sizes)
+        opened.unlink()  # of this start, with the config that is there already
+        cut_events(folder, sizes, is_shared=Path(runner.work_dir).resolve() not in folder.resolve().parents)
         backend._env_initialized = False
 
 

@@ -71,7 +71,7 @@ def runner_state(runner: Any) -> dict[str, Any]:
         progress=dict(kind=KIND, model=type(runner.bare_model).__name__, epoch=loop.epoch, iter=loop.iter,
                       batch=loop.batch, stop_training=loop.stop_training, train_log=list(runner.train_log),
                       timing=dict(runner.timing), measured_at_start=dict(runner.measured_at_start),
-                      world_size=dist.world_size(), events=tensorboard_state(runner.visualizer)),
+                      world_size=dist.world_size(), events=tensorboard_state(runner)),
         config=config, config_hash=runner_config_hash(config), data_fingerprint=runner.data_fingerprint)
 
 
@@ -121,7 +121,7 @@ def resume_run(runner: Any, path: Path) -> None:
             _trim_scalars(Path(runner.work_dir) / 'vis_data' / name, loop.iter,
                           loop.epoch if runner.is_epoch_based else loop.iter)
         if progress.get('events') is not None:
-            resume_tensorboard(runner.visualizer, progress['events'])
+            resume_tensorboard(runner, progress['events'])
     logger.info('resumed from %s: %d of %d epochs and %d of %d iterations are finished', path, loop.epoch,
                 loop.max_epochs, loop.iter, loop.max_iters)
 

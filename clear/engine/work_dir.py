@@ -171,4 +171,6 @@ def start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
         # A resume that is refused must leave the config of the run that is there.
         if not (is_resumed and (work_dir / 'config.py').is_file()):
             write_text(work_dir / 'config.py', cfg.pretty_text)
+        if not is_resumed:
+            (work_dir / WANDB_ID).unlink(missing_ok=True)  # of a run that was killed before it saved anything
         write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))

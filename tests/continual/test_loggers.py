@@ -84,7 +84,8 @@ def test_wandb_without_a_key_is_offline_and_stays_in_the_work_dir(wandb_calls, t
     assert wandb_logger(project_name='demo', run_name='one', params=dict(entity='me'), work_dir=str(tmp_path / 'run')) \
         == 'logger'
     call, = wandb_calls
-    assert call['params'] == dict(entity='me', mode='offline', resume='allow', id=wandb_run_id(tmp_path / 'run'))
+    assert call['params'] == dict(entity='me', mode='offline', resume='allow', id=wandb_run_id(tmp_path / 'run'),
+                                  reinit='finish_previous')
     assert call['dir'] == str(tmp_path / 'run') and (tmp_path / 'run').is_dir()
     assert (call['project_name'], call['run_name'], call['save_code']) == ('demo', 'one', False)
 
@@ -99,7 +100,8 @@ def test_wandb_with_a_key_or_a_mode_does_what_the_user_set(way, wandb_calls, tmp
     if way == 'netrc':
         (tmp_path / 'netrc').write_text('machine api.wandb.ai login user password x')
     wandb_logger(params=params, dir=str(tmp_path))
-    assert wandb_calls[0]['params'] == params == (dict(mode='disabled') if way == 'params' else {})
+    assert wandb_calls[0]['params'] == params | dict(reinit='finish_previous')
+    assert params == (dict(mode='disabled') if way == 'params' else {})
 
 
 def test_wandb_gets_the_config_and_the_name_of_the_run(wandb_calls, tmp_path, recwarn):

@@ -39,13 +39,31 @@ def test_tensorboard_has_every_step_once(place, root, tmp_path):
         assert steps == list(range(6 * task, 6 * task + 6))
 
 
-def test_files_of_others_stay(tmp_path):
+def test_only_event_files_are_cut(tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
     for name in ('events.out.tfevents.1', 'events.out.tfevents.2'):
         (tmp_path / name).write_bytes(b'12345')
     sizes = {'events.out.tfevents.1': 3, 'events.out.tfevents.0': 9}
-    cut_events(tmp_path, sizes)
-    assert event_sizes(tmp_path) == {'events.out.tfevents.1': 3} and (tmp_path / 'notes.txt').read_text() == 'mine'
+    cut_events(tmp_path, sizes, is_shared=True)
+    assert event_sizes(tmp_path, [*sizes, 'events.out.tfevents.2']) == {'events.out.tfevents.1': 3,
+                                                                        'events.out.tfevents.2': 5}
+    cut_events(tmp_path, sizes, is_shared=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['events.out.tfevents.1', 'notes.txt']
+
+
+def test_a_folder_that_runs_share_keeps_what_others_write(root, tmp_path):
+    shared = tmp_path / 'shared'
+    cfg = config(root, loggers=[dict(type='TensorboardLogger', tb_log_dir=str(shared))], metrics=METRICS)
+    stop(built(cfg, tmp_path / 'run'), 1, 5)
+    with SummaryWriter(str(shared), filename_suffix='.other') as writer:
+        writer.add_scalar('other', 1.0, 1)
+    other, = shared.glob('*.other')
+    before = other.read_bytes()
+    trained(cfg, tmp_path / 'run', resume=True)
+    found = recorded(shared)
+    assert other.read_bytes() == before and found.pop('other') == [(1, 1.0)]
+    trained(config(root, loggers=[dict(type='TensorboardLogger')], metrics=METRICS), tmp_path / 'whole')
+    assert found == recorded(tmp_path / 'whole' / 'tensorboard')
 
 
 @pytest.fixture
@@ -73,6 +91,8 @@ def test_wandb_goes_on_in_the_same_run(root, tmp_path, wandb_calls):
     whole, first, second = wandb_calls.starts
     assert first['id'] == second['id'] != whole['id'] and first['resume'] == second['resume'] == 'allow'
     assert wandb_run_id(tmp_path / 'run') == first['id']
+    # By default W&B gives a second run of one process, such as of another seed, the first one's.
+    assert all(start['reinit'] == 'finish_previous' for start in (whole, first, second))
 
 
 def test_an_id_that_was_asked_for_is_kept(root, tmp_path, wandb_calls, monkeypatch):

@@ -91,7 +91,8 @@ def test_wandb_gets_config_and_numbers_but_no_code(no_key, monkeypatch):
     toy_run(no_key / 'run', visualizer=WANDB, train_cfg__max_epochs=2)
     names = [name for name, _ in calls]
     assert names[:2] == ['init', 'config'] and names[-1] == 'join' and 'log' in names and 'code' not in names
-    assert calls[0][1] == dict(dir=str(no_key / 'run/vis_data'), id=wandb_run_id(no_key / 'run'), resume='allow')
+    assert calls[0][1] == dict(dir=str(no_key / 'run/vis_data'), id=wandb_run_id(no_key / 'run'), resume='allow',
+                               reinit='finish_previous')
     assert calls[1][1]['model'] == dict(type='ToyPairs')
     assert any('loss_pair' in values for name, values in calls if name == 'log')
 
