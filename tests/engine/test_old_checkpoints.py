@@ -1,4 +1,4 @@
-"""Runs of an earlier version are read and continued; see `fixtures/make_v0.py`."""
+"""Runs of earlier versions are read and continued; see `fixtures/make_v0.py` and `make_v1.py`."""
 
 import shutil
 import sys
@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from quick_runs import trained, weights_of
+from quick_runs import trained, weights_of, without_figures
+from short_runs import run
 
 FIXTURES = Path(__file__).parents[1] / 'fixtures'
-sys.path.insert(0, str(FIXTURES))
+sys.path[:0] = [str(FIXTURES), str(Path(__file__).parents[1] / 'evaluation')]
 import make_v0  # noqa: E402
+import make_v1  # noqa: E402
+from voc_tree import write_voc  # noqa: E402
 
 from clear.core.errors import CheckpointError  # noqa: E402
 from clear.core.files import load_tensors, read_json, write_json  # noqa: E402
@@ -122,3 +125,95 @@ def test_a_damaged_job_list_is_refused(key, value, old):
     write_json(old / 'probe' / 'jobs.json', jobs)
     with pytest.raises(CheckpointError, match=f'jobs.json is damaged: .*pixels--knn.{key}'):
         ProbeRunner(make_v0.probe_config(), old / 'probe').resume()
+
+
+# What commit 256812c left, through the programs
+
+
+@pytest.fixture
+def newer(tmp_path, monkeypatch):
+    """A copy of the runs of version 1, which is the current folder."""
+    shutil.copytree(FIXTURES / 'v1', tmp_path / 'v1')
+    monkeypatch.chdir(tmp_path / 'v1')
+    return tmp_path / 'v1'
+
+
+def finish(cfg, work_dir, *options, program='train'):
+    """Run a program on a config; its results, if it writes such."""
+    make_v1.write_config('config.py', cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        done = run(program, 'config.py', '--work-dir', work_dir, '--device', 'cpu', *options)
+    assert done.code == 0, done.err
+    path = Path(work_dir) / 'results.json'
+    return read_results(path) if path.is_file() else None
+
+
+@pytest.mark.parametrize('name', make_v1.STOPPED)
+def test_strategy_stopped_inside_an_experience(newer, name):
+    cfg = make_v1.continual_config(name)
+    resumed, whole = finish(cfg, name, '--resume'), finish(cfg, 'whole')
+    assert resumed.acc_matrix == whole.acc_matrix
+    torch.testing.assert_close(weights_of(newer / name), weights_of(newer / 'whole'), **CLOSE)
+
+
+def test_seeds_of_which_one_is_finished_and_one_was_stopped(newer):
+    before = (newer / 'seeds/seed_0/latest.pth').read_bytes()
+    cfg = make_v1.seeds_config()
+    finish(cfg, 'seeds', '--resume')
+    finish(cfg, 'whole')
+    assert (newer / 'seeds/seed_0/latest.pth').read_bytes() == before
+    resumed, whole = (read_json(newer / folder / 'summary.json') for folder in ('seeds', 'whole'))
+    assert resumed['metrics'] == whole['metrics']
+    for seed in range(3):
+        torch.testing.assert_close(weights_of(newer / f'seeds/seed_{seed}'), weights_of(newer / f'whole/seed_{seed}'),
+                                   **CLOSE)
+
+
+def test_stream_of_pretraining(newer):
+    """The first of two buckets was finished, the second one stopped inside its first epoch."""
+    before = (newer / 'stream/bucket_1/latest.pth').read_bytes()
+    make_v1.write_config('config.py', make_v1.stream_config())
+    for work_dir, options in (('stream', ['--resume']), ('whole', [])):
+        done = run('train', 'config.py', '--work-dir', work_dir, *options)
+        assert done.code == 0, done.err
+    assert (newer / 'stream/bucket_1/latest.pth').read_bytes() == before
+    assert [each['bucket'] for each in read_json(newer / 'stream/stream.json')['buckets']] == ['1', '2']
+    torch.testing.assert_close(weights_of(newer / 'stream/bucket_2'), weights_of(newer / 'whole/bucket_2'),
+                               rtol=1e-3, atol=1e-4)
+
+
+def test_encoder_over_time_measures_only_what_is_missing(newer):
+    tool = 'analysis_tools/representation_over_time'
+    cells = read_json(newer / 'over_time/cells.json')['cells']
+    banks = {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')}
+    resumed = finish(make_v1.over_time_config(), 'over_time', program=tool)
+    after = read_json(newer / 'over_time/cells.json')['cells']
+    # Every bucket's probe on its own test part, and the first one's on the two others.
+    assert len(cells) == 5 and len(after) == 10 and cells.items() <= after.items()
+    assert {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')} == banks
+    assert resumed.metrics == finish(make_v1.over_time_config(), 'whole', program=tool).metrics
+
+
+def test_probe_finds_its_banks_and_the_finished_task(newer):
+    before = read_json(newer / 'probe/jobs.json')['jobs']['tiny--knn']
+    banks = {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')}
+    resumed = finish(make_v1.probe_config(), 'probe', '--resume')
+    assert read_json(newer / 'probe/jobs.json')['jobs']['tiny--knn'] == before
+    assert {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')} == banks
+    assert resumed.metrics == finish(make_v1.probe_config(), 'whole').metrics
+
+
+@pytest.mark.parametrize('protocol', ['svm', 'clsa'])
+def test_voc07_gives_the_numbers_that_it_gave(newer, protocol):
+    write_voc(newer / 'voc', per_class=(2, 1, 1))
+    found = finish(make_v1.voc_config(protocol), 'again', program='analysis_tools/voc07_classification')
+    stored = read_results(newer / f'voc_{protocol}/results.json')
+    assert found.metrics == pytest.approx(stored.metrics, abs=1e-6)
+    assert (found.protocol, found.seeds) == (stored.protocol, stored.seeds)
+
+
+@pytest.mark.parametrize('folder', ['replay', 'seeds/seed_0', 'probe'])
+def test_report_is_made_of_it(newer, folder):
+    done = run('analysis_tools/make_report', folder)
+    assert done.code == 0 and (newer / folder / 'report.html').stat().st_size > 5000, done.err
