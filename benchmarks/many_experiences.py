@@ -32,7 +32,7 @@ def measure(experiences: int, rows: int, dim: int) -> list[tuple[float, float]]:
     import torch
 
     from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     torch.set_num_threads(1)
     times: list[tuple[float, float]] = []

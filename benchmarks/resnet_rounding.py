@@ -90,7 +90,7 @@ def run_product(args, root, dtype):
     """First weights, batches as (experience, inputs, targets), {step: weights, 'accuracies': ...}, test tensors."""
     import torch
 
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     transform = [dict(type='ToTensor')] if args.net == 'resnet' else [dict(type='Grayscale'), dict(type='ToTensor')]
     scenario = dict(type='CLEAR', data_root=root, data_name='demo', evaluation_protocol='iid', seed=0,

@@ -68,7 +68,7 @@ def load(script: str):
 
 def check_training(arguments: list[str]) -> None:
     """Everything that `tools/train.py` checks before it reads data."""
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
     from clear.engine.launch import read_run_config
 
     ContinualRunner(read_run_config(load('tools/train.py').parse_args(arguments)))

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from short_runs import CONFIGS, ROOT, run, train
 
 from clear.core.config import config_hash, load_config
-from clear.engine.continual_config import check_continual_config, with_defaults
+from clear.engine.continual.keys import check_continual_config, with_defaults
 
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 BASES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' in path.parts)

@@ -5,7 +5,7 @@ from short_runs import CONFIGS
 
 from clear.core.config import load_config
 from clear.datasets.demo import write_demo
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 REGULARISERS = ('ewc', 'ewc-sample', 'si', 'mas', 'lwf', 'lfl')
 STRATEGIES = ('naive', *REGULARISERS, 'replay', 'cumulative', 'joint')

@@ -222,7 +222,7 @@ def test_results_page_lists_every_key(here):
 def test_configs_page_lists_every_key_with_its_default():
     from clear.continual.scenarios.clear import clear_benchmark
     from clear.continual.strategies.build import OWN_KEYS
-    from clear.engine.continual_config import DEFAULTS, KNOWN
+    from clear.engine.continual.keys import DEFAULTS, KNOWN
 
     page = DOCS / 'configs.md'
     rows = {name: row[1] for row in tables_below(page, '## Keys') for name in names_in(row[0])}

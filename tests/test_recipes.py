@@ -15,8 +15,8 @@ from clear.continual.strategies.closed_form import ClosedForm
 from clear.core.config import load_config
 from clear.core.errors import Interrupted
 from clear.datasets.demo import write_demo
-from clear.engine.continual_config import KNOWN, check_continual_config, check_options, with_defaults
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.keys import KNOWN, check_continual_config, check_options, with_defaults
+from clear.engine.continual.runner import ContinualRunner
 
 FOLDERS = ('clear10', 'clear100', 'fewshot', 'demo')
 # By file name only: reading them all takes seconds, which every run of the tests would pay for when it collects them.

@@ -5,7 +5,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from short_runs import CONFIGS
 
-import clear.engine.optim  # noqa: F401  (registers)
+import clear.engine.training.optimisation  # noqa: F401  (registers)
 from clear.core.config import load_config
 from clear.registry import MODELS
 

@@ -4,14 +4,15 @@ import importlib
 from typing import Any
 
 _HOME = {
-    'clear.engine.continual_runner': ('ContinualRunner',),
-    'clear.engine.hooks': ('CheckpointHook', 'NaNGuardHook', 'OnlineKNNHook', 'OnlineLinearHook', 'ParamSchedulerHook',
-                           'ProgressHook', 'ResultsHook', 'RuntimeInfoHook'),
-    'clear.engine.loops': ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
-    'clear.engine.lars': ('PublishedLARS',),
-    'clear.engine.optim': ('AmpOptimWrapper', 'QuarterCosineLR'),
-    'clear.engine.probe_runner': ('ProbeRunner',),
-    'clear.engine.runner': ('Runner',),
+    'clear.engine.continual.runner': ('ContinualRunner',),
+    'clear.engine.training.hooks': (
+        'CheckpointHook', 'NaNGuardHook', 'OnlineKNNHook', 'OnlineLinearHook', 'ParamSchedulerHook', 'ProgressHook',
+        'ResultsHook', 'RuntimeInfoHook'),
+    'clear.engine.training.loops': ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
+    'clear.engine.training.lars': ('PublishedLARS',),
+    'clear.engine.training.optimisation': ('AmpOptimWrapper', 'QuarterCosineLR'),
+    'clear.engine.probing.runner': ('ProbeRunner',),
+    'clear.engine.training.runner': ('Runner',),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -18,7 +18,7 @@ from clear.core.files import write_json
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.startup import resume_collection
-from clear.engine.continual_config import KNOWN, check_names, check_options
+from clear.engine.continual.keys import KNOWN, check_names, check_options
 from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
@@ -40,13 +40,13 @@ def read_run_config(args: argparse.Namespace) -> Any:
         check_options(options, assigned, KNOWN)
         check_names(assigned)
     elif runner_type(cfg) == 'ProbeRunner':
-        from clear.engine.probe_config import KNOWN as PROBE_KEYS
+        from clear.engine.probing.keys import KNOWN as PROBE_KEYS
 
         check_options(options, assigned, PROBE_KEYS)
         check_names(assigned, PROBE_KEYS)
     else:
-        from clear.engine.runner_config import KNOWN as RUNNER_KEYS
-        from clear.engine.runner_config import check_runner_config, in_our_scope
+        from clear.engine.training.keys import KNOWN as RUNNER_KEYS
+        from clear.engine.training.keys import check_runner_config, in_our_scope
 
         check_options(options, assigned, RUNNER_KEYS)
         in_our_scope(cfg)
@@ -98,7 +98,7 @@ def _join_processes(launcher: str) -> None:
 
 
 def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     if args.amp is not None:
         cfg['amp'] = args.amp
@@ -123,7 +123,7 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
 
 def _run_continual(cfg: Any, work_dir: Path, args: argparse.Namespace, on_built: Callable[[], None] | None = None
                    ) -> None:
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     runner = ContinualRunner(cfg, work_dir)
     with claimed(work_dir, args.resume, args.overwrite):
@@ -163,7 +163,7 @@ def _run_seeds(cfg: Any, work_dir: Path, args: argparse.Namespace) -> None:
 
 
 def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
-    from clear.engine.probe_runner import ProbeRunner
+    from clear.engine.probing.runner import ProbeRunner
 
     if args.amp:
         raise ConfigError('--amp: heads on frozen features are trained in float32; leave it out.')
@@ -202,11 +202,11 @@ def _set_threads(threads: int | None) -> None:
 
 def _train_ordinary(cfg: Any, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
     if cfg.get('stream') is not None:
-        from clear.engine.continual_pretraining import launch_stream
+        from clear.engine.streams.pretraining import launch_stream
 
         launch_stream(cfg, args, _train_ordinary)
         return
-    from clear.engine.launch_runner import built, dry_run, prepare, run
+    from clear.engine.training.program import built, dry_run, prepare, run
 
     prepare(cfg, args)
     _set_threads(cfg.get('threads'))
@@ -226,7 +226,7 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace, on_built: Callable[[], N
 
 def test(args: argparse.Namespace) -> int:
     """Evaluate a checkpoint as `tools/test.py` was told to. Returns the exit code."""
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     _join_processes(args.launcher)
     try:
@@ -236,7 +236,7 @@ def test(args: argparse.Namespace) -> int:
             raise ConfigError('tools/test.py evaluates checkpoints of training; run a probing config with '
                               'tools/train.py.')
         if runner_type(cfg) == 'Runner':
-            from clear.engine.launch_runner import test as test_ordinary
+            from clear.engine.training.program import test as test_ordinary
 
             test_ordinary(cfg, Path(args.checkpoint), args.out)
             return 0
@@ -266,7 +266,7 @@ def predict(args: argparse.Namespace) -> int:
     from clear.datasets.transforms import build_transform
     from clear.engine.checkpoint import load_model_weights
     from clear.engine.class_names import class_names_of
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     setup_logging(None)
     cfg = read_run_config(args)

@@ -84,7 +84,7 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
     """
     from clear.continual.engine.versions import check_versions
     from clear.engine.checkpoint import LATEST, load_checkpoint
-    from clear.engine.continual_runner import ContinualRunner
+    from clear.engine.continual.runner import ContinualRunner
 
     finished = [seed for seed in seeds if is_finished(work_dir / f'seed_{seed}')]
     if not finished:
@@ -107,7 +107,7 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
 def _differences(results: Results, runner: Any, seed: int) -> list[str]:
     """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
     from clear.continual.engine.versions import without_remedies
-    from clear.engine.continual_state import computed_config, differences
+    from clear.engine.continual.state import computed_config, differences
 
     saved = _config_of(results)
     asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg

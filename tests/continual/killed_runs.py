@@ -18,8 +18,8 @@ from tiny_runs import checkpoint, results_without_time, same_weights, weights
 
 from clear.continual.engine.mixin import EngineMixin
 from clear.core.seeding import seed_everything
-from clear.engine import continual_state
 from clear.engine.checkpoint import ITERATION
+from clear.engine.continual import state as continual_state
 
 END = 'end.pth'  # what a finished process hands back
 

@@ -9,7 +9,7 @@ from toy_streams import CLASS_INCREMENTAL, DOMAIN, class_stream, domain_stream
 
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
 from clear.core.errors import Interrupted
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 from clear.registry import STRATEGIES as REGISTRY
 
 # Heads by name: one layer; a hidden layer; a hidden layer with BatchNorm, and with BatchNorm and dropout.

@@ -13,7 +13,7 @@ from clear.continual.engine.precision import set_precision
 from clear.continual.samples import SampleIndex
 from clear.continual.state import strategy_state
 from clear.core.errors import ConfigError
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 CPU = torch.device('cpu')
 

@@ -16,7 +16,7 @@ from short_runs import FEATURE_CONFIG, environment, program, train, write_config
 from tiny_runs import checkpoint, results_without_time, weights, write_stream
 
 from clear.core.config import configs_folder, load_config
-from clear.engine import continual_runner
+from clear.engine.continual import runner as continual_runner
 
 METRICS = [dict(type='accuracy_metrics', minibatch=True, epoch=True, experience=True),
            dict(type='loss_metrics', epoch=True)]

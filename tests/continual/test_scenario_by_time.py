@@ -9,7 +9,7 @@ from clear.continual.scenarios import TensorBucket, build_scenario, folder_by_ti
 from clear.core.errors import ConfigError
 from clear.datasets import BucketDataset
 from clear.datasets.by_time import SplitOptions, read_folder_by_time
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 TO_TENSOR = [dict(type='ToTensor')]
 GREY = [dict(type='Grayscale'), dict(type='ToTensor')]

@@ -15,8 +15,8 @@ from clear.continual.scenarios.avalanche_classic import CLASSICS, REFUSED
 from clear.continual.scenarios.classic_images import ExperienceImages
 from clear.continual.scenarios.classic_repairs import load_plain_pickle
 from clear.core.errors import ConfigError, DataError, RegistryError
-from clear.engine.continual_config import check_continual_config, with_defaults
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.keys import check_continual_config, with_defaults
+from clear.engine.continual.runner import ContinualRunner
 
 SMALL = [dict(type='Resize', size=[32, 32]), dict(type='ToTensor')]
 

@@ -9,7 +9,7 @@ from clear.continual.metrics import CLASS_INCREMENTAL_METRICS, ONE_TEST_SET_METR
 from clear.continual.scenarios import TensorBucket, build_scenario
 from clear.core.config import configs_folder, load_config
 from clear.core.errors import ConfigError
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 LIMIT = 200
 

@@ -253,7 +253,7 @@ def test_strategies_that_train_embeddings_run_with_the_default_metrics(name, tmp
     import many_strategies
     from tiny_runs import write_stream
 
-    from clear.engine.continual_config import DEFAULTS
+    from clear.engine.continual.keys import DEFAULTS
 
     root = write_stream(tmp_path / 'data')
     run = train(many_strategies.settings(root, name, metrics=DEFAULTS['metrics']))

@@ -9,7 +9,7 @@ from clear_trees import FEATURE_TYPE, write_clear_tree
 
 from clear.core.config import configs_folder, load_config
 from clear.core.files import load_tensors, read_json
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 # Strategy and its file among the shipped bases.
 STRATEGIES = {'Naive': 'naive', 'Cumulative': 'cumulative', 'JointTraining': 'joint', 'Replay': 'replay',

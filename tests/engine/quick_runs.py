@@ -7,7 +7,7 @@ from clear_trees import FEATURE_TYPE
 
 from clear.core.errors import Interrupted
 from clear.core.files import load_tensors
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 DIM, CLASSES = 8, 3
 

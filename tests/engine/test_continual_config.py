@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from clear.core.errors import ConfigError, RegistryError
-from clear.engine.continual_config import (
+from clear.engine.continual.keys import (
     DEFAULTS,
     check_continual_config,
     check_names,

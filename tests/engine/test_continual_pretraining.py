@@ -13,16 +13,16 @@ from clear.core.config import load_config
 from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.files import load_tensors
 from clear.engine import launch
-from clear.engine.continual_pretraining import (
+from clear.engine.streams.over_time import RepresentationOverTime
+from clear.engine.streams.pretraining import (
     bucket_config,
     launch_stream,
     read_stream_images,
     read_stream_options,
     train_stream,
 )
-from clear.engine.representation_over_time import RepresentationOverTime
-from clear.engine.runner import Runner
-from clear.engine.runner_config import check_runner_config
+from clear.engine.training.keys import check_runner_config
+from clear.engine.training.runner import Runner
 from clear.features import FeatureBank
 
 BACKBONE = dict(type='ResNet', depth=18, stem_channels=4, base_channels=4)

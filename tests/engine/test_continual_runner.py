@@ -8,8 +8,8 @@ from clear_trees import FEATURE_TYPE, write_clear_tree
 
 from clear.core.errors import CheckpointError, DataError, Interrupted, TrainingError
 from clear.core.files import save_tensors
-from clear.engine import continual_runner as module
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual import runner as module
+from clear.engine.continual.runner import ContinualRunner
 from clear.models import build_classifier
 
 DIM, CLASSES, BUCKETS = 8, 3, 3

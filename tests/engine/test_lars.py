@@ -8,8 +8,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.engine.lars import PublishedLARS
-from clear.engine.runner_config import runner_config_hash
+from clear.engine.training.keys import runner_config_hash
+from clear.engine.training.lars import PublishedLARS
 from clear.registry import OPTIMIZERS
 
 ETA, MOMENTUM = 0.001, 0.9

@@ -23,9 +23,9 @@ def root(tmp_path_factory):
 @pytest.fixture
 def long(monkeypatch):
     """Three buckets count as a long stream, whose results are written once and at the end."""
-    for module in ('clear.engine.continual_state', 'clear.engine.continual_runner', 'clear.continual.journal'):
+    for module in ('clear.engine.continual.state', 'clear.engine.continual.runner', 'clear.continual.journal'):
         monkeypatch.setattr(f'{module}.SELF_CONTAINED', 2)
-    monkeypatch.setattr('clear.engine.continual_runner.SECONDS_BETWEEN_RESULTS', 1e9)
+    monkeypatch.setattr('clear.engine.continual.runner.SECONDS_BETWEEN_RESULTS', 1e9)
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ from clear_trees import write_clear_tree
 from short_runs import IMAGE_CONFIG, run, write_config
 
 from clear.core.config import load_config
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 CLASSIFIER = """
 _pipe = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]

@@ -19,9 +19,9 @@ from voc_tree import write_voc  # noqa: E402
 from clear.core.errors import CheckpointError  # noqa: E402
 from clear.core.files import load_tensors, read_json, write_json  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
-from clear.engine.probe_runner import ProbeRunner  # noqa: E402
+from clear.engine.probing.runner import ProbeRunner  # noqa: E402
 from clear.engine.repeats import is_finished  # noqa: E402
-from clear.engine.runner import Runner  # noqa: E402
+from clear.engine.training.runner import Runner  # noqa: E402
 from clear.features import FeatureBank  # noqa: E402
 
 # Methods that compute what they did.

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from clear.core.building import building
 from clear.core.config import configs_folder
 from clear.core.errors import ClearError, ConfigError, RegistryError
-from clear.engine.continual_config import check_continual_config, with_defaults
-from clear.engine.probe_config import check_probe_config
-from clear.engine.probe_config import with_defaults as probe_defaults
-from clear.engine.runner_config import KNOWN, check_runner_config
+from clear.engine.continual.keys import check_continual_config, with_defaults
+from clear.engine.probing.keys import check_probe_config
+from clear.engine.probing.keys import with_defaults as probe_defaults
+from clear.engine.training.keys import KNOWN, check_runner_config
 
 pytest.importorskip('mmpretrain')
 BASES = configs_folder() / '_base_'
@@ -151,7 +151,7 @@ def test_scenarios(path):
     ('model', dict(type='os.getcwd')), ('scenario.type', ['CLEAR']), ('model.head.type', ['x'])])
 def test_values_of_continual_runs_that_are_refused(key, value):
     from clear.continual.strategies import build_strategy
-    from clear.engine.plan import choose_device
+    from clear.engine.continual.plan import choose_device
     from clear.models import build_classifier
 
     config = Config(copy.deepcopy(DEMO))
@@ -184,7 +184,7 @@ RUN = dict(
 def build_run(config, folder):
     import toy_runs  # noqa: F401
 
-    from clear.engine.launch_runner import build_runner
+    from clear.engine.training.program import build_runner
 
     with building('The config'):
         check_runner_config(config)

@@ -13,9 +13,9 @@ from toy_runs import toy_config, toy_run, toy_runner
 
 from clear.core.building import building
 from clear.core.errors import ConfigError
-from clear.engine.hooks.results import ResultsHook
-from clear.engine.loading import SeededDataset
-from clear.engine.runner import Runner
+from clear.engine.training.hooks.results import ResultsHook
+from clear.engine.training.loading import SeededDataset
+from clear.engine.training.runner import Runner
 from clear.registry import METRICS, MODELS
 
 pytest.importorskip('mmpretrain')

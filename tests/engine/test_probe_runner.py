@@ -18,8 +18,8 @@ from torchvision.models import squeezenet1_1  # noqa: E402
 from clear.core.errors import ConfigError, Interrupted, TrainingError  # noqa: E402
 from clear.core.files import read_json, save_tensors  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
-from clear.engine.probe_runner import ProbeRunner  # noqa: E402
-from clear.engine.probe_table import COLUMNS  # noqa: E402
+from clear.engine.probing.runner import ProbeRunner  # noqa: E402
+from clear.engine.probing.table import COLUMNS  # noqa: E402
 from clear.evaluation import KNN, NearestClassMean  # noqa: E402
 from clear.features import write_bank  # noqa: E402
 

@@ -8,10 +8,10 @@ from clear_trees import write_clear_tree
 from PIL import Image
 
 from clear.core.errors import CheckpointError, ConfigError, DataError
-from clear.engine import representation_over_time as program
-from clear.engine.representation_config import find_checkpoints, newest
-from clear.engine.representation_over_time import RepresentationOverTime
-from clear.engine.representation_table import format_results, matrix_metrics
+from clear.engine.streams import over_time as program
+from clear.engine.streams.over_time import RepresentationOverTime
+from clear.engine.streams.over_time_keys import find_checkpoints, newest
+from clear.engine.streams.over_time_table import format_results, matrix_metrics
 
 ENCODER = dict(type='MMPretrainEncoder', backbone=dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),
                neck=dict(type='GlobalAveragePooling'),

@@ -10,7 +10,7 @@ from quick_runs import built, config, stop, trained
 from clear.core.config import config_hash, is_hash_of
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, read_json, save_tensors
-from clear.engine.probe_config import with_defaults
+from clear.engine.probing.keys import with_defaults
 
 LOGS = dict(loggers=[dict(type='CSVLogger')], metrics=[dict(type='accuracy_metrics', epoch=True, experience=True),
                                                        dict(type='loss_metrics', epoch=True, experience=True)])

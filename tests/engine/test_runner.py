@@ -11,8 +11,8 @@ from toy_runs import assert_same, outcome, toy_config, toy_run, toy_runner
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.results import read_results
-from clear.engine.optim import AmpOptimWrapper, clip_each_grad_norm_
-from clear.engine.runner_config import check_runner_config
+from clear.engine.training.keys import check_runner_config
+from clear.engine.training.optimisation import AmpOptimWrapper, clip_each_grad_norm_
 from clear.registry import OPTIMIZERS
 
 pytest.importorskip('mmpretrain')

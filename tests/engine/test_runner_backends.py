@@ -14,7 +14,7 @@ from short_runs import TOOLS, environment
 from toy_runs import toy_run
 
 from clear.core.tracking import wandb_run_id
-from clear.engine.launch_runner import prepare
+from clear.engine.training.program import prepare
 
 pytest.importorskip('mmpretrain')
 

@@ -9,7 +9,7 @@ from toy_runs import StopAt, ToyPairs, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
-from clear.engine.hooks import OnlineKNNHook
+from clear.engine.training.hooks import OnlineKNNHook
 from clear.registry import METRICS, MODELS
 
 pytest.importorskip('mmpretrain')
@@ -97,7 +97,7 @@ def test_best_is_kept_over_a_resume(tmp_path, stop):
 
 @pytest.mark.parametrize('links', [0, 1])
 def test_best_survives_a_crash_while_it_is_saved(tmp_path, monkeypatch, links):
-    from clear.engine.hooks import checkpoint
+    from clear.engine.training.hooks import checkpoint
 
     link, done = checkpoint.link_checkpoint, []
 

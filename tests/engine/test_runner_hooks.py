@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from toy_runs import StopAt, assert_same, outcome, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
-from clear.engine.hooks import CheckpointHook, OnlineKNNHook, OnlineLinearHook
-from clear.engine.hooks.online_evaluation import read_images, undisturbed
+from clear.engine.training.hooks import CheckpointHook, OnlineKNNHook, OnlineLinearHook
+from clear.engine.training.hooks.online_evaluation import read_images, undisturbed
 
 pytest.importorskip('mmpretrain')
 
@@ -209,7 +209,7 @@ def test_online_evaluation_needs_features(tmp_path):
 
 
 def test_long_histories_end(tmp_path, monkeypatch):
-    monkeypatch.setattr('clear.engine.hooks.runtime_info.HISTORY', 4)
+    monkeypatch.setattr('clear.engine.training.hooks.runtime_info.HISTORY', 4)
     runner = toy_run(tmp_path)
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) <= 6 + 4
     json.dumps(runner.train_log)

@@ -11,7 +11,7 @@ from toy_runs import StopAt, ToyPairs, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
-from clear.engine import runner_state
+from clear.engine.training import state as runner_state
 from clear.registry import MODELS
 
 pytest.importorskip('mmpretrain')

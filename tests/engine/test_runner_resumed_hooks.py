@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from toy_runs import StopAt
 
 from clear.core.errors import Interrupted
-from clear.engine.runner import Runner
+from clear.engine.training.runner import Runner
 from clear.registry import HOOKS
 
 HOOKS_OF_OTHERS = dict(

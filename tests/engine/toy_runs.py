@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from clear.core.logs import setup_logging
 from clear.datasets.images import seeded_draws
-from clear.engine.runner import Runner
+from clear.engine.training.runner import Runner
 from clear.registry import DATASETS, MODELS
 
 

@@ -255,7 +255,7 @@ def test_one_call_for_both_protocols(base, tmp_path):
 
 
 def test_machines_as_a_task_of_a_probing_config(base, tmp_path):
-    from clear.engine.probe_runner import ProbeRunner
+    from clear.engine.probing.runner import ProbeRunner
 
     source = dict(type='ImageFolder', root=str(base / 'JPEGImages'))
     config = dict(

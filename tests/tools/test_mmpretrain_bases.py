@@ -13,9 +13,9 @@ from mmengine.config import Config
 from PIL import Image
 from short_runs import TOOLS, environment
 
-from clear.engine.hooks import CheckpointHook, ParamSchedulerHook
-from clear.engine.runner import Runner
-from clear.engine.runner_config import check_runner_config, in_our_scope
+from clear.engine.training.hooks import CheckpointHook, ParamSchedulerHook
+from clear.engine.training.keys import check_runner_config, in_our_scope
+from clear.engine.training.runner import Runner
 
 DATA = """
 plain = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]

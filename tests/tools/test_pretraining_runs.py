@@ -19,7 +19,7 @@ from short_runs import CONFIGS, TOOLS, environment, program, read_results, run, 
 
 from clear.core.files import load_tensors
 from clear.datasets.demo import write_demo
-from clear.engine.runner_state import load_run
+from clear.engine.training.state import load_run
 from clear.registry import MODELS
 
 RECIPES = CONFIGS / 'selfsup'
@@ -269,8 +269,8 @@ def in_fork(work, *args):
 
 def die_in(moment, name):
     """Train on the stream until the moment comes."""
-    from clear.engine import continual_pretraining
-    from clear.engine.loops import EpochBasedTrainLoop
+    from clear.engine.streams import pretraining as continual_pretraining
+    from clear.engine.training.loops import EpochBasedTrainLoop
 
     owner, function, call, is_after = {
         'at the first step of a bucket': (EpochBasedTrainLoop, '_train_step', 9, False),

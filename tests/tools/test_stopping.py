@@ -24,7 +24,7 @@ from short_runs import (
 )
 
 from clear.core.files import load_tensors
-from clear.engine.continual_runner import ContinualRunner
+from clear.engine.continual.runner import ContinualRunner
 
 BOTH = pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 OPTIONS = ['--cfg-options', 'checkpoint_config.interval=1', 'cl_strategy.optimizer.momentum=0.9']

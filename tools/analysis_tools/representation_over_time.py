@@ -40,9 +40,9 @@ def measure(args: argparse.Namespace) -> None:
     import torch
 
     from clear.core.logs import logger, setup_logging
-    from clear.engine.representation_config import read_config
-    from clear.engine.representation_over_time import RepresentationOverTime
-    from clear.engine.representation_table import format_results
+    from clear.engine.streams.over_time import RepresentationOverTime
+    from clear.engine.streams.over_time_keys import read_config
+    from clear.engine.streams.over_time_table import format_results
     from clear.engine.work_dir import held
 
     setup_logging(None)

@@ -14,8 +14,8 @@ from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.logs import logger
 from clear.engine.checkpoint import LATEST, link_checkpoint, numbered_checkpoints
-from clear.engine.optim import is_step_end
-from clear.engine.runner_state import write_checkpoint
+from clear.engine.training.optimisation import is_step_end
+from clear.engine.training.state import write_checkpoint
 from clear.registry import HOOKS
 
 # Iterations between two questions to the other processes on GPUs, where asking waits for the device.

@@ -21,7 +21,7 @@ from clear.core.checks import (
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.engine.continual_config import check_load_from, check_names
+from clear.engine.continual.keys import check_load_from, check_names
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}

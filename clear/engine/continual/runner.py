@@ -17,11 +17,11 @@ from clear.core.results import RESULTS_FILE, Results, git_state, library_version
 from clear.core.seeding import derive_seed, seed_everything
 from clear.core.signals import on_stop
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
-from clear.engine.continual_config import check_continual_config, with_defaults
-from clear.engine.continual_state import RunState, computed_config
-from clear.engine.plan import check_fit, choose_device, describe, planned_iterations
+from clear.engine.continual.keys import check_continual_config, with_defaults
+from clear.engine.continual.plan import check_fit, choose_device, describe, planned_iterations
+from clear.engine.continual.state import RunState, computed_config
 from clear.engine.progress import Progress
-from clear.engine.smallest_batch import check_last_batches
+from clear.engine.training.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import RUNNERS, STRATEGIES

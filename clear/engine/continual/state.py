@@ -37,7 +37,7 @@ from clear.engine.checkpoint import (
     load_optimizer,
     save_checkpoint,
 )
-from clear.engine.continual_branch import SETTINGS, remembered
+from clear.engine.continual.branch import SETTINGS, remembered
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
 # in between.

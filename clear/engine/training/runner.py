@@ -30,17 +30,17 @@ from clear.core.seeding import set_rng_state
 from clear.core.signals import on_stop
 from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
-from clear.engine.hooks.progress import ProgressHook
-from clear.engine.hooks.results import ResultsHook
-from clear.engine.loading import build_train_dataloader, data_fingerprint
-from clear.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from clear.engine.optim import check_rates, clip_each_parameter, hold_fixed_values, wrappers_of
-from clear.engine.plan import choose_device
-from clear.engine.runner_backends import prepare_wandb
-from clear.engine.runner_config import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
-from clear.engine.runner_state import resume_run, rng_of_rank
-from clear.engine.runner_weights import load_start_weights
-from clear.engine.smallest_batch import check_training_batch, smallest_of_epoch
+from clear.engine.continual.plan import choose_device
+from clear.engine.training.backends import prepare_wandb
+from clear.engine.training.hooks.progress import ProgressHook
+from clear.engine.training.hooks.results import ResultsHook
+from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
+from clear.engine.training.loading import build_train_dataloader, data_fingerprint
+from clear.engine.training.loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from clear.engine.training.optimisation import check_rates, clip_each_parameter, hold_fixed_values, wrappers_of
+from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
+from clear.engine.training.state import resume_run, rng_of_rank
+from clear.engine.training.weights import load_start_weights
 from clear.models.selfsup import SelfSupervisedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS, RUNNERS

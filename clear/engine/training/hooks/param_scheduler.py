@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.hooks import ParamSchedulerHook as MMParamSchedulerHook
 
-from clear.engine.optim import hold_fixed_values
+from clear.engine.training.optimisation import hold_fixed_values
 from clear.registry import HOOKS
 
 

@@ -20,7 +20,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
 from clear.core.checks import check_whole
-from clear.engine.optim import count_from
+from clear.engine.training.optimisation import count_from
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import LOOPS
 

@@ -22,7 +22,7 @@ from clear.core.signatures import check_keys
 from clear.datasets.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.image_lists import ImageList
 from clear.engine.checkpoint import LATEST
-from clear.engine.runner_config import computed_config, runner_config_hash
+from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.engine.work_dir import held, replacing
 
 MODES = ('finetune', 'replay', 'distil')
@@ -158,7 +158,7 @@ def check_later_batches(cfg: Any, args: argparse.Namespace, stream: Stream, imag
     Raises:
         ConfigError: naming the bucket.
     """
-    from clear.engine.launch_runner import build_runner, prepare
+    from clear.engine.training.program import build_runner, prepare
 
     loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
     if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from clear.engine.optim import is_step_start
 from clear.engine.progress import Progress
+from clear.engine.training.optimisation import is_step_start
 from clear.registry import HOOKS
 
 

@@ -14,11 +14,11 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
-from clear.engine.plan import choose_device
+from clear.engine.continual.plan import choose_device
 from clear.engine.progress import Progress
-from clear.engine.representation_config import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
-from clear.engine.representation_stream import choose_buckets, read_stream
-from clear.engine.representation_table import matrix_metrics, write_table
+from clear.engine.streams.over_time_data import choose_buckets, read_stream
+from clear.engine.streams.over_time_keys import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
+from clear.engine.streams.over_time_table import matrix_metrics, write_table
 from clear.evaluation.representation_over_time import (
     OWN_BUCKET,
     PER_BUCKET,
@@ -44,7 +44,7 @@ class RepresentationOverTime:
     measured anew.
 
     Args:
-        cfg: see `clear.engine.representation_config`; not changed.
+        cfg: see `clear.engine.streams.over_time_keys`; not changed.
         work_dir: where cells, results, table and figures are written.
 
     Raises:

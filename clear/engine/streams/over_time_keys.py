@@ -15,8 +15,8 @@ from clear.core.files import read_json
 from clear.core.logs import logger
 from clear.core.options import parse_options
 from clear.core.signatures import check_keys
-from clear.engine.continual_pretraining import STREAM_FILE
-from clear.engine.probe_config import task_arguments
+from clear.engine.probing.keys import task_arguments
+from clear.engine.streams.pretraining import STREAM_FILE
 from clear.evaluation.representation_over_time import PROBES, PROTOCOLS, build_probe, wanted_cells
 
 DEFAULTS: dict[str, Any] = dict(

@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from clear.core import dist
 from clear.core.checks import check_whole
 from clear.core.errors import TrainingError
-from clear.engine.hooks.checkpoint import GPU_INTERVAL
-from clear.engine.runner_state import describe_last_checkpoint
+from clear.engine.training.hooks.checkpoint import GPU_INTERVAL
+from clear.engine.training.state import describe_last_checkpoint
 from clear.registry import HOOKS
 
 

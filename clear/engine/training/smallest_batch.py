@@ -19,7 +19,7 @@ from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.datasets import SelfSupervisedImages
 from clear.datasets.samplers import GlobalBatchSampler
-from clear.engine.plan import first_readable
+from clear.engine.continual.plan import first_readable
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import PLUGINS
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
-from clear.engine.hooks.checkpoint import CheckpointHook
-from clear.engine.optim import wrappers_of
+from clear.engine.training.hooks.checkpoint import CheckpointHook
+from clear.engine.training.optimisation import wrappers_of
 
 
 def describe_run(runner: Any, work_dir: Path) -> str:

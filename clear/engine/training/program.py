@@ -36,7 +36,7 @@ def prepare(cfg: Any, args: argparse.Namespace) -> None:
 
 def dry_run(cfg: Any) -> None:
     """Build everything, say what would happen, leave nothing behind."""
-    from clear.engine.runner_plan import describe_run
+    from clear.engine.training.plan import describe_run
 
     with tempfile.TemporaryDirectory() as scratch:
         runner = build_runner(dict(cfg, work_dir=scratch))
@@ -45,7 +45,7 @@ def dry_run(cfg: Any) -> None:
 
 def built(cfg: Any) -> Any:
     """The Runner of a config, with everything read and built, after saying what it will do."""
-    from clear.engine.runner_plan import describe_run
+    from clear.engine.training.plan import describe_run
 
     runner = build_runner(cfg)
     logger.info('%s', describe_run(runner, Path(cfg['work_dir'])))
@@ -71,7 +71,7 @@ def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
         ConfigError: if the config has neither.
     """
     from clear.engine.checkpoint import load_model_weights
-    from clear.engine.hooks.results import measured_value
+    from clear.engine.training.hooks.results import measured_value
 
     split = 'test' if cfg.get('test_dataloader') is not None else 'val'
     if cfg.get(f'{split}_dataloader') is None:
@@ -117,7 +117,7 @@ def build_runner(cfg: Any, is_training: bool = True) -> Any:
     """
     from mmengine.config import Config
 
-    from clear.engine.runner import Runner
+    from clear.engine.training.runner import Runner
 
     with building('The config'):
         runner = Runner.from_cfg(Config(dict(cfg)))

@@ -13,7 +13,7 @@ from clear.core.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
-from clear.engine.probe_config import task_data, task_name, task_options
+from clear.engine.probing.keys import task_data, task_name, task_options
 from clear.evaluation.rows import BucketRows
 
 JOBS_FILE = 'jobs.json'

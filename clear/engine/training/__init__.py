@@ -1,0 +1,1 @@
+"""mmengine's Runner made exact: pretraining, alignment, fine-tuning."""
