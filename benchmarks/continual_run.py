@@ -96,7 +96,7 @@ sys.path.insert(0, {project!r})
 import clear.engine.launch as launch
 
 def stop_at_first_iteration():
-    from clear.continual.engine.mixin import EngineMixin
+    from clear.continual.training.mixin import EngineMixin
     EngineMixin._after_training_iteration = lambda self, **kwargs: os._exit(0)
 
 resume = launch.resume_collection

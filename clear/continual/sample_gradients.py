@@ -9,8 +9,8 @@ from avalanche.models import MultiTaskModule, avalanche_forward
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clear.continual.engine.loaders import IndexLoader
 from clear.continual.evaluate import eval_mode
+from clear.continual.training.loaders import IndexLoader
 from clear.core.logs import logger
 
 # Gradients held at once, as numbers: 128 MB of float32.

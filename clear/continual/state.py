@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from clear.continual.engine.loaders import BatchIterator, IndexLoader
-from clear.continual.engine.versions import VERSION_FIELDS
 from clear.continual.samples import SampleIndex, attribute_values
+from clear.continual.training.loaders import BatchIterator, IndexLoader
+from clear.continual.training.versions import VERSION_FIELDS
 from clear.core.damage import is_alike
 from clear.core.errors import CheckpointError
 from clear.registry import BUFFERS, PLUGINS

@@ -82,7 +82,7 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
         ConfigError: naming what differs: config, seed, protocol or data.
         CheckpointError: if another form of the method wrote the seed.
     """
-    from clear.continual.engine.versions import check_versions
+    from clear.continual.training.versions import check_versions
     from clear.engine.checkpoint import LATEST, load_checkpoint
     from clear.engine.continual.runner import ContinualRunner
 
@@ -106,7 +106,7 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
 
 def _differences(results: Results, runner: Any, seed: int) -> list[str]:
     """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
-    from clear.continual.engine.versions import without_remedies
+    from clear.continual.training.versions import without_remedies
     from clear.engine.continual.state import computed_config, differences
 
     saved = _config_of(results)

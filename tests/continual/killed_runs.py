@@ -16,7 +16,7 @@ import torch
 from many_strategies import built, trained
 from tiny_runs import checkpoint, results_without_time, same_weights, weights
 
-from clear.continual.engine.mixin import EngineMixin
+from clear.continual.training.mixin import EngineMixin
 from clear.core.seeding import seed_everything
 from clear.engine.checkpoint import ITERATION
 from clear.engine.continual import state as continual_state

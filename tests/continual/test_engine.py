@@ -9,9 +9,9 @@ import torch
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 from torch import nn
 
-from clear.continual.engine.loaders import IndexLoader
-from clear.continual.engine.mixin import EngineMixin
-from clear.continual.engine.parallel import average_batch_norm
+from clear.continual.training.loaders import IndexLoader
+from clear.continual.training.mixin import EngineMixin
+from clear.continual.training.parallel import average_batch_norm
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything
 

@@ -18,8 +18,8 @@ from avalanche.models import SimpleMLP
 from avalanche.training.utils import cycle
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
-from clear.continual.engine.loaders import BatchIterator, IndexLoader, SeedTape, translate, translate_iterator
 from clear.continual.scenarios.base import TensorBucket, task_aware
+from clear.continual.training.loaders import BatchIterator, IndexLoader, SeedTape, translate, translate_iterator
 
 SIZES = (17, 12, 4)
 

@@ -10,7 +10,7 @@ from tiny_runs import write_stream
 from torch import nn
 from toy_streams import CLASS_INCREMENTAL, DOMAIN
 
-from clear.continual.engine.parallel import (
+from clear.continual.training.parallel import (
     GATHERED,
     SHARDED,
     GatherRows,

@@ -3,7 +3,7 @@
 import pytest
 from toy_streams import CLASS_INCREMENTAL, MEMORY, built, domain_stream, train
 
-from clear.continual.engine.versions import method_versions
+from clear.continual.training.versions import method_versions
 from clear.core.errors import ConfigError, TrainingError
 
 

@@ -8,10 +8,10 @@ from short_runs import FEATURE_CONFIG, read_results, train, write_config
 from tiny_runs import same_weights, weights, write_stream
 from torch import nn
 
-from clear.continual.engine import precision
-from clear.continual.engine.precision import set_precision
 from clear.continual.samples import SampleIndex
 from clear.continual.state import strategy_state
+from clear.continual.training import precision
+from clear.continual.training.precision import set_precision
 from clear.core.errors import ConfigError
 from clear.engine.continual.runner import ContinualRunner
 

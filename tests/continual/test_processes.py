@@ -7,7 +7,7 @@ from many_strategies import NAMES, built, trained
 from ranks import run_ranks
 from tiny_runs import weights, write_stream
 
-from clear.continual.engine.parallel import GATHERED, SHARDED
+from clear.continual.training.parallel import GATHERED, SHARDED
 
 # Batches of 9 of 28 samples: the last one has one row, so all ranks but one have none.
 BATCH = 9

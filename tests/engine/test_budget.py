@@ -75,7 +75,7 @@ class Clock:
 def test_training_ends_when_time_is_up(seconds, count, root, monkeypatch):
     """The time is looked at after each iteration."""
     runner = built(config(root, max_time_per_experience=seconds))
-    monkeypatch.setattr('clear.continual.engine.mixin.time', Clock(runner))
+    monkeypatch.setattr('clear.continual.training.mixin.time', Clock(runner))
     runner.train()
     assert iterations(runner) == [count] * 3
     assert runner.results().extras['budget'] == {'max_time_per_experience': seconds}
@@ -86,7 +86,7 @@ def test_time_goes_on_where_a_run_was_stopped(root, tmp_path, monkeypatch):
     runs = []
     for number, folder in enumerate((None, tmp_path, tmp_path)):  # not stopped; stopped; resumed
         runner = built(cfg, folder)
-        monkeypatch.setattr('clear.continual.engine.mixin.time', Clock(runner))
+        monkeypatch.setattr('clear.continual.training.mixin.time', Clock(runner))
         if number == 1:
             stop(runner, 1, 2)
             assert runner.strategy.seconds_used == 2.0

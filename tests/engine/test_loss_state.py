@@ -64,7 +64,7 @@ def run_of_ranks(_rank, root, folder):
     runner = built(config(root, strategy=dict(loss=SEESAW, train_mb_size=9)), folder)
     with pytest.MonkeyPatch.context() as patch:
         without_figures(patch)
-        patch.setattr('clear.continual.engine.parallel.choose_mode', lambda *args, **kwargs: 'shard')
+        patch.setattr('clear.continual.training.parallel.choose_mode', lambda *args, **kwargs: 'shard')
         runner.train()
     return dict(weights=dict(runner.model.state_dict()), seen=runner.strategy._criterion.cum_samples,
                 mode=runner.strategy.mode)

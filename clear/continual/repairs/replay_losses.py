@@ -15,10 +15,10 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
 from clear.continual.buffers import ClassBalancedBuffer, ClassBalancedBufferWithLogits
-from clear.continual.engine.loaders import endless_batches
 from clear.continual.repairs.losses import ACECriterion, AMLCriterion
 from clear.continual.repairs.replay import RandomRows
 from clear.continual.repairs.split_model import need_trained_features, split
+from clear.continual.training.loaders import endless_batches
 from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES

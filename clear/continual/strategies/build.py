@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from clear.continual.engine.mixin import EngineMixin
-from clear.continual.engine.schedule import POLICIES, SchedulePlugin
 from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
+from clear.continual.training.mixin import EngineMixin
+from clear.continual.training.schedule import POLICIES, SchedulePlugin
 from clear.core import dist
 from clear.core.building import BUILD_ERRORS, reason
 from clear.core.checks import check_choice, check_scheduler, check_text, check_whole

@@ -69,10 +69,10 @@ class ContinualRunner:
         Raises:
             ConfigError, DataError, CheckpointError: for parts that do not fit together.
         """
-        from clear.continual.engine.precision import set_precision
         from clear.continual.loggers import build_evaluator, needs_evaluation_pass
         from clear.continual.strategies import build_strategy, quiet_avalanche
         from clear.continual.strategies.build import check_distributed
+        from clear.continual.training.precision import set_precision
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
         with quiet_avalanche():
@@ -145,9 +145,9 @@ class ContinualRunner:
 
     def _choose_mode(self) -> str:
         """How several processes divide the training of this strategy."""
-        from clear.continual.engine.parallel import choose_mode
         from clear.continual.scenarios import TensorBucket
         from clear.continual.state import loss_has_state
+        from clear.continual.training.parallel import choose_mode
 
         options = self.cfg['cl_strategy']
         mode = choose_mode(options['type'], options.get('plugins') or [],

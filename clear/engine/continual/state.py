@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clear.continual.engine.versions import check_versions, method_versions, without_remedies
 from clear.continual.journal import (
     SELF_CONTAINED,
     append_entry,
     require_entries,
     write_entries,
 )
+from clear.continual.training.versions import check_versions, method_versions, without_remedies
 from clear.core import dist
 from clear.core.config import EXECUTION_KEYS, config_hash, is_hash_of, to_plain
 from clear.core.damage import check_rng, check_shape, damaged, reading
@@ -144,8 +144,8 @@ class RunState:
         Raises:
             TrainingError: naming what differs.
         """
-        from clear.continual.engine.parallel import check_equal_on_ranks
         from clear.continual.state import strategy_state
+        from clear.continual.training.parallel import check_equal_on_ranks
 
         if dist.world_size() == 1:
             return

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from clear.continual.engine.hooks import Hooks
-from clear.continual.engine.loaders import BatchIterator, IndexLoader, translate, translate_iterator
-from clear.continual.engine.parallel import GatherRows, average_batch_norm
+from clear.continual.training.hooks import Hooks
+from clear.continual.training.loaders import BatchIterator, IndexLoader, translate, translate_iterator
+from clear.continual.training.parallel import GatherRows, average_batch_norm
 from clear.core import dist
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything, seed_torch
