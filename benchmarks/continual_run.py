@@ -43,7 +43,7 @@ from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 sys.path.insert(0, {project!r})
-from clear.datasets.clear import read_clear
+from clear.datasets.readers.clear.clear import read_clear
 
 class Rows(torch.utils.data.Dataset):
     def __init__(self, bucket):
@@ -70,7 +70,7 @@ RAW = """
 import sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {project!r})
-from clear.datasets.clear import read_clear
+from clear.datasets.readers.clear.clear import read_clear
 
 model = torch.nn.Linear({dim}, 11)
 optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)

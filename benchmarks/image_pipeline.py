@@ -73,7 +73,7 @@ def candidates(folder: Path, names: list[str]) -> dict:
     from PIL import Image
     from torchvision import transforms
 
-    from clear.datasets.pipeline import ImagePipeline, random_box
+    from clear.datasets.images.pipeline import ImagePipeline, random_box
 
     end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     train = transforms.Compose([transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *end])

@@ -229,7 +229,7 @@ def main(argv=None) -> int:
     parser.add_argument('--folder', type=Path, help='keep the runs here (default: a temporary folder)')
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))
-    from clear.datasets.demo import write_demo
+    from clear.datasets.make.demo import write_demo
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)

@@ -48,7 +48,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     import torch
 
-    from clear.datasets.demo import write_demo
+    from clear.datasets.make.demo import write_demo
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:

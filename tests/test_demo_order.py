@@ -4,7 +4,7 @@ import pytest
 from short_runs import CONFIGS
 
 from clear.core.config import load_config
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 from clear.engine.continual.runner import ContinualRunner
 
 REGULARISERS = ('ewc', 'ewc-sample', 'si', 'mas', 'lwf', 'lfl')

@@ -12,9 +12,14 @@ from clear.core.errors import ClearError
 from clear.core.files import load_tensors, read_json, read_text
 from clear.core.options import parse_options
 from clear.core.results import read_results
-from clear.datasets import bucket_files, clear_files, download, image_lists, metadata, table_by_time, voc
-from clear.datasets.archives import verify_archive
-from clear.engine import checkpoint, probe_jobs, representation_over_time, runner_state
+from clear.datasets.make import download
+from clear.datasets.make.archives import verify_archive
+from clear.datasets.readers import bucket_files, image_lists, metadata, table_by_time, voc
+from clear.datasets.readers.clear import clear_files
+from clear.engine import checkpoint
+from clear.engine.probing import jobs
+from clear.engine.streams import over_time
+from clear.engine.training import state
 from clear.features import FeatureBank, sources, write_bank
 from clear.models import load_weights
 from clear.models.converters.moco import from_published
@@ -86,10 +91,10 @@ READERS = {
     'archives record': ('archives.json', lambda path: download.read_record(path.parent)),
     'archive': ('x.zip', verify_archive),
     'tensors': ('x.pth', load_tensors), 'safetensors': ('x.safetensors', load_tensors),
-    'checkpoint': ('x.pth', checkpoint.load_checkpoint), 'checkpoint of a run': ('x.pth', runner_state.load_run),
+    'checkpoint': ('x.pth', checkpoint.load_checkpoint), 'checkpoint of a run': ('x.pth', state.load_run),
     'weights': ('x.pth', lambda path: load_weights(torch.nn.Linear(2, 2), path)), 'MoCo': ('x.pth', from_published),
-    'finished cells': ('x.json', representation_over_time.read_cells),
-    'jobs': ('jobs.json', lambda path: probe_jobs.restore_jobs([], path.parent, None)),
+    'finished cells': ('x.json', over_time.read_cells),
+    'jobs': ('jobs.json', lambda path: jobs.restore_jobs([], path.parent, None)),
     **{f'bank {name}': (name, bank_file(name))
        for name in ('meta.json', 'features.npy', 'labels.npy', 'valid.npy', 'index.parquet')},
     **{f'config {suffix}': (f'x.{suffix}', load_config) for suffix in ('py', 'yaml', 'json')}}

@@ -14,7 +14,7 @@ from short_runs import CONFIGS
 from clear.continual.strategies.closed_form import ClosedForm
 from clear.core.config import load_config
 from clear.core.errors import Interrupted
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 from clear.engine.continual.keys import KNOWN, check_continual_config, check_options, with_defaults
 from clear.engine.continual.runner import ContinualRunner
 

@@ -10,7 +10,7 @@ from short_runs import CONFIGS, read_results, train
 
 from clear.core.config import load_config
 from clear.core.files import load_tensors
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 
 FOLDER = CONFIGS / 'selfsup'
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob('*.py')) if not path.stem.startswith('continual_')}

@@ -37,12 +37,15 @@ def check_new_keys(options: set[str]) -> None:
     """Refuse options on keys that the file does not assign and no program reads."""
     if not options:
         return  # the lists of keys come with heavy libraries
-    from clear.engine import continual_config, probe_config, representation_config, runner_config
+    from clear.engine.continual import keys as continual_keys
+    from clear.engine.probing import keys as probe_keys
+    from clear.engine.streams import over_time_keys
+    from clear.engine.training import keys as training_keys
     from clear.evaluation.voc07 import CONFIG_KEYS
     from clear.features import program
 
-    readers = (continual_config, probe_config, representation_config, runner_config, program)
-    continual_config.check_options(sorted(options), set(), CONFIG_KEYS.union(*(each.KNOWN for each in readers)))
+    readers = (continual_keys, probe_keys, over_time_keys, training_keys, program)
+    continual_keys.check_options(sorted(options), set(), CONFIG_KEYS.union(*(each.KNOWN for each in readers)))
 
 
 if __name__ == '__main__':

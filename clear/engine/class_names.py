@@ -8,7 +8,7 @@ from typing import Any
 from clear.core.errors import ClearError
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
-from clear.datasets.clear_files import read_class_names
+from clear.datasets.readers.clear.clear_files import read_class_names
 
 
 def class_names_of(cfg: dict[str, Any], checkpoint: Path, num_classes: int) -> list[str]:

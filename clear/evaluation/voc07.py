@@ -12,7 +12,7 @@ from clear.core.building import building
 from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.datasets.voc import find_voc
+from clear.datasets.readers.voc import find_voc
 from clear.evaluation.result import TaskResult
 from clear.evaluation.voc07_linear import VOC07Linear
 from clear.evaluation.voc07_svm import VOC07SVM

@@ -17,11 +17,11 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed
-from clear.datasets.bad_samples import BadSamples
-from clear.datasets.decode import UnreadableImage, decode_image, file_below
-from clear.datasets.images import seeded_draws
+from clear.datasets.images.bad_samples import BadSamples
+from clear.datasets.images.decode import UnreadableImage, decode_image, file_below
+from clear.datasets.loaders.buckets import seeded_draws
+from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.datasets.transforms import ImageTransform, build_transform
-from clear.datasets.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.evaluation.average_precision import mean_average_precision, per_image_average_precision
 from clear.evaluation.result import TaskResult
 from clear.evaluation.rows import shuffled

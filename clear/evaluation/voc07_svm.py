@@ -10,7 +10,7 @@ import numpy as np
 
 from clear.core.checks import check_whole
 from clear.core.errors import DataError
-from clear.datasets.voc import VOC_CLASSES, VOCSplit, read_voc
+from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.evaluation.average_precision import average_precision, mean_average_precision
 from clear.evaluation.logistic_probe import check_strengths
 from clear.evaluation.result import TaskResult

@@ -17,8 +17,8 @@ import torch
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json, save_tensors, write_json
-from clear.datasets.clear_layouts import PARTS, Bucket, Choice, NewLayout, OldLayout, open_layout
-from clear.datasets.image_files import real_path
+from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.readers.image_files import real_path
 from clear.features.bank import FeatureBank
 from clear.features.writing import room_on_disk, write_bank
 

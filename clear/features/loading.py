@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from clear.datasets.decode import MAX_PIXELS, UnreadableImage
+from clear.datasets.images.decode import MAX_PIXELS, UnreadableImage
 from clear.features.sources import Source
 
 

@@ -19,7 +19,7 @@ from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.signatures import check_keys
-from clear.datasets.writing import progress_bar
+from clear.datasets.make.writing import progress_bar
 from clear.features.bank import FeatureBank
 from clear.features.build import ROOT, bank_path, describe_encoder, make_encoder
 from clear.features.extract import check_sizes, extract, identity_of

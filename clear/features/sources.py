@@ -20,10 +20,10 @@ from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, read_text, regular_file
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
-from clear.datasets.dates import parse_time
-from clear.datasets.decode import decode_image
-from clear.datasets.image_files import first_repeated, image_files, real_path
-from clear.datasets.labels import class_indices, read_labels
+from clear.datasets.images.decode import decode_image
+from clear.datasets.readers.dates import parse_time
+from clear.datasets.readers.image_files import first_repeated, image_files, real_path
+from clear.datasets.readers.labels import class_indices, read_labels
 from clear.features.writing import check_class_names, check_ids, hash_data
 
 _NUMBER = re.compile('-?[0-9]{1,1000}')  # Python reads none of thousands of digits
@@ -220,7 +220,7 @@ def _existing(root: str) -> Path:
 
 
 def _builders() -> dict[str, Callable[..., Source]]:
-    from clear.features.torchvision_source import torchvision_source
+    from clear.datasets.readers.torchvision import torchvision_source
 
     return {'CLEAR': clear_source, 'ImageFolder': image_folder, 'FileList': list_file, 'Table': table,
             'TorchVision': torchvision_source}

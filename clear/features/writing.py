@@ -17,8 +17,8 @@ import torch
 
 from clear.core.errors import NO_ROOM, ConfigError, DataError
 from clear.core.files import atomic_writer, write_json
-from clear.datasets.labels import check_names, class_indices
-from clear.datasets.writing import new_folder
+from clear.datasets.make.writing import new_folder
+from clear.datasets.readers.labels import check_names, class_indices
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
 

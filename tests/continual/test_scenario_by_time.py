@@ -8,7 +8,7 @@ from PIL import Image
 from clear.continual.scenarios import TensorBucket, build_scenario, folder_by_time, table_by_time
 from clear.core.errors import ConfigError
 from clear.datasets import BucketDataset
-from clear.datasets.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.engine.continual.runner import ContinualRunner
 
 TO_TENSOR = [dict(type='ToTensor')]

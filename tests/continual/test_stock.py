@@ -13,7 +13,7 @@ from tiny_runs import train
 from clear.continual.scenarios import clear_benchmark
 from clear.core.config import configs_folder, load_config
 from clear.core.seeding import derive_seed, seed_everything
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 from clear.models import build_classifier
 
 STRATEGIES = {'naive': Naive, 'replay': Replay}

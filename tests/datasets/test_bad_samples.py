@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.bad_samples import BadSamples
+from clear.datasets.images.bad_samples import BadSamples
 
 
 def lines(path):
@@ -81,7 +81,7 @@ def test_processes_share_one_list(tmp_path):
 
 def test_no_line_is_read_twice(tmp_path, monkeypatch):
     # With two processes that take turns, each reads every byte of the other once: no time grows with the square.
-    from clear.datasets import bad_samples
+    from clear.datasets.images import bad_samples
 
     read, real = [], bad_samples.os.pread
 

@@ -9,9 +9,9 @@ import pytest
 from pyarrow import csv, parquet
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.by_time import SplitOptions, order_times, read_folder_by_time
-from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.by_time import SplitOptions, order_times, read_folder_by_time
+from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
 
 IID, STREAMING = SplitOptions(), SplitOptions('streaming', None)
 

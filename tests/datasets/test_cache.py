@@ -13,12 +13,12 @@ from clear_trees import write_clear_tree
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import cache as cache_module
-from clear.datasets.bad_samples import BadSamples
-from clear.datasets.cache import DiskCache, RamCache, check_cache
-from clear.datasets.clear import read_clear
-from clear.datasets.decode import ImageDecoder, UnreadableImage
-from clear.datasets.images import BucketDataset, SampleContext
+from clear.datasets.images import cache as cache_module
+from clear.datasets.images.bad_samples import BadSamples
+from clear.datasets.images.cache import DiskCache, RamCache, check_cache
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage
+from clear.datasets.loaders.buckets import BucketDataset, SampleContext
+from clear.datasets.readers.clear.clear import read_clear
 from clear.datasets.transforms import build_transform
 
 NAMES = [f'{index}.png' for index in range(7)]

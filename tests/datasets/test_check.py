@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from clear_trees import FEATURE_TYPE, write_clear_tree
 
-from clear.datasets.check import check_tree, format_report
+from clear.datasets.make.check import check_tree, format_report
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'check_clear.py'
 

@@ -10,9 +10,9 @@ import torch
 from clear_trees import FEATURE_TYPE, write_clear_tree
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.clear import read_clear
-from clear.datasets.demo import write_demo
-from clear.datasets.metadata import read_metadata
+from clear.datasets.make.demo import write_demo
+from clear.datasets.readers.clear.clear import read_clear
+from clear.datasets.readers.metadata import read_metadata
 
 
 @pytest.fixture(scope='module')

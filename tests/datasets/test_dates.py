@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from clear.datasets.dates import parse_time
+from clear.datasets.readers.dates import parse_time
 
 
 @pytest.mark.parametrize('text, expected', [

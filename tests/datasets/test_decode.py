@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clear.datasets import decode
-from clear.datasets.decode import UnreadableImage, decode_image
+from clear.datasets.images import decode
+from clear.datasets.images.decode import UnreadableImage, decode_image
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 

@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import demo
-from clear.datasets.writing import new_folder, write_training_folder
+from clear.datasets.make import demo
+from clear.datasets.make.writing import new_folder, write_training_folder
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 120
@@ -158,7 +158,7 @@ def test_new_layout_is_the_split_of_seed_0(old, new):
 
 
 def test_two_runs_are_byte_identical_even_with_another_hash_seed(old, tmp_path):
-    code = f'from clear.datasets.demo import write_demo; write_demo({str(tmp_path / "again")!r}, limit={LIMIT})'
+    code = f'from clear.datasets.make.demo import write_demo; write_demo({str(tmp_path / "again")!r}, limit={LIMIT})'
     subprocess.run([sys.executable, '-c', code], check=True, cwd=tmp_path,
                    env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONHASHSEED': '77', 'OMP_NUM_THREADS': '2'})
     assert files_below(tmp_path / 'again') == files_below(old)
@@ -280,7 +280,7 @@ def test_tool_writes_says_so_and_reports_errors(tmp_path, capsys):
 
 
 def test_reader_reads_both_layouts(old, new):
-    from clear.datasets.clear import read_clear
+    from clear.datasets.readers.clear.clear import read_clear
 
     from_old = read_clear(old, data_name='demo', seed=0)
     from_new = read_clear(new, data_name='demo', seed=0)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import download
-from clear.datasets.archives import extract_archive, verify_archive
-from clear.datasets.demo import write_demo
-from clear.datasets.download import download_clear
-from clear.datasets.fetch import TransferError, fetch
-from clear.datasets.merge import merge_official
+from clear.datasets.make import download
+from clear.datasets.make.archives import extract_archive, verify_archive
+from clear.datasets.make.demo import write_demo
+from clear.datasets.make.download import download_clear
+from clear.datasets.make.fetch import TransferError, fetch
+from clear.datasets.make.merge import merge_official
 
 ROOT = Path(__file__).parents[2]
 QUICK = {'timeout_s': 2.0, 'backoff_s': 0.0}
@@ -398,7 +398,7 @@ def test_merge_is_the_old_layout_of_the_official_split(tmp_path):
             indices = json.loads((folder / f'{part}_indices.json').read_text())
             assert [rows[index] for index in indices] == (folder / f'{part}.txt').read_text().split('\n')
 
-    from clear.datasets.clear import read_clear
+    from clear.datasets.readers.clear.clear import read_clear
 
     data = read_clear(tmp_path / 'merged', data_name='demo', seed=0)
     assert data.layout == 'old' and sum(map(len, data.train)) == summary.num_train

@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from clear.core.errors import ConfigError
-from clear.datasets.decode import ImageDecoder, UnreadableImage, decode_image
-from clear.datasets.pipeline import ImagePipeline
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_image
+from clear.datasets.images.pipeline import ImagePipeline
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).resize((64, 48))
 DEEP = np.asarray(PHOTO.convert('L')).astype(np.uint16) * 256 + 37

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.check import check_tree
-from clear.datasets.image_files import first_repeated, image_files, plain_path
-from clear.datasets.image_lists import read_folder
-from clear.datasets.make_splits import write_missing_splits
-from clear.datasets.merge import merge_official
-from clear.datasets.regroup import regroup
-from clear.datasets.writing import new_folder
+from clear.datasets.make.check import check_tree
+from clear.datasets.make.make_splits import write_missing_splits
+from clear.datasets.make.merge import merge_official
+from clear.datasets.make.regroup import regroup
+from clear.datasets.make.writing import new_folder
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.readers.image_files import first_repeated, image_files, plain_path
+from clear.datasets.readers.image_lists import read_folder
 from clear.features import import_legacy
 from clear.features.sources import build_source
 

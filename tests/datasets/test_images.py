@@ -12,10 +12,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.bad_samples import BadSampleError, BadSamples
-from clear.datasets.clear import read_clear
-from clear.datasets.images import BucketDataset, SampleContext
-from clear.datasets.tensors import to_tensors
+from clear.datasets.images.bad_samples import BadSampleError, BadSamples
+from clear.datasets.loaders.buckets import BucketDataset, SampleContext
+from clear.datasets.loaders.tensors import to_tensors
+from clear.datasets.readers.clear.clear import read_clear
 from clear.datasets.transforms import build_transform
 
 TO_TENSOR = [{'type': 'Resize', 'size': [8, 8]}, {'type': 'ToTensor'}]

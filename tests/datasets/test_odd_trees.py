@@ -11,12 +11,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from clear.core.errors import DataError
-from clear.datasets.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.decode import ImageDecoder, UnreadableImage, decode_image, read_file
-from clear.datasets.evaluation_images import read_evaluation_images
-from clear.datasets.image_lists import read_folder, read_list, read_table
-from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_image, read_file
+from clear.datasets.loaders.evaluation import read_evaluation_images
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.readers.image_lists import read_folder, read_list, read_table
+from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
 from clear.features.sources import build_source
 
 # A file that is waited for ends the test.

@@ -9,9 +9,9 @@ from clear_trees import write_clear_tree
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear
-from clear.datasets.check import check_tree
-from clear.datasets.demo import write_demo
-from clear.datasets.regroup import regroup
+from clear.datasets.make.check import check_tree
+from clear.datasets.make.demo import write_demo
+from clear.datasets.make.regroup import regroup
 
 CLASSES = ('boat', 'car')
 

@@ -5,7 +5,7 @@ from clear_trees import write_clear_tree
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import BucketImages, ReplayedBuckets
-from clear.datasets.replayed_buckets import reservoir_rows
+from clear.datasets.loaders.replayed_buckets import reservoir_rows
 
 
 @pytest.fixture(scope='module')

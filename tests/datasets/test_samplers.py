@@ -7,7 +7,7 @@ from ranks import run_ranks
 
 from clear.core import dist
 from clear.core.errors import ConfigError
-from clear.datasets.samplers import EpochSampler, GlobalBatchSampler
+from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
 
 
 def batches(count, batch_size, *, epoch=0, start=0, **options):

@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import BadSamples, SampleContext
-from clear.datasets.images import seeded_draws
-from clear.datasets.samplers import EpochSampler, GlobalBatchSampler
-from clear.datasets.self_supervised import BucketImages, FolderImages
+from clear.datasets.loaders.buckets import seeded_draws
+from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
+from clear.datasets.loaders.self_supervised import BucketImages, FolderImages
 from clear.datasets.transforms import MultiCrop
 from clear.registry import DATASETS
 

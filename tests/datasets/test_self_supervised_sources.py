@@ -17,10 +17,10 @@ from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import BucketChoice, read_clear, read_evaluation_images
-from clear.datasets.bucket_lists import read_buckets
-from clear.datasets.image_lists import ImageList, read_folder, read_list, read_table
-from clear.datasets.packed_strings import PackedStrings
-from clear.datasets.self_supervised import BucketImages, ListImages, TableImages
+from clear.datasets.images.packed_strings import PackedStrings
+from clear.datasets.loaders.self_supervised import BucketImages, ListImages, TableImages
+from clear.datasets.readers.bucket_lists import read_buckets
+from clear.datasets.readers.image_lists import ImageList, read_folder, read_list, read_table
 
 
 def write_files(root, *paths):

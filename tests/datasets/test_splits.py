@@ -10,8 +10,8 @@ from clear_trees import write_clear_tree
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear
-from clear.datasets.check import check_tree
-from clear.datasets.make_splits import write_missing_splits
+from clear.datasets.make.check import check_tree
+from clear.datasets.make.make_splits import write_missing_splits
 from clear.datasets.splits import few_shot_split, stratified_split
 
 NAMES = ['a', 'b', 'c', 'd']

@@ -11,12 +11,12 @@ from clear_trees import write_clear_tree
 from PIL import Image
 
 from clear.core.errors import DataError
-from clear.datasets import tensors
-from clear.datasets.bad_samples import BadSamples
-from clear.datasets.clear import read_clear
-from clear.datasets.decode import decode_image
-from clear.datasets.images import BucketDataset, SampleContext
-from clear.datasets.tensors import to_tensors
+from clear.datasets.images.bad_samples import BadSamples
+from clear.datasets.images.decode import decode_image
+from clear.datasets.loaders import tensors
+from clear.datasets.loaders.buckets import BucketDataset, SampleContext
+from clear.datasets.loaders.tensors import to_tensors
+from clear.datasets.readers.clear.clear import read_clear
 from clear.datasets.transforms import build_transform
 
 NORMALIZE = dict(type='Normalize', mean=[0.3, 0.4, 0.5], std=[0.2, 0.3, 0.7])

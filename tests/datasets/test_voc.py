@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'evaluation'))
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.voc import VOC_CLASSES, find_voc, read_voc
+from clear.datasets.readers.voc import VOC_CLASSES, find_voc, read_voc
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, capsys):
 
 
 def test_demo_recipe_builds(tmp_path, monkeypatch):
-    from clear.datasets.demo import write_demo
+    from clear.datasets.make.demo import write_demo
 
     write_demo(tmp_path / 'data' / 'demo', 'old', limit=100, seeds=[0])
     monkeypatch.chdir(tmp_path)

@@ -53,7 +53,7 @@ def expected_matrix(stream, cfg, own_bucket):
     from sklearn.neighbors import KNeighborsClassifier
 
     from clear.datasets import read_clear
-    from clear.datasets.decode import decode_image
+    from clear.datasets.images.decode import decode_image
     from clear.models.towers import build_encoder
 
     root, files = stream

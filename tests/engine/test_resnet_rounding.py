@@ -7,7 +7,7 @@ import pytest
 import torch
 from short_runs import ROOT
 
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 
 pytestmark = pytest.mark.slow
 

@@ -170,7 +170,7 @@ def test_pretraining_on_batches_of_one_is_refused(demo_root, tmp_path, name, mes
 
 @pytest.fixture(scope='module')
 def demo_root(tmp_path_factory):
-    from clear.datasets.demo import write_demo
+    from clear.datasets.make.demo import write_demo
 
     root = tmp_path_factory.mktemp('demo')
     write_demo(root, limit=100)

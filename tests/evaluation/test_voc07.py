@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.voc import read_voc
+from clear.datasets.readers.voc import read_voc
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
 from clear.evaluation.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.voc07_svm import voc_metrics

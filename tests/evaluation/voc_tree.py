@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from clear.datasets.voc import VOC_CLASSES
+from clear.datasets.readers.voc import VOC_CLASSES
 
 COLOURS = np.random.default_rng(1).integers(20, 236, (len(VOC_CLASSES), 3))
 

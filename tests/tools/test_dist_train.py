@@ -9,7 +9,7 @@ import torch
 from short_runs import CONFIGS, TOOLS, environment, read_results, train
 
 from clear.core.files import read_json
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 
 NAIVE = CONFIGS / 'demo' / 'naive_lenet5_demo.py'
 TIMEOUT_S = 280

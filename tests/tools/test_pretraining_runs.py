@@ -18,7 +18,7 @@ import torch
 from short_runs import CONFIGS, TOOLS, environment, program, read_results, run, train
 
 from clear.core.files import load_tensors
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 from clear.engine.training.state import load_run
 from clear.registry import MODELS
 

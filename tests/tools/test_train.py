@@ -22,7 +22,7 @@ from short_runs import (
 )
 
 from clear.core.results import read_results as read_checked
-from clear.datasets.demo import write_demo
+from clear.datasets.make.demo import write_demo
 
 STRATEGIES = ('naive', 'cumulative', 'joint', 'replay', 'gdumb', 'ewc', 'lwf', 'agem', 'si')
 

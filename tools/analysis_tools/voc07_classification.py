@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from clear.core.errors import ConfigError
     from clear.core.logs import setup_logging
     from clear.core.results import RESULTS_FILE
-    from clear.datasets.voc import read_voc
+    from clear.datasets.readers.voc import read_voc
     from clear.evaluation.voc07 import make_protocol, voc07_classification
     from clear.features.build import make_encoder
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     from clear.core.errors import printable
     from clear.core.files import write_json
-    from clear.datasets.check import check_tree, format_report
+    from clear.datasets.make.check import check_tree, format_report
 
     report = check_tree(args.data_root, data_name=args.data_name, decode=not args.fast,
                         progress=lambda paths: tqdm(paths, unit='image', file=sys.stderr))

@@ -33,7 +33,7 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clear.datasets.make_splits import write_missing_splits
+    from clear.datasets.make.make_splits import write_missing_splits
 
     written = write_missing_splits(args.root, seeds=args.seeds, shots=args.shots, test_ratio=args.test_ratio,
                                    legacy=args.legacy, overwrite=args.overwrite)

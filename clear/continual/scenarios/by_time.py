@@ -8,9 +8,9 @@ from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
 from clear.continual.scenarios.bucket_images import add_images
 from clear.datasets import ClearData
-from clear.datasets.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.cache import check_cache
-from clear.datasets.table_by_time import Columns, Periods, read_table_by_time
+from clear.datasets.images.cache import check_cache
+from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
 from clear.features import Source
 from clear.registry import SCENARIOS
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import BadSampleError, BadSamples, SampleContext
-from clear.datasets.images import seeded_draws
+from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.transforms.build import DETERMINISTIC
 
 # What a missing or damaged image file raises when it is read.

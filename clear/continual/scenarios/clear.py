@@ -9,7 +9,7 @@ from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benc
 from clear.continual.scenarios.bucket_images import add_images
 from clear.core.errors import ConfigError
 from clear.datasets import Bucket, SampleContext, read_clear
-from clear.datasets.cache import check_cache
+from clear.datasets.images.cache import check_cache
 from clear.registry import SCENARIOS
 
 

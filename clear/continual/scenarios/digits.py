@@ -10,7 +10,7 @@ import torch
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.datasets.demo import CLASS_NAMES, Look, load_digits, render_digit, split_digits
+from clear.datasets.make.demo import CLASS_NAMES, Look, load_digits, render_digit, split_digits
 from clear.registry import SCENARIOS
 
 SIZES = (28, 32)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clear.datasets.images import SampleContext
+from clear.datasets.loaders.buckets import SampleContext
 from clear.datasets.transforms.clsa_augment import MAGNITUDES, OPERATIONS
 from clear.datasets.transforms.view_recipes import View
 

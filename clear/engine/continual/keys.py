@@ -133,7 +133,7 @@ def check_load_from(value: Any) -> None:
 
 def _check_scenario(scenario: dict) -> None:
     from clear.continual.scenarios import scenario_arguments
-    from clear.datasets.decode import DECODERS
+    from clear.datasets.images.decode import DECODERS
 
     if 'type' not in scenario:
         raise ConfigError("scenario needs a type, e.g. 'CLEAR'.")

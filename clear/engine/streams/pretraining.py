@@ -19,8 +19,8 @@ from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.core.signatures import check_keys
-from clear.datasets.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.image_lists import ImageList
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.image_lists import ImageList
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.engine.work_dir import held, replacing

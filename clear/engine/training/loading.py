@@ -16,7 +16,7 @@ from clear.core import dist
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
-from clear.datasets.images import seeded_draws
+from clear.datasets.loaders.buckets import seeded_draws
 
 # Samples of a foreign data set whose description goes into its fingerprint.
 _DESCRIBED_SAMPLES = 64

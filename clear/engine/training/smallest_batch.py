@@ -18,7 +18,7 @@ from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.datasets import SelfSupervisedImages
-from clear.datasets.samplers import GlobalBatchSampler
+from clear.datasets.loaders.samplers import GlobalBatchSampler
 from clear.engine.continual.plan import first_readable
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import PLUGINS

@@ -190,8 +190,8 @@ def read_images(train: Any, test: Any) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _from_files(options: dict) -> Any:
-    from clear.datasets.bucket_lists import BucketChoice
-    from clear.datasets.evaluation_images import read_evaluation_images
+    from clear.datasets.loaders.evaluation import read_evaluation_images
+    from clear.datasets.readers.bucket_lists import BucketChoice
 
     options = dict(options)
     check_keys('online evaluation', options, accepted_arguments(read_evaluation_images), 'read_evaluation_images')

@@ -17,7 +17,7 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
-from clear.datasets.writing import (
+from clear.datasets.make.writing import (
     TEST_RATIO,
     Progress,
     new_folder,

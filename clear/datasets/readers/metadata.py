@@ -7,8 +7,8 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside, read_json
-from clear.datasets.clear_files import read_class_names
-from clear.datasets.image_files import first_repeated
+from clear.datasets.readers.clear.clear_files import read_class_names
+from clear.datasets.readers.image_files import first_repeated
 
 
 @dataclass(frozen=True)

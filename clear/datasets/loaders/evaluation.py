@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from clear.core.errors import DataError
-from clear.datasets.bucket_lists import BucketChoice, is_clear_tree, read_buckets
-from clear.datasets.decode import UnreadableImage
-from clear.datasets.image_files import image_files
-from clear.datasets.image_lists import ImageList, existing_folder
-from clear.datasets.labels import check_names
-from clear.datasets.square_images import SquareImages
+from clear.datasets.images.decode import UnreadableImage
+from clear.datasets.images.square_images import SquareImages
+from clear.datasets.readers.bucket_lists import BucketChoice, is_clear_tree, read_buckets
+from clear.datasets.readers.image_files import image_files
+from clear.datasets.readers.image_lists import ImageList, existing_folder
+from clear.datasets.readers.labels import check_names
 
 logger = logging.getLogger('clear')
 

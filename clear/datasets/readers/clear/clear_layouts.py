@@ -30,7 +30,7 @@ import torch
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json
-from clear.datasets.clear_files import (
+from clear.datasets.readers.clear.clear_files import (
     numeric_order,
     read_class_names,
     read_feature_file,
@@ -38,7 +38,7 @@ from clear.datasets.clear_files import (
     read_indices,
     stack_rows,
 )
-from clear.datasets.image_files import plain_path
+from clear.datasets.readers.image_files import plain_path
 
 PARTS = ('train', 'test')
 SPLIT_FOLDER = 'testset_ratio_0.3'

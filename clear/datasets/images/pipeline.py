@@ -18,10 +18,10 @@ from PIL import Image
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.datasets import decode as decoding
-from clear.datasets.cache import DiskCache, RamCache, check_cache
-from clear.datasets.decode import ImageDecoder, UnreadableImage, file_below, read_file
-from clear.datasets.images import SampleContext
+from clear.datasets.images import decode as decoding
+from clear.datasets.images.cache import DiskCache, RamCache, check_cache
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.loaders.buckets import SampleContext
 
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
 AUGMENTATIONS = (None, 'crop_flip')

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.bad_samples import BadSampleError
-from clear.datasets.decode import UnreadableImage
-from clear.datasets.images import BucketDataset
+from clear.datasets.images.bad_samples import BadSampleError
+from clear.datasets.images.decode import UnreadableImage
+from clear.datasets.loaders.buckets import BucketDataset
 from clear.datasets.transforms import ImageTransform
 
 # Decoders and resizers let other threads run, Python does not: below this size threads only get in each other's way.

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside
-from clear.datasets.image_files import plain_path
-from clear.datasets.metadata import LabeledMetadata, bucket_number, read_metadata
-from clear.datasets.writing import (
+from clear.datasets.make.writing import (
     Progress,
     new_folder,
     write_class_names,
     write_labeled_metadata,
     write_training_folder,
 )
+from clear.datasets.readers.image_files import plain_path
+from clear.datasets.readers.metadata import LabeledMetadata, bucket_number, read_metadata
 
 OFFICIAL_SEED = 0  # the official split is filed as split_0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside, regular_file
-from clear.datasets.writing import Progress
+from clear.datasets.make.writing import Progress
 
 # What zipfile raises on bytes that are no sound archive; RuntimeError for encrypted members.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,

@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 
 from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
-from clear.datasets.bad_samples import BadSampleError, BadSamples
-from clear.datasets.cache import DiskCache, check_cache
-from clear.datasets.clear_layouts import Bucket
-from clear.datasets.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.images.bad_samples import BadSampleError, BadSamples
+from clear.datasets.images.cache import DiskCache, check_cache
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.readers.clear.clear_layouts import Bucket
 
 
 class SampleContext:

@@ -14,8 +14,8 @@ from typing import Any
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json
-from clear.datasets.by_time import order_times
-from clear.datasets.image_lists import ImageList, listed_images, span_arrays
+from clear.datasets.readers.by_time import order_times
+from clear.datasets.readers.image_lists import ImageList, listed_images, span_arrays
 
 _NAME = re.compile(r'bucket_(.+)')
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, regular_file
-from clear.datasets.by_time import SplitOptions, divide
-from clear.datasets.clear import ClearData
-from clear.datasets.clear_layouts import Bucket
-from clear.datasets.dates import parse_time
-from clear.datasets.image_files import real_path
-from clear.datasets.labels import ordered_names, read_labels
+from clear.datasets.readers.by_time import SplitOptions, divide
+from clear.datasets.readers.clear.clear import ClearData
+from clear.datasets.readers.clear.clear_layouts import Bucket
+from clear.datasets.readers.dates import parse_time
+from clear.datasets.readers.image_files import real_path
+from clear.datasets.readers.labels import ordered_names, read_labels
 
 logger = logging.getLogger('clear')
 

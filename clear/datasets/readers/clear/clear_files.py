@@ -12,7 +12,7 @@ import torch
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import inside, load_tensors, read_json, read_text
 from clear.core.tensor_files import Record
-from clear.datasets.image_files import plain_path
+from clear.datasets.readers.image_files import plain_path
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.datasets.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
-from clear.datasets.image_files import real_path
-from clear.datasets.labels import class_indices
+from clear.datasets.images.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
+from clear.datasets.readers.image_files import real_path
+from clear.datasets.readers.labels import class_indices
 from clear.features.sources import Source
 from clear.features.writing import hash_data
 

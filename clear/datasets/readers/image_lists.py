@@ -12,8 +12,8 @@ import numpy as np
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, parse_json, read_text, regular_file
-from clear.datasets.image_files import IMAGE_SUFFIXES, first_repeated, image_files
-from clear.datasets.packed_strings import PackedStrings
+from clear.datasets.images.packed_strings import PackedStrings
+from clear.datasets.readers.image_files import IMAGE_SUFFIXES, first_repeated, image_files
 
 TABLE_SUFFIXES = ('.csv', '.parquet', '.jsonl')
 

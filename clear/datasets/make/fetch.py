@@ -13,8 +13,8 @@ from urllib.request import url2pathname
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, regular_file, write_json
-from clear.datasets.archives import require_space
-from clear.datasets.writing import Progress
+from clear.datasets.make.archives import require_space
+from clear.datasets.make.writing import Progress
 
 TIMEOUT_S = 30.0
 TRIES = 3  # in a row without a new byte

@@ -16,7 +16,7 @@ import torch
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import atomic_writer, inside, parse_json
-from clear.datasets.decode import UnreadableImage, read_file
+from clear.datasets.images.decode import UnreadableImage, read_file
 
 CACHES = (None, 'ram', 'disk')
 FORMAT = 1

@@ -12,10 +12,10 @@ import numpy as np
 
 from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json
-from clear.datasets.clear import NUM_CLASSES, check_data_name, how_to_get
-from clear.datasets.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
-from clear.datasets.decode import UnreadableImage, decode_image, read_file
-from clear.datasets.image_files import real_path
+from clear.datasets.images.decode import UnreadableImage, decode_image, read_file
+from clear.datasets.readers.clear.clear import NUM_CLASSES, check_data_name, how_to_get
+from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
+from clear.datasets.readers.image_files import real_path
 
 KINDS = {'lists': 'lists and metadata that are wrong', 'overlap': 'train and test of a bucket share images',
          'missing': 'missing images', 'unreadable': 'unreadable images', 'identical': 'groups of identical images'}

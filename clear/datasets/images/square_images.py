@@ -11,10 +11,10 @@ import numpy as np
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.datasets import decode as decoding
-from clear.datasets.cache import DiskCache, check_cache
-from clear.datasets.decode import ImageDecoder, UnreadableImage, file_below, read_file
-from clear.datasets.pipeline import INTERPOLATIONS, centre_crop_into, resize_image, shorter_side_size
+from clear.datasets.images import decode as decoding
+from clear.datasets.images.cache import DiskCache, check_cache
+from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.images.pipeline import INTERPOLATIONS, centre_crop_into, resize_image, shorter_side_size
 
 
 class SquareImages:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
-from clear.datasets.archives import extract_archive, verify_archive
-from clear.datasets.fetch import BACKOFF_S, TIMEOUT_S, TransferError, check_url, discard, fetch, remembered
-from clear.datasets.writing import Progress
+from clear.datasets.make.archives import extract_archive, verify_archive
+from clear.datasets.make.fetch import BACKOFF_S, TIMEOUT_S, TransferError, check_url, discard, fetch, remembered
+from clear.datasets.make.writing import Progress
 
 # Where Avalanche's clear_data module fetches them too.
 BASE_URL = 'https://huggingface.co/datasets/elvishelvis6/CLEAR-Continual_Learning_Benchmark/resolve/main'
@@ -72,13 +72,13 @@ def download_clear(name: str, out: str | Path, *, mirrors: Sequence[str] = (), s
 
     `clear10` and `clear100` become `out/train` and `out/test`, the new layout; the two older ones are unpacked into
     `out`, the old layout. An archive that lies in `out` already is used, and never deleted if it was put there by
-    hand. `clear.datasets.merge.merge_official` makes one old-layout tree of `train` and `test`.
+    hand. `clear.datasets.make.merge.merge_official` makes one old-layout tree of `train` and `test`.
 
     Args:
         mirrors: base addresses (http, https, file) to try before the official host.
         sha256: archive -> expected SHA-256.
         keep_archives: keep the downloaded archives after they are unpacked.
-        bars: makes a progress bar of (title, unit), for example `clear.datasets.writing.progress_bar`.
+        bars: makes a progress bar of (title, unit), for example `clear.datasets.make.writing.progress_bar`.
 
     Raises:
         ConfigError: if the name, a mirror or an archive in `sha256` is not known or malformed.

@@ -15,9 +15,9 @@ import numpy as np
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
-from clear.datasets.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
-from clear.datasets.image_files import plain_path, real_path
-from clear.datasets.lacking_classes import warn_of_lacking_classes
+from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.readers.clear.lacking_classes import warn_of_lacking_classes
+from clear.datasets.readers.image_files import plain_path, real_path
 
 logger = logging.getLogger('clear')
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
-from clear.datasets.clear_layouts import PARTS, Bucket
-from clear.datasets.dates import parse_time
-from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
-from clear.datasets.labels import check_names
-from clear.datasets.lacking_classes import quoted, warn_of_lacking_classes
+from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
+from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket
+from clear.datasets.readers.clear.lacking_classes import quoted, warn_of_lacking_classes
+from clear.datasets.readers.dates import parse_time
+from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
+from clear.datasets.readers.labels import check_names
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 
 

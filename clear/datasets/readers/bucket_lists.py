@@ -9,11 +9,11 @@ from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
-from clear.datasets.bucket_files import find_bucket_files, read_bucket_files
-from clear.datasets.by_time import SplitOptions, order_times, read_folder_by_time
-from clear.datasets.clear_layouts import Bucket, Choice, open_layout
-from clear.datasets.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
-from clear.datasets.image_lists import ImageList, existing_folder, span_arrays
+from clear.datasets.readers.bucket_files import find_bucket_files, read_bucket_files
+from clear.datasets.readers.by_time import SplitOptions, order_times, read_folder_by_time
+from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, open_layout
+from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
+from clear.datasets.readers.image_lists import ImageList, existing_folder, span_arrays
 
 SPLITS = ('train', 'test', 'all')
 LAYOUTS = ('auto', 'old', 'new', 'folder', 'json')

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.datasets.clear_layouts import Bucket, Choice, OldLayout, open_layout
-from clear.datasets.image_files import real_path
+from clear.datasets.make.writing import TEST_RATIO, new_folder, write_split
+from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, OldLayout, open_layout
+from clear.datasets.readers.image_files import real_path
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
-from clear.datasets.writing import TEST_RATIO, new_folder, write_split
 
 
 def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Sequence[int] = (),

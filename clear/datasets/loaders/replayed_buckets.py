@@ -12,9 +12,9 @@ from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.datasets.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.image_lists import ImageList, Span
-from clear.datasets.self_supervised import SelfSupervisedImages
+from clear.datasets.loaders.self_supervised import SelfSupervisedImages
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.image_lists import ImageList, Span
 from clear.registry import DATASETS
 
 REPLAY = 'replay'

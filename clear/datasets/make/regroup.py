@@ -13,11 +13,7 @@ from typing import Any
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, write_json
-from clear.datasets.dates import MISSING, parse_time
-from clear.datasets.image_files import real_path
-from clear.datasets.metadata import LabeledMetadata, bucket_number, read_metadata
-from clear.datasets.splits import check_split_options, stratified_split
-from clear.datasets.writing import (
+from clear.datasets.make.writing import (
     TEST_RATIO,
     Progress,
     new_folder,
@@ -25,6 +21,10 @@ from clear.datasets.writing import (
     write_labeled_metadata,
     write_training_folder,
 )
+from clear.datasets.readers.dates import MISSING, parse_time
+from clear.datasets.readers.image_files import real_path
+from clear.datasets.readers.metadata import LabeledMetadata, bucket_number, read_metadata
+from clear.datasets.splits import check_split_options, stratified_split
 
 MARKER = 'regroup.json'
 LINKS = ('symlink', 'hard', 'copy')

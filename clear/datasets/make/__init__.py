@@ -1,0 +1,1 @@
+"""What writes data sets: download, archives, the demo, splits, merging, regrouping, checks."""

@@ -1,0 +1,1 @@
+"""What is on a disk, as lists of images with their labels, times and buckets."""

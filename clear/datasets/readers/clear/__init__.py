@@ -1,0 +1,1 @@
+"""CLEAR's two layouts of folders."""
