@@ -41,7 +41,7 @@ def check_new_keys(options: set[str]) -> None:
     from clear.engine.probing import keys as probe_keys
     from clear.engine.streams import over_time_keys
     from clear.engine.training import keys as training_keys
-    from clear.evaluation.voc07 import CONFIG_KEYS
+    from clear.evaluation.image.voc07 import CONFIG_KEYS
     from clear.features import program
 
     readers = (continual_keys, probe_keys, over_time_keys, training_keys, program)

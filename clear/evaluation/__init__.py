@@ -1,18 +1,18 @@
 """Tasks on frozen features. Each is `TASKS.build(cfg).run(encoder_name, banks)`, and works on plain tensors too."""
 
-from clear.evaluation.average_precision import average_precision, mean_average_precision
-from clear.evaluation.clustering import Clustering, agreement, k_means
-from clear.evaluation.few_shot import FewShotProbe
-from clear.evaluation.knn import KNN, nearest_neighbours, weighted_votes
-from clear.evaluation.linear_grid import GridPoint, TrainedGrid, expand_grid, train_grid
-from clear.evaluation.linear_probe import LinearProbe
-from clear.evaluation.logistic_probe import LogisticProbe, fit_logistic
-from clear.evaluation.nearest_class_mean import NearestClassMean, nearest_mean_scores
-from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import LabelledRows, ProbeData, read_splits, sample_shots, stratified_split
-from clear.evaluation.voc07 import voc07_classification
-from clear.evaluation.voc07_linear import VOC07Linear
-from clear.evaluation.voc07_svm import VOC07SVM
+from clear.evaluation.image.clustering import Clustering, agreement, k_means
+from clear.evaluation.image.few_shot import FewShotProbe
+from clear.evaluation.image.knn import KNN, nearest_neighbours, weighted_votes
+from clear.evaluation.image.linear_grid import GridPoint, TrainedGrid, expand_grid, train_grid
+from clear.evaluation.image.linear_probe import LinearProbe
+from clear.evaluation.image.logistic_probe import LogisticProbe, fit_logistic
+from clear.evaluation.image.nearest_class_mean import NearestClassMean, nearest_mean_scores
+from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sample_shots, stratified_split
+from clear.evaluation.image.voc07 import voc07_classification
+from clear.evaluation.image.voc07_linear import VOC07Linear
+from clear.evaluation.image.voc07_svm import VOC07SVM
+from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
+from clear.evaluation.task import TaskResult, classification_metrics
 
 __all__ = ['KNN', 'Clustering', 'FewShotProbe', 'GridPoint', 'LabelledRows', 'LinearProbe', 'LogisticProbe',
            'NearestClassMean', 'ProbeData', 'TaskResult', 'TrainedGrid', 'VOC07SVM', 'VOC07Linear', 'agreement',

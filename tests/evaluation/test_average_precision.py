@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from clear.evaluation.average_precision import (
+from clear.evaluation.metrics.average_precision import (
     average_precision,
     mean_average_precision,
     per_image_average_precision,

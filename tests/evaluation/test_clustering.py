@@ -8,7 +8,7 @@ from banks import MemoryBank, blobs, digits
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import Clustering, agreement, k_means
-from clear.evaluation.clustering import lloyd, matched_accuracy, nearest_centre, plus_plus_centres
+from clear.evaluation.image.clustering import lloyd, matched_accuracy, nearest_centre, plus_plus_centres
 
 
 def test_lloyd_equals_scikit_learn_from_the_same_centres():

@@ -8,8 +8,8 @@ from torch.optim import lr_scheduler
 
 from clear.core.errors import ConfigError
 from clear.evaluation import expand_grid, train_grid
-from clear.evaluation.linear_grid import GridPoint, batch_order, initial_head
-from clear.evaluation.schedules import SCHEDULES
+from clear.evaluation.image.linear_grid import GridPoint, batch_order, initial_head
+from clear.evaluation.image.schedules import SCHEDULES
 
 EPOCHS = 4
 
@@ -102,7 +102,7 @@ def test_evaluation_in_chunks_matches_plain_formula(monkeypatch):
     features, labels = digits()
     features, labels = features[:333], labels[:333]
     grid = train_grid(features, labels, 10, expand_grid([0.1, 0.5], seeds=[0, 1]), epochs=1)
-    monkeypatch.setattr('clear.evaluation.linear_grid._LOGITS_PER_CHUNK', 40 * 50)
+    monkeypatch.setattr('clear.evaluation.image.linear_grid._LOGITS_PER_CHUNK', 40 * 50)
     accuracy, loss = grid.evaluate(features, labels)
     for column in range(4):
         logits = features @ grid.weight[column].T + grid.bias[column]

@@ -4,7 +4,7 @@ from banks import blob_data, digit_banks, digits
 
 from clear.core.errors import ConfigError, TrainingError
 from clear.evaluation import LabelledRows, LinearProbe, ProbeData
-from clear.evaluation.linear_probe import select
+from clear.evaluation.image.linear_probe import select
 
 
 def test_accuracy_is_that_of_scikit_learn_on_digits():

@@ -5,7 +5,7 @@ from banks import blob_data, blobs, digit_banks, digits
 
 from clear.core.errors import ConfigError
 from clear.evaluation import LogisticProbe, fit_logistic
-from clear.evaluation.logistic_probe import _mean_loss
+from clear.evaluation.image.logistic_probe import _mean_loss
 
 
 @pytest.mark.parametrize('c', [0.01, 1.0, 100.0])
@@ -35,7 +35,7 @@ def test_digits_accuracy_is_that_of_scikit_learn():
 
 
 def test_gradient_in_chunks_matches_autograd(monkeypatch):
-    monkeypatch.setattr('clear.evaluation.logistic_probe._LOGITS_PER_CHUNK', 3 * 7)
+    monkeypatch.setattr('clear.evaluation.image.logistic_probe._LOGITS_PER_CHUNK', 3 * 7)
     features, labels = blobs(25)
     features = features.double()
     head = torch.randn(3, 6, dtype=torch.float64, generator=torch.manual_seed(0), requires_grad=True)

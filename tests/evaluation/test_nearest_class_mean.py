@@ -4,7 +4,7 @@ from banks import blob_data, blobs
 
 from clear.core.errors import ConfigError
 from clear.evaluation import NearestClassMean, nearest_mean_scores
-from clear.evaluation.nearest_class_mean import class_means
+from clear.evaluation.image.nearest_class_mean import class_means
 
 
 def predict_by_loops(queries, features, labels, num_classes, distance):

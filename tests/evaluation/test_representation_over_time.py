@@ -6,7 +6,7 @@ from banks import blobs
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import Bucket
 from clear.evaluation import KNN, LabelledRows, LinearProbe, ProbeData
-from clear.evaluation.representation_over_time import (
+from clear.evaluation.over_time import (
     OWN_BUCKET,
     PER_BUCKET,
     accuracy_matrix,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clear.evaluation import TaskResult, classification_metrics
-from clear.evaluation.result import over_seeds, ranks_of
+from clear.evaluation.task import over_seeds, ranks_of
 
 
 def rank_by_loop(scores, target):

@@ -6,7 +6,7 @@ from banks import MemoryBank, blobs
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import read_splits, sample_shots, stratified_split
-from clear.evaluation.rows import BucketRows, seed_list
+from clear.evaluation.image.rows import BucketRows, seed_list
 from clear.registry import TASKS
 
 TASK_CONFIGS = [dict(type='KNN', k=2), dict(type='NearestClassMean'), dict(type='LinearProbe', epochs=30, seeds=2),

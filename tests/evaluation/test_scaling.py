@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clear.core.errors import ConfigError
-from clear.evaluation.scaling import fit_scale
+from clear.evaluation.image.scaling import fit_scale
 
 
 def test_standard_scale_is_that_of_numpy_and_fitted_on_training_only():

@@ -3,7 +3,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from clear.core.errors import ConfigError
-from clear.evaluation.schedules import SCHEDULES, lr_factors, schedule_name
+from clear.evaluation.image.schedules import SCHEDULES, lr_factors, schedule_name
 
 EPOCHS, PER_EPOCH, LR = 5, 7, 0.3
 TOTAL = EPOCHS * PER_EPOCH

@@ -17,8 +17,8 @@ from voc_tree import annotation, write_voc
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.voc import read_voc
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
-from clear.evaluation.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
-from clear.evaluation.voc07_svm import voc_metrics
+from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
+from clear.evaluation.image.voc07_svm import voc_metrics
 from clear.models.towers import Preprocess
 from clear.registry import TASKS
 
@@ -83,7 +83,7 @@ def test_linear_protocol_selects_on_val_and_reports_test_once(base, monkeypatch)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     # No augmentation, so that a plain loop can follow.
     whole = [dict(type='Resize', size=(20, 20))]
-    from clear.evaluation import voc07_linear
+    from clear.evaluation.image import voc07_linear
 
     real = voc07_linear.build_transform
     monkeypatch.setattr(voc07_linear, 'build_transform', lambda steps: real(
@@ -104,7 +104,7 @@ def test_linear_protocol_selects_on_val_and_reports_test_once(base, monkeypatch)
 
 def by_plain_torch(base, encoder, task):
     """(val map, test map) after each epoch: images one by one, all five crops through the head."""
-    from clear.evaluation.rows import shuffled
+    from clear.evaluation.image.rows import shuffled
 
     end = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(VOC_MEAN, VOC_STD)])
     train = read_voc(base, 'train')

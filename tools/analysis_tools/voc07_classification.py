@@ -33,7 +33,7 @@ def read(args: argparse.Namespace) -> dict:
     from clear.core.errors import ConfigError
     from clear.core.options import parse_options
     from clear.core.signatures import check_keys
-    from clear.evaluation.voc07 import CONFIG_KEYS
+    from clear.evaluation.image.voc07 import CONFIG_KEYS
 
     cfg = load_config(args.config, parse_options(args.cfg_options))[0].to_dict()
     check_keys('config', cfg, CONFIG_KEYS, 'a VOC 2007 config')
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     from clear.core.logs import setup_logging
     from clear.core.results import RESULTS_FILE
     from clear.datasets.readers.voc import read_voc
-    from clear.evaluation.voc07 import make_protocol, voc07_classification
+    from clear.evaluation.image.voc07 import make_protocol, voc07_classification
     from clear.features.build import make_encoder
 
     cfg = read(args)

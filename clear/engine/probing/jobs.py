@@ -14,7 +14,7 @@ from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.engine.probing.keys import task_data, task_name, task_options
-from clear.evaluation.rows import BucketRows
+from clear.evaluation.image.rows import BucketRows
 
 JOBS_FILE = 'jobs.json'
 SCHEMA = 1

@@ -19,7 +19,7 @@ from clear.engine.progress import Progress
 from clear.engine.streams.over_time_data import choose_buckets, read_stream
 from clear.engine.streams.over_time_keys import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
 from clear.engine.streams.over_time_table import matrix_metrics, write_table
-from clear.evaluation.representation_over_time import (
+from clear.evaluation.over_time import (
     OWN_BUCKET,
     PER_BUCKET,
     accuracy_matrix,

@@ -17,7 +17,7 @@ from clear.core.options import parse_options
 from clear.core.signatures import check_keys
 from clear.engine.probing.keys import task_arguments
 from clear.engine.streams.pretraining import STREAM_FILE
-from clear.evaluation.representation_over_time import PROBES, PROTOCOLS, build_probe, wanted_cells
+from clear.evaluation.over_time import PROBES, PROTOCOLS, build_probe, wanted_cells
 
 DEFAULTS: dict[str, Any] = dict(
     encoder=None, data=None, checkpoints=None, buckets=None, tasks=[dict(type='KNN')], protocols=list(PROTOCOLS),

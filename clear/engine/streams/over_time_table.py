@@ -10,7 +10,7 @@ from clear.continual.metrics import CLEAR_METRICS, clear_metrics
 from clear.core.errors import DataError
 from clear.core.files import atomic_writer
 from clear.core.results import Results
-from clear.evaluation.representation_over_time import by_bucket
+from clear.evaluation.over_time import by_bucket
 
 COLUMNS = ('task', 'protocol', 'checkpoint', 'through', 'tested_on', 'top1')
 

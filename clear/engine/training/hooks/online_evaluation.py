@@ -16,9 +16,9 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import get_rng_state, set_rng_state
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.evaluation.knn import KNN
-from clear.evaluation.linear_probe import LinearProbe
-from clear.evaluation.rows import LabelledRows, ProbeData
+from clear.evaluation.image.knn import KNN
+from clear.evaluation.image.linear_probe import LinearProbe
+from clear.evaluation.image.rows import LabelledRows, ProbeData
 from clear.registry import HOOKS
 
 # Of ImageNet, as in the recipes of the views.

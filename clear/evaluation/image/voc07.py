@@ -13,9 +13,9 @@ from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.readers.voc import find_voc
-from clear.evaluation.result import TaskResult
-from clear.evaluation.voc07_linear import VOC07Linear
-from clear.evaluation.voc07_svm import VOC07SVM
+from clear.evaluation.image.voc07_linear import VOC07Linear
+from clear.evaluation.image.voc07_svm import VOC07SVM
+from clear.evaluation.task import TaskResult
 from clear.features import find_or_extract
 from clear.features.build import ROOT, make_encoder
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import Bucket
-from clear.evaluation.linear_probe import FittedProbe, LinearProbe
-from clear.evaluation.result import classification_metrics, over_seeds
-from clear.evaluation.rows import LabelledRows, ProbeData, check_features
+from clear.evaluation.image.linear_probe import FittedProbe, LinearProbe
+from clear.evaluation.image.rows import LabelledRows, ProbeData, check_features
+from clear.evaluation.task import classification_metrics, over_seeds
 from clear.features import FeatureBank, join_bucket
 from clear.registry import TASKS
 

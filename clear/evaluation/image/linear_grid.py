@@ -19,8 +19,8 @@ from torch import Tensor
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
-from clear.evaluation.rows import shuffled
-from clear.evaluation.schedules import check_schedule, lr_factors, schedule_name
+from clear.evaluation.image.rows import shuffled
+from clear.evaluation.image.schedules import check_schedule, lr_factors, schedule_name
 
 OPTIMIZERS = ('sgd', 'adam')
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch.optim.Adam's defaults

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from clear.core.errors import ConfigError
-from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import ProbeData, read_splits
+from clear.evaluation.image.rows import ProbeData, read_splits
+from clear.evaluation.task import TaskResult, classification_metrics
 from clear.registry import TASKS
 
 DISTANCES = ('cosine', 'euclidean')

@@ -14,8 +14,8 @@ from torch.nn import functional
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed
-from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import check_splits, class_names_of, read_rows, read_splits
+from clear.evaluation.image.rows import check_splits, class_names_of, read_rows, read_splits
+from clear.evaluation.task import TaskResult
 from clear.registry import TASKS
 
 _DISTANCES_PER_CHUNK = 2**23

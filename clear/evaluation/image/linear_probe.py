@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from clear.core.errors import TrainingError
-from clear.evaluation.linear_grid import TrainedGrid, check_training, expand_grid, train_grid
-from clear.evaluation.result import TaskResult, classification_metrics, seed_extras
-from clear.evaluation.rows import ProbeData, read_splits, seed_list
-from clear.evaluation.scaling import check_scale, fit_scale
+from clear.evaluation.image.linear_grid import TrainedGrid, check_training, expand_grid, train_grid
+from clear.evaluation.image.rows import ProbeData, read_splits, seed_list
+from clear.evaluation.image.scaling import check_scale, fit_scale
+from clear.evaluation.task import TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
 

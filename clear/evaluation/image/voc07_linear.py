@@ -22,10 +22,10 @@ from clear.datasets.images.decode import UnreadableImage, decode_image, file_bel
 from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.datasets.transforms import ImageTransform, build_transform
-from clear.evaluation.average_precision import mean_average_precision, per_image_average_precision
-from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import shuffled
-from clear.evaluation.voc07_svm import check_positives, voc_metrics
+from clear.evaluation.image.rows import shuffled
+from clear.evaluation.image.voc07_svm import check_positives, voc_metrics
+from clear.evaluation.metrics.average_precision import mean_average_precision, per_image_average_precision
+from clear.evaluation.task import TaskResult
 
 # Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
 VOC_MEAN = (0.4573, 0.4388, 0.4073)

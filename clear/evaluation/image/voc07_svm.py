@@ -11,10 +11,10 @@ import numpy as np
 from clear.core.checks import check_whole
 from clear.core.errors import DataError
 from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
-from clear.evaluation.average_precision import average_precision, mean_average_precision
-from clear.evaluation.logistic_probe import check_strengths
-from clear.evaluation.result import TaskResult
-from clear.evaluation.rows import check_features, check_splits
+from clear.evaluation.image.logistic_probe import check_strengths
+from clear.evaluation.image.rows import check_features, check_splits
+from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
+from clear.evaluation.task import TaskResult
 from clear.registry import TASKS
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
-from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import ProbeData, read_splits
+from clear.evaluation.image.rows import ProbeData, read_splits
+from clear.evaluation.task import TaskResult, classification_metrics
 from clear.registry import TASKS
 
 BACKENDS = ('auto', 'torch', 'faiss')

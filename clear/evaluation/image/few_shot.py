@@ -9,11 +9,11 @@ from torch import Tensor
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.evaluation.logistic_probe import check_strengths, fit_logistic
-from clear.evaluation.nearest_class_mean import nearest_mean_scores
-from clear.evaluation.result import TaskResult, classification_metrics, seed_extras
-from clear.evaluation.rows import LabelledRows, ProbeData, read_splits, sample_shots, seed_list
-from clear.evaluation.scaling import check_scale, fit_scale
+from clear.evaluation.image.logistic_probe import check_strengths, fit_logistic
+from clear.evaluation.image.nearest_class_mean import nearest_mean_scores
+from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sample_shots, seed_list
+from clear.evaluation.image.scaling import check_scale, fit_scale
+from clear.evaluation.task import TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
 CLASSIFIERS = ('logistic', 'nearest_mean')

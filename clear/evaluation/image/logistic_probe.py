@@ -11,9 +11,9 @@ from torch import Tensor
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
-from clear.evaluation.result import TaskResult, classification_metrics
-from clear.evaluation.rows import ProbeData, read_splits
-from clear.evaluation.scaling import check_scale, fit_scale
+from clear.evaluation.image.rows import ProbeData, read_splits
+from clear.evaluation.image.scaling import check_scale, fit_scale
+from clear.evaluation.task import TaskResult, classification_metrics
 from clear.registry import TASKS
 
 _LOGITS_PER_CHUNK = 2**22
