@@ -22,7 +22,7 @@ from clear.engine.streams import over_time
 from clear.engine.training import state
 from clear.features import FeatureBank, sources, write_bank
 from clear.models import load_weights
-from clear.models.converters.moco import from_published
+from clear.models.weights.moco import from_published
 
 # A reader that waits is stopped after so many seconds, on a machine that does much else; alone each takes milliseconds.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(10)]

@@ -27,7 +27,7 @@ def make_encoder(cfg: dict[str, Any] | nn.Module) -> nn.Module:
     """Build an encoder. One without weights is random, but the same every time (drawn from seed 0)."""
     if isinstance(cfg, nn.Module):
         return cfg
-    from clear.models.towers import build_encoder
+    from clear.models.towers.image import build_encoder
 
     with seeded_draws(0):
         return build_encoder(cfg)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from clear.core.errors import DataError
 from clear.core.logs import logger
 from clear.datasets.images.decode import UnreadableImage, decode_image
-from clear.models.towers.preprocess import Preprocess
+from clear.models.towers.image.preprocess import Preprocess
 
 
 @torch.no_grad()

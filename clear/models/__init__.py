@@ -11,7 +11,7 @@ from clear.models.freeze import Freezable, FreezeReport, freeze  # noqa: E402
 from clear.models.heads import CosineDistanceHead  # noqa: E402
 from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
 from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
-from clear.models.towers import (  # noqa: E402
+from clear.models.towers.image import (  # noqa: E402
     ImageEncoder,
     MMPretrainEncoder,
     OpenCLIPImageEncoder,
@@ -21,7 +21,7 @@ from clear.models.towers import (  # noqa: E402
     TorchvisionEncoder,
     build_encoder,
 )
-from clear.models.weights import SOURCES, LoadReport, load_weights  # noqa: E402
+from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
            'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',

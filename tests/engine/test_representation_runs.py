@@ -21,7 +21,7 @@ ENCODER = dict(type='MMPretrainEncoder', backbone=dict(type='ResNet', depth=18, 
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
     """Three buckets of random images on which brightness tells the class, and an encoder for each."""
-    from clear.models.towers import build_encoder
+    from clear.models.towers.image import build_encoder
 
     torch.set_num_threads(1)
     root = write_clear_tree(tmp_path_factory.mktemp('stream') / 'tree', num_buckets=3, per_class=8)
@@ -54,7 +54,7 @@ def expected_matrix(stream, cfg, own_bucket):
 
     from clear.datasets import read_clear
     from clear.datasets.images.decode import decode_image
-    from clear.models.towers import build_encoder
+    from clear.models.towers.image import build_encoder
 
     root, files = stream
     data = read_clear(root, seed=0)

@@ -6,7 +6,8 @@ import torch
 from banks import MemoryBank, blob_data, digit_banks, digits
 
 from clear.core.errors import ConfigError, DataError
-from clear.evaluation import KNN, knn, nearest_neighbours, weighted_votes
+from clear.evaluation import KNN, nearest_neighbours, weighted_votes
+from clear.evaluation.image import knn
 
 
 def neighbours_by_loops(queries, base, k):

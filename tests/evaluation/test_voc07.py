@@ -19,7 +19,7 @@ from clear.datasets.readers.voc import read_voc
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
 from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.image.voc07_svm import voc_metrics
-from clear.models.towers import Preprocess
+from clear.models.towers.image import Preprocess
 from clear.registry import TASKS
 
 SMALL = dict(image_size=20, resize=22)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clear.models.towers import Preprocess
+from clear.models.towers.image import Preprocess
 
 
 class TinyEncoder(nn.Module):

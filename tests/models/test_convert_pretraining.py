@@ -15,8 +15,8 @@ from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors, save_tensors
 from clear.models import load_weights
 from clear.models.converters.convert import TARGETS, convert_weights, write_weights
-from clear.models.converters.detectron2 import to_detectron2
-from clear.models.towers import TorchvisionEncoder
+from clear.models.towers.image import TorchvisionEncoder
+from clear.models.weights.detectron2 import to_detectron2
 from clear.registry import MODELS
 
 RESNET = dict(type='ResNet', depth=18)

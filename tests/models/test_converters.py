@@ -6,10 +6,10 @@ from torchvision.models import resnet18, resnet50
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import save_tensors
-from clear.models.converters import SOURCES
 from clear.models.converters.convert import convert_weights, write_weights
-from clear.models.converters.rules import without_a_place
-from clear.models.towers import TorchvisionEncoder
+from clear.models.towers.image import TorchvisionEncoder
+from clear.models.weights import SOURCES
+from clear.models.weights.rules import without_a_place
 
 DIM = 512
 
@@ -110,7 +110,7 @@ def test_timm_and_efficientnet_names(tmp_path):
 
 @pytest.mark.parametrize('source', ['openclip', 'auto'])
 def test_image_tower_of_an_open_clip_model(tmp_path, source):
-    from clear.models.towers import OpenCLIPImageEncoder
+    from clear.models.towers.image import OpenCLIPImageEncoder
 
     torch.manual_seed(2)
     tower = OpenCLIPImageEncoder('ViT-S-32').model.state_dict()

@@ -7,7 +7,7 @@ from torch import nn
 from clear.core.errors import CheckpointError, ConfigError
 from clear.models import load_weights
 from clear.models.selfsup import distilled
-from clear.models.selfsup.distillation import trained_encoder
+from clear.models.selfsup.parts.distillation import trained_encoder
 from clear.registry import MODELS
 
 BACKBONE = dict(type='ResNet', depth=18, stem_channels=4, base_channels=4)

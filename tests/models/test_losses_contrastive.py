@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clear.models.losses import CLSALoss, DistributionalDivergenceLoss, MoCoLoss, NTXentLoss, retrieval
+from clear.models.losses import CLSALoss, DistributionalDivergenceLoss, MoCoLoss, NTXentLoss
+from clear.models.losses.selfsup import retrieval
 
 
 def unit(*shape, seed=0):

@@ -5,7 +5,7 @@ import torch
 from test_losses_contrastive import agree, close, leaf, log_softmax_of, unit
 
 from clear.models.losses import DINOLoss, SwAVLoss
-from clear.models.losses.swav_loss import sinkhorn
+from clear.models.losses.selfsup.swav_loss import sinkhorn
 
 
 def outputs(num_views, batch, dim, seed=0):

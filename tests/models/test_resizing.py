@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 from clear.core.errors import CheckpointError
 from clear.core.files import save_tensors
 from clear.models import build_classifier, load_weights
-from clear.models.towers import MMPretrainEncoder, TimmEncoder, TorchvisionEncoder
+from clear.models.towers.image import MMPretrainEncoder, TimmEncoder, TorchvisionEncoder
 
 TINY = dict(embed_dim=24, depth=2, num_heads=2)
 # Architectures of timm whose tables follow the size of the image, with arguments that make them small.

@@ -12,7 +12,7 @@ from torch import nn
 from clear.core.errors import ConfigError
 from clear.models import selfsup
 from clear.models.selfsup import Encoder, MoCo
-from clear.models.selfsup.base import _warn_of_channels_last
+from clear.models.selfsup.parts.base import _warn_of_channels_last
 from clear.registry import MODELS, SHADOWED
 
 each = pytest.mark.parametrize('name', CASES)

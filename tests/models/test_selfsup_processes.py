@@ -11,7 +11,7 @@ from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.models import convert_sync_batch_norm, synchronised
 from clear.models.selfsup import MoCo
-from clear.models.selfsup.shuffle_bn import shuffle_rows, shuffling_matters, unshuffle_rows
+from clear.models.selfsup.parts.shuffle_bn import shuffle_rows, shuffling_matters, unshuffle_rows
 
 pytestmark = pytest.mark.slow
 WORLD, ROWS, STEPS = 2, 4, 4

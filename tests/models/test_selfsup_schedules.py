@@ -7,7 +7,7 @@ import torch
 from selfsup_cases import CASES, build, make_views, total
 
 from clear.core.errors import ConfigError
-from clear.models.selfsup.momentum import cosine_momentum, follow
+from clear.models.selfsup.parts.momentum import cosine_momentum, follow
 
 
 def step(model, iteration, max_iterations=100, per_epoch=5, name='SwAV', **options):

@@ -8,7 +8,7 @@ from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import save_tensors
-from clear.models.towers import (
+from clear.models.towers.image import (
     ImageEncoder,
     MMPretrainEncoder,
     OpenCLIPImageEncoder,
@@ -18,7 +18,7 @@ from clear.models.towers import (
     build_encoder,
     strip_classifier,
 )
-from clear.models.towers.strip import find_classifiers
+from clear.models.towers.image.strip import find_classifiers
 
 SMALL = dict(crop=64, resize=64)
 HUBCONF = '''
@@ -232,7 +232,7 @@ def test_real_weights_from_a_package():
     assert (encoder.embed_dim, encoder.load_report.source) == (1280, 'efficientnet_pytorch')
     # All 296 tensors, the classifier too, against the whole network.
     from clear.core.files import load_tensors
-    from clear.models.converters import SOURCES, package_weights
+    from clear.models.weights import SOURCES, package_weights
 
     state = load_tensors(package_weights('efficientnet-lite0'))
     whole = timm.create_model('tf_efficientnet_lite0').eval()

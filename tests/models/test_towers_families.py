@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from clear.models.towers import MMPretrainEncoder, TimmEncoder
-from clear.models.towers.strip import fitting_images, strip_classifier
-from clear.models.towers.torchvision import build_torchvision
+from clear.models.towers.image import MMPretrainEncoder, TimmEncoder
+from clear.models.towers.image.strip import fitting_images, strip_classifier
+from clear.models.towers.image.torchvision import build_torchvision
 
 ALL = models.list_models(module=models)
 # One of every file of torchvision.models.

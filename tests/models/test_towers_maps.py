@@ -7,8 +7,8 @@ from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
 from clear.core.errors import ConfigError
-from clear.models.towers import TimmEncoder, TorchHubEncoder, TorchvisionEncoder
-from clear.models.towers.maps import collect, find_maps
+from clear.models.towers.image import TimmEncoder, TorchHubEncoder, TorchvisionEncoder
+from clear.models.towers.image.maps import collect, find_maps
 
 
 def test_maps_of_a_resnet_are_stem_and_stages():

@@ -11,7 +11,7 @@ from torchvision import models
 from torchvision import transforms as T
 
 from clear.core.errors import ConfigError
-from clear.models.towers import Preprocess, TimmEncoder, TorchvisionEncoder
+from clear.models.towers.image import Preprocess, TimmEncoder, TorchvisionEncoder
 
 
 def photo(width=83, height=61, mode='RGB'):
@@ -31,7 +31,7 @@ def test_equals_torchvision_transforms(interpolation, size):
 @pytest.mark.parametrize('arch', ['resnet50', 'inception_v3', 'swin_v2_t'])
 def test_published_transform_of_torchvision(arch):
     size = {'resnet50': 224, 'inception_v3': 299, 'swin_v2_t': 256}[arch]
-    from clear.models.towers.torchvision import _published_preprocess
+    from clear.models.towers.image.torchvision import _published_preprocess
 
     spec = _published_preprocess(arch, torch.nn.Identity())
     published = models.get_model_weights(arch).DEFAULT.transforms()

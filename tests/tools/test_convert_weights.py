@@ -91,7 +91,7 @@ def test_sanity_compares_with_random_weights(tmp_path, moco, capsys):
 
 
 def test_sources_of_the_tool_are_those_of_the_table():
-    from clear.models.converters import SOURCES
+    from clear.models.weights import SOURCES
 
     assert set(tool.SOURCES) == {'auto', *SOURCES}
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
-from clear.models.converters.detectron2 import write_detectron2
-from clear.models.converters.moco import from_published, to_published
-from clear.models.converters.rules import without_a_place
-from clear.models.towers.base import ImageEncoder
-from clear.models.towers.build import build_encoder
-from clear.models.weights import LoadReport
+from clear.models.towers.image.base import ImageEncoder
+from clear.models.towers.image.build import build_encoder
+from clear.models.weights.detectron2 import write_detectron2
+from clear.models.weights.load import LoadReport
+from clear.models.weights.moco import from_published, to_published
+from clear.models.weights.rules import without_a_place
 
 TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
 _MAKERS = {'torchvision': 'TorchvisionEncoder', 'timm': 'TimmEncoder', 'open_clip': 'OpenCLIPImageEncoder',

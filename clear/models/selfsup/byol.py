@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from clear.models.losses import NegativeCosineSimilarity
-from clear.models.selfsup.encoder import Encoder, build_part
-from clear.models.selfsup.momentum import check_momentum, cosine_momentum, momentum_copy
-from clear.models.selfsup.two_views import TwoViews
+from clear.models.selfsup.parts.encoder import Encoder, build_part
+from clear.models.selfsup.parts.momentum import check_momentum, cosine_momentum, momentum_copy
+from clear.models.selfsup.parts.two_views import TwoViews
 from clear.registry import MODELS
 
 

@@ -9,9 +9,9 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.models.losses import DINOLoss
 from clear.models.necks import DINOHead
-from clear.models.selfsup.base import SelfSupervisedModel
-from clear.models.selfsup.encoder import Encoder, equal_size_groups, split_groups
-from clear.models.selfsup.momentum import check_momentum, cosine_momentum, momentum_copy
+from clear.models.selfsup.parts.base import SelfSupervisedModel
+from clear.models.selfsup.parts.encoder import Encoder, equal_size_groups, split_groups
+from clear.models.selfsup.parts.momentum import check_momentum, cosine_momentum, momentum_copy
 from clear.registry import MODELS
 
 

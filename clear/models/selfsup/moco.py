@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.models.losses import MoCoLoss
 from clear.models.losses.distributed import gather_rows
-from clear.models.selfsup.base import SelfSupervisedModel
-from clear.models.selfsup.encoder import Encoder
-from clear.models.selfsup.momentum import check_momentum, momentum_copy
-from clear.models.selfsup.queue import check_room, enqueue, retrieval_accuracy
-from clear.models.selfsup.shuffle_bn import shuffle_rows, shuffling_matters, unshuffle_rows
+from clear.models.selfsup.parts.base import SelfSupervisedModel
+from clear.models.selfsup.parts.encoder import Encoder
+from clear.models.selfsup.parts.momentum import check_momentum, momentum_copy
+from clear.models.selfsup.parts.queue import check_room, enqueue, retrieval_accuracy
+from clear.models.selfsup.parts.shuffle_bn import shuffle_rows, shuffling_matters, unshuffle_rows
 from clear.registry import MODELS
 
 

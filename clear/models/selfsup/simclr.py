@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.models.losses import NTXentLoss
-from clear.models.selfsup.encoder import split_groups
-from clear.models.selfsup.two_views import TwoViews
+from clear.models.selfsup.parts.encoder import split_groups
+from clear.models.selfsup.parts.two_views import TwoViews
 from clear.registry import MODELS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from clear.models.losses import NegativeCosineSimilarity
-from clear.models.selfsup.encoder import build_part
-from clear.models.selfsup.two_views import TwoViews
+from clear.models.selfsup.parts.encoder import build_part
+from clear.models.selfsup.parts.two_views import TwoViews
 from clear.registry import MODELS
 
 

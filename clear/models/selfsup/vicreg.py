@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from clear.models.losses import VICRegLoss
-from clear.models.selfsup.two_views import TwoViews
+from clear.models.selfsup.parts.two_views import TwoViews
 from clear.registry import MODELS
 
 

@@ -11,8 +11,8 @@ from clear.core import dist
 from clear.core.checks import check_number
 from clear.models.losses.distributed import gather_rows
 from clear.models.losses.inputs import check_matrices, check_positive, check_views, full_precision
-from clear.models.losses.moco_loss import check_queue
-from clear.models.losses.retrieval import retrieve
+from clear.models.losses.selfsup.moco_loss import check_queue
+from clear.models.losses.selfsup.retrieval import retrieve
 from clear.registry import MODELS
 
 

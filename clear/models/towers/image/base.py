@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
-from clear.models.converters import package_weights
 from clear.models.freeze import Freezable
-from clear.models.towers.maps import MapSource, collect, find_maps
-from clear.models.towers.preprocess import Preprocess
-from clear.models.towers.strip import pool, strip_classifier
-from clear.models.weights import LoadReport, load_weights
+from clear.models.towers.image.maps import MapSource, collect, find_maps
+from clear.models.towers.image.preprocess import Preprocess
+from clear.models.towers.image.strip import pool, strip_classifier
+from clear.models.weights import package_weights
+from clear.models.weights.load import LoadReport, load_weights
 
 
 class ImageEncoder(Freezable):

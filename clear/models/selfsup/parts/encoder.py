@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError
-from clear.models.towers.base import ImageEncoder
-from clear.models.towers.strip import pool
+from clear.models.towers.image.base import ImageEncoder
+from clear.models.towers.image.strip import pool
 from clear.registry import MODELS
 
 # Sides in pixels of the images that a backbone is tried with, after the one that it names itself.
@@ -29,7 +29,7 @@ class Encoder(BaseModule):
     any training.
 
     Args:
-        backbone: config of a backbone of mmpretrain or ours or of an image encoder of `clear.models.towers`, or a
+        backbone: config of a backbone of mmpretrain or ours or of an image encoder of `clear.models.towers.image`, or a
             module. Gives maps (N, C, H, W) or (N, D); of several outputs the last counts. Of an image encoder only
             the network is taken, with its weights, and trains like any other.
         neck: config or module, (N, embed_dim) -> (N, out_dim); None leaves the features as they are.

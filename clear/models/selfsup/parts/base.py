@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
-from clear.models.selfsup.encoder import Encoder
-from clear.models.selfsup.momentum import follow
+from clear.models.selfsup.parts.encoder import Encoder
+from clear.models.selfsup.parts.momentum import follow
 from clear.registry import MODELS
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError, nearest
 from clear.models.classifier import ComposedClassifier, build_classifier
-from clear.models.towers.base import ImageEncoder, building, plain
-from clear.models.towers.preprocess import Preprocess
+from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clear.core import dist
 from clear.models.losses.distributed import gather_rows
-from clear.models.selfsup.encoder import batch_norms
+from clear.models.selfsup.parts.encoder import batch_norms
 from clear.models.sync_batch_norm import (
     SynchronisedBatchNorm1d,
     SynchronisedBatchNorm2d,

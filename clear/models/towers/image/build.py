@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clear.core.errors import ConfigError
-from clear.models.towers.base import ImageEncoder
+from clear.models.towers.image.base import ImageEncoder
 from clear.registry import MODELS
 
 

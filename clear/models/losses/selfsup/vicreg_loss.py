@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
-from clear.models.losses.statistics import GlobalBatch
+from clear.models.losses.selfsup.statistics import GlobalBatch
 from clear.registry import MODELS
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from clear.models.selfsup.base import SelfSupervisedModel
-from clear.models.selfsup.encoder import Encoder
+from clear.models.selfsup.parts.base import SelfSupervisedModel
+from clear.models.selfsup.parts.encoder import Encoder
 
 
 class TwoViews(SelfSupervisedModel):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_number
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
-from clear.models.losses.statistics import GlobalBatch
+from clear.models.losses.selfsup.statistics import GlobalBatch
 from clear.registry import MODELS
 
 

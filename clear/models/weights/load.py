@@ -13,8 +13,8 @@ from clear.core.checks import check_number
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import load_tensors
 from clear.core.logs import logger
-from clear.models.converters.rules import SOURCES, without_a_place
 from clear.models.resizing import quiet_hooks, resize_tables
+from clear.models.weights.rules import SOURCES, without_a_place
 
 # Keys under which checkpoints keep their weights, tried in this order.
 _STATE_KEYS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'network', 'net')

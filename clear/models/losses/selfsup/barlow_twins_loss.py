@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
-from clear.models.losses.statistics import GlobalBatch
+from clear.models.losses.selfsup.statistics import GlobalBatch
 from clear.registry import MODELS
 
 

@@ -10,7 +10,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.models.selfsup.encoder import Encoder
+from clear.models.selfsup.parts.encoder import Encoder
 
 
 def momentum_copy(encoder: Encoder) -> Encoder:

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from clear.core.errors import ConfigError, nearest
-from clear.models.towers.base import ImageEncoder, building, plain
-from clear.models.towers.preprocess import INTERPOLATIONS, Preprocess
+from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.image.preprocess import INTERPOLATIONS, Preprocess
 from clear.registry import MODELS
 
 

@@ -15,9 +15,9 @@ from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors
 from clear.models.losses import NegativeCosineSimilarity
 from clear.models.necks import ProjectionMLP
-from clear.models.selfsup.base import SelfSupervisedModel
-from clear.models.selfsup.encoder import Encoder, build_part
-from clear.models.towers.strip import pool
+from clear.models.selfsup.parts.base import SelfSupervisedModel
+from clear.models.selfsup.parts.encoder import Encoder, build_part
+from clear.models.towers.image.strip import pool
 from clear.registry import MODELS
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from clear.core.errors import ConfigError, nearest
-from clear.models.towers.base import ImageEncoder, building
-from clear.models.towers.preprocess import Preprocess
+from clear.models.towers.image.base import ImageEncoder, building
+from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
 
 # What OpenAI's CLIP, and every model of open_clip that says nothing else, was trained with.

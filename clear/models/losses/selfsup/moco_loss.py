@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
-from clear.models.losses.retrieval import retrieve
+from clear.models.losses.selfsup.retrieval import retrieve
 from clear.registry import MODELS
 
 

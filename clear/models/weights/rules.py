@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from clear.models.converters.efficientnet import from_efficientnet_pytorch
+from clear.models.weights.efficientnet import from_efficientnet_pytorch
 
 # BYOL was never published in one place: online encoder of the common PyTorch versions, with what they nest in it.
 _BYOL = re.compile(r'online(?:_encoder|_network|_net|_backbone)?\.(?:(?:net|encoder|backbone)\.)?')

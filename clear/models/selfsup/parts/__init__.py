@@ -1,0 +1,1 @@
+"""What self-supervised algorithms are made of."""
