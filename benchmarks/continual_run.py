@@ -111,7 +111,7 @@ IMPORTS = 'import torch, avalanche.training'
 
 def write_data(root: Path, num_buckets: int, per_class: int, dim: int) -> None:
     """Features in the older CLEAR layout, by the writer of the tests' trees."""
-    sys.path.insert(0, str(ROOT / 'tests'))
+    sys.path.insert(0, str(ROOT / 'tests' / 'helpers'))
     import clear_trees
 
     clear_trees.FEATURE_TYPE = FEATURES

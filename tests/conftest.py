@@ -2,11 +2,15 @@
 
 import faulthandler
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('WANDB_MODE', 'offline')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+sys.path.insert(0, str(Path(__file__).parent / 'helpers'))  # imported by name, from every folder of tests
 
 import pytest  # noqa: E402
 from _pytest.faulthandler import fault_handler_stderr_fd_key  # noqa: E402

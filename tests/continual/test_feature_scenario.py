@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clear_trees import write_clear_tree
-from features.tiny_encoder import TinyEncoder
+from tiny_encoder import TinyEncoder
 
 from clear.continual.scenarios import clear_benchmark
 from clear.core.errors import ConfigError, DataError

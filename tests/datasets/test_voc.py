@@ -1,12 +1,8 @@
 """The reader of VOC 2007 on a folder that the test writes, against the class lists that VOC ships beside the XML."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'evaluation'))
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError

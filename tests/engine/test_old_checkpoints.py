@@ -11,7 +11,7 @@ from quick_runs import trained, weights_of, without_figures
 from short_runs import run
 
 FIXTURES = Path(__file__).parents[1] / 'fixtures'
-sys.path[:0] = [str(FIXTURES), str(Path(__file__).parents[1] / 'evaluation')]
+sys.path.insert(0, str(FIXTURES))
 import make_v0  # noqa: E402
 import make_v1  # noqa: E402
 from voc_tree import write_voc  # noqa: E402

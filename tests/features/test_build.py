@@ -1,6 +1,6 @@
 import torch
-from features.tiny_encoder import TinyEncoder, write_images
 from PIL import Image
+from tiny_encoder import TinyEncoder, write_images
 from torch import nn
 
 from clear.features import FeatureBank, build_source, find_or_extract

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from datasets.test_hard_images import READABLE, UNREADABLE
-from features.tiny_encoder import TinyEncoder, content, write_images
 from PIL import Image
+from tiny_encoder import TinyEncoder, content, write_images
 
 from clear.core.errors import ConfigError, DataError
 from clear.features import FeatureBank, extract

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 from clear_trees import write_clear_tree
-from features.tiny_encoder import TinyEncoder
+from tiny_encoder import TinyEncoder
 
 from clear.datasets import read_clear
 from clear.features import build_source, find_or_extract, join_bucket, planned_banks

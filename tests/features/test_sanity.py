@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from features.tiny_encoder import TinyEncoder, write_images
+from tiny_encoder import TinyEncoder, write_images
 from torch import nn
 
 from clear.features.sanity import read_labelled_images, sanity_ncm

@@ -8,9 +8,9 @@ import pyarrow
 import pytest
 import torchvision.datasets
 from clear_trees import write_clear_tree
-from features.tiny_encoder import TinyEncoder, write_images
 from PIL import Image
 from pyarrow import parquet
+from tiny_encoder import TinyEncoder, write_images
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear

@@ -26,7 +26,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', iter_interval=1),
 threads = 1
 seed = 3
 """
-TOYS = str(Path(__file__).parents[1] / 'engine')
+TOYS = str(Path(__file__).parents[1] / 'helpers')
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / 'README.md', ROOT / 'README_zh-CN.md']
 PAGES = [*READMES, *sorted((ROOT / 'docs').glob('*.md'))]
 _FENCE = re.compile(r'^```(\S*)[ \t]*\n(.*?)^```[ \t]*$', re.MULTILINE | re.DOTALL)

@@ -51,7 +51,7 @@ def test_a_run_without_key_and_network_logs_into_its_work_dir(no_key):
         server.setblocking(False)
         address = f'http://127.0.0.1:{server.getsockname()[1]}'
         env = environment(HOME=str(no_key / 'home'), WANDB_BASE_URL=address, HTTPS_PROXY=address, HTTP_PROXY=address)
-        env['PYTHONPATH'] = os.pathsep.join([str(Path(__file__).parent), env['PYTHONPATH']])
+        env['PYTHONPATH'] = os.pathsep.join([str(Path(__file__).parents[2] / 'helpers'), env['PYTHONPATH']])
         del env['WANDB_MODE']
         done = subprocess.run([sys.executable, str(TOOLS / 'train.py'), 'toy.py', '--work-dir', 'out/run'], env=env,
                               capture_output=True, text=True, timeout=200)

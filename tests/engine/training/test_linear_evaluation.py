@@ -73,7 +73,7 @@ def test_backbone_is_frozen_and_in_eval_mode():
 
 
 def load_tool():
-    path = Path(__file__).resolve().parents[2] / 'tools' / 'train.py'
+    path = Path(__file__).resolve().parents[3] / 'tools' / 'train.py'
     spec = importlib.util.spec_from_file_location('train', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

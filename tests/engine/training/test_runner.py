@@ -249,7 +249,7 @@ def test_a_step_with_infinite_gradients_is_skipped_though_clipped(tmp_path):
 def test_published_dino_recipes_clip_each_parameter():
     from mmengine.config import Config
 
-    root = Path(__file__).parents[2] / 'configs/selfsup'
+    root = Path(__file__).parents[3] / 'configs/selfsup'
     recipes = sorted(root.glob('dino_*_imagenet.py'))
     assert len(recipes) == 2
     for recipe in recipes:

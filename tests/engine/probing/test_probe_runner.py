@@ -3,16 +3,12 @@ import logging
 import os
 import shutil
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'evaluation'))
 from banks import blobs  # noqa: E402
-from features.tiny_encoder import write_images  # noqa: E402
 from PIL import Image  # noqa: E402
+from tiny_encoder import write_images  # noqa: E402
 from torchvision.models import squeezenet1_1  # noqa: E402
 
 from clear.core.errors import ConfigError, Interrupted, TrainingError  # noqa: E402
