@@ -220,7 +220,7 @@ def _existing(root: str) -> Path:
 
 
 def _builders() -> dict[str, Callable[..., Source]]:
-    from clear.datasets.readers.torchvision import torchvision_source
+    from clear.features.torchvision_source import torchvision_source
 
     return {'CLEAR': clear_source, 'ImageFolder': image_folder, 'FileList': list_file, 'Table': table,
             'TorchVision': torchvision_source}
