@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from clear.continual.scenarios.base import TensorBucket
 from clear.core import dist
+from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
 
 # Values of features in one forward pass, 64 MB of float32.
@@ -32,25 +32,6 @@ class TestCount:
     def accuracy(self) -> float | None:
         """Top-1 accuracy of the readable samples; None if there is none."""
         return self.correct / self.total if self.total else None
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, with gradients; each module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each module's own mode afterwards."""
-    with eval_mode(model), torch.no_grad():
-        yield
 
 
 def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device: torch.device | str,

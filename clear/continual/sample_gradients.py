@@ -9,9 +9,9 @@ from avalanche.models import MultiTaskModule, avalanche_forward
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clear.continual.evaluate import eval_mode
 from clear.continual.training.loaders import IndexLoader
 from clear.core.logs import logger
+from clear.core.modes import eval_mode
 
 # Gradients held at once, as numbers: 128 MB of float32.
 MAX_HELD = 2**25

@@ -118,6 +118,10 @@ def sum_flat(tensors: Iterable[torch.Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+# Three collectives that gradients flow through. They differ in what a process's loss is: a part of a sum, the loss of
+# the global batch whose gradients are averaged afterwards, or the whole loss computed in every process.
+
+
 def sum_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of `tensor` over all processes, a new tensor that gradients flow through.
 
@@ -137,3 +141,59 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         return _SumOverRanks.apply(gradient)
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, in order of rank; the gradient of a row is summed over the processes that used it.
+
+    Shape:
+        rows: (B, ...), of the same shape in every process   returns: (world size * B, ...)
+    """
+    return rows if world_size() == 1 else _GatherRows.apply(rows)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
+        ctx.num_rows = len(rows)
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        torch_dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.contiguous().clone()
+        torch_dist.all_reduce(gradient)
+        start = rank() * ctx.num_rows
+        return gradient[start:start + ctx.num_rows]
+
+
+def gather_strided_rows(own: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """The rows of all ranks in the order of the global batch, where rank r holds the rows r, r + W, ...
+
+    Backwards each rank takes the gradient of its own rows, times W: the loss over the whole batch is computed on
+    every rank and divided by W before gradients are summed.
+
+    Shape:
+        own: (rows of this rank, ...); a dummy row where it has none   returns: (num_rows, ...)
+    """
+    return _GatherStridedRows.apply(own, num_rows)
+
+
+class _GatherStridedRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, own: torch.Tensor, num_rows: int) -> torch.Tensor:
+        ctx.rank, ctx.world_size, ctx.num_own = rank(), world_size(), len(own)
+        most = -(-num_rows // ctx.world_size)
+        padded = own.new_zeros((most, *own.shape[1:]))
+        padded[:len(own)] = own
+        parts = [torch.empty_like(padded) for _ in range(ctx.world_size)]
+        torch_dist.all_gather(parts, padded.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)[:num_rows]
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        own = grad[ctx.rank::ctx.world_size] * ctx.world_size
+        if len(own) < ctx.num_own:  # a dummy row stands in for none
+            own = grad.new_zeros((ctx.num_own, *grad.shape[1:]))
+        return own, None

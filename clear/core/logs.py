@@ -6,6 +6,8 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clear.core import dist
@@ -13,6 +15,8 @@ from clear.core.errors import printable, unwritable
 from clear.core.files import write_text
 
 logger = logging.getLogger('clear')
+
+Report = Callable[[int, int | None], None]  # (done, total); total is None while it is unknown
 
 
 class _Printable(logging.Formatter):
@@ -62,3 +66,30 @@ def write_environment(path: Path, versions: dict[str, str | None], git: dict | N
              f'git: {git}']
     lines += [f'{name}: {version}' for name, version in versions.items()]
     write_text(path, '\n'.join(lines) + '\n')
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = 'files') -> Iterator[Report]:
+    """Show a bar with an ETA on stderr, from the first report on. The block gets the function to report with.
+
+    With `unit='B'` the counts are bytes and shown as MiB, GiB.
+    """
+    from tqdm import tqdm
+
+    scaled = unit == 'B'
+    bar = None
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=title, unit=unit if scaled else f' {unit}', unit_scale=scaled, unit_divisor=1024,
+                       total=total, initial=done if scaled else 0,  # a resumed download does not start at zero
+                       mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,23 @@ def seed_torch(seed: int) -> None:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def seeded_draws(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch (CPU), NumPy and `random` for a block, then put their states back."""
+    # The CPU generator by name: `torch.manual_seed` would also reseed every GPU.
+    generator = torch.default_generator
+    states = generator.get_state(), np.random.get_state(), random.getstate()
+    generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 def get_rng_state() -> dict[str, Any]:

@@ -261,7 +261,7 @@ def test(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Classify images with a checkpoint as `tools/predict.py` was told to. Returns the exit code."""
-    from clear.continual.evaluate import evaluation_mode
+    from clear.core.modes import evaluation_mode
     from clear.datasets.images.decode import UnreadableImage, decode_image
     from clear.datasets.transforms import build_transform
     from clear.engine.checkpoint import load_model_weights

@@ -11,9 +11,8 @@ from torch import nn
 
 from clear.core import dist
 from clear.core.config import to_plain
-from clear.core.logs import logger
-from clear.datasets.loaders.buckets import seeded_draws
-from clear.datasets.make.writing import progress_bar
+from clear.core.logs import logger, progress_bar
+from clear.core.seeding import seeded_draws
 from clear.features.bank import FeatureBank
 from clear.features.extract import extract, identity_of
 from clear.features.identity import fingerprint_of

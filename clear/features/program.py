@@ -16,10 +16,9 @@ from clear.core.building import building
 from clear.core.checks import check_shared_keys, check_text
 from clear.core.config import apply_options, load_config
 from clear.core.errors import ConfigError, nearest
-from clear.core.logs import logger, setup_logging
+from clear.core.logs import logger, progress_bar, setup_logging
 from clear.core.options import parse_options
 from clear.core.signatures import check_keys
-from clear.datasets.make.writing import progress_bar
 from clear.features.bank import FeatureBank
 from clear.features.build import ROOT, bank_path, describe_encoder, make_encoder
 from clear.features.extract import check_sizes, extract, identity_of

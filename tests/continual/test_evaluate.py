@@ -9,8 +9,9 @@ from clear_trees import write_clear_tree
 from tiny_runs import built, config, write_stream
 from torch import nn
 
-from clear.continual.evaluate import count_correct, evaluation_mode
+from clear.continual.evaluate import count_correct
 from clear.continual.scenarios import TensorBucket
+from clear.core.modes import evaluation_mode
 from clear.core.seeding import get_rng_state
 from clear.datasets import BadSamples, BucketDataset, SampleContext, build_transform, read_clear
 

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError, DataError
+from clear.core.seeding import seeded_draws
 from clear.datasets import BadSamples, SampleContext
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
 from clear.datasets.loaders.self_supervised import BucketImages, FolderImages
 from clear.datasets.transforms import MultiCrop

@@ -7,8 +7,8 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from clear.core.seeding import seeded_draws
 from clear.datasets import SampleContext
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.transforms import BatchedMultiCrop, MultiCrop, View, batched_filters, sample_seeds
 from clear.datasets.transforms import batched_views as batched_module
 from clear.datasets.transforms.batched_clsa import apply_operations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clear.datasets.loaders.buckets import seeded_draws
+from clear.core.seeding import seeded_draws
 from clear.datasets.transforms import CLSAStrongAugment, build_transform
 from clear.datasets.transforms.clsa_augment import MAGNITUDES, OPERATIONS, apply_operation
 

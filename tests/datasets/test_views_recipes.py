@@ -9,8 +9,8 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError
+from clear.core.seeding import seeded_draws
 from clear.datasets import Bucket, BucketDataset, SampleContext
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.transforms import RECIPES, MultiCrop, View, build_transform, build_views
 from clear.datasets.transforms.multi_crop import PILGaussianBlur
 

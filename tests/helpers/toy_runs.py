@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from clear.core.logs import setup_logging
-from clear.datasets.loaders.buckets import seeded_draws
+from clear.core.seeding import seeded_draws
 from clear.engine.training.runner import Runner
 from clear.registry import DATASETS, MODELS
 

@@ -6,6 +6,7 @@ from ranks import run_ranks
 from test_losses_contrastive import unit
 
 from clear.core import dist
+from clear.core.dist import gather_rows
 from clear.models.losses import (
     BarlowTwinsLoss,
     CLSALoss,
@@ -15,7 +16,6 @@ from clear.models.losses import (
     TiCoLoss,
     VICRegLoss,
 )
-from clear.models.losses.distributed import gather_rows
 
 pytestmark = pytest.mark.slow
 WORLD, ROWS, DIM = 2, 6, 5

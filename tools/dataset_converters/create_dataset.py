@@ -43,8 +43,8 @@ def main(argv=None) -> int:
 
 
 def create(args: argparse.Namespace) -> int:
+    from clear.core.logs import progress_bar
     from clear.datasets.make.regroup import MARKER, regroup
-    from clear.datasets.make.writing import progress_bar
 
     with progress_bar('create', 'images') as progress:
         summary = regroup(args.root, args.out, by=args.by, num_buckets=args.num_buckets, kind=args.kind,

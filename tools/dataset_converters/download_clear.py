@@ -38,9 +38,9 @@ def main(argv=None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     from clear.core.errors import ConfigError
+    from clear.core.logs import progress_bar
     from clear.datasets.make.download import archive_state, archive_urls, archives_of, download_clear, read_record
     from clear.datasets.make.merge import merge_official
-    from clear.datasets.make.writing import progress_bar
 
     archives = archives_of(args.name)
     mirrors = [url for urls in args.mirror for url in urls]

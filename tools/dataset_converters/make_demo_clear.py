@@ -31,8 +31,8 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    from clear.core.logs import progress_bar
     from clear.datasets.make.demo import write_demo
-    from clear.datasets.make.writing import progress_bar
 
     with progress_bar('demo images', 'images') as progress:
         written = write_demo(args.out, args.layout, seeds=args.seeds, limit=args.limit, overwrite=args.overwrite,

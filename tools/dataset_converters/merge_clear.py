@@ -28,8 +28,8 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    from clear.core.logs import progress_bar
     from clear.datasets.make.merge import merge_official
-    from clear.datasets.make.writing import progress_bar
 
     with progress_bar('merge', 'images') as progress:
         summary = merge_official(args.train, args.test, args.out, overwrite=args.overwrite, progress=progress)

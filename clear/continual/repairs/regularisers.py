@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from clear.continual.repairs.split_model import need_trained_features, no_grad_features, split
 from clear.core.checks import check_number
 from clear.core.errors import ConfigError
+from clear.core.modes import modes_kept
 from clear.registry import PLUGINS, STRATEGIES
 
 
@@ -34,15 +36,6 @@ def check_strength(where: str, value: float | list[float]) -> None:
     many = isinstance(value, (list, tuple)) and len(value) > 0
     for position, item in enumerate(value if many else [value]):
         check_number(f'{where}[{position}]' if many else where, item, 0)
-
-
-def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
-    return [(module, module.training) for module in model.modules()]
-
-
-def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training
 
 
 @PLUGINS.register_module()
@@ -76,11 +69,8 @@ class LFLPlugin(AvalancheLFLPlugin):
         self.prepare_model(strategy.model)
 
     def penalty(self, x: Tensor, model: nn.Module, lambda_e: float):
-        modes = _modes(model)
-        penalty = super().penalty(x, model, lambda_e)
-        if not self.legacy:
-            _restore(modes)
-        return penalty
+        with nullcontext() if self.legacy else modes_kept(model):
+            return super().penalty(x, model, lambda_e)
 
 
 @STRATEGIES.register_module()
@@ -165,10 +155,8 @@ class RWalkPlugin(AvalancheRWalkPlugin):
         return None if self.legacy else 'every'  # in eval mode from the first iteration on
 
     def before_training_iteration(self, strategy, *args, **kwargs):
-        modes = _modes(strategy.model)
-        super().before_training_iteration(strategy, *args, **kwargs)
-        if not self.legacy:
-            _restore(modes)
+        with nullcontext() if self.legacy else modes_kept(strategy.model):
+            super().before_training_iteration(strategy, *args, **kwargs)
 
     def after_training_exp(self, strategy, *args, **kwargs):
         super().after_training_exp(strategy, *args, **kwargs)

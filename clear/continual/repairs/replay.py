@@ -22,6 +22,7 @@ from clear.continual.repairs.regularisers import replace_plugin
 from clear.continual.repairs.split_model import split
 from clear.continual.training.loaders import endless_batches
 from clear.core.errors import ConfigError
+from clear.core.modes import modes_kept
 from clear.registry import PLUGINS, STRATEGIES
 
 
@@ -206,7 +207,6 @@ class GSS_greedyPlugin(AvalancheGSSPlugin):
         if self.ext_mem_list_current_index == 0 and self.ext_mem_list_x.ndim == 1:
             shape = strategy.mb_x.shape[1:]
             self.ext_mem_list_x = strategy.mb_x.new_zeros((self.mem_size, *shape))
-        modes = [(module, module.training) for module in strategy.model.modules()]
         batch = strategy.mbatch
         # New samples come first in a batch. Avalanche draws as many places as candidates, without replacement, from
         # scores of which the lowest is 0.
@@ -216,10 +216,9 @@ class GSS_greedyPlugin(AvalancheGSSPlugin):
             count = min(count, int((scores > scores.min()).sum()))
         if count:
             strategy.mbatch = [column[:count] for column in batch]
-            super().after_forward(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
+            with modes_kept(strategy.model):
+                super().after_forward(strategy, num_workers=num_workers, shuffle=shuffle, **kwargs)
             strategy.mbatch = batch
-        for module, training in modes:
-            module.training = training
         strategy.optimizer.zero_grad()
 
 

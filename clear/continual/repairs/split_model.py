@@ -27,7 +27,7 @@ from mmpretrain.models.heads import (  # noqa: E402
     VisionTransformerClsHead,
 )
 
-from clear.continual.evaluate import evaluation_mode  # noqa: E402
+from clear.core.modes import evaluation_mode  # noqa: E402
 from clear.models.classifier import ComposedClassifier  # noqa: E402
 
 # Heads that cannot be cut into one feature and one layer that reads it.

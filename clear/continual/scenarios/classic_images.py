@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import ConfigError, DataError
+from clear.core.seeding import seeded_draws
 from clear.datasets import BadSampleError, BadSamples, SampleContext
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.transforms.build import DETERMINISTIC
 
 # What a missing or damaged image file raises when it is read.

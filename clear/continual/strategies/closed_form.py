@@ -9,8 +9,8 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from clear.continual.evaluate import evaluation_mode
 from clear.core.errors import ConfigError
+from clear.core.modes import evaluation_mode
 
 # Logit of a class that was never seen, where the head has a bias: finite, so that a loss stays finite.
 UNSEEN = -1e30

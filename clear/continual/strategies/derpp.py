@@ -12,9 +12,9 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
 from clear.continual.buffers import ReservoirSamplingBuffer, check_buffer_size
-from clear.continual.evaluate import evaluation_mode
 from clear.continual.training.loaders import IndexLoader, endless_batches
 from clear.core.checks import check_number
+from clear.core.modes import evaluation_mode
 from clear.registry import STRATEGIES
 
 

@@ -7,10 +7,10 @@ from avalanche.core import SupervisedPlugin
 from avalanche.models import avalanche_forward
 
 from clear.continual.buffers.balanced import rows_by_class
-from clear.continual.evaluate import evaluation_mode
 from clear.continual.training.loaders import IndexLoader
 from clear.core.checks import check_choice, check_number
 from clear.core.errors import ConfigError, DataError
+from clear.core.modes import evaluation_mode
 from clear.registry import PLUGINS
 
 METRICS = ('accuracy', 'loss')

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from clear.continual.training.hooks import Hooks
 from clear.continual.training.loaders import BatchIterator, IndexLoader, translate, translate_iterator
-from clear.continual.training.parallel import GatherRows, average_batch_norm
+from clear.continual.training.parallel import average_batch_norm
 from clear.core import dist
+from clear.core.dist import gather_strided_rows
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything, seed_torch
 from clear.datasets import SampleContext
@@ -309,7 +310,7 @@ class EngineMixin:
         self.mbatch = [column[own] for column in whole]
         try:
             with synchronised(num_own):
-                return GatherRows.apply(self._forward_batch(), len(whole[0]))
+                return gather_strided_rows(self._forward_batch(), len(whole[0]))
         finally:
             self.mbatch = whole
 

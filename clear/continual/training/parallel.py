@@ -46,32 +46,6 @@ def choose_mode(strategy: str, plugins: list[str], *, tensors: bool) -> str:
     return 'gather' if tensors or strategy in GATHERED else 'shard'
 
 
-class GatherRows(torch.autograd.Function):
-    """The rows of all ranks in the order of the global batch, where rank r holds the rows r, r + W, ...
-
-    Backwards each rank takes the gradient of its own rows, times W: the loss over the whole batch is computed on
-    every rank and divided by W before gradients are summed.
-    """
-
-    @staticmethod
-    def forward(ctx, own: Tensor, num_rows: int) -> Tensor:
-        rank, world_size = dist.rank(), dist.world_size()
-        ctx.rank, ctx.world_size, ctx.num_own = rank, world_size, len(own)
-        most = -(-num_rows // world_size)
-        padded = own.new_zeros((most, *own.shape[1:]))
-        padded[:len(own)] = own
-        parts = [torch.empty_like(padded) for _ in range(world_size)]
-        torch_dist.all_gather(parts, padded.contiguous())
-        return torch.stack(parts, 1).flatten(0, 1)[:num_rows]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        own = grad[ctx.rank::ctx.world_size] * ctx.world_size
-        if len(own) < ctx.num_own:  # a dummy row stands in for none
-            own = grad.new_zeros((ctx.num_own, *grad.shape[1:]))
-        return own, None
-
-
 def average_batch_norm(model: nn.Module) -> None:
     """Average BatchNorm's running statistics over the processes, so that every rank evaluates the same model."""
     if dist.world_size() == 1:

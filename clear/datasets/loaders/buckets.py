@@ -6,9 +6,7 @@ sample id).
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from clear.core.errors import DataError
-from clear.core.seeding import derive_seed
+from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSampleError, BadSamples
 from clear.datasets.images.cache import DiskCache, check_cache
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
@@ -47,23 +45,6 @@ class SampleContext:
 
     def __repr__(self) -> str:
         return f'SampleContext(seed={self.seed}, experience={self.experience}, epoch={self.epoch})'
-
-
-@contextmanager
-def seeded_draws(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch (CPU), NumPy and `random` for a block, then put their states back."""
-    # The CPU generator by name: `torch.manual_seed` would also reseed every GPU.
-    generator = torch.default_generator
-    states = generator.get_state(), np.random.get_state(), random.getstate()
-    generator.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
 
 
 class BucketDataset(Dataset):

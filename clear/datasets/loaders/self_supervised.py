@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.seeding import derive_seed
+from clear.core.seeding import derive_seed, seeded_draws
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.cache import DiskCache, RamCache, check_cache
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
 from clear.datasets.images.square_images import SquareImages
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.image_lists import ImageList, read_folder, read_list, read_table
 from clear.datasets.transforms.build import build_transform

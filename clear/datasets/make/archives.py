@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside, regular_file
-from clear.datasets.make.writing import Progress
+from clear.core.logs import Report
 
 # What zipfile raises on bytes that are no sound archive; RuntimeError for encrypted members.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
@@ -62,7 +62,7 @@ def _damage(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def extract_archive(path: str | Path, folder: str | Path, progress: Progress | None = None) -> None:
+def extract_archive(path: str | Path, folder: str | Path, progress: Report | None = None) -> None:
     """Unpack a zip archive into an existing folder. All members are checked before the first is written.
 
     Args:

@@ -17,9 +17,9 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
+from clear.core.logs import Report
 from clear.datasets.make.writing import (
     TEST_RATIO,
-    Progress,
     new_folder,
     write_class_names,
     write_labeled_metadata,
@@ -135,7 +135,7 @@ def metadata_record(bucket: str, digit: int, relative: str) -> dict[str, str]:
 
 
 def write_demo(out: str | Path, layout: str = 'old', *, seeds: Sequence[int] | None = None, limit: int | None = None,
-               overwrite: bool = False, progress: Progress | None = None) -> bool:
+               overwrite: bool = False, progress: Report | None = None) -> bool:
     """Write the demo data set to the folder `out`, which appears complete or not at all.
 
     Args:
@@ -197,7 +197,7 @@ def _refuse_other_content(out: Path, parameters: dict, overwrite: bool) -> None:
     raise DataError(f'{out} holds {reason}. Write to another folder, or use --overwrite.')
 
 
-def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
+def _counter(progress: Report | None, total: int) -> Callable[[], None]:
     """A function to call after each image, which reports to `progress`."""
     done = 0
 

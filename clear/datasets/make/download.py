@@ -13,9 +13,9 @@ from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
+from clear.core.logs import Report
 from clear.datasets.make.archives import extract_archive, verify_archive
 from clear.datasets.make.fetch import BACKOFF_S, TIMEOUT_S, TransferError, check_url, discard, fetch, remembered
-from clear.datasets.make.writing import Progress
 
 # Where Avalanche's clear_data module fetches them too.
 BASE_URL = 'https://huggingface.co/datasets/elvishelvis6/CLEAR-Continual_Learning_Benchmark/resolve/main'
@@ -31,7 +31,7 @@ ARCHIVES: dict[str, dict[str, str]] = {
 RECORD = 'archives.json'
 _RECORD_TYPES = {'sha256': str, 'bytes': int, 'source': str, 'state': str, 'entries': list}
 
-Bars = Callable[[str, str], AbstractContextManager[Progress | None]]  # (title, unit) -> where to report to
+Bars = Callable[[str, str], AbstractContextManager[Report | None]]  # (title, unit) -> where to report to
 
 
 def _no_bars(title: str, unit: str) -> AbstractContextManager[None]:

@@ -13,8 +13,8 @@ from urllib.request import url2pathname
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, regular_file, write_json
+from clear.core.logs import Report
 from clear.datasets.make.archives import require_space
-from clear.datasets.make.writing import Progress
 
 TIMEOUT_S = 30.0
 TRIES = 3  # in a row without a new byte
@@ -47,7 +47,7 @@ def check_url(url: str) -> None:
 
 
 def fetch(url: str, part: str | Path, *, timeout_s: float = TIMEOUT_S, tries: int = TRIES, backoff_s: float = BACKOFF_S,
-          progress: Progress | None = None) -> None:
+          progress: Report | None = None) -> None:
     """Download `url` to the file `part`, continuing what an earlier call left there.
 
     `<part>.json` remembers address, ETag and size. The rest is asked for with `Range` and `If-Range`; a server that
@@ -77,7 +77,7 @@ def discard(part: str | Path) -> None:
     _memory(Path(part)).unlink(missing_ok=True)
 
 
-def _fetch_once(url: str, part: Path, timeout_s: float, progress: Progress | None) -> None:
+def _fetch_once(url: str, part: Path, timeout_s: float, progress: Report | None) -> None:
     known = remembered(part)
     start = _size(part) if known.get('url') == url else 0
     try:
@@ -133,7 +133,7 @@ def _place_in_file(response, part: Path, start: int, known: dict) -> tuple[int |
     return total, True
 
 
-def _copy(response, part: Path, done: int, total: int | None, progress: Progress | None) -> None:
+def _copy(response, part: Path, done: int, total: int | None, progress: Report | None) -> None:
     try:
         with open(part, 'ab' if done else 'wb') as file:
             while block := _read_block(response, done):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside
+from clear.core.logs import Report
 from clear.datasets.make.writing import (
-    Progress,
     new_folder,
     write_class_names,
     write_labeled_metadata,
@@ -33,7 +33,7 @@ class MergeSummary:
 
 
 def merge_official(train_root: str | Path, test_root: str | Path, out: str | Path, *, overwrite: bool = False,
-                   progress: Progress | None = None) -> MergeSummary:
+                   progress: Report | None = None) -> MergeSummary:
     """Write a self-contained old-layout tree with the official split as `testset_ratio_0.3/split_0`.
 
     Images are hard links where the file system allows it, else copies; a hard link means that editing an image in

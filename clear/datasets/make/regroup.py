@@ -13,9 +13,9 @@ from typing import Any
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, write_json
+from clear.core.logs import Report
 from clear.datasets.make.writing import (
     TEST_RATIO,
-    Progress,
     new_folder,
     write_class_names,
     write_labeled_metadata,
@@ -60,7 +60,7 @@ class _Image:
 
 def regroup(root: str | Path, out: str | Path, *, by: str = 'date_taken', num_buckets: int = 10, kind: str = 'auto',
             missing: str = 'drop', link: str = 'symlink', seeds: Sequence[int] = (0, 1, 2, 3, 4),
-            test_ratio: float = TEST_RATIO, overwrite: bool = False, progress: Progress | None = None
+            test_ratio: float = TEST_RATIO, overwrite: bool = False, progress: Report | None = None
             ) -> RegroupSummary:
     """Write to `out` an old-layout tree in which time (or any other key) is cut into `num_buckets` buckets.
 
@@ -224,7 +224,7 @@ def _range(runs: dict[str, list[list[_Image]]], number: int, by: str) -> tuple[s
 
 
 def _write_images(folder: Path, runs: dict[str, list[list[_Image]]], buckets: list[str], link: str,
-                  progress: Progress | None) -> tuple[dict[str, list[tuple[str, int]]], dict[str, dict]]:
+                  progress: Report | None) -> tuple[dict[str, list[tuple[str, int]]], dict[str, dict]]:
     """Rows of each bucket's `all.txt`, and the records with their new paths."""
     total = sum(len(run) for of_class in runs.values() for run in of_class)
     rows: dict[str, list[tuple[str, int]]] = {bucket: [] for bucket in buckets}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from clear.core.errors import DataError
 
 TEST_RATIO = 0.3
 
-Progress = Callable[[int, int | None], None]  # (done, total); total is None while it is unknown
 Row = tuple[str, int]  # (image path relative to the root, class index)
 
 
@@ -149,28 +147,3 @@ def _write_plain_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
-@contextmanager
-def progress_bar(title: str, unit: str = 'files') -> Iterator[Progress]:
-    """Show a bar with an ETA on stderr, from the first report on. The block gets the function to report with.
-
-    With `unit='B'` the counts are bytes and shown as MiB, GiB.
-    """
-    from tqdm import tqdm
-
-    scaled = unit == 'B'
-    bar = None
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc=title, unit=unit if scaled else f' {unit}', unit_scale=scaled, unit_divisor=1024,
-                       total=total, initial=done if scaled else 0,  # a resumed download does not start at zero
-                       mininterval=0.2 if sys.stderr.isatty() else 10.0)
-        bar.total = total
-        bar.update(done - bar.n)
-
-    try:
-        yield report
-    finally:
-        if bar is not None:
-            bar.close()

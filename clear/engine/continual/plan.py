@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from clear.continual.evaluate import evaluation_mode
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
+from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
 from clear.registry import STRATEGIES
 

@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from clear.core import dist
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
-from clear.core.seeding import derive_seed
-from clear.datasets.loaders.buckets import seeded_draws
+from clear.core.seeding import derive_seed, seeded_draws
 
 # Samples of a foreign data set whose description goes into its fingerprint.
 _DESCRIBED_SAMPLES = 64

@@ -16,10 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
-from clear.core.seeding import derive_seed
+from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.decode import UnreadableImage, decode_image, file_below
-from clear.datasets.loaders.buckets import seeded_draws
 from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.datasets.transforms import ImageTransform, build_transform
 from clear.evaluation.image.rows import shuffled

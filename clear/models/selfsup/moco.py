@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clear.core.checks import check_whole
+from clear.core.dist import gather_rows
 from clear.models.losses import MoCoLoss
-from clear.models.losses.distributed import gather_rows
 from clear.models.selfsup.parts.base import SelfSupervisedModel
 from clear.models.selfsup.parts.encoder import Encoder
 from clear.models.selfsup.parts.momentum import check_momentum, momentum_copy

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from clear.core import dist
 from clear.core.checks import check_whole
+from clear.core.dist import gather_rows
 from clear.core.errors import ConfigError
 from clear.models.losses import SwAVLoss
-from clear.models.losses.distributed import gather_rows
 from clear.models.necks import Prototypes
 from clear.models.selfsup.moco import unit_rows
 from clear.models.selfsup.parts.base import SelfSupervisedModel

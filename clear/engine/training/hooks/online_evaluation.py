@@ -14,6 +14,7 @@ from clear.core import dist
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
+from clear.core.modes import evaluation_mode
 from clear.core.seeding import get_rng_state, set_rng_state
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.evaluation.image.knn import KNN
@@ -204,15 +205,11 @@ def _from_files(options: dict) -> Any:
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """In eval mode without gradients; afterwards every module's mode and every generator are as before."""
-    modes = [(module, module.training) for module in model.modules()]
     numbers = get_rng_state()
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model):
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         set_rng_state(numbers)
 
 

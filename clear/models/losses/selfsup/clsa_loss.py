@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clear.core import dist
 from clear.core.checks import check_number
-from clear.models.losses.distributed import gather_rows
+from clear.core.dist import gather_rows
 from clear.models.losses.inputs import check_matrices, check_positive, check_views, full_precision
 from clear.models.losses.selfsup.moco_loss import check_queue
 from clear.models.losses.selfsup.retrieval import retrieve

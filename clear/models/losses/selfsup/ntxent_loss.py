@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clear.core import dist
-from clear.models.losses.distributed import gather_rows
+from clear.core.dist import gather_rows
 from clear.models.losses.inputs import check_matrices, check_positive, full_precision
 from clear.registry import MODELS
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError
+from clear.core.modes import evaluation_mode
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.strip import pool
 from clear.registry import MODELS
@@ -86,16 +87,10 @@ class Encoder(BaseModule):
             if tensor.ndim == 4:
                 tensor.data = tensor.data.contiguous(memory_format=self.memory_format)
 
-    @torch.no_grad()
     def _measure(self) -> tuple[int, int]:
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with evaluation_mode(self):
             features = self._try_backbone()
             return features.shape[1], self._try_neck(features).shape[1]
-        finally:
-            for module, is_training in modes:
-                module.training = is_training
 
     def _try_backbone(self) -> Tensor:
         like = next(self.backbone.parameters(), torch.empty(()))

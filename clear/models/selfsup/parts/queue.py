@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from clear.core import dist
+from clear.core.dist import gather_rows
 from clear.core.errors import ConfigError
-from clear.models.losses.distributed import gather_rows
 
 # Columns scored at a time when the accuracy is counted.
 _TILE = 8192

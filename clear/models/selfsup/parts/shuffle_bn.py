@@ -12,7 +12,7 @@ import torch.distributed as torch_dist
 from torch import Tensor, nn
 
 from clear.core import dist
-from clear.models.losses.distributed import gather_rows
+from clear.core.dist import gather_rows
 from clear.models.selfsup.parts.encoder import batch_norms
 from clear.models.sync_batch_norm import (
     SynchronisedBatchNorm1d,
