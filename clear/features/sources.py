@@ -20,11 +20,12 @@ from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, read_text, regular_file
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
+from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
 from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import first_repeated, image_files, real_path
 from clear.datasets.readers.labels import class_indices, read_labels
-from clear.features.writing import check_class_names, check_ids, hash_data
+from clear.features.writing import check_class_names, check_ids
 
 _NUMBER = re.compile('-?[0-9]{1,1000}')  # Python reads none of thousands of digits
 
@@ -84,15 +85,8 @@ class Source:
         A file whose content changes at equal size goes unnoticed: reading every image would cost as much as the bank
         saves.
         """
-        return hash_data(self.ids, self.labels, self.buckets, self.class_names,
-                         [_size(self.root / path) for path in self.paths])
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return -1
+        return bank_source_fingerprint(self.ids, self.labels, self.buckets, self.class_names,
+                                       file_sizes(self.root, self.paths))
 
 
 def clear_source(data_root: str, data_name: str | None = None, layout: str = 'auto') -> Source:

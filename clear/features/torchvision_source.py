@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError, nearest
+from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.images.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.readers.labels import class_indices
 from clear.features.sources import Source
-from clear.features.writing import hash_data
 
 
 @dataclass(eq=False)
@@ -44,7 +44,7 @@ class TorchvisionSource(Source):
         Of a set that says neither where its files are nor holds pixels there, all files below the root count.
         """
         if self._files is not None:
-            return hash_data(self.ids, self.labels, self.buckets, self.class_names, _sizes(self._files))
+            return bank_source_fingerprint(self.ids, self.labels, self.buckets, self.class_names, _sizes(self._files))
         pixels = np.asarray(getattr(self.dataset, 'data', ()))
         if pixels.size and pixels.dtype.kind in 'buif':
             digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode())
@@ -53,7 +53,7 @@ class TorchvisionSource(Source):
         else:
             found = sorted(path for path in self.root.rglob('*') if path.is_file())
             content = [f'{path.relative_to(self.root)} {size}' for path, size in zip(found, _sizes(found))]
-        return hash_data(self.ids, self.labels, self.buckets, [*self.class_names, *content])
+        return bank_source_fingerprint(self.ids, self.labels, self.buckets, [*self.class_names, *content])
 
 
 def torchvision_source(dataset: str, root: str, **options) -> Source:

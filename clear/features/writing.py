@@ -17,6 +17,7 @@ import torch
 
 from clear.core.errors import NO_ROOM, ConfigError, DataError
 from clear.core.files import atomic_writer, write_json
+from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.labels import check_names, class_indices
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
@@ -199,26 +200,13 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
         row = int((~np.isfinite(stored)).any(axis=1).nonzero()[0][0])
         raise DataError(f'Row {row} of the features is not finite as {dtype}.')
     content = hashlib.sha256(stored.tobytes()).hexdigest()
-    identity = bank_identity(encoder or f'sha256:{content}', hash_data(columns['ids'], labels, columns['buckets'],
-                                                                       class_names), None, dtype)
+    data = bank_source_fingerprint(columns['ids'], labels, columns['buckets'], class_names)
+    identity = bank_identity(encoder or f'sha256:{content}', data, None, dtype)
     with room_on_disk(Path(out)), new_folder(out, replace=overwrite) as folder:
         save_array(folder / 'features.npy', stored)
         write_small_files(folder, identity=identity, dim=features.shape[1], labels=labels, valid=valid,
                           class_names=class_names, notes=notes, **columns)
     return FeatureBank.open(out)
-
-
-def hash_data(ids: Sequence[str], labels: np.ndarray, buckets: Sequence[str | None], class_names: Sequence[str],
-              sizes: Sequence[int] | None = None) -> str:
-    """SHA-256 of a data set: ids, labels, buckets, class names, and file sizes where there are files, in order."""
-    digest = hashlib.sha256(repr(list(class_names)).encode())
-    digest.update(np.ascontiguousarray(labels, dtype='<i8').tobytes())
-    # JSON, item by item: no two lists of names may give the same bytes.
-    for name, bucket in zip(ids, buckets):
-        digest.update(json.dumps([name, bucket]).encode())
-    if sizes is not None:
-        digest.update(np.asarray(sizes, dtype='<i8').tobytes())
-    return digest.hexdigest()
 
 
 def remove_folder(path: Path) -> None:

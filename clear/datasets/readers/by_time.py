@@ -12,7 +12,8 @@ import numpy as np
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjoint, stream_fingerprint
+from clear.datasets.fingerprints import stream_fingerprint
+from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjoint
 from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket
 from clear.datasets.readers.clear.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.readers.dates import parse_time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, parse_json, read_text, regular_file
+from clear.datasets.fingerprints import image_list_fingerprint
 from clear.datasets.images.packed_strings import PackedStrings
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, first_repeated, image_files
 
@@ -71,11 +71,8 @@ class ImageList:
 
         A file that changes at equal size goes unnoticed: reading all of them would take as long as an epoch.
         """
-        digest = hashlib.blake2b(repr([(span.name, span.start, span.stop) for span in self.buckets]).encode(),
-                                 digest_size=32)
-        for path in self.paths:
-            digest.update(repr((path, _size(f'{self.root}/{path}'))).encode())
-        return digest.hexdigest()
+        return image_list_fingerprint(self.root, self.paths,
+                                      [(span.name, span.start, span.stop) for span in self.buckets])
 
 
 def read_folder(data_root: str | Path) -> ImageList:
@@ -218,13 +215,6 @@ def _require_column(file: Path, column: str, names: list[str]) -> None:
         near = nearest(column, names)
         raise DataError(f"{file} has no column '{column}'{f', nearest: {near}' if near else ''}. Columns: "
                         f'{", ".join(names)}.')
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - per image: pathlib takes 30 us
-    except (OSError, ValueError):
-        return -1
 
 
 def span_arrays(parts: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[str], list[Span]]:

@@ -5,16 +5,14 @@ CLEAR: Lin, Shi, Pathak and Ramanan 2021, arXiv:2201.06289. Nothing is downloade
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
+from clear.datasets.fingerprints import stream_fingerprint
 from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
 from clear.datasets.readers.clear.lacking_classes import warn_of_lacking_classes
 from clear.datasets.readers.image_files import plain_path, real_path
@@ -210,17 +208,3 @@ def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: st
         if bucket.paths and not inside(root, bucket.paths[0]).is_file():
             raise DataError(f"bucket {bucket.name}: its first image '{bucket.paths[0]}' is not in {root}. Is the data "
                             f'set only half there? {hint}')
-
-
-def stream_fingerprint(layout: str, protocol: str, class_names: list[str], train: list[Bucket],
-                       test: list[Bucket]) -> str:
-    """BLAKE2b (256 bits) of what a stream holds, in order, wherever its files lie."""
-    digest = hashlib.blake2b(repr((layout, protocol, class_names)).encode(), digest_size=32)
-    # Under 'streaming' the test stream repeats the train stream.
-    for bucket in train if protocol == 'streaming' else train + test:
-        digest.update(repr((bucket.name, bucket.ids)).encode())
-        digest.update(np.ascontiguousarray(bucket.targets, dtype='<i8').tobytes())
-        if bucket.features is not None:
-            digest.update(repr(tuple(bucket.features.shape)).encode())
-            digest.update(memoryview(bucket.features.numpy()).cast('B'))
-    return digest.hexdigest()
