@@ -15,39 +15,29 @@ from torch import nn
 from clear.core import dist
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
+from clear.core.logs import logger, progress_bar
 from clear.features.bank import META_FILE, FeatureBank
 from clear.features.blocks import BlockFolder
-from clear.features.identity import DTYPES, bank_identity, require_same
+from clear.features.build import make_encoder
+from clear.features.identity import ROOT, bank_path, identity_of, require_same
 from clear.features.loading import ImageBatch, image_batches
+from clear.features.planned import PlannedBank, is_planning
 from clear.features.sources import Source, build_source
 from clear.features.writing import room_on_disk, write_small_files
 
-LEVELS = (0, 1, 2, 3, 4)
 
-
-def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', maps: Sequence[int] | None = None
-                ) -> dict[str, Any]:
-    """What the bank of this encoder over this source depends on; needs no forward pass.
-
-    Raises:
-        ConfigError: for an unknown dtype or level.
-    """
-    if dtype not in DTYPES:
-        raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
-    if not isinstance(maps, (list, tuple, type(None))):
-        raise ConfigError(f'maps is {maps!r}; expected a list of levels from 0 (fine) to 4 (coarse).')
-    maps = list(maps or [])
-    if len(set(maps)) < len(maps) or any(type(level) is not int or level not in LEVELS for level in maps):
-        raise ConfigError(f'maps is {maps!r}; expected different levels from 0 (fine) to 4 (coarse).')
-    return bank_identity(encoder.fingerprint(), source.fingerprint(), encoder.preprocess.to_dict(), dtype, sorted(maps))
-
-
-def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch_size: int = 64,
+def extract(encoder: dict[str, Any] | nn.Module, source: dict[str, Any] | Source, out: str | Path | None = None, *,
+            root: str | Path = ROOT, identity: dict[str, Any] | None = None, batch_size: int = 64,
             dtype: str = 'float16', maps: Sequence[int] | None = None, num_workers: int = 0,
             device: str | torch.device | None = None, resume: bool = True, overwrite: bool = False,
             block_size: int | None = None, max_bad_fraction: float = 0.01,
-            encoder_config: dict | None = None, progress: Callable[[int, int], None] | None = None) -> FeatureBank:
+            progress: Callable[[int, int], None] | None = None) -> FeatureBank:
     """Encode a source into a bank, or open the bank if it is already there.
+
+    Without `out` the bank is looked for below `root` by its fingerprint, and made there. Finding it costs the encoder's
+    construction, a hash of its weights and the size of every image file, but no forward pass. Other weights, another
+    transform, other files, labels or dtype lead to another folder. Inside `planned_banks()`, as in a dry run, a bank
+    that is not there is described and not made.
 
     Blocks of rows are finished one by one in `<out>.partial/`, which becomes `out` at the end. After a kill the same
     call goes on with the first unfinished block, and the bank is equal byte for byte to that of an uninterrupted run.
@@ -55,7 +45,10 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
     does not depend on the number of processes (on one kind of machine, with equally many threads).
 
     Args:
-        encoder: (B, 3, H, W) -> (B, embed_dim), in eval mode, with `preprocess` and `fingerprint()`.
+        encoder: (B, 3, H, W) -> (B, embed_dim), in eval mode, with `preprocess` and `fingerprint()`; or its config.
+            `meta.json` tells its `config`, which encoders built from one carry.
+        out: the folder of the bank; None looks below `root`.
+        identity: `identity_of` these in this dtype with these maps, where the caller has it already.
         batch_size: images of one forward pass.
         dtype: of the stored features; float16 holds values up to 65504, in half the space.
         maps: levels whose feature maps are stored too (a second forward pass), 0 (fine) ... 4 (coarse).
@@ -66,33 +59,43 @@ def extract(encoder: nn.Module, source: Source | dict, out: str | Path, *, batch
             maps one batch. A block is held in memory.
         max_bad_fraction: share of images that may be unreadable. They get zero rows, `valid` False and a line in
             `bad_samples.jsonl`.
-        encoder_config: what `meta.json` tells about the encoder beside its type and fingerprint; plain values.
-        progress: called with (rows done, rows to do) of this process.
+        progress: called with (rows done, rows to do) of this process; by default the main process shows a bar.
 
     Raises:
-        ConfigError: for options that do not go together.
+        ConfigError: for options that do not go together, or a config of which nothing can be built.
+        CheckpointError: if the encoder's weights do not fit.
         DataError: if `out` holds something else, too many images are unreadable, features are not finite in `dtype`,
             or the disk is full.
     """
-    source, out = build_source(source), Path(out).absolute()
+    encoder, source = make_encoder(encoder), build_source(source)
     block_size = check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
-    identity = identity_of(encoder, source, dtype=dtype, maps=maps)
-    if _is_there(out, identity, overwrite):
-        return FeatureBank.open(out, expect=identity)
+    if identity is None:
+        identity = identity_of(encoder, source, dtype=dtype, maps=maps)
+    place = bank_path(encoder, source, identity, root) if out is None else Path(out)
+    if is_planning() and not place.is_dir():
+        planned = PlannedBank(place, source, encoder.embed_dim, identity)
+        logger.info('features  %s (%s)', place, planned.describe())
+        return planned
+    if out is None:
+        logger.info('features  %s (%s)', place, 'found again' if place.is_dir() else f'made now: {len(source)} images')
+    out = place.absolute()
+    if (found := _found(out, identity, overwrite)) is not None:
+        return found
     device = _device(device)
     encoder = encoder.to(device)
     shapes = _row_shapes(encoder, identity['maps'], device)
     folder = BlockFolder(out, dict(identity=identity, count=len(source), block_size=block_size, batch_size=batch_size,
                                    arrays=shapes))
     with _patient_group() as group, contextlib.ExitStack() as held:
+        if progress is None and dist.is_main():
+            progress = held.enter_context(progress_bar('encode', 'images'))
         dist.in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
         # Listed before anyone writes, so that all processes divide the same list.
         todo = [] if folder.is_complete else _shard(folder.missing())
         dist.barrier()
         dist.in_agreement(lambda: _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction,
                                              progress), group)
-        dist.in_agreement(lambda: _finish(folder, source, encoder, encoder_config, max_bad_fraction) if dist.is_main()
-                      else None, group)
+        dist.in_agreement(lambda: _finish(folder, source, encoder, max_bad_fraction) if dist.is_main() else None, group)
     return FeatureBank.open(out, expect=identity)
 
 
@@ -111,26 +114,27 @@ def check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float
     return block_size
 
 
-def _is_there(out: Path, identity: dict, overwrite: bool) -> bool:
-    """Whether `out` is this very bank already.
+def _found(out: Path, identity: dict, overwrite: bool) -> FeatureBank | None:
+    """This very bank, if it is at `out` already.
 
     Raises:
         DataError: if `out` is something else that may not be replaced.
     """
     if not out.exists():
-        return False
+        return None
     if not (out / META_FILE).is_file():
         if out.is_dir() and not any(out.iterdir()):
-            return False
+            return None
         raise DataError(f'{out} exists and is no feature bank. Choose another folder.')
     try:
-        require_same(str(out), FeatureBank.open(out).meta['identity'], identity,
+        bank = FeatureBank.open(out)
+        require_same(str(out), bank.meta['identity'], identity,
                      'Write to another folder, or replace this bank (overwrite=True, --overwrite).')
     except DataError:
         if overwrite:
-            return False
+            return None
         raise
-    return True
+    return bank
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -251,8 +255,7 @@ def _check_bad(num_bad: int, total: int, max_bad_fraction: float, folder: Path, 
                         'raise max_bad_fraction to go on without them.')
 
 
-def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, encoder_config: dict | None,
-            max_bad_fraction: float) -> None:
+def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, max_bad_fraction: float) -> None:
     if not folder.is_complete:
         bad = folder.bad_samples()
         _check_bad(len(bad), len(source), max_bad_fraction, folder.path, bad)
@@ -266,7 +269,12 @@ def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, encoder_con
                 class_names=source.class_names, bad=bad,
                 maps={name.removeprefix('maps_'): shape for name, shape in plan['arrays'].items()
                       if name != 'features'},
-                notes=dict(encoder=dict(type=type(encoder).__name__, config=encoder_config), source=source.kind,
+                notes=dict(encoder=dict(type=type(encoder).__name__, config=_config_of(encoder)), source=source.kind,
                            block_size=plan['block_size'], batch_size=plan['batch_size']))
     folder.publish()
 
+
+def _config_of(encoder: nn.Module) -> dict[str, Any] | None:
+    # Networks of other libraries may have a `config` that is an object.
+    config = getattr(encoder, 'config', None)
+    return config if isinstance(config, dict) else None

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from clear.core.errors import DataError
+from clear.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clear.features.sources import Source
 
 FORMAT = 1
 DTYPES = ('float16', 'float32')
+LEVELS = (0, 1, 2, 3, 4)
+ROOT = 'work_dirs/banks'
 
 
 def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, maps: list[int] = ()) -> dict[str, Any]:
@@ -23,6 +32,35 @@ def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, 
     """
     parts = dict(encoder=encoder, data=data, preprocess=preprocess, dtype=dtype, maps=list(maps))
     return json.loads(json.dumps(parts))  # tuples as lists, as they come back from a file
+
+
+def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', maps: Sequence[int] | None = None,
+                encoder_hash: str | None = None, data_hash: str | None = None) -> dict[str, Any]:
+    """What the bank of this encoder over this source depends on; needs no forward pass.
+
+    It hashes every weight and asks for the size of every file, so a run does it once for each bank.
+
+    Args:
+        encoder_hash, data_hash: fingerprints of the two where the caller has them already.
+
+    Raises:
+        ConfigError: for an unknown dtype or level.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
+    if not isinstance(maps, (list, tuple, type(None))):
+        raise ConfigError(f'maps is {maps!r}; expected a list of levels from 0 (fine) to 4 (coarse).')
+    maps = list(maps or [])
+    if len(set(maps)) < len(maps) or any(type(level) is not int or level not in LEVELS for level in maps):
+        raise ConfigError(f'maps is {maps!r}; expected different levels from 0 (fine) to 4 (coarse).')
+    return bank_identity(encoder_hash or encoder.fingerprint(), data_hash or source.fingerprint(),
+                         encoder.preprocess.to_dict(), dtype, sorted(maps))
+
+
+def bank_path(encoder: nn.Module, source: Source, identity: dict[str, Any], root: str | Path = ROOT) -> Path:
+    """Where a bank lies below `root` if nobody chose a place: data set, encoder and fingerprint."""
+    plain = ''.join(char if char.isalnum() or char in '-_.' else '_' for char in source.name)
+    return Path(root) / f'{plain}_{type(encoder).__name__}_{fingerprint_of(identity)[:16]}'
 
 
 def fingerprint_of(identity: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ _is_planning: ContextVar[bool] = ContextVar('clear_planned_banks', default=False
 
 @contextmanager
 def planned_banks() -> Iterator[None]:
-    """Within the block `find_or_extract` makes no bank but gives a `PlannedBank`; one that is there it opens."""
+    """Within the block `extract` makes no bank but gives a `PlannedBank`; one that is there it opens."""
     token = _is_planning.set(True)
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from clear.core.building import building
 from clear.core.checks import check_shared_keys, check_text
 from clear.core.config import apply_options, load_config
 from clear.core.errors import ConfigError, nearest
-from clear.core.logs import logger, progress_bar, setup_logging
+from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.signatures import check_keys
 from clear.features.bank import FeatureBank
-from clear.features.build import ROOT, bank_path, describe_encoder, make_encoder
-from clear.features.extract import check_sizes, extract, identity_of
-from clear.features.identity import fingerprint_of
+from clear.features.build import make_encoder
+from clear.features.extract import check_sizes, extract
+from clear.features.identity import bank_path, fingerprint_of, identity_of
 from clear.features.sources import Source, build_source, guess_source
 
 DEFAULTS: dict[str, Any] = dict(dtype='float16', batch_size=64, block_size=None, maps=None, num_workers=0, device=None,
@@ -45,15 +44,13 @@ def run(args: argparse.Namespace) -> int:
         with building('The config'):
             encoder, source = make_encoder(cfg['encoder']), build_source(cfg['data'])
         options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
-        place = dict(dtype=options['dtype'], maps=options['maps'])
-        out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, ROOT, **place)
-        logger.info('%s', _describe(encoder, source, out, **place))
+        identity = identity_of(encoder, source, dtype=options['dtype'], maps=options['maps'])
+        out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, identity)
+        logger.info('%s', _describe(encoder, source, out, identity))
         if args.dry_run:
             logger.info('dry run: nothing was encoded or written')
             return 0
-        with progress_bar('encode', 'images') if dist.is_main() else contextlib.nullcontext() as progress:
-            bank = extract(encoder, source, out, resume=args.resume, overwrite=args.overwrite, progress=progress,
-                           encoder_config=describe_encoder(cfg['encoder']), **options)
+        bank = extract(encoder, source, out, identity=identity, resume=args.resume, overwrite=args.overwrite, **options)
         logger.info('%s', _report(bank))
         return 0
     finally:
@@ -116,9 +113,9 @@ def _part_of(path: str, key: str) -> dict[str, Any]:
     return part
 
 
-def _describe(encoder: nn.Module, source: Source, out: Path, *, dtype: str, maps: list[int] | None) -> str:
+def _describe(encoder: nn.Module, source: Source, out: Path, identity: dict[str, Any]) -> str:
     """What an extraction will do: data, model, bank, disk."""
-    fingerprint = fingerprint_of(identity_of(encoder, source, dtype=dtype, maps=maps))
+    dtype, maps = identity['dtype'], identity['maps']
     num_bytes = len(source) * encoder.embed_dim * torch.tensor([], dtype=getattr(torch, dtype)).element_size()
     spec = encoder.preprocess
     state = 'is there' if out.is_dir() else 'has begun' if Path(f'{out}.partial').is_dir() else 'new'
@@ -127,7 +124,7 @@ def _describe(encoder: nn.Module, source: Source, out: Path, *, dtype: str, maps
         f'encoder   {type(encoder).__name__}  {sum(p.numel() for p in encoder.parameters()):,} parameters  '
         f'{spec.crop} x {spec.crop} pixels -> {encoder.embed_dim} numbers',
         f'disk      {num_bytes / 2**20:,.1f} MB as {dtype}' + (f', and maps of levels {maps}' if maps else ''),
-        f'bank      {out} ({state})  fingerprint {fingerprint}'])
+        f'bank      {out} ({state})  fingerprint {fingerprint_of(identity)}'])
 
 
 def _report(bank: FeatureBank) -> str:

@@ -13,7 +13,7 @@ from tiny_encoder import TinyEncoder
 from clear.continual.scenarios import clear_benchmark
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear
-from clear.features import build_source, extract, find_or_extract, write_bank
+from clear.features import build_source, extract, write_bank
 
 ROOT = Path(__file__).parents[2]
 ENCODER = dict(type='TorchvisionEncoder', arch='squeezenet1_1', preprocess=dict(resize=32, crop=32))
@@ -158,7 +158,7 @@ def test_run_makes_the_bank_and_the_next_run_finds_it(tmp_path, monkeypatch, cap
     # The path of the bank gives the same numbers as the encoder that made it.
     assert train(write_config(tmp_path / 'bank.py', tree, dict(bank=str(bank))), 'third') == 0
     assert json.loads(Path('third/results.json').read_text())['acc_matrix'] == first['acc_matrix']
-    assert find_or_extract(ENCODER, dict(type='CLEAR', data_root=str(tree)), dtype='float32').path.name == bank.name
+    assert extract(ENCODER, dict(type='CLEAR', data_root=str(tree)), dtype='float32').path.name == bank.name
 
 
 def test_head_of_another_width_is_refused(tmp_path, capsys):

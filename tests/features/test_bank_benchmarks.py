@@ -17,3 +17,12 @@ def test_benchmark_prints_its_ratios(name, ratio):
                           capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])[ratio] > 0
+
+
+@pytest.mark.slow
+def test_identity_is_timed_against_another_tree():
+    done = subprocess.run([sys.executable, ROOT / 'benchmarks' / 'bank_identity.py', '--small', '--rounds', '1',
+                           '--before', ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all(found[f'{door}_before_over_now'] > 0 for door in ('extract_features', 'feature_run', 'probe'))

@@ -4,7 +4,7 @@ from clear_trees import write_clear_tree
 from tiny_encoder import TinyEncoder
 
 from clear.datasets import read_clear
-from clear.features import build_source, find_or_extract, join_bucket, planned_banks
+from clear.features import build_source, extract, join_bucket, planned_banks
 from clear.features.planned import PlannedBank
 
 
@@ -13,9 +13,9 @@ def test_planned_bank_is_the_one_that_will_be_made_but_for_its_features(tmp_path
     source = build_source(dict(type='CLEAR', data_root=str(root)))
     encoder = TinyEncoder()
     with planned_banks():
-        planned = find_or_extract(encoder, source, tmp_path / 'banks', batch_size=4)
+        planned = extract(encoder, source, root=tmp_path / 'banks', batch_size=4)
     assert isinstance(planned, PlannedBank) and encoder.num_forwards == 0 and not (tmp_path / 'banks').exists()
-    made = find_or_extract(encoder, source, tmp_path / 'banks', batch_size=4)
+    made = extract(encoder, source, root=tmp_path / 'banks', batch_size=4)
     assert not isinstance(made, PlannedBank) and encoder.num_forwards > 0
     for key in ('fingerprint', 'identity', 'dtype', 'dim', 'count', 'num_valid', 'class_names', 'maps', 'source'):
         assert planned.meta[key] == made.meta[key]
@@ -27,13 +27,13 @@ def test_planned_bank_is_the_one_that_will_be_made_but_for_its_features(tmp_path
     assert before.features.shape == after.features.shape and not before.features.any() and after.features.any()
     assert torch.equal(before.targets, after.targets) and before.missing == after.missing == []
     with planned_banks():
-        assert not isinstance(find_or_extract(encoder, source, tmp_path / 'banks'), PlannedBank)
+        assert not isinstance(extract(encoder, source, root=tmp_path / 'banks'), PlannedBank)
 
 
 def test_description_tells_size_and_a_begun_extraction(tmp_path):
     source = build_source(dict(type='CLEAR', data_root=str(write_clear_tree(tmp_path / 'tree', num_buckets=1))))
     with planned_banks():
-        bank = find_or_extract(TinyEncoder(), source, tmp_path / 'banks')
+        bank = extract(TinyEncoder(), source, root=tmp_path / 'banks')
         assert bank.describe().startswith('12 images to encode: 12 x 6 float16, 0.0 MB')
         bank.path.with_name(f'{bank.path.name}.partial').mkdir(parents=True)
         assert 'begun already' in bank.describe()

@@ -9,7 +9,7 @@ from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
 from clear.core.errors import ConfigError, DataError
 from clear.core.signatures import check_keys
 from clear.datasets import BadSamples, ClearData
-from clear.features import FeatureBank, Source, build_source, find_or_extract, join_bucket
+from clear.features import FeatureBank, Source, build_source, extract, join_bucket
 
 BANK_KEYS = {'bank'}
 ENCODER_KEYS = {'encoder', 'root', 'dtype', 'batch_size', 'num_workers', 'device'}
@@ -43,7 +43,7 @@ def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, so
               ) -> FeatureBank:
     """The bank of `dict(bank=PATH)`, or of `dict(encoder=...)` over all images of the tree, or of `source`.
 
-    With an encoder the other keys are those of `find_or_extract`: root (where banks are kept), dtype, batch_size,
+    With an encoder the other keys are those of `extract`: root (where banks are kept), dtype, batch_size,
     num_workers, device.
 
     Raises:
@@ -59,7 +59,7 @@ def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, so
     source = source or build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
     if 'encoder' in feature:
         options = {key: value for key, value in feature.items() if key != 'encoder'}
-        return find_or_extract(feature['encoder'], source, max_bad_fraction=max_bad_fraction, **options)
+        return extract(feature['encoder'], source, max_bad_fraction=max_bad_fraction, **options)
     bank = FeatureBank.open(feature['bank'])
     _check_data(bank, source)
     return bank
@@ -71,7 +71,9 @@ def _check_data(bank: FeatureBank, source: Source) -> None:
                         f'{source.root} has {len(source.class_names)} ({", ".join(source.class_names[:4])} ...): the '
                         'bank was made from other data.')
     # A bank of this tree must be of these very files; others (imported, of a larger set) are joined by id and label.
-    made_from, now = bank.meta.get('source'), source.fingerprint()
-    if made_from == source.kind and bank.meta['identity']['data'] != now:
+    if bank.meta.get('source') != source.kind:
+        return
+    now = source.fingerprint()
+    if bank.meta['identity']['data'] != now:
         raise DataError(f'{bank.path} was made from other images than {source.root} holds now: its data fingerprint is '
                         f"{bank.meta['identity']['data']}, the tree's is {now}. Make the bank again.")

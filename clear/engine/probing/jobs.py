@@ -123,8 +123,10 @@ def save_jobs(jobs: list[Job], work_dir: Path) -> None:
 class BankFinder:
     """Opens or makes the banks of a job. Keeps the last encoder and its banks: jobs come encoder by encoder.
 
+    Weights are hashed once for each encoder, and files looked at once for each source, however many jobs need them.
+
     Args:
-        options: of `clear.features.find_or_extract`: root, dtype, batch_size, num_workers, device ...
+        options: of `clear.features.extract`: root, dtype, batch_size, num_workers, device ...
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -132,7 +134,8 @@ class BankFinder:
         self._encoder_cfg: dict | None = None
         self._encoder: Any = None
         self._found: dict[str, Any] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._encoder_hashes: dict[str, str] = {}
+        self._sources: dict[str, tuple[Any, str]] = {}  # with their fingerprints
 
     def find(self, job: Job) -> dict[str, Any]:
         """Split -> bank (or one bucket of it); fills `banks` and `encoder_hash` of the job.
@@ -161,32 +164,40 @@ class BankFinder:
         path = bank_path(encoder_cfg, source)
         if path is not None:
             return _open(path).fingerprint
-        from clear.features import build_source
-        from clear.features.extract import identity_of
         from clear.features.identity import fingerprint_of
 
-        key = json.dumps(to_plain(_whole(source)), sort_keys=True)
-        if key not in self._fingerprints:
-            storage = {name: self.options[name] for name in ('dtype',) if name in self.options}
-            identity = identity_of(self._made_encoder(encoder_cfg), build_source(_whole(source)), **storage)
-            self._fingerprints[key] = fingerprint_of(identity)
-        return self._fingerprints[key]
+        return fingerprint_of(self._wanted(encoder_cfg, source)['identity'])
 
     def _turn_to(self, encoder_cfg: dict) -> None:
         if encoder_cfg != self._encoder_cfg:
-            self._encoder_cfg, self._encoder, self._found, self._fingerprints = encoder_cfg, None, {}, {}
+            self._encoder_cfg, self._encoder, self._found = encoder_cfg, None, {}
 
     def _bank(self, encoder_cfg: dict, source: Any) -> Any:
         path = bank_path(encoder_cfg, source)
-        key = json.dumps(to_plain(source) if path is None else str(path), sort_keys=True)
+        key = _key(_whole(source)) if path is None else _key(str(path))
         if key not in self._found:
             self._found[key] = self._extracted(encoder_cfg, source) if path is None else _open(path)
         return self._found[key]
 
     def _extracted(self, encoder_cfg: dict, source: dict) -> Any:
-        from clear.features import find_or_extract
+        from clear.features import extract
 
-        return find_or_extract(self._made_encoder(encoder_cfg), _whole(source), **self.options)
+        return extract(**self._wanted(encoder_cfg, source), **self.options)
+
+    def _wanted(self, encoder_cfg: dict, source: dict) -> dict[str, Any]:
+        """The bank of an encoder over a source, as `extract` takes it: both as objects, and the identity."""
+        from clear.features import build_source, identity_of
+
+        encoder, name, place = self._made_encoder(encoder_cfg), _key(encoder_cfg), _key(_whole(source))
+        if name not in self._encoder_hashes:
+            self._encoder_hashes[name] = encoder.fingerprint()
+        if place not in self._sources:
+            built = build_source(_whole(source))
+            self._sources[place] = built, built.fingerprint()
+        built, data_hash = self._sources[place]
+        storage = {key: self.options[key] for key in ('dtype',) if key in self.options}
+        identity = identity_of(encoder, built, encoder_hash=self._encoder_hashes[name], data_hash=data_hash, **storage)
+        return dict(encoder=encoder, source=built, identity=identity)
 
     def _made_encoder(self, encoder_cfg: dict) -> Any:
         from clear.features.build import make_encoder
@@ -194,6 +205,10 @@ class BankFinder:
         if self._encoder is None:
             self._encoder = make_encoder(encoder_cfg)
         return self._encoder
+
+
+def _key(cfg: Any) -> str:
+    return json.dumps(to_plain(cfg), sort_keys=True)
 
 
 def _whole(source: dict) -> dict:

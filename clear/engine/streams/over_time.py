@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 
 from clear.core import dist
@@ -27,7 +28,8 @@ from clear.evaluation.over_time import (
     score_probe,
     wanted_cells,
 )
-from clear.features import FeatureBank, find_or_extract, planned_banks
+from clear.features import FeatureBank, extract, identity_of, planned_banks
+from clear.features.build import make_encoder
 
 CELLS_FILE, TABLE_FILE, FIGURES = 'cells.json', 'results.csv', 'figures'
 SCHEMA = 1
@@ -109,8 +111,16 @@ class RepresentationOverTime:
             encoder['weights'] = {**options, 'path': str(checkpoint.path)}
         else:
             encoder['weights'] = None
-        return find_or_extract(encoder, self.source, device=self.device, num_workers=self.cfg['num_workers'],
-                               **self.cfg['banks'])
+        made, banks = make_encoder(encoder), self.cfg['banks']
+        storage = {key: banks[key] for key in ('dtype',) if key in banks}
+        identity = identity_of(made, self.source, data_hash=self._data_hash, **storage)
+        return extract(made, self.source, identity=identity, device=self.device, num_workers=self.cfg['num_workers'],
+                       **banks)
+
+    @cached_property
+    def _data_hash(self) -> str:
+        """Of the images that every checkpoint encodes: their files are looked at once."""
+        return self.source.fingerprint()
 
     def _measure(self, index: int, bank: FeatureBank, progress: Progress) -> None:
         """Fill the cells of one checkpoint; each probe's are written as soon as they are there."""

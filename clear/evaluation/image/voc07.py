@@ -16,8 +16,9 @@ from clear.datasets.readers.voc import find_voc
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
 from clear.evaluation.task import TaskResult
-from clear.features import find_or_extract
-from clear.features.build import ROOT, make_encoder
+from clear.features import extract
+from clear.features.build import make_encoder
+from clear.features.identity import ROOT
 
 # Of a config for one run of either protocol.
 CONFIG_KEYS = {'protocol', 'encoder', 'data_root', 'options'}
@@ -68,5 +69,5 @@ def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | P
     if protocol == 'clsa':
         return task.run(encoder, data_root, device=device, num_workers=num_workers)
     source = dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages'))
-    bank = find_or_extract(encoder, source, bank_root, batch_size=batch_size, num_workers=num_workers, device=device)
+    bank = extract(encoder, source, root=bank_root, batch_size=batch_size, num_workers=num_workers, device=device)
     return task.run(type(encoder).__name__, {'train': bank, 'test': bank})

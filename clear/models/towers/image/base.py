@@ -36,6 +36,10 @@ class ImageEncoder(Freezable):
         classifier: see `strip_classifier`.
         identity: what makes the network besides its weights, in plain values without paths.
 
+    Attributes:
+        config: what `build_encoder` built it from, in plain values; None if something else did. Of weights it has only
+            the file's name, since it travels with feature banks.
+
     Shape:
         images: (N, 3, H, W), prepared as `preprocess` says   returns: (N, embed_dim), float32
 
@@ -47,6 +51,7 @@ class ImageEncoder(Freezable):
     def __init__(self, model: nn.Module, *, preprocess: Preprocess, weights: str | Path | Mapping | None = None,
                  classifier: str | Iterable[str] | None = 'auto', identity: Mapping[str, Any]):
         super().__init__()
+        self.config: dict[str, Any] | None = None
         self.preprocess = preprocess
         stripped = strip_classifier(model, preprocess.crop, classifier=classifier)
         self.embed_dim = stripped.embed_dim

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from clear.core.config import to_plain
 from clear.core.errors import ConfigError
 from clear.models.towers.image.base import ImageEncoder
 from clear.registry import MODELS
@@ -29,6 +31,18 @@ def build_encoder(cfg: Mapping[str, Any] | ImageEncoder) -> ImageEncoder:
         raise ConfigError(f"encoder.type: {getattr(kind, '__name__', kind)} is no image encoder. There are "
                           'MMPretrainEncoder, TorchvisionEncoder, TimmEncoder, OpenCLIPImageEncoder, TorchHubEncoder.')
     try:
-        return MODELS.build(dict(cfg))
+        encoder = MODELS.build(dict(cfg))
     except TypeError as error:
         raise ConfigError(f'encoder ({kind.__name__}): {error}') from error
+    encoder.config = without_folders({**cfg, 'type': cfg['type'] if isinstance(cfg['type'], str) else kind.__name__})
+    return encoder
+
+
+def without_folders(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's config in plain values, of the weights' file the name only."""
+    plain, weights = to_plain(dict(cfg)), cfg.get('weights')
+    if isinstance(weights, Mapping) and weights.get('path'):
+        plain['weights']['path'] = Path(weights['path']).name
+    elif isinstance(weights, (str, Path)):
+        plain['weights'] = Path(weights).name
+    return plain
