@@ -1,8 +1,9 @@
 """Everything a strategy remembers, as tensors and plain values.
 
 A walk over the plugins of a strategy encodes what it meets by kind: tensors, Avalanche's parameter records,
-containers, modules (state, modes, gradient flags), data sets (as experience and row of every sample) and
-Avalanche's small stateful objects. An unknown kind is an error that names its path, never skipped.
+containers, modules (state, modes, gradient flags), data sets (as experience and row of every sample) and objects.
+An object that has `state_dict` and `load_state_dict` (`contracts.Stateful`) is asked; of Avalanche's and ours, and of
+registered ones, every attribute is saved. Another kind is an error that names its path, never skipped.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from torch import nn
 from clear.continual.samples import SampleIndex, attribute_values
 from clear.continual.training.loaders import BatchIterator, IndexLoader
 from clear.continual.training.versions import VERSION_FIELDS
+from clear.core.contracts import Stateful
 from clear.core.damage import is_alike
 from clear.core.errors import CheckpointError
 from clear.registry import BUFFERS, PLUGINS
 
 KIND = '__kind__'
+# In place of the fields of an object that was asked for its state; no attribute can have this name.
+ASKED = 'state_dict()'
 KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
 # Fields that a constructor or the strategy's own prologue makes anew, by class name.
 REBUILT = {
@@ -213,9 +217,10 @@ def encode(value: Any, index: SampleIndex, path: str) -> Any:
         kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind)).__name__
         items = sorted(value) if isinstance(value, (set, frozenset)) else value
         return {KIND: kind, 'items': [encode(item, index, f'{path}[{number}]') for number, item in enumerate(items)]}
-    if _is_stateful(value):
+    if _says_its_state(value) or _is_stateful(value):
         return _encode_object(value, index, path)
-    raise CheckpointError(f'{path}: a {type(value).__name__} cannot be saved in a checkpoint.')
+    advice = ' Give its class state_dict() and load_state_dict(state).' if _is_plain_object(value) else ''
+    raise CheckpointError(f'{path}: a {type(value).__name__} cannot be saved in a checkpoint.{advice}')
 
 
 def _tensor_attributes(dataset) -> dict[str, torch.Tensor]:
@@ -263,6 +268,15 @@ def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
         for name, values in attributes.items()])
 
 
+def _says_its_state(value: Any) -> bool:
+    # Of an optimiser only the strategy's own is saved, with the names of its parameters: a model may grow.
+    return isinstance(value, Stateful) and not isinstance(value, (nn.Module, torch.optim.Optimizer, type))
+
+
+def _is_plain_object(value: Any) -> bool:
+    return hasattr(value, '__dict__') and not callable_config(value)
+
+
 def _is_stateful(value: Any) -> bool:
     """An object of Avalanche's, of ours, or of a class of the user's that derives from one or is registered."""
     if not hasattr(value, '__dict__'):
@@ -273,10 +287,28 @@ def _is_stateful(value: Any) -> bool:
 
 
 def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:
+    if _says_its_state(value):
+        state = encode(dict(value.state_dict()), index, f'{path}.{ASKED}')
+        _refuse_objects(state, f'{path}.{ASKED}')
+        return {KIND: 'object', 'class': _class_name(type(value)), 'fields': {ASKED: state}}
     skipped = {*REBUILT.get(type(value).__name__, ()), *VERSION_FIELDS}
     fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items()
               if name not in skipped and not _is_empty_iterator(item)}
     return {KIND: 'object', 'class': _class_name(type(value)), 'fields': fields}
+
+
+def _refuse_objects(encoded: Any, path: str) -> None:
+    # `load_state_dict` gets values: none of these could be made of a file alone.
+    if isinstance(encoded, dict):
+        if encoded.get(KIND) in ('object', 'module', 'batches'):
+            what = encoded.get('class', encoded[KIND])
+            raise CheckpointError(f'{path} holds a {what}; expected tensors, plain values and data sets. Give back the '
+                                  'state of it.')
+        for item in encoded.values():
+            _refuse_objects(item, path)
+    elif isinstance(encoded, list):
+        for item in encoded:
+            _refuse_objects(item, path)
 
 
 def _is_empty_iterator(value: Any) -> bool:
@@ -333,6 +365,12 @@ class _Decoder:
         return getattr(self, f'_{kind}')(encoded, existing)
 
     def into_object(self, target: Any, encoded: dict) -> Any:
+        if ASKED in encoded['fields']:
+            if not _says_its_state(target):
+                raise CheckpointError(f'The checkpoint holds what state_dict() of {type(target).__name__} returned, '
+                                      'but the class has no state_dict and load_state_dict any more.')
+            target.load_state_dict(self.value(encoded['fields'][ASKED]))
+            return target
         for name, item in encoded['fields'].items():
             self.into_field(target, name, item)
         return target

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,10 @@ def find_config(path: str | Path) -> Path:
 def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tuple[Any, set[str]]:
     """Read a config with its bases and apply command-line options.
 
+    What its `custom_imports` names is found in the folder of the config and in the current one too, behind everything
+    that is installed. Where a config has that key, both folders stay on `sys.path`: modules may import others later,
+    and processes that load data import them anew.
+
     Args:
         path: a `.py`, `.json` or `.yaml` config.
         options: flat `{'a.b': value}` as `clear.core.options.parse_options` returns them.
@@ -78,8 +84,10 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
 
     path = find_config(path)
     try:
-        with signals.stoppable(), plain_readers():
+        with signals.stoppable(), plain_readers(), _own_modules(path) as keep:
             cfg = _from_file(path)
+            if cfg.get('custom_imports'):
+                keep()
             list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
     except signals.Stopped:
         raise
@@ -91,6 +99,19 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
     apply_options(cfg, options or {})
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+@contextmanager
+def _own_modules(path: Path) -> Iterator[Callable[[], None]]:
+    """Find modules beside a config and in the current folder; what is yielded, when called, leaves it so."""
+    added = [folder for folder in dict.fromkeys(map(str, (path.resolve().parent, Path.cwd())))
+             if folder not in sys.path]
+    sys.path += added  # behind all others: a file beside a config must not stand in for a package
+    try:
+        yield added.clear
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
 
 
 def _reason(error: BaseException) -> str:

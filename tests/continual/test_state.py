@@ -315,3 +315,69 @@ def test_a_checkpoint_names_samples_and_does_not_hold_them(stream, tmp_path):
 
     walk(state)
     assert kinds <= {dict, OrderedDict, torch.Tensor, str, int, float, bool, type(None)}
+
+
+# Objects that say what is saved
+
+
+class Counter:
+    """Of no class of Avalanche's or ours."""
+
+    def __init__(self, **state):
+        self.state = state
+        self.cache = print  # nothing that could be saved
+
+    def state_dict(self):
+        return dict(self.state)
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_an_object_is_asked_for_its_state(index, experiences, tmp_path):
+    held = Counter(count=3, values=[torch.ones(2), {'a': None}], samples=experiences[1].subset([4, 1]))
+    stored = through_file(encode({'x': held}, index, 'plugin.held'), tmp_path)
+    live = {'x': Counter()}
+    into = live['x']
+    _Decoder(index, nn.Linear(1, 1)).value(stored, live)
+    assert live['x'] is into and into.cache is print
+    assert into.state['count'] == 3 and into.state['values'][1] == {'a': None}
+    assert content(into.state['samples']) == content(experiences[1].subset([4, 1]))
+
+
+def test_its_own_word_comes_before_its_attributes(index):
+    class Buffer(ReservoirSamplingBuffer):
+        def state_dict(self):
+            return {'number': 7}
+
+        def load_state_dict(self, state):
+            self.number = state['number']
+
+    stored, live = encode(Buffer(3), index, 'x'), Buffer(4)
+    _Decoder(index, nn.Linear(1, 1)).value(stored, live)
+    assert (live.number, live.max_size) == (7, 4)
+
+
+@pytest.mark.parametrize('inside', [Counter(), nn.Linear(1, 1), [ReservoirSamplingBuffer(1)]])
+def test_a_state_of_more_than_values_is_refused_when_it_is_saved(inside, index):
+    with pytest.raises(CheckpointError, match=r'^held\.state_dict\(\) holds a .*; expected tensors, plain values'):
+        encode(Counter(inside=inside), index, 'held')
+
+
+def test_a_saved_state_makes_no_object(index):
+    stored = encode(Counter(count=1), index, 'x')
+    for existing in (None, ReservoirSamplingBuffer(1), Point()):
+        with pytest.raises(CheckpointError, match='Counter, which this strategy does not have'):
+            _Decoder(index, nn.Linear(1, 1)).value(stored, existing)
+
+
+def test_a_class_that_cannot_take_its_state_back_is_named(index):
+    stored = encode(Counter(count=1), index, 'x')
+    decoder = _Decoder(index, nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match='Point returned, but the class has no state_dict'):
+        decoder.into_object(Point(), stored)
+
+
+def test_an_object_that_cannot_be_saved_is_told_how(index):
+    with pytest.raises(CheckpointError, match=r'^x: a Point cannot be saved .* state_dict\(\) and load_state_dict'):
+        encode(Point(), index, 'x')

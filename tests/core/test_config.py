@@ -1,5 +1,6 @@
 import importlib.util
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,38 @@ def test_a_base_that_cannot_be_read_is_named_in_words(tmp_path):
     (tmp_path / 'list.yaml').write_text('- 1')
     with pytest.raises(ConfigError, match='it holds a list'):
         load_config(write(tmp_path / 'other.py', "_base_ = 'list.yaml'"))
+
+
+@pytest.fixture
+def own_path(monkeypatch, tmp_path):
+    """A path of modules that a test may change, without the current folder, which is empty."""
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, 'path', [folder for folder in sys.path if folder])
+    yield sys.path
+    sys.modules.pop('beside_a_config', None)
+
+
+@pytest.mark.parametrize('place', ['configs', 'here'])
+def test_custom_imports_finds_modules_beside_the_config_and_in_the_current_folder(place, own_path, tmp_path):
+    before = [*own_path]
+    write(tmp_path / place / 'beside_a_config.py', 'found = True')
+    path = write(tmp_path / 'configs' / 'c.py', "custom_imports = dict(imports=['beside_a_config'])")
+    load_config(path)
+    assert sys.modules['beside_a_config'].found
+    added = [str(tmp_path / 'configs'), str(tmp_path / 'here')]
+    assert own_path == before + added, 'last, so that nothing installed is hidden'
+    load_config(path)
+    assert own_path == before + added, 'once'
+
+
+def test_without_custom_imports_the_path_of_modules_stays(own_path, tmp_path):
+    before = [*own_path]
+    load_config(write(tmp_path / 'configs' / 'c.py', 'x = 1'))
+    with pytest.raises(ConfigError, match='no_such_module'):
+        load_config(write(tmp_path / 'configs' / 'd.py', "custom_imports = dict(imports=['no_such_module'])"))
+    assert own_path == before
 
 
 def test_a_file_of_another_kind_is_no_config(tmp_path):
