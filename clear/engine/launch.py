@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
-from clear.core.startup import resume_collection
+from clear.core.startup import resume_collection, set_threads
 from clear.engine.continual.keys import KNOWN, check_names, check_options
 from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
@@ -104,7 +103,7 @@ def _train_continual(cfg: Any, args: argparse.Namespace) -> None:
         cfg['amp'] = args.amp
     if args.branch and args.resume:
         raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
-    _set_threads(cfg.get('threads'))
+    set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
     if args.dry_run:
         from clear.features import planned_banks
@@ -169,7 +168,7 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
         raise ConfigError('--amp: heads on frozen features are trained in float32; leave it out.')
     if args.resume not in (None, False, True):
         raise ConfigError('--resume takes no checkpoint for a ProbeRunner: what is finished stands in the work_dir.')
-    _set_threads(cfg.get('threads'))
+    set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
     runner = ProbeRunner(cfg, work_dir)
     if args.dry_run:
@@ -191,15 +190,6 @@ def _train_probes(cfg: Any, args: argparse.Namespace) -> None:
         runner.run()
 
 
-def _set_threads(threads: int | None) -> None:
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif dist.world_size() > 1 and not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))
-
-
 def _train_ordinary(cfg: Any, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
     if cfg.get('stream') is not None:
         from clear.engine.streams.pretraining import launch_stream
@@ -209,7 +199,7 @@ def _train_ordinary(cfg: Any, args: argparse.Namespace, on_built: Callable[[], N
     from clear.engine.training.program import built, dry_run, prepare, run
 
     prepare(cfg, args)
-    _set_threads(cfg.get('threads'))
+    set_threads(cfg.get('threads'))
     work_dir = Path(cfg['work_dir'])
     if args.dry_run:
         dry_run(cfg)
@@ -240,7 +230,7 @@ def test(args: argparse.Namespace) -> int:
 
             test_ordinary(cfg, Path(args.checkpoint), args.out)
             return 0
-        _set_threads(cfg.get('threads'))
+        set_threads(cfg.get('threads'))
         cfg['loggers'], cfg['metrics'], cfg['load_from'] = [], [], None
         runner = ContinualRunner(cfg)
         runner.build()

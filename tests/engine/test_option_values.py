@@ -151,7 +151,7 @@ def test_scenarios(path):
     ('model', dict(type='os.getcwd')), ('scenario.type', ['CLEAR']), ('model.head.type', ['x'])])
 def test_values_of_continual_runs_that_are_refused(key, value):
     from clear.continual.strategies import build_strategy
-    from clear.engine.continual.plan import choose_device
+    from clear.core.startup import choose_device
     from clear.models import build_classifier
 
     config = Config(copy.deepcopy(DEMO))

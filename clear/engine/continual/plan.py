@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
-from clear.core.checks import check_text
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
@@ -20,28 +19,6 @@ from clear.registry import STRATEGIES
 
 # Strategies whose batches are divided evenly over all buckets seen so far.
 BALANCED_STRATEGIES = ('Cumulative', 'JointTraining', 'GDumb')
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None takes this process's GPU if there is one, else the CPU.
-
-    Raises:
-        ConfigError: if torch does not know the name, or a GPU is asked for and absent.
-    """
-    if name is None or name == 'cuda':
-        if torch.cuda.is_available():
-            return torch.device('cuda', dist.local_rank())
-        if name == 'cuda':
-            raise ConfigError("device is 'cuda', but torch sees no GPU here. Leave device out, or use --device cpu.")
-        return torch.device('cpu')
-    if check_text('device', name).startswith('meta'):
-        raise ConfigError("device is 'meta', which holds no numbers; leave device out, or use 'cpu' or 'cuda'.")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device is {name!r}, which torch cannot use here: {str(error).splitlines()[0]}') from error
-    return device
 
 
 def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:

@@ -16,9 +16,10 @@ from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.core.signals import on_stop
+from clear.core.startup import choose_device
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.keys import check_continual_config, with_defaults
-from clear.engine.continual.plan import check_fit, choose_device, describe, planned_iterations
+from clear.engine.continual.plan import check_fit, describe, planned_iterations
 from clear.engine.continual.state import RunState, computed_config
 from clear.engine.progress import Progress
 from clear.engine.training.smallest_batch import check_last_batches

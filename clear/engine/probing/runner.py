@@ -17,7 +17,7 @@ from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.core.signals import on_stop, received
-from clear.engine.continual.plan import choose_device
+from clear.core.startup import choose_device
 from clear.engine.probing.jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv

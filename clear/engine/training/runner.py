@@ -28,9 +28,9 @@ from clear.core.logs import logger
 from clear.core.results import Results, git_state, library_versions
 from clear.core.seeding import set_rng_state
 from clear.core.signals import on_stop
+from clear.core.startup import choose_device
 from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
-from clear.engine.continual.plan import choose_device
 from clear.engine.training.backends import prepare_wandb
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
