@@ -15,8 +15,9 @@ from clear.continual.strategies.closed_form import ClosedForm
 from clear.core.config import load_config
 from clear.core.errors import Interrupted
 from clear.datasets.make.demo import write_demo
-from clear.engine.continual.keys import KNOWN, check_continual_config, check_options, with_defaults
+from clear.engine.continual.keys import KNOWN, check_continual_config, with_defaults
 from clear.engine.continual.runner import ContinualRunner
+from clear.engine.schema import check_options
 
 FOLDERS = ('clear10', 'clear100', 'fewshot', 'demo')
 # By file name only: reading them all takes seconds, which every run of the tests would pay for when it collects them.
@@ -257,7 +258,7 @@ def bucket_size(config):
 def test_batch_and_epochs_take_effect_from_the_command_line(name):
     options = {'cl_strategy.train_mb_size': 7, 'cl_strategy.train_epochs': 3}
     config, assigned = load_config(RECIPES[name], options)
-    check_options(options, assigned)
+    check_options(options, assigned, KNOWN)
     assert (config.cl_strategy.train_mb_size, config.cl_strategy.train_epochs) == (7, 3)
 
 

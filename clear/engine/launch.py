@@ -17,7 +17,8 @@ from clear.core.files import write_json
 from clear.core.logs import logger, setup_logging
 from clear.core.options import parse_options
 from clear.core.startup import resume_collection, set_threads
-from clear.engine.continual.keys import KNOWN, check_names, check_options
+from clear.engine.continual.keys import KNOWN
+from clear.engine.schema import check_names, check_options
 from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
 RUNNER_TYPES = ('ContinualRunner', 'ProbeRunner', 'Runner')
@@ -37,7 +38,7 @@ def read_run_config(args: argparse.Namespace) -> Any:
     cfg, assigned = load_config(args.config, options)
     if runner_type(cfg) == 'ContinualRunner':
         check_options(options, assigned, KNOWN)
-        check_names(assigned)
+        check_names(assigned, KNOWN)
     elif runner_type(cfg) == 'ProbeRunner':
         from clear.engine.probing.keys import KNOWN as PROBE_KEYS
 

@@ -17,6 +17,7 @@ from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, read_results
+from clear.engine.schema import computed_config, differences
 
 SUMMARY_FILE = 'summary.json'
 CONFIDENCE = 0.95
@@ -107,7 +108,6 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
 def _differences(results: Results, runner: Any, seed: int) -> list[str]:
     """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
     from clear.continual.training.versions import without_remedies
-    from clear.engine.continual.state import computed_config, differences
 
     saved = _config_of(results)
     asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg

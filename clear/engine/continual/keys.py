@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from clear.core.checks import check_choice, check_flag, check_number, check_shared_keys, check_text, check_whole
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
+from clear.engine.schema import check_load_from, filled_in
 
 DEFAULTS: dict[str, Any] = dict(
     seed=0, num_workers=0, threads=None, device=None, frozen=[], freeze_bn=False, load_from=None, work_dir=None,
@@ -19,60 +17,18 @@ DEFAULTS: dict[str, Any] = dict(
     max_time_per_experience=None)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
-# A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
-MISSPELT = 0.85
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
-LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 
 
 def with_defaults(cfg: dict) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
-    filled = copy.deepcopy(DEFAULTS)
-    filled.update(copy.deepcopy(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)))
+    filled = filled_in(cfg, DEFAULTS)
     if isinstance(filled.get('cl_strategy'), dict):
         strategy = filled['cl_strategy']
         batch = strategy.get('train_mb_size', 1)
         for key, value in (('train_mb_size', 1), ('train_epochs', 1), ('eval_mb_size', batch)):
             strategy.setdefault(key, value)
     return filled
-
-
-def check_options(options: Iterable[str], assigned: set[str], known: set[str] = KNOWN) -> None:
-    """Refuse `--cfg-options` on a key that nobody reads.
-
-    Args:
-        options: keys as given, `a.b.c`.
-        assigned: top-level names that the config file assigns.
-        known: top-level names that the runner reads.
-
-    Raises:
-        ConfigError: with the nearest key; for a helper variable of the file, which was already used when the file
-            was read, saying so.
-    """
-    for option in options:
-        key = option.split('.')[0]
-        if key in known:
-            continue
-        if key in assigned:
-            raise ConfigError(f"--cfg-options {option}: '{key}' is a helper variable of the config file. Its value was "
-                              'used when the file was read, so setting it now would change nothing; set the key that '
-                              'it fills instead (tools/print_config.py shows them), e.g. cl_strategy.train_mb_size.')
-        close = nearest(key, known)
-        hint = f' Did you mean {close}?' if close else ''
-        raise ConfigError(f"--cfg-options {option}: nobody reads '{key}'.{hint}")
-
-
-def check_names(assigned: Iterable[str], known: set[str] = KNOWN) -> None:
-    """Refuse a top-level name of a config file that nobody reads and that is this like one that is read.
-
-    Others are helpers of the file, such as `batch_size`.
-
-    Raises:
-        ConfigError: with the nearest key.
-    """
-    for name in sorted(set(assigned) - known):
-        if close := difflib.get_close_matches(name, known, 1, MISSPELT):
-            raise ConfigError(f"The config assigns '{name}', which nobody reads. Did you mean '{close[0]}'?")
 
 
 def check_continual_config(cfg: dict) -> None:
@@ -114,21 +70,6 @@ def _check_values(cfg: dict) -> None:
         if value is not None:
             check_whole(f'checkpoint_config.{key}', value, 1)
     check_load_from(cfg['load_from'])
-
-
-def check_load_from(value: Any) -> None:
-    """`load_from` of any run: None, a path, or a dict with `path`.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    if isinstance(value, dict):
-        check_keys('load_from', value, LOAD_FROM_KEYS, 'load_from')
-        check_text('load_from.path', value.get('path'))
-        if value.get('min_matched') is not None:
-            check_number('load_from.min_matched', value['min_matched'], 0, 1)
-    elif value is not None:
-        check_text('load_from', value)
 
 
 def _check_scenario(scenario: dict) -> None:

@@ -20,8 +20,9 @@ from clear.core.startup import choose_device
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.keys import check_continual_config, with_defaults
 from clear.engine.continual.plan import check_fit, describe, planned_iterations
-from clear.engine.continual.state import RunState, computed_config
+from clear.engine.continual.state import RunState
 from clear.engine.progress import Progress
+from clear.engine.schema import computed_config
 from clear.engine.training.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm

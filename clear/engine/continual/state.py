@@ -20,7 +20,7 @@ from clear.continual.journal import (
 )
 from clear.continual.training.versions import check_versions, method_versions, without_remedies
 from clear.core import dist
-from clear.core.config import EXECUTION_KEYS, config_hash, is_hash_of, to_plain
+from clear.core.config import config_hash, is_hash_of, to_plain
 from clear.core.damage import check_rng, check_shape, damaged, reading
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
@@ -38,6 +38,7 @@ from clear.engine.checkpoint import (
     save_checkpoint,
 )
 from clear.engine.continual.branch import SETTINGS, remembered
+from clear.engine.schema import computed_config, differences
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
 # in between.
@@ -476,18 +477,5 @@ def _optimize(strategy, names: list[list[str]] | None) -> None:
         group['params'] = [parameters[name] for name in own]
 
 
-def computed_config(cfg: dict) -> dict[str, Any]:
-    """The part of a config that decides the result."""
-    return {key: value for key, value in to_plain(cfg).items() if key not in EXECUTION_KEYS or key == 'seed'}
-
-
 def _optimizer_type(config: dict[str, Any]) -> str | None:
     return (config['cl_strategy'].get('optimizer') or {}).get('type')
-
-
-def differences(old: Any, new: Any, path: str = '') -> list[str]:
-    """Where two nested configs differ, as `a.b: old -> new`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [item for key in sorted({*old, *new}) for item in
-                differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
-    return [] if old == new else [f'{path}: {old!r} -> {new!r}']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from typing import Any
@@ -11,6 +10,7 @@ from clear.core.building import building
 from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
+from clear.engine.schema import filled_in
 from clear.registry import MODELS, TASKS
 
 DEFAULTS: dict[str, Any] = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
@@ -27,8 +27,7 @@ _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 def with_defaults(cfg: dict) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
-    given = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
-    return {**copy.deepcopy(DEFAULTS), **copy.deepcopy(given)}
+    return filled_in(cfg, DEFAULTS)
 
 
 def check_probe_config(cfg: dict) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 import json
@@ -18,10 +17,11 @@ from clear.core.checks import (
     check_text,
     check_whole,
 )
-from clear.core.config import EXECUTION_KEYS, to_plain
+from clear.core.config import EXECUTION_KEYS
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
-from clear.engine.continual.keys import check_load_from, check_names
+from clear.engine import schema
+from clear.engine.schema import check_load_from, check_names
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
@@ -280,8 +280,7 @@ def _check_hooks(cfg: dict) -> None:
 
 def computed_config(cfg: dict, world_size: int) -> dict[str, Any]:
     """The part of a config that decides the result, with the batch of all processes in place of one's."""
-    plain = copy.deepcopy(to_plain(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)))
-    kept = {key: value for key, value in plain.items() if key == 'seed' or key in KNOWN and key not in _EXECUTION}
+    kept = schema.computed_config(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg), _EXECUTION, KNOWN)
     # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.
     kept['load_from'] = bool(kept.get('load_from'))
     if isinstance(kept.get('model'), dict) and 'previous' in kept['model']:

@@ -27,7 +27,7 @@ from clear.core.files import load_tensors, parse_json, save_tensors, write_text
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
 from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
-from clear.engine.continual.state import differences
+from clear.engine.schema import differences
 from clear.engine.training.backends import resume_tensorboard, tensorboard_state
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.engine.training.optimisation import wrappers_of

@@ -6,11 +6,11 @@ from mmengine.config import Config
 from clear.core.errors import ConfigError, RegistryError
 from clear.engine.continual.keys import (
     DEFAULTS,
+    KNOWN,
     check_continual_config,
-    check_names,
-    check_options,
     with_defaults,
 )
+from clear.engine.schema import check_names, check_options
 
 GOOD = dict(
     scenario=dict(type='CLEAR', data_root='data/x'),
@@ -121,13 +121,13 @@ def test_what_can_be_run_is_not_refused(changes):
 
 def test_options_must_be_read_by_somebody():
     assigned = {'scenario', 'model', 'cl_strategy', 'batch_size'}
-    check_options(['seed', 'model.head.num_classes', 'scenario.data_root'], assigned)
+    check_options(['seed', 'model.head.num_classes', 'scenario.data_root'], assigned, KNOWN)
     with pytest.raises(ConfigError, match="'batch_size' is a helper variable"):
-        check_options(['seed', 'batch_size'], assigned)
+        check_options(['seed', 'batch_size'], assigned, KNOWN)
     with pytest.raises(ConfigError, match="nobody reads 'scenaro'. Did you mean 'scenario'"):
-        check_options(['scenaro.seed'], assigned)
+        check_options(['scenaro.seed'], assigned, KNOWN)
     with pytest.raises(ConfigError, match=r"nobody reads 'zzz'\.$"):
-        check_options(['zzz'], assigned)
+        check_options(['zzz'], assigned, KNOWN)
 
 
 @pytest.mark.parametrize('name, near', [
@@ -135,9 +135,9 @@ def test_options_must_be_read_by_somebody():
     ('num_worker', 'num_workers'), ('cl_stategy', 'cl_strategy'), ('metric', 'metrics')])
 def test_a_misspelt_name_is_an_error(name, near):
     with pytest.raises(ConfigError, match=f"assigns '{name}', which nobody reads. Did you mean '{near}'"):
-        check_names({*GOOD, name, 'batch_size'})
+        check_names({*GOOD, name, 'batch_size'}, KNOWN)
 
 
 @pytest.mark.parametrize('name', ['batch_size', 'epochs', 'mean', 'crop', 'lr', 'data_root', 'num_classes', 'logs'])
 def test_helpers_of_a_file_are_allowed(name):
-    check_names({*GOOD, name})
+    check_names({*GOOD, name}, KNOWN)
