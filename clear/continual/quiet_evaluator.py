@@ -19,6 +19,8 @@ class QuietEvaluator(EvaluationPlugin):
     each time. The values and their order are the same.
     """
 
+    is_saved_elsewhere = True
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         listeners = [*self.metrics, *self.loggers]

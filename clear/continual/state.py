@@ -20,6 +20,7 @@ from torch import nn
 
 from clear.continual.samples import SampleIndex, attribute_values
 from clear.continual.training.loaders import BatchIterator, IndexLoader
+from clear.continual.training.traits import rebuilt_fields, trait
 from clear.continual.training.versions import VERSION_FIELDS
 from clear.core.contracts import Stateful
 from clear.core.damage import is_alike
@@ -30,21 +31,6 @@ KIND = '__kind__'
 # In place of the fields of an object that was asked for its state; no attribute can have this name.
 ASKED = 'state_dict()'
 KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
-# Fields that a constructor or the strategy's own prologue makes anew, by class name.
-REBUILT = {
-    'AGEMPlugin': ('buffer_dataloader', 'reference_gradients'),
-    'CWRStarPlugin': ('log',),
-    'CPUUsage': ('_process_handle', '_first_update'),
-    'LabelsRepartitionPlugin': ('image_creator', 'strategy'),
-    'MaxGPU': ('thread',),
-    'MaxRAM': ('_process_handle', 'thread'),
-    'MeanScoresEvalPluginMetric': ('image_creator',),
-    'MeanScoresTrainPluginMetric': ('image_creator',),
-    'RepairedSynapticIntelligencePlugin': ('_device',),
-    'StreamConfusionMatrix': ('_image_creator',),
-    'SynapticIntelligencePlugin': ('_device',),
-    '_ParametricSingleBuffer': ('selection_strategy',),
-}
 # Fields of every Avalanche strategy that are built from the config, belong to one batch, or are saved elsewhere. All
 # others, of the strategy's own class, are state.
 COMMON_FIELDS = frozenset({
@@ -53,7 +39,6 @@ COMMON_FIELDS = frozenset({
     'adapted_dataset', 'dataloader', 'mbatch', 'mb_output', 'loss', 'optimized_param_id', '_criterion',
     '_distributed_check', '_eval_streams', '_experiences', '_stop_training'})
 LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
-SKIPPED_PLUGINS = ('QuietEvaluator', 'PeriodicEval', 'SchedulePlugin')
 
 
 def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:
@@ -92,14 +77,12 @@ def loss_has_state(strategy) -> bool:
 
 def _stateful_plugins(strategy) -> dict[str, Any]:
     return {f'{position}:{type(plugin).__name__}': plugin for position, plugin in enumerate(strategy.plugins)
-            if type(plugin).__name__ not in SKIPPED_PLUGINS}
+            if not trait(plugin, 'is_saved_elsewhere')}
 
 
 def _own_fields(strategy) -> list[str]:
-    engine = {name for cls in type(strategy).__mro__ for name in getattr(cls, 'ENGINE_FIELDS', ())}
-    rebuilt = {name for cls in type(strategy).__mro__ for name in REBUILT.get(cls.__name__, ())}
     plugins = {id(plugin) for plugin in strategy.plugins}
-    left_out = COMMON_FIELDS | VERSION_FIELDS | engine | rebuilt
+    left_out = COMMON_FIELDS | VERSION_FIELDS | rebuilt_fields(type(strategy))
     return [name for name, value in vars(strategy).items()
             if name not in left_out and id(value) not in plugins and not callable_config(value)]
 
@@ -291,7 +274,7 @@ def _encode_object(value: Any, index: SampleIndex, path: str) -> dict:
         state = encode(dict(value.state_dict()), index, f'{path}.{ASKED}')
         _refuse_objects(state, f'{path}.{ASKED}')
         return {KIND: 'object', 'class': _class_name(type(value)), 'fields': {ASKED: state}}
-    skipped = {*REBUILT.get(type(value).__name__, ()), *VERSION_FIELDS}
+    skipped = rebuilt_fields(type(value)) | VERSION_FIELDS
     fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items()
               if name not in skipped and not _is_empty_iterator(item)}
     return {KIND: 'object', 'class': _class_name(type(value)), 'fields': fields}

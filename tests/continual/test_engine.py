@@ -12,6 +12,7 @@ from torch import nn
 from clear.continual.training.loaders import IndexLoader
 from clear.continual.training.mixin import EngineMixin
 from clear.continual.training.parallel import average_batch_norm
+from clear.continual.training.traits import Traits
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything
 
@@ -212,7 +213,7 @@ class Template:
         self.loss.backward()
 
 
-class OneRank(EngineMixin, Template):
+class OneRank(EngineMixin, Template, Traits):
     def __init__(self, model, shard, inputs, targets):
         self.model = model
         self.mode, self.scaler, self.device = 'shard', None, 'cpu'

@@ -8,18 +8,13 @@ import torch.distributed as torch_dist
 from many_strategies import built
 from tiny_runs import write_stream
 from torch import nn
-from toy_streams import CLASS_INCREMENTAL, DOMAIN
 
-from clear.continual.training.parallel import (
-    GATHERED,
-    SHARDED,
-    _digest,
-    check_equal_on_ranks,
-    choose_mode,
-)
+from clear.continual.strategies.build import strategy_class
+from clear.continual.training.parallel import MODES, _digest, check_equal_on_ranks, choose_mode
 from clear.core import dist
 from clear.core.dist import gather_strided_rows
 from clear.core.errors import TrainingError
+from clear.registry import LEFT_OUT_STRATEGIES, STRATEGIES
 
 
 def as_rank(patch, rank, world_size):
@@ -75,18 +70,28 @@ def test_any_loss_of_gathered_rows_has_the_gradient_of_one_process(world_size, s
 # Modes
 
 
+# Those that were shown to give the result of one process on several.
+DIVIDED = {'shard': {'Naive', 'Cumulative', 'JointTraining', 'FromScratchTraining', 'Replay', 'GDumb', 'LwF', 'LFL',
+                     'EWC', 'MAS', 'SynapticIntelligence', 'AGEM', 'GEM'},
+           'gather': {'DER', 'ER_ACE'}}
+
+
+def test_what_was_shown_to_be_exact_is_divided_and_no_more():
+    names = {*STRATEGIES.known_names()} - {*LEFT_OUT_STRATEGIES}
+    assert names >= DIVIDED['shard'] | DIVIDED['gather'] | {'MER', 'NCM', 'DERpp'}
+    for division in MODES:
+        expected = DIVIDED.get(division, names - DIVIDED['shard'] - DIVIDED['gather'])
+        assert {name for name in names if strategy_class(name).division == division} == expected
+
+
 def test_tensors_are_gathered_and_images_sharded_where_both_are_exact():
-    for name in SHARDED:
-        assert choose_mode(name, [], tensors=True) == 'gather' and choose_mode(name, [], tensors=False) == 'shard'
-    for name in GATHERED:
-        assert choose_mode(name, [], tensors=True) == choose_mode(name, [], tensors=False) == 'gather'
+    assert choose_mode('shard', [], tensors=True) == 'gather' and choose_mode('shard', [], tensors=False) == 'shard'
+    assert choose_mode('gather', [], tensors=True) == choose_mode('gather', [], tensors=False) == 'gather'
 
 
 def test_what_nobody_looked_at_is_replicated():
-    for name in ('MER', 'NCM', 'a strategy of a user'):
-        assert choose_mode(name, [], tensors=True) == 'replicate'
-    assert choose_mode('Naive', ['LwFPlugin'], tensors=True) == 'replicate'
-    assert not SHARDED & GATHERED and {*DOMAIN, *CLASS_INCREMENTAL} >= SHARDED | GATHERED
+    assert choose_mode('replicate', [], tensors=True) == choose_mode('replicate', [], tensors=False) == 'replicate'
+    assert choose_mode('shard', ['LwFPlugin'], tensors=True) == 'replicate'
 
 
 # Agreement

@@ -7,7 +7,8 @@ from many_strategies import NAMES, built, trained
 from ranks import run_ranks
 from tiny_runs import weights, write_stream
 
-from clear.continual.training.parallel import GATHERED, SHARDED
+from clear.continual.strategies.build import strategy_class
+from clear.core.errors import RegistryError
 
 # Batches of 9 of 28 samples: the last one has one row, so all ranks but one have none.
 BATCH = 9
@@ -35,7 +36,14 @@ def dropout_cases():
 
 
 def modes_of(name):
-    return [None, *(['shard'] if name in SHARDED else []), *(['gather'] if name in SHARDED | GATHERED else [])]
+    return {'shard': [None, 'shard', 'gather'], 'gather': [None, 'gather'], 'replicate': [None]}[division_of(name)]
+
+
+def division_of(name):
+    try:
+        return strategy_class(name).division
+    except RegistryError:  # a form of a strategy under a name of the tests
+        return 'replicate'
 
 
 def outcome(root, name, head, batch, mode):

@@ -14,6 +14,7 @@ from toy_streams import (
 )
 
 from clear.continual.strategies.build import strategy_class
+from clear.continual.training.traits import trait
 
 # Batches of 8: 25 samples leave one, on which a hidden layer with BatchNorm cannot train; 32 leave none.
 REST, NO_REST = 25, 32
@@ -48,7 +49,7 @@ def refused_in(name, sizes):
     """The experience in which torch refuses a batch, None if all are trained; and where batches are unmixed."""
     kind, options = CASES[name]
     strategy = built(kind, options, model('noisy'))
-    declared = {getattr(part, 'unmixed_batches', None) for part in (strategy, *strategy.plugins)} - {None}
+    declared = {trait(part, 'unmixed_batches') for part in (strategy, *strategy.plugins)} - {None}
     try:
         train(strategy, stream(name, sizes))
     except ValueError as error:
@@ -59,7 +60,7 @@ def refused_in(name, sizes):
 
 def test_those_that_say_nothing_are_known():
     for name, (kind, _) in CASES.items():
-        assert (getattr(strategy_class(kind), 'unmixed_batches', None) is None) == (name in SILENT), name
+        assert (strategy_class(kind).unmixed_batches is None) == (name in SILENT), name
 
 
 @pytest.mark.parametrize('name', [name for name in CASES if name not in SILENT])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from avalanche.models import MultiTaskModule
 from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
 from avalanche.training.supervised import LwF as AvalancheLwF
 
 from clear.continual.repairs.regularisers import check_strength, replace_plugin
 from clear.core.checks import check_number
+from clear.core.errors import ConfigError
+from clear.core.logs import logger
 from clear.registry import PLUGINS, STRATEGIES
 
 
@@ -61,7 +65,21 @@ class LwF(AvalancheLwF):
         legacy: the old model in train mode.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
+
+    @classmethod
+    def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
+        alpha = options.get('alpha')
+        if not isinstance(alpha, (list, tuple)):
+            return
+        if len(alpha) < num_buckets:
+            raise ConfigError(f'cl_strategy.alpha of LwF has {len(alpha)} values for {num_buckets} experiences; give '
+                              'one each.')
+        if len(alpha) > num_buckets:
+            unused = len(alpha) - num_buckets
+            logger.warning('cl_strategy.alpha has %d values for %d experiences; the last %s not used.', len(alpha),
+                           num_buckets, f'{unused} are' if unused > 1 else 'one is')
 
     def __init__(self, *, alpha: float | list[float], temperature: float, legacy: bool = False, **kwargs):
         super().__init__(alpha=alpha, temperature=temperature, **kwargs)

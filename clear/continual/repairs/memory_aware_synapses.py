@@ -82,6 +82,7 @@ class MAS(AvalancheMAS):
         lambda_reg, alpha, verbose, importance: the plugin's.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
 
     def __init__(self, *, lambda_reg: float = 1.0, alpha: float = 0.5, verbose: bool = False,

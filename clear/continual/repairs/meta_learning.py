@@ -48,8 +48,7 @@ class LaMAML(AvalancheLaMAML):
 
     method_version = 2
     method_remedy = ''
-    # Made anew in each experience or iteration, so no checkpoint needs them.
-    ENGINE_FIELDS = frozenset({'optimizer_alpha', 'initial_fast_params', 'meta_losses'})
+    rebuilt = ('optimizer_alpha', 'initial_fast_params', 'meta_losses')
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:

@@ -81,6 +81,7 @@ class LFL(AvalancheLFL):
         legacy: keep Avalanche's modes.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
 
     @staticmethod
@@ -189,6 +190,7 @@ class GEM(AvalancheGEM):
         ConfigError: if the solver is not installed.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
 
     def __init__(self, *, patterns_per_exp: int, memory_strength: float = 0.5, **kwargs):

@@ -41,6 +41,7 @@ class DER(AvalancheDER):
         legacy: Avalanche's shares of the memory.
     """
 
+    division = 'gather'
     unmixed_batches = 'first'
     penalty_keys = ('alpha',)
     method_version = 2
@@ -110,6 +111,7 @@ class ER_ACE(KeepsClasses, AvalancheERACE):
         legacy: Avalanche's shares of the memory.
     """
 
+    division = 'gather'
     unmixed_batches = 'every'
 
     def __init__(self, *, mem_size: int = 200, batch_size_mem: int = 10, legacy: bool = False, **kwargs):

@@ -106,6 +106,7 @@ class SynapticIntelligence(AvalancheSynapticIntelligence):
         legacy: Avalanche's plugin as it is.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
     method_version = 2
     method_remedy = ''

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
 from avalanche.training.plugins import AGEMPlugin as AvalancheAGEMPlugin
@@ -11,6 +13,9 @@ from clear.continual.buffers import ReservoirSamplingBuffer
 from clear.continual.repairs.regularisers import replace_plugin
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
+
+# Avalanche's.
+DEFAULT_SAMPLE_SIZE = 64
 
 
 @PLUGINS.register_module()
@@ -61,10 +66,18 @@ class AGEM(AvalancheAGEM):
         ConfigError: for `legacy` without `reservoir`, which would change nothing.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
 
-    def __init__(self, *, patterns_per_exp: int, sample_size: int = 64, reservoir: bool = False, legacy: bool = False,
-                 **kwargs):
+    @classmethod
+    def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
+        sample_size = options.get('sample_size', DEFAULT_SAMPLE_SIZE)
+        if sample_size < num_buckets and not options.get('reservoir'):
+            raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '
+                              f'{sample_size}, but there are {num_buckets} buckets. Use at least {num_buckets}.')
+
+    def __init__(self, *, patterns_per_exp: int, sample_size: int = DEFAULT_SAMPLE_SIZE, reservoir: bool = False,
+                 legacy: bool = False, **kwargs):
         if legacy and not reservoir:
             raise ConfigError('legacy is about the reservoir; set reservoir=True, or leave legacy out.')
         super().__init__(patterns_per_exp=patterns_per_exp, sample_size=sample_size, **kwargs)

@@ -12,6 +12,7 @@ from torch import nn
 from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
 from clear.continual.training.mixin import EngineMixin
 from clear.continual.training.schedule import POLICIES, SchedulePlugin
+from clear.continual.training.traits import trait, with_traits
 from clear.core import dist
 from clear.core.building import BUILD_ERRORS, reason
 from clear.core.checks import check_choice, check_scheduler, check_text, check_whole
@@ -23,19 +24,14 @@ from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
 OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy', 'plugins'}
 # Arguments of the strategy class that the runner fills.
 FILLED = {'model', 'criterion', 'device', 'plugins', 'evaluator', 'eval_every', 'peval_mode', 'optimizer'}
-# What Avalanche's own strategies would say of their batches, see `EngineMixin`. (A batch of JointTraining has samples
-# of every bucket.)
-UNMIXED_BATCHES = {'Naive': 'every', 'FromScratchTraining': 'every', 'Cumulative': 'first'}
 
 
 def strategy_class(name: str) -> type:
-    """Avalanche's (or our) strategy class of that name, with the mix-in first among its bases."""
+    """Avalanche's (or our) strategy class of that name, with the mix-in first and `Traits` last among its bases."""
     base = STRATEGIES.require(name)
     if not inspect.isclass(base) or not hasattr(base, 'train'):
         raise ConfigError(f"cl_strategy.type '{name}' is no strategy.")
-    is_unmodified = STRATEGIES.get_own(name) is None and name in UNMIXED_BATCHES
-    declared = {'unmixed_batches': UNMIXED_BATCHES[name]} if is_unmodified else {}
-    return type(base.__name__, (EngineMixin, base), declared)
+    return with_traits(EngineMixin, base)
 
 
 def torch_class(name: str, module, what: str) -> Any:
@@ -70,7 +66,7 @@ def check_strategy(cfg: dict) -> None:
         check_whole(f'cl_strategy.{key}', cfg.get(key, 1), 1)
     for key in ('optimizer_policy', 'scheduler_policy'):
         check_choice(f'cl_strategy.{key}', cfg.get(key, 'reset'), POLICIES)
-    if needs_optimizer(cls):
+    if trait(cls, 'needs_optimizer'):
         _check_part(cfg, 'optimizer', torch.optim, {'params'})
         if cfg.get('scheduler'):
             _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
@@ -79,15 +75,10 @@ def check_strategy(cfg: dict) -> None:
     check_parts('cl_strategy', cfg)
 
 
-def needs_optimizer(cls: type) -> bool:
-    """Whether a strategy class learns by gradients; closed-form learners say `needs_optimizer = False`."""
-    return getattr(cls, 'needs_optimizer', True)
-
-
 def _check_loss(cls: type, loss: Any) -> None:
     if not loss:
         return
-    if getattr(cls, 'own_loss', False) is True:
+    if trait(cls, 'own_loss') is True:
         raise ConfigError(f'cl_strategy.loss: {cls.__name__} is defined by its own loss; leave this key out.')
     if not isinstance(loss, dict) or 'type' not in loss:
         raise ConfigError(f'cl_strategy.loss needs a dict with a type, got {loss!r}.')
@@ -173,14 +164,13 @@ def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluat
     cls = strategy_class(cfg['type'])
     schedule = build_schedule(cfg)
     arguments = {key: _plain(value) for key, value in cfg.items() if key not in OWN_KEYS}
-    if hasattr(cls, 'prepare_model'):
-        model = cls.prepare_model(model, device=device, **arguments)
+    model = trait(cls, 'prepare_model')(model, device=device, **arguments)
     plugins = [schedule, *build_plugins(_plain(cfg.get('plugins')), model)]
     arguments = build_nested('cl_strategy', arguments, model)
     filled = dict(model=model, device=device, plugins=plugins, evaluator=evaluator)
-    if needs_optimizer(cls):
+    if trait(cls, 'needs_optimizer'):
         filled['optimizer'] = build_optimizer(cfg['optimizer'], model)
-    if cfg.get('loss') or (not hasattr(cls, 'own_loss') and needs_optimizer(cls)):
+    if cfg.get('loss') or (not trait(cls, 'own_loss') and trait(cls, 'needs_optimizer')):
         filled['criterion'] = build_loss(cfg.get('loss'))
     try:
         strategy = cls(**filled, **arguments)

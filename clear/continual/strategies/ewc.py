@@ -51,6 +51,7 @@ class EWC(AvalancheEWC):
         ConfigError: for another `fisher`, a lambda below 0 or a decay outside 0 ... 1.
     """
 
+    division = 'shard'
     unmixed_batches = 'every'
     penalty_keys = ('ewc_lambda',)
     method_version = 2

@@ -10,7 +10,7 @@ from avalanche.training.supervised import GDumb as AvalancheGDumb
 from clear.continual.buffers import check_buffer_size
 from clear.continual.repairs.regularisers import replace_plugin
 from clear.continual.repairs.replay import GDumbPlugin
-from clear.continual.strategies.replay import memory_size
+from clear.continual.strategies.replay import DEFAULT_SIZE, memory_size
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 
@@ -37,6 +37,13 @@ class GDumb(AvalancheGDumb):
         ConfigError: if `mem_size` is not the size of `buffer`, or a class-balanced memory has fewer places than there
             are classes; for `legacy` beside `buffer`, which has a key of its own.
     """
+
+    division = 'shard'
+    is_cumulative = True
+
+    @classmethod
+    def samples_at_most(cls, options: dict[str, Any]) -> int:
+        return (options.get('buffer') or {}).get('max_size') or options.get('mem_size') or DEFAULT_SIZE
 
     def __init__(self, *, mem_size: int | None = None, buffer: Any = None, reset: bool = True, legacy: bool = False,
                  **kwargs):

@@ -49,6 +49,7 @@ class Replay(AvalancheReplay):
             than there are classes; for `legacy` beside `storage_policy`, which has a key of its own.
     """
 
+    division = 'shard'
     unmixed_batches = 'first'
 
     def __init__(self, *, mem_size: int | None = None, storage_policy: Any = None, batch_size_mem: int | None = None,

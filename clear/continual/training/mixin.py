@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from clear.continual.training.hooks import Hooks
 from clear.continual.training.loaders import BatchIterator, IndexLoader, translate, translate_iterator
 from clear.continual.training.parallel import average_batch_norm
+from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.dist import gather_strided_rows
 from clear.core.errors import Interrupted, TrainingError
@@ -46,29 +47,10 @@ class EngineMixin:
     importances see it too. float16 losses are scaled in `backward` and gradients unscaled there; plugins see true
     gradients.
 
-    The engine attributes are set by `attach`, after construction.
-
-    Attributes:
-        method_version: of a strategy or plugin class, which form of its method it computes; 1 where it is absent. A
-            class whose default changed has 2, an instance that computes the earlier form 1. Checkpoints of another
-            form are refused, see `versions`.
-        method_remedy: what to do to go on with the earlier form, e.g. 'cl_strategy.legacy=True brings it back'; empty
-            if nothing does.
-        penalty_keys: of a strategy or plugin class, the keys that weigh what it adds to the loss from the second
-            experience on; named where training diverges.
-        unmixed_batches: of a strategy or plugin, in which experiences the model trains on batches of `train_mb_size` of
-            the experience's samples with nothing beside them: in 'every' one, or in the 'first' (from then on memories
-            join them, or BatchNorm is frozen); a plugin that changes no batch says 'every'. Absent or None where
-            batches are made in another way: whether the model can train on the smallest is then not tried before.
+    The engine attributes are set by `attach`, after construction. What strategies declare of themselves: see `traits`.
     """
 
-    # Without values: this class comes first among the bases, and theirs must be seen.
-    method_version: int
-    method_remedy: str
-    penalty_keys: tuple[str, ...]
-    unmixed_batches: str | None
-
-    ENGINE_FIELDS = frozenset({
+    rebuilt = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
         'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', '_stop_wanted', 'epoch_loss', 'epoch_accuracy',
         '_batches', '_folded_sums', '_batch_loss', '_batch_sums', '_num_rows', '_draws_noise', '_pending', '_resumed',
@@ -375,7 +357,7 @@ class EngineMixin:
         """The logits of the batch; None where the output is none."""
         output = self.mb_output
         are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(self.mb_y)
-        return output.detach() if are_logits and not getattr(self, 'embeds_in_training', False) else None
+        return output.detach() if are_logits and not self.embeds_in_training else None
 
     def _sums_of_own_rows(self) -> Tensor:
         """(4,): loss x rows, rows, correct and rows with logits of this process's part of the batch."""
@@ -435,7 +417,7 @@ class EngineMixin:
             self.on_epoch(self)
 
     def _divergence_remedy(self) -> str:
-        keys = [key for part in (self, *self.plugins) for key in getattr(part, 'penalty_keys', ())]
+        keys = [key for part in (self, *self.plugins) for key in trait(part, 'penalty_keys')]
         if not keys or self.clock.train_exp_counter == 0:  # where nothing is held on to yet
             return 'Try a smaller learning rate.'
         return (f"The likely cause is {' or '.join(keys)}: the penalty is too strong for the learning rate. Try a "

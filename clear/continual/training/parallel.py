@@ -25,25 +25,21 @@ from clear.core import dist
 from clear.core.errors import TrainingError
 
 MODES = ('shard', 'gather', 'replicate')
-# Strategies whose loss is a mean over samples plus terms that do not depend on the batch.
-SHARDED = frozenset({
-    'Naive', 'Cumulative', 'JointTraining', 'FromScratchTraining', 'Replay', 'GDumb', 'LwF', 'LFL', 'EWC', 'MAS',
-    'SynapticIntelligence', 'AGEM', 'GEM'})
-# Strategies that look at the whole batch at once, but only at its logits and labels.
-GATHERED = frozenset({'DER', 'ER_ACE'})
 
 
-def choose_mode(strategy: str, plugins: list[str], *, tensors: bool) -> str:
-    """The mode in which `strategy` is exact on several processes.
+def choose_mode(division: str, plugins: list, *, tensors: bool) -> str:
+    """The mode in which a strategy is exact on several processes.
 
     Args:
-        strategy: name of the strategy class.
-        plugins: names of the plugins that the config adds; each may look at the batch in its own way.
+        division: what the strategy declares (`Traits.division`): 'shard' for a loss that is a mean over samples plus
+            terms that do not depend on the batch, 'gather' where it looks at the whole batch at once but only at its
+            logits and labels, else 'replicate'.
+        plugins: those that the config adds; each may look at the batch in its own way.
         tensors: the training data are tensors, so every rank can hold the global batch at no cost.
     """
-    if plugins or strategy not in SHARDED | GATHERED:
+    if plugins or division == 'replicate':
         return 'replicate'
-    return 'gather' if tensors or strategy in GATHERED else 'shard'
+    return 'gather' if tensors else division
 
 
 def average_batch_norm(model: nn.Module) -> None:

@@ -27,6 +27,8 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
         by_epoch: step after each epoch, else after each iteration.
     """
 
+    is_saved_elsewhere = True
+
     def __init__(self, make: Callable[[Optimizer], LRScheduler] | None, policy: str = 'reset', by_epoch: bool = True):
         super().__init__()
         self.make = make

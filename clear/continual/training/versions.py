@@ -1,7 +1,7 @@
 """Which form of a method a run computes: a checkpoint of another form is not continued without a word.
 
 A strategy or plugin class whose default has changed says so with `method_version = 2`, and with `method_remedy` how the
-earlier form comes back (both are declared by `EngineMixin`); an instance that was asked for the earlier form has
+earlier form comes back (both are declared by `traits.Traits`); an instance that was asked for the earlier form has
 `method_version = 1`.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clear.continual.training.traits import trait
 from clear.core.errors import CheckpointError
 
 # Fields of strategies and plugins that say what they compute; they follow from the config and are no state.
@@ -61,8 +62,8 @@ def without_remedies(config: Any, saved: Any, strategy) -> Any:
 
 def _methods(strategy) -> dict[str, tuple[int, str]]:
     """Class name -> version and remedy of everything that has a version of its own."""
-    return {type(part).__name__: (part.method_version, getattr(part, 'method_remedy', ''))
-            for part in _parts(strategy) if hasattr(part, 'method_version')}
+    return {type(part).__name__: (trait(part, 'method_version'), trait(part, 'method_remedy'))
+            for part in _parts(strategy)}
 
 
 def _parts(strategy) -> Iterator[Any]:

@@ -10,15 +10,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from clear.continual.scenarios import ScenarioInfo
+from clear.continual.strategies.build import strategy_class
 from clear.core import dist
 from clear.core.errors import ConfigError
-from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
-from clear.registry import STRATEGIES
-
-# Strategies whose batches are divided evenly over all buckets seen so far.
-BALANCED_STRATEGIES = ('Cumulative', 'JointTraining', 'GDumb')
 
 
 def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
@@ -31,11 +27,12 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
         raise ConfigError(f'model.head has num_classes={model.num_classes}, but the data have {info.num_classes} '
                           f"classes ({', '.join(info.class_names[:4])}, ...). Set "
                           f'model.head.num_classes={info.num_classes}.')
-    if not getattr(STRATEGIES.require(cfg['cl_strategy']['type']), 'is_classifier', True):
+    strategy = strategy_class(cfg['cl_strategy']['type'])
+    if not strategy.is_classifier:
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies "
                           'nothing: a run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
-    _check_strategy_fits(cfg['cl_strategy'], len(info.train))
+    _check_strategy_fits(strategy, cfg['cl_strategy'], len(info.train))
 
 
 def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
@@ -69,38 +66,25 @@ def _kind(sample: object) -> str:
     return f'a tensor of {sample.dtype}' if isinstance(sample, torch.Tensor) else f'a {type(sample).__name__}'
 
 
-def _check_strategy_fits(options: dict, size: int) -> None:
-    name = options['type']
-    if name in BALANCED_STRATEGIES and options['train_mb_size'] < size:
-        raise ConfigError(f'{name} divides each batch over the buckets seen so far: cl_strategy.train_mb_size is '
-                          f"{options['train_mb_size']}, but there are {size} buckets. Use at least {size}.")
-    # 64 and 200 below are Avalanche's defaults.
-    sample_size = options.get('sample_size', 64)
-    if name == 'AGEM' and sample_size < size and not options.get('reservoir'):
-        raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '
-                          f'{sample_size}, but there are {size} buckets. Use at least {size}.')
-    alpha = options.get('alpha')
-    if name == 'LwF' and isinstance(alpha, (list, tuple)):
-        if len(alpha) < size:
-            raise ConfigError(f'cl_strategy.alpha of LwF has {len(alpha)} values for {size} experiences; give one '
-                              'each.')
-        if len(alpha) > size:
-            unused = len(alpha) - size
-            logger.warning('cl_strategy.alpha has %d values for %d experiences; the last %s not used.', len(alpha),
-                           size, f'{unused} are' if unused > 1 else 'one is')
+def _check_strategy_fits(strategy: type, options: dict, size: int) -> None:
+    if strategy.is_cumulative and options['train_mb_size'] < size:
+        raise ConfigError(f"{options['type']} divides each batch over the buckets seen so far: cl_strategy."
+                          f"train_mb_size is {options['train_mb_size']}, but there are {size} buckets. Use at least "
+                          f'{size}.')
+    strategy.check_stream(options, size)
 
 
 def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:
     """Training iterations of each experience; an estimate for strategies that rebalance their batches."""
     options, sizes = cfg['cl_strategy'], [len(dataset) for dataset in info.train]
-    seen = [sum(sizes[:index + 1]) for index in range(len(sizes))]
-    if options['type'] == 'JointTraining':
-        sizes = seen[-1:]
-    elif options['type'] == 'Cumulative':
-        sizes = seen
-    elif options['type'] == 'GDumb':
-        memory = (options.get('buffer') or {}).get('max_size') or options.get('mem_size') or 200
-        sizes = [min(size, memory) for size in seen]
+    strategy = strategy_class(options['type'])
+    if strategy.is_cumulative:
+        sizes = [sum(sizes[:index + 1]) for index in range(len(sizes))]
+    if strategy.is_joint:
+        sizes = sizes[-1:]
+    limit = strategy.samples_at_most(options)
+    if limit is not None:
+        sizes = [min(size, limit) for size in sizes]
     budget = cfg.get('max_iters_per_experience') or math.inf
     return [min(math.ceil(size / options['train_mb_size']) * options['train_epochs'], budget) for size in sizes]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from clear.continual.evaluate import TestCount, count_correct
 from clear.continual.journal import SELF_CONTAINED, streaming_results
 from clear.continual.metrics import clear_metrics, overlap_mask
+from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.building import building
 from clear.core.config import config_hash, to_plain
@@ -60,7 +61,7 @@ class ContinualRunner:
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
         self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
-        self.is_joint = self.cfg['cl_strategy']['type'] == 'JointTraining'
+        self.is_joint = trait(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'is_joint')
 
     # Building
 
@@ -86,7 +87,7 @@ class ContinualRunner:
                 logger.warning("Avalanche's metrics and loggers see the samples of one process only; with %d processes "
                                'they are off. The accuracy matrix and the loss cover all.', dist.world_size())
                 metrics, loggers = [], []
-            if getattr(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'embeds_in_training', False):
+            if trait(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'embeds_in_training'):
                 metrics = self._without_training_accuracy(metrics)
             if self.work_dir is None:
                 loggers = []  # most open a file in the current folder when built
@@ -152,7 +153,7 @@ class ContinualRunner:
         from clear.continual.training.parallel import choose_mode
 
         options = self.cfg['cl_strategy']
-        mode = choose_mode(options['type'], options.get('plugins') or [],
+        mode = choose_mode(trait(self.strategy, 'division'), options.get('plugins') or [],
                            tensors=all(isinstance(dataset, TensorBucket) for dataset in self.info.train))
         if mode == 'shard' and loss_has_state(self.strategy):
             mode = 'gather'  # each process must see the whole batch, or each would count its own part

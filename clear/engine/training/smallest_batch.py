@@ -15,6 +15,7 @@ from mmengine.dataset import default_collate
 from torch import nn
 
 from clear.continual.scenarios import ScenarioInfo
+from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.datasets import SelfSupervisedImages
@@ -28,7 +29,7 @@ def check_last_batches(cfg: dict, strategy: Any, info: ScenarioInfo, device: tor
     """Refuse a bucket that leaves a global batch of one sample, if the model cannot train on it.
 
     Looked at are the experiences in which batches are those of one bucket by what strategy and plugins declare
-    (`EngineMixin.unmixed_batches`). Only global batches count, also where processes share them: BatchNorm has the
+    (`Traits.unmixed_batches`). Only global batches count, also where processes share them: BatchNorm has the
     statistics of all processes then, so a process may have a single row of two.
 
     Raises:
@@ -55,9 +56,9 @@ def check_last_batches(cfg: dict, strategy: Any, info: ScenarioInfo, device: tor
 def _num_unmixed(options: dict, strategy: Any, num_buckets: int) -> int:
     """How many experiences, from the first on, have no batches but those of their bucket, as far as is declared."""
     added = {PLUGINS.require(plugin['type']) for plugin in options.get('plugins') or ()}
-    kinds = {getattr(strategy, 'unmixed_batches', None)}
+    kinds = {trait(strategy, 'unmixed_batches')}
     for plugin in strategy.plugins:
-        kind = getattr(plugin, 'unmixed_batches', None)
+        kind = trait(plugin, 'unmixed_batches')
         if kind or type(plugin) in added:  # a strategy speaks for plugins that say nothing and are its own
             kinds.add(kind)
     return 0 if None in kinds else 1 if 'first' in kinds else num_buckets

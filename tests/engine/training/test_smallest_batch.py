@@ -35,7 +35,7 @@ def check(counts, size=32, strategy='Naive', side=4, model=None, budget=None, pl
              for options in plugins]
     check_last_batches(cfg, SimpleNamespace(
         model=network() if model is None else model, plugins=parts,
-        unmixed_batches=getattr(strategy_class(strategy), 'unmixed_batches', None)), info, CPU)
+        unmixed_batches=strategy_class(strategy).unmixed_batches), info, CPU)
 
 
 @pytest.mark.parametrize('strategy', ['Naive', 'EWC', 'LwF', 'AGEM'])
