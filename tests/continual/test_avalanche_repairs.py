@@ -24,10 +24,10 @@ from toy_streams import (
     train,
 )
 
-from clear.continual.repairs.class_incremental import BiasCorrection, ScoreRectification
-from clear.continual.repairs.feature_replay import FeatureMemory
+from clear.continual.repairs.architectural.networks import Autoencoder
 from clear.continual.repairs.losses import AMLCriterion
-from clear.continual.repairs.networks import Autoencoder
+from clear.continual.repairs.rehearsal.class_incremental import BiasCorrection, ScoreRectification
+from clear.continual.repairs.rehearsal.feature_replay import FeatureMemory
 from clear.continual.repairs.split_model import SeenNCM, split
 from clear.continual.strategies import quiet_avalanche
 from clear.core.errors import ConfigError, TrainingError

@@ -36,7 +36,33 @@ def test_imports_go_one_way(path):
 
 @pytest.mark.parametrize('folder', ['repairs', 'strategies'])
 def test_every_file_that_registers_is_imported_by_its_folder(folder):
-    offered = modules_imported(ast.parse((PACKAGE / folder / '__init__.py').read_text()))
-    for path in (PACKAGE / folder).glob('*.py'):
+    for path in (PACKAGE / folder).rglob('*.py'):
+        inside = path.parent.relative_to(PACKAGE).as_posix().replace('/', '.')
+        offered = modules_imported(ast.parse((path.parent / '__init__.py').read_text()))
         registers = any(f'@{registry}.register_module' in path.read_text() for registry in REGISTRIES)
-        assert not registers or f'clear.continual.{folder}.{path.stem}' in offered, path
+        assert not registers or f'clear.continual.{inside}.{path.stem}' in offered, path
+        above = modules_imported(ast.parse((PACKAGE / folder / '__init__.py').read_text()))
+        assert path.parent == PACKAGE / folder or f'clear.continual.{inside}' in above, path
+
+
+# Inside `repairs`, by the same rule; what is no folder stands below them.
+REPAIRS = {'architectural': 0, 'rehearsal': 1, 'regularisation': 2}
+
+
+@pytest.mark.parametrize('group', REPAIRS)
+def test_imports_between_groups_of_repairs_go_one_way(group):
+    for path in (PACKAGE / 'repairs' / group).glob('*.py'):
+        parts = {name.split('.')[3] for name in modules_imported(ast.parse(path.read_text()))
+                 if name.startswith('clear.continual.repairs.')}
+        wrong = {part for part in parts if part != group and REPAIRS.get(part, 3) <= REPAIRS[group]}
+        assert not wrong, f'{path} imports {wrong}'
+
+
+def test_repairs_has_every_group_and_says_that_it_is_complete():
+    assert {path.parent.name for path in (PACKAGE / 'repairs').glob('*/__init__.py')} == set(REPAIRS)
+    assert 'Complete' in ast.get_docstring(ast.parse((PACKAGE / 'repairs' / '__init__.py').read_text()))
+
+
+def test_no_folder_has_more_than_fifteen_files():
+    sizes = {path.parent: len(list(path.parent.glob('*.py'))) for path in FILES}
+    assert not {folder: size for folder, size in sizes.items() if size > 15}

@@ -18,7 +18,7 @@ from doc_pages import ROOT, names_in, tables_below
 from scipy.optimize import nnls
 from toy_streams import built, domain_stream, plugin_of, train
 
-from clear.continual.repairs.networks import vae_loss
+from clear.continual.repairs.architectural.networks import vae_loss
 from clear.continual.strategies.parts import BUILT_IN
 from clear.registry import BUFFERS, LEFT_OUT_STRATEGIES, PLUGINS, STRATEGIES
 

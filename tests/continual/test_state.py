@@ -14,7 +14,7 @@ from avalanche.training.utils import ParamData
 from tiny_runs import built, checkpoint, config, train, write_stream
 from torch import nn
 
-from clear.continual.repairs.feature_replay import FeatureMemory
+from clear.continual.repairs.rehearsal.feature_replay import FeatureMemory
 from clear.continual.scenarios.base import TensorBucket, task_aware
 from clear.continual.state import (
     KIND,
@@ -122,12 +122,13 @@ def test_an_object_of_ours_returns_though_its_file_has_moved(index, tmp_path):
     memory, other = FeatureMemory(4), FeatureMemory(4)
     memory.add(torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 2, 2]))
     stored = through_file(encode(memory, index, 'x'), tmp_path)
-    assert stored['class'] == 'clear.continual.repairs.feature_replay.FeatureMemory'
+    assert stored['class'] == 'clear.continual.repairs.rehearsal.feature_replay.FeatureMemory'
     decoder = _Decoder(index, nn.Linear(1, 1))
     stored['class'] = 'clear.continual.strategies.repairs_feature_replay.FeatureMemory'
     assert decoder.value(stored, other) is other and len(other) == len(memory) == 4
     assert all(torch.equal(other.features[label], features) for label, features in memory.features.items())
-    for name in ('clear.continual.repairs.feature_replay.Other', 'avalanche.training.storage_policy.FeatureMemory'):
+    for name in ('clear.continual.repairs.rehearsal.feature_replay.Other',
+                 'avalanche.training.storage_policy.FeatureMemory'):
         with pytest.raises(CheckpointError, match=f'holds a {name}'):
             decoder.value(stored | {'class': name}, FeatureMemory(4))
 

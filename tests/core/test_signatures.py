@@ -63,7 +63,7 @@ def test_required_arguments_have_no_default(obj, expected):
 def test_avalanche_strategies_accept_what_their_templates_take():
     from avalanche.training.supervised import EWC, Replay
 
-    from clear.continual.repairs.synaptic_intelligence import SynapticIntelligence
+    from clear.continual.repairs.regularisation.synaptic_intelligence import SynapticIntelligence
 
     assert {'mem_size', 'train_mb_size', 'train_epochs', 'eval_mb_size'} <= accepted_arguments(Replay)
     assert 'ewc_lambda' in accepted_arguments(EWC) and 'mem_size' not in accepted_arguments(EWC)

@@ -1,41 +1,62 @@
-"""Strategies and plugins of Avalanche 0.6, repaired and made to fit our models. Importing them registers them."""
+"""Strategies and plugins of Avalanche 0.6, repaired and made to fit our models. Importing them registers them.
 
-from clear.continual.repairs.architectures import AR1, CWRStar, CWRStarPlugin, PackNet, PNNStrategy
-from clear.continual.repairs.class_incremental import IL2M, BiC, BiCPlugin, ICaRL, IL2MPlugin
-from clear.continual.repairs.class_means import FeCAMOracle, MemoryFeCAMUpdate, MemoryNCMUpdate
-from clear.continual.repairs.early_stopping import EarlyStoppingPlugin
-from clear.continual.repairs.embeddings import SCR, CoPE, CoPEPlugin, LearningToPrompt
-from clear.continual.repairs.feature_replay import FeatureReplay
-from clear.continual.repairs.generators import (
+Complete: all of Avalanche's that needed it are here. A new strategy goes to `strategies`, a memory to `buffers`.
+"""
+
+from clear.continual.repairs.architectural import (
+    AR1,
+    SCR,
     AETraining,
+    CoPE,
+    CoPEPlugin,
+    CWRStar,
+    CWRStarPlugin,
     ExpertGatePlugin,
     ExpertGateStrategy,
     GenerativeReplay,
     GenerativeReplayPlugin,
+    LearningToPrompt,
+    PackNet,
+    PNNStrategy,
     VAETraining,
 )
-from clear.continual.repairs.lwf import LwF, LwFPlugin
-from clear.continual.repairs.memory_aware_synapses import MAS, MASPlugin
+from clear.continual.repairs.early_stopping import EarlyStoppingPlugin
 from clear.continual.repairs.meta_learning import MER, LaMAML, LaMAMLHigher, OnlineNaive
 from clear.continual.repairs.quiet import quiet_avalanche
-from clear.continual.repairs.regularisers import (
+from clear.continual.repairs.regularisation import (
     GEM,
     LFL,
+    MAS,
     FeatureDistillationPlugin,
     LFLPlugin,
+    LwF,
+    LwFPlugin,
+    MASPlugin,
+    RepairedSynapticIntelligencePlugin,
     RWalkPlugin,
+    SynapticIntelligence,
 )
-from clear.continual.repairs.replay import (
+from clear.continual.repairs.rehearsal import (
+    DER,
+    ER_ACE,
+    ER_AML,
+    IL2M,
     MIR,
+    BiC,
+    BiCPlugin,
+    FeatureReplay,
+    FeCAMOracle,
     GDumbPlugin,
     GSS_greedy,
     GSS_greedyPlugin,
+    ICaRL,
+    IL2MPlugin,
+    MemoryFeCAMUpdate,
+    MemoryNCMUpdate,
     MIRPlugin,
     RARPlugin,
     ReplayPlugin,
 )
-from clear.continual.repairs.replay_losses import DER, ER_ACE, ER_AML
-from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin, SynapticIntelligence
 
 __all__ = ['AETraining', 'AR1', 'BiC', 'BiCPlugin', 'CWRStar', 'CWRStarPlugin', 'CoPE', 'CoPEPlugin', 'DER', 'ER_ACE',
            'ER_AML', 'EarlyStoppingPlugin', 'ExpertGatePlugin', 'ExpertGateStrategy', 'FeCAMOracle',

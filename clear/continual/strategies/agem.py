@@ -10,7 +10,7 @@ from avalanche.training.plugins import AGEMPlugin as AvalancheAGEMPlugin
 from avalanche.training.supervised import AGEM as AvalancheAGEM
 
 from clear.continual.buffers import ReservoirSamplingBuffer
-from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
 

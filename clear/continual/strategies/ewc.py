@@ -7,7 +7,7 @@ from avalanche.training.plugins import EWCPlugin
 from avalanche.training.supervised import EWC as AvalancheEWC
 from avalanche.training.utils import ParamData, zerolike_params_dict
 
-from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
 from clear.continual.sample_gradients import mean_over_samples
 from clear.core.checks import check_choice, check_number
 from clear.registry import PLUGINS, STRATEGIES

@@ -8,8 +8,8 @@ from avalanche.training.plugins import GDumbPlugin as AvalancheGDumbPlugin
 from avalanche.training.supervised import GDumb as AvalancheGDumb
 
 from clear.continual.buffers import check_buffer_size
-from clear.continual.repairs.regularisers import replace_plugin
-from clear.continual.repairs.replay import GDumbPlugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
+from clear.continual.repairs.rehearsal.replay import GDumbPlugin
 from clear.continual.strategies.replay import DEFAULT_SIZE, memory_size
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES

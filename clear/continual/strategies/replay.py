@@ -8,8 +8,8 @@ from avalanche.training.plugins import ReplayPlugin as AvalancheReplayPlugin
 from avalanche.training.supervised import Replay as AvalancheReplay
 
 from clear.continual.buffers import check_buffer_size
-from clear.continual.repairs.regularisers import replace_plugin
-from clear.continual.repairs.replay import ReplayPlugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
+from clear.continual.repairs.rehearsal.replay import ReplayPlugin
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from clear.continual.buffers import ClassBalancedBuffer, ExperienceBalancedBuffer
 from clear.continual.repairs.losses import ICaRLLossPlugin
-from clear.continual.repairs.regularisers import replace_plugin
-from clear.continual.repairs.replay import ReplayPlugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
+from clear.continual.repairs.rehearsal.replay import ReplayPlugin
 from clear.continual.repairs.split_model import split, with_eval_classifier
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError

@@ -14,8 +14,8 @@ from avalanche.training.supervised import VAETraining as AvalancheVAETraining
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clear.continual.repairs.architectures import copy_of
-from clear.continual.repairs.networks import Autoencoder, VAEGenerator, vae_loss
+from clear.continual.repairs.architectural.architectures import copy_of
+from clear.continual.repairs.architectural.networks import Autoencoder, VAEGenerator, vae_loss
 from clear.continual.repairs.split_model import need_parts
 from clear.core.errors import ConfigError
 from clear.core.logs import logger

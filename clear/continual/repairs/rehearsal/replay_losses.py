@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clear.continual.buffers import ClassBalancedBuffer, ClassBalancedBufferWithLogits
 from clear.continual.repairs.losses import ACECriterion, AMLCriterion
-from clear.continual.repairs.replay import RandomRows
+from clear.continual.repairs.rehearsal.replay import RandomRows
 from clear.continual.repairs.split_model import need_trained_features, split
 from clear.continual.training.loaders import endless_batches
 from clear.core.checks import check_number

@@ -7,7 +7,7 @@ import math
 from avalanche.training.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 from avalanche.training.supervised import SynapticIntelligence as AvalancheSynapticIntelligence
 
-from clear.continual.repairs.regularisers import check_strength, replace_plugin
+from clear.continual.repairs.regularisation.regularisers import check_strength, replace_plugin
 from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES

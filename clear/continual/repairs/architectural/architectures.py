@@ -11,12 +11,12 @@ from avalanche.models.packnet import PackNetPlugin as AvalanchePackNetPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from clear.continual.repairs.networks import (
+from clear.continual.repairs.architectural.networks import (
     PackedNetwork,
     ProgressiveNetwork,
 )
+from clear.continual.repairs.regularisation.synaptic_intelligence import RepairedSynapticIntelligencePlugin
 from clear.continual.repairs.split_model import last_linear, need_parts, split
-from clear.continual.repairs.synaptic_intelligence import RepairedSynapticIntelligencePlugin
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES

@@ -13,8 +13,8 @@ from avalanche.training.supervised import LearningToPrompt as AvalancheLearningT
 from torch import Tensor, nn
 
 from clear.continual.buffers import ClassBalancedBuffer
-from clear.continual.repairs.networks import Normalize, PromptedClassifier, PrototypeClassifier
-from clear.continual.repairs.replay import ReplayPlugin
+from clear.continual.repairs.architectural.networks import Normalize, PromptedClassifier, PrototypeClassifier
+from clear.continual.repairs.rehearsal.replay import ReplayPlugin
 from clear.continual.repairs.split_model import feature_dim, last_linear, need_parts, split, with_eval_classifier
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError

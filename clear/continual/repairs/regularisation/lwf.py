@@ -8,7 +8,7 @@ from avalanche.models import MultiTaskModule
 from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
 from avalanche.training.supervised import LwF as AvalancheLwF
 
-from clear.continual.repairs.regularisers import check_strength, replace_plugin
+from clear.continual.repairs.regularisation.regularisers import check_strength, replace_plugin
 from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.core.logs import logger

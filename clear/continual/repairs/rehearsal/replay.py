@@ -18,7 +18,7 @@ from avalanche.training.supervised import GSS_greedy as AvalancheGSS
 from torch import Tensor
 
 from clear.continual.buffers import ClassBalancedBuffer, ExperienceBalancedBuffer
-from clear.continual.repairs.regularisers import replace_plugin
+from clear.continual.repairs.regularisation.regularisers import replace_plugin
 from clear.continual.repairs.split_model import split
 from clear.continual.training.loaders import endless_batches
 from clear.core.errors import ConfigError
