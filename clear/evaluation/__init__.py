@@ -1,4 +1,4 @@
-"""Tasks on frozen features. Each is `TASKS.build(cfg).run(encoder_name, banks)`, and works on plain tensors too."""
+"""Tasks on frozen encoders. Each is `TASKS.build(cfg).run(encoder, data)`, and works on plain tensors too."""
 
 from clear.evaluation.image.clustering import Clustering, agreement, k_means
 from clear.evaluation.image.few_shot import FewShotProbe
@@ -12,10 +12,10 @@ from clear.evaluation.image.voc07 import voc07_classification
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
-from clear.evaluation.task import TaskResult, classification_metrics
+from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
 
 __all__ = ['KNN', 'Clustering', 'FewShotProbe', 'GridPoint', 'LabelledRows', 'LinearProbe', 'LogisticProbe',
-           'NearestClassMean', 'ProbeData', 'TaskResult', 'TrainedGrid', 'VOC07SVM', 'VOC07Linear', 'agreement',
-           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
+           'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid', 'VOC07SVM', 'VOC07Linear',
+           'agreement', 'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
            'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'read_splits', 'sample_shots',
            'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

@@ -1,12 +1,68 @@
-"""What a task reports: one number, whether higher is better, and everything behind it."""
+"""What a task reads and what it reports: one number, whether higher is better, and everything behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from clear.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clear.evaluation.image.rows import BucketRows
+    from clear.features import FeatureBank, Source
+
+NEEDS = ('bank', 'maps', 'images', 'text')
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a task said that it needs, split -> what it reads there; the other fields are empty.
+
+    Attributes:
+        bank: the features.
+        maps: banks that hold the feature maps of the task's `levels`, see `FeatureBank.maps`.
+        images: the images themselves, `source.open(row)`, with their ids and labels.
+        text: one caption for each image.
+        encoder_name: of the encoder, for messages.
+    """
+
+    bank: Mapping[str, FeatureBank | BucketRows] = field(default_factory=dict)
+    maps: Mapping[str, FeatureBank] = field(default_factory=dict)
+    images: Mapping[str, Source] = field(default_factory=dict)
+    text: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    encoder_name: str = 'features'
+
+
+class Task(Protocol):
+    """What every task offers.
+
+    Attributes:
+        needs: some of `NEEDS`. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
+        """Measure an encoder; a task that reads banks alone gets None, since a bank may come without its encoder."""
+
+
+def needs_of(task: Task) -> tuple[str, ...]:
+    """What a task reads.
+
+    Raises:
+        ConfigError: if it does not say so.
+    """
+    needs, name = getattr(task, 'needs', None), type(task).__name__
+    if not isinstance(needs, (tuple, list)) or not needs or any(need not in NEEDS for need in needs):
+        raise ConfigError(f"{name}.needs is {needs!r}; expected what the task reads, some of "
+                          f"{', '.join(map(repr, NEEDS))}: needs = ('bank',).")
+    if 'maps' in needs and not getattr(task, 'levels', None):
+        raise ConfigError(f'{name} needs maps but does not say of which levels: levels = [0, 4].')
+    return tuple(needs)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from banks import MemoryBank, blobs, digits
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import Clustering, agreement, k_means
 from clear.evaluation.image.clustering import lloyd, matched_accuracy, nearest_centre, plus_plus_centres
+from clear.evaluation.task import TaskData
 
 
 def test_lloyd_equals_scikit_learn_from_the_same_centres():
@@ -38,7 +39,8 @@ def test_task_scores_are_those_of_scikit_learn():
     from sklearn.cluster import KMeans
 
     features, labels = blobs(60, spread=3.0)
-    result = Clustering(fit_on='test', scale_to_unit=False).run('encoder', dict(test=MemoryBank(features, labels)))
+    data = TaskData(bank=dict(test=MemoryBank(features, labels)))
+    result = Clustering(fit_on='test', scale_to_unit=False).run(None, data)
     peer = KMeans(3, n_init=30, random_state=0).fit(features.numpy()).labels_
     assert result.metric == 'ami' and result.extras['n_train'] == 60
     found = result.extras['metrics']

@@ -3,10 +3,11 @@ from banks import MemoryBank, blob_data, blobs, digit_banks
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import FewShotProbe, LabelledRows, NearestClassMean, ProbeData, sample_shots
+from clear.evaluation.task import TaskData
 
 
 def test_more_shots_are_better_on_digits():
-    values = [FewShotProbe(shots=shots, seeds=3).run('pixels', digit_banks()).value for shots in (1, 5, 20)]
+    values = [FewShotProbe(shots=shots, seeds=3).run(None, TaskData(bank=digit_banks())).value for shots in (1, 5, 20)]
     assert values[0] < values[1] < values[2] and values[2] > 0.85
 
 
@@ -37,7 +38,7 @@ def test_class_with_too_few_samples_is_named():
     banks = dict(train=MemoryBank(features, labels, ['cat', 'dog', 'cow']), test=MemoryBank(features, labels,
                                                                                            ['cat', 'dog', 'cow']))
     with pytest.raises(DataError, match=r"'dog' \(3\)"):
-        FewShotProbe(shots=4).run('encoder', banks)
+        FewShotProbe(shots=4).run(None, TaskData(bank=banks))
 
 
 def test_wrong_arguments():

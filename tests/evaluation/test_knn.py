@@ -8,6 +8,7 @@ from banks import MemoryBank, blob_data, digit_banks, digits
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation import KNN, nearest_neighbours, weighted_votes
 from clear.evaluation.image import knn
+from clear.evaluation.task import TaskData
 
 
 def neighbours_by_loops(queries, base, k):
@@ -42,7 +43,7 @@ def test_accuracy_equals_scikit_learn_with_the_same_weights():
         weights = 'uniform' if temperature is None else lambda d, t=temperature: np.exp((1 - d) / t)
         peer = KNeighborsClassifier(k, metric='cosine', algorithm='brute', weights=weights)
         peer.fit(features[train].numpy(), labels[train].numpy())
-        result = KNN(k=k, temperature=temperature, backend='torch').run('pixels', digit_banks())
+        result = KNN(k=k, temperature=temperature, backend='torch').run(None, TaskData(bank=digit_banks()))
         assert result.value == pytest.approx(peer.score(features[test].numpy(), labels[test].numpy()), abs=1e-12)
         votes = weighted_votes(*votes_of(features, labels, k), 10, temperature)
         np.testing.assert_allclose((votes / votes.sum(1, keepdim=True)).numpy(),
@@ -123,9 +124,9 @@ def test_top5_counts_classes_with_a_vote_and_knows_no_order_of_classes(k):
     train, test = slice(0, 200), slice(200, None)
 
     def metrics(numbers):
-        return KNN(k=k, backend='torch').run('noise', dict(
+        return KNN(k=k, backend='torch').run(None, TaskData(bank=dict(
             train=MemoryBank(features[train], numbers[train]),
-            test=MemoryBank(features[test], numbers[test]))).extras['metrics']
+            test=MemoryBank(features[test], numbers[test])))).extras['metrics']
 
     found = metrics(labels)
     _, rows = nearest_neighbours(features[test], features[train], k, backend='torch')
@@ -150,5 +151,5 @@ def test_features_that_are_whole_numbers_are_refused():
 def test_one_class_is_said(caplog):
     rows = torch.randn(8, 3)
     bank = MemoryBank(rows, torch.zeros(8, dtype=torch.int64), ['cat'])
-    assert KNN(k=1).run('x', dict(train=bank, test=bank)).value == 1.0
+    assert KNN(k=1).run(None, TaskData(bank=dict(train=bank, test=bank))).value == 1.0
     assert "of one class, 'cat'" in caplog.text

@@ -5,6 +5,7 @@ from banks import blob_data, digit_banks, digits
 from clear.core.errors import ConfigError, TrainingError
 from clear.evaluation import LabelledRows, LinearProbe, ProbeData
 from clear.evaluation.image.linear_probe import select
+from clear.evaluation.task import TaskData
 
 
 def test_accuracy_is_that_of_scikit_learn_on_digits():
@@ -15,7 +16,7 @@ def test_accuracy_is_that_of_scikit_learn_on_digits():
     expected = peer.score(features[1200:].numpy(), labels[1200:].numpy())
     # Enough small batches to come near the optimum that L-BFGS finds.
     probe = LinearProbe(lrs=(0.01, 0.1, 1.0), epochs=100, batch_size=64, seeds=2, scale='none')
-    result = probe.run('pixels', digit_banks())
+    result = probe.run(None, TaskData(bank=digit_banks()))
     assert abs(result.value - expected) < 0.01
 
 

@@ -6,6 +6,7 @@ from banks import blob_data, blobs, digit_banks, digits
 from clear.core.errors import ConfigError
 from clear.evaluation import LogisticProbe, fit_logistic
 from clear.evaluation.image.logistic_probe import _mean_loss
+from clear.evaluation.task import TaskData
 
 
 @pytest.mark.parametrize('c', [0.01, 1.0, 100.0])
@@ -29,7 +30,7 @@ def test_digits_accuracy_is_that_of_scikit_learn():
     features, labels = digits()
     peer = LogisticRegression(C=1.0, max_iter=1000).fit(features[:1200].numpy(), labels[:1200].numpy())
     expected = peer.score(features[1200:].numpy(), labels[1200:].numpy())
-    result = LogisticProbe(cs=[1.0], scale='none').run('pixels', digit_banks())
+    result = LogisticProbe(cs=[1.0], scale='none').run(None, TaskData(bank=digit_banks()))
     assert abs(result.value - expected) <= 2 / 597
     assert result.extras['candidates'][0]['converged']
 

@@ -19,6 +19,8 @@ from clear.datasets.readers.voc import read_voc
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
 from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.image.voc07_svm import voc_metrics
+from clear.evaluation.task import TaskData
+from clear.features import build_source
 from clear.models.towers.image import Preprocess
 from clear.registry import TASKS
 
@@ -43,6 +45,12 @@ class Quarters(torch.nn.Module):
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
     return write_voc(tmp_path_factory.mktemp('voc'))
+
+
+def images_of(base):
+    """One source for all lists."""
+    source = build_source(dict(type='ImageFolder', root=str(base / 'JPEGImages')))
+    return TaskData(images=dict(train=source, test=source))
 
 
 # The linear layer
@@ -88,8 +96,8 @@ def test_linear_protocol_selects_on_val_and_reports_test_once(base, monkeypatch)
     real = voc07_linear.build_transform
     monkeypatch.setattr(voc07_linear, 'build_transform', lambda steps: real(
         whole + steps[-2:] if any(step['type'] == 'RandomRotation' for step in steps) else steps))
-    task = VOC07Linear(epochs=6, t_max=6, lr=0.1, **SMALL)
-    result = task.run(encoder, base)
+    task = VOC07Linear(data_root=str(base), epochs=6, t_max=6, lr=0.1, **SMALL)
+    result = task.run(encoder, images_of(base))
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
     history, wanted = result.extras['history'], by_plain_torch(base, encoder, task)
@@ -141,7 +149,8 @@ def by_plain_torch(base, encoder, task):
 
 
 def test_augmentation_depends_on_seed_epoch_and_id_alone(base):
-    runs = [VOC07Linear(epochs=2, batch_size=size, seed=seed, **SMALL).run(Quarters(), base, num_workers=workers)
+    runs = [VOC07Linear(data_root=str(base), epochs=2, batch_size=size, seed=seed, num_workers=workers,
+                        **SMALL).run(Quarters(), images_of(base))
             for size, seed, workers in ((16, 0, 0), (16, 0, 2), (16, 1, 0))]
     losses = [[entry['loss'] for entry in run.extras['history']] for run in runs]
     assert losses[0] == losses[1] and losses[0] != losses[2]
@@ -152,10 +161,10 @@ def test_unreadable_images_are_left_out_and_limited(tmp_path):
     base = write_voc(tmp_path, (2, 1, 1))
     for name in ('000001', '000021'):
         (base / 'JPEGImages' / f'{name}.jpg').write_bytes(b'no image')
-    result = VOC07Linear(epochs=1, max_bad_fraction=0.1, **SMALL).run(Quarters(), base)
+    result = VOC07Linear(data_root=str(base), epochs=1, max_bad_fraction=0.1, **SMALL).run(Quarters(), images_of(base))
     assert result.extras['unreadable'] == dict(train=2, val=0, test=0)
     with pytest.raises(DataError, match='1 of 41 train images cannot be read'):
-        VOC07Linear(epochs=1, **SMALL).run(Quarters(), base)
+        VOC07Linear(data_root=str(base), epochs=1, **SMALL).run(Quarters(), images_of(base))
 
 
 # Support vector machines
@@ -182,7 +191,7 @@ def test_machines_against_scikit_learn(base):
     banks = {bank: Bank([Path(path).name for path in splits[name].paths], features[name])
              for bank, name in (('train', 'trainval'), ('test', 'test'))}
     task = TASKS.build(dict(type='VOC07SVM', data_root=str(base), costs=[10.0, 0.1]))
-    result = task.run('x', banks)
+    result = task.run(None, TaskData(bank=banks))
     unit = {name: value.astype(float) / (np.linalg.norm(value.astype(float), axis=1, keepdims=True) + 1e-5)
             for name, value in features.items()}
     each = []
@@ -213,11 +222,11 @@ def test_a_bank_without_an_image_or_with_bad_ones(base):
     bank = Bank([Path(path).name for path in split.paths], features)
     bank.valid[3] = False
     test = Bank([Path(path).name for path in read_voc(base, 'test').paths], features[:61])
-    result = VOC07SVM(data_root=str(base), costs=[1.0]).run('x', {'train': bank, 'test': test})
+    result = VOC07SVM(data_root=str(base), costs=[1.0]).run(None, TaskData(bank={'train': bank, 'test': test}))
     assert result.extras['n_train'] == 101 and result.extras['unreadable'] == dict(train=1, test=0)
     bank.features[5] = np.nan
     with pytest.raises(DataError, match='not finite'):
-        VOC07SVM(data_root=str(base), costs=[1.0]).run('x', {'train': bank, 'test': test})
+        VOC07SVM(data_root=str(base), costs=[1.0]).run(None, TaskData(bank={'train': bank, 'test': test}))
 
 
 def test_too_few_positives_are_named(tmp_path):
@@ -228,7 +237,7 @@ def test_too_few_positives_are_named(tmp_path):
     (base / 'Annotations' / '000002.xml').write_text(annotation([]))
     (base / 'Annotations' / '000021.xml').write_text(annotation([]))
     with pytest.raises(DataError, match="0 of the 21 images of 'train' show class 'bicycle'"):
-        VOC07Linear(epochs=1).run(Quarters(), base)
+        VOC07Linear(data_root=str(base), epochs=1).run(Quarters(), images_of(base))
 
 
 def test_metrics_of_scores_by_hand():
@@ -266,6 +275,22 @@ def test_machines_as_a_task_of_a_probing_config(base, tmp_path):
     found = results.extras['jobs']['random--VOC07SVM']
     assert found['state'] == 'done' and found['result']['metric'] == 'map' and found['result']['value'] > 0.2
     assert len(list((tmp_path / 'banks').iterdir())) == 1, 'one bank serves both splits'
+
+
+def test_linear_layer_as_a_task_of_a_probing_config(base, tmp_path):
+    from clear.engine.probing.runner import ProbeRunner
+
+    source = dict(type='ImageFolder', root=str(base / 'JPEGImages'))
+    options = dict(epochs=1, image_size=32, resize=34, seed=2019)
+    encoder = dict(type='TorchvisionEncoder', arch='resnet18', preprocess=dict(resize=32, crop=32))
+    config = dict(
+        runner_type='ProbeRunner', banks=dict(root=str(tmp_path / 'banks')), device='cpu',
+        encoders=dict(random=encoder),
+        tasks=[dict(type='VOC07Linear', data_root=str(base), data=dict(train=source, test=source), **options)])
+    results = ProbeRunner(config).run()
+    wanted = voc07_classification(encoder, base, protocol='clsa', **options)
+    assert results.extras['jobs']['random--VOC07Linear']['result'] == wanted.to_dict()
+    assert not (tmp_path / 'banks').exists(), 'images, no bank'
 
 
 def load_tool():

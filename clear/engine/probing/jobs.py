@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.core.config import to_plain
 from clear.core.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
-from clear.core.errors import ClearError, DataError
+from clear.core.errors import ClearError, ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
-from clear.engine.probing.keys import task_data, task_name, task_options
+from clear.engine.probing.keys import build_task, task_data, task_name, task_options
 from clear.evaluation.image.rows import BucketRows
+from clear.evaluation.task import Task, TaskData, needs_of
+from clear.features.identity import fingerprint_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clear.features import FeatureBank, Source
 
 JOBS_FILE = 'jobs.json'
 SCHEMA = 1
@@ -33,7 +42,7 @@ class Job:
         options: type and arguments of the task; data: split -> source; encoder_cfg: the encoder without `info`.
         state: one of `STATES`.
         attempts: how often it was started.
-        banks: split -> fingerprint of the bank that was read.
+        banks: split -> fingerprint of the bank that was read, or that would be made of the images that were.
         encoder_hash: first 16 digits of the encoder's fingerprint, '' while unknown.
         result: `TaskResult.to_dict()` of a finished job.
         error: last line of the traceback of a failed one.
@@ -56,6 +65,20 @@ class Job:
     def key(self) -> str:
         return f'{self.encoder}--{self.task}'
 
+    @cached_property
+    def _task(self) -> Task:
+        return build_task(self.options)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the task reads."""
+        return needs_of(self._task)
+
+    @property
+    def levels(self) -> list[int]:
+        """Levels of the maps that the task reads."""
+        return list(self._task.levels) if 'maps' in self.needs else []
+
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what the job computes; names, device and state left out."""
@@ -74,7 +97,7 @@ def plan_jobs(cfg: dict) -> list[Job]:
     return jobs
 
 
-def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
+def restore_jobs(jobs: list[Job], work_dir: Path, finder: DataFinder) -> int:
     """Take over the finished jobs of an earlier run in `work_dir`, those with the same hash; how many there are.
 
     A finished job is done again if a bank that it read would have another fingerprint now: other weights behind the
@@ -106,7 +129,7 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: BankFinder) -> int:
     return count
 
 
-def _changed_banks(job: Job, fingerprints: dict[str, str], finder: BankFinder) -> bool:
+def _changed_banks(job: Job, fingerprints: dict[str, str], finder: DataFinder) -> bool:
     try:
         return finder.fingerprints(job) != fingerprints
     except ClearError as error:
@@ -120,8 +143,10 @@ def save_jobs(jobs: list[Job], work_dir: Path) -> None:
     write_json(work_dir / JOBS_FILE, dict(schema=SCHEMA, jobs=records))
 
 
-class BankFinder:
-    """Opens or makes the banks of a job. Keeps the last encoder and its banks: jobs come encoder by encoder.
+class DataFinder:
+    """Gets what the task of a job needs: opens or makes banks, reads sources, builds encoders.
+
+    Keeps the last encoder and its banks: jobs come encoder by encoder.
 
     Weights are hashed once for each encoder, and files looked at once for each source, however many jobs need them.
 
@@ -132,24 +157,60 @@ class BankFinder:
     def __init__(self, options: dict[str, Any]):
         self.options = options
         self._encoder_cfg: dict | None = None
-        self._encoder: Any = None
-        self._found: dict[str, Any] = {}
+        self._encoder: nn.Module | None = None
+        self._found: dict[str, FeatureBank] = {}
         self._encoder_hashes: dict[str, str] = {}
-        self._sources: dict[str, tuple[Any, str]] = {}  # with their fingerprints
+        self._sources: dict[str, Source] = {}
+        self._data_hashes: dict[str, str] = {}
 
-    def find(self, job: Job) -> dict[str, Any]:
-        """Split -> bank (or one bucket of it); fills `banks` and `encoder_hash` of the job.
+    def find(self, job: Job) -> tuple[nn.Module | None, TaskData]:
+        """The encoder, unless banks are all that the task reads, and its data; fills `banks` and `encoder_hash`.
 
         Raises:
             ConfigError, DataError, CheckpointError: if an encoder, a data source or a bank cannot be had.
         """
         self._turn_to(job.encoder_cfg)
-        whole = {split: self._bank(job.encoder_cfg, source) for split, source in job.data.items()}
-        job.banks = {split: bank.fingerprint for split, bank in whole.items()}
-        hashes = {bank.meta['identity']['encoder'] for bank in whole.values()}
+        needs, found = job.needs, {}
+        encoder, identities = None, {}
+        if {'bank', 'maps'} & {*needs}:
+            banks = {split: self._bank(job.encoder_cfg, source, job.levels) for split, source in job.data.items()}
+            identities = {split: (bank.fingerprint, bank.meta['identity']['encoder']) for split, bank in banks.items()}
+            found = dict(bank={split: _rows(bank, job.data[split]) for split, bank in banks.items()}, maps=banks)
+        if {'images', 'text'} & {*needs}:
+            wanted = {split: self._wanted(job.encoder_cfg, source) for split, source in job.data.items()}
+            encoder = self._made_encoder(job.encoder_cfg).to(self.options.get('device') or 'cpu')
+            found['images'] = {split: each['source'] for split, each in wanted.items()}
+            found['text'] = {split: getattr(source, 'captions', None) for split, source in found['images'].items()}
+            if not identities:
+                identities = {split: (fingerprint_of(each['identity']), each['identity']['encoder'])
+                              for split, each in wanted.items()}
+        job.banks = {split: fingerprint for split, (fingerprint, _) in identities.items()}
+        hashes = {encoder_hash for _, encoder_hash in identities.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
-        return {split: _rows(bank, job.data[split]) for split, bank in whole.items()}
+        return encoder, TaskData(encoder_name=job.encoder, **{need: found[need] for need in needs})
+
+    def check(self, job: Job) -> None:
+        """Refuse a task that needs what its data cannot give, before anything is encoded.
+
+        What cannot be read at all is left to `find`.
+
+        Raises:
+            ConfigError: saying what is missing where.
+        """
+        for split, source in job.data.items():
+            lacking = ''
+            with contextlib.suppress(ClearError):
+                path = bank_path(job.encoder_cfg, source)
+                if 'maps' in job.needs and path is not None:
+                    levels = _open(path).meta['maps']
+                    missing = [str(level) for level in job.levels if str(level) not in levels]
+                    lacking = f'maps of level {", ".join(missing)}; the bank {path} has none' if missing else ''
+                if 'text' in job.needs and getattr(self._source(source), 'captions', None) is None:
+                    lacking = f"text, but the images of type {source['type']} have no captions"
+            if lacking:
+                raise ConfigError(f"{job.options['type']} needs {lacking} (data.{split} of {job.key}). Nothing was "
+                                  'encoded.')
 
     def fingerprints(self, job: Job) -> dict[str, str]:
         """Split -> fingerprint of the bank that `find` would give; nothing is encoded.
@@ -158,48 +219,54 @@ class BankFinder:
             ConfigError, DataError, CheckpointError: as `find` does.
         """
         self._turn_to(job.encoder_cfg)
-        return {split: self._fingerprint(job.encoder_cfg, source) for split, source in job.data.items()}
+        return {split: self._fingerprint(job.encoder_cfg, source, job.levels) for split, source in job.data.items()}
 
-    def _fingerprint(self, encoder_cfg: dict, source: Any) -> str:
+    def _fingerprint(self, encoder_cfg: dict, source: Any, levels: list[int]) -> str:
         path = bank_path(encoder_cfg, source)
         if path is not None:
             return _open(path).fingerprint
-        from clear.features.identity import fingerprint_of
-
-        return fingerprint_of(self._wanted(encoder_cfg, source)['identity'])
+        return fingerprint_of(self._wanted(encoder_cfg, source, levels)['identity'])
 
     def _turn_to(self, encoder_cfg: dict) -> None:
         if encoder_cfg != self._encoder_cfg:
             self._encoder_cfg, self._encoder, self._found = encoder_cfg, None, {}
 
-    def _bank(self, encoder_cfg: dict, source: Any) -> Any:
+    def _bank(self, encoder_cfg: dict, source: Any, levels: list[int]) -> FeatureBank:
         path = bank_path(encoder_cfg, source)
-        key = _key(_whole(source)) if path is None else _key(str(path))
+        key = _key([_whole(source), levels]) if path is None else _key(str(path))
         if key not in self._found:
-            self._found[key] = self._extracted(encoder_cfg, source) if path is None else _open(path)
+            self._found[key] = self._extracted(encoder_cfg, source, levels) if path is None else _open(path)
         return self._found[key]
 
-    def _extracted(self, encoder_cfg: dict, source: dict) -> Any:
+    def _extracted(self, encoder_cfg: dict, source: dict, levels: list[int]) -> FeatureBank:
         from clear.features import extract
 
-        return extract(**self._wanted(encoder_cfg, source), **self.options)
+        return extract(**self._wanted(encoder_cfg, source, levels), maps=levels, **self.options)
 
-    def _wanted(self, encoder_cfg: dict, source: dict) -> dict[str, Any]:
+    def _wanted(self, encoder_cfg: dict, source: dict, levels: list[int] = ()) -> dict[str, Any]:
         """The bank of an encoder over a source, as `extract` takes it: both as objects, and the identity."""
-        from clear.features import build_source, identity_of
+        from clear.features import identity_of
 
         encoder, name, place = self._made_encoder(encoder_cfg), _key(encoder_cfg), _key(_whole(source))
         if name not in self._encoder_hashes:
             self._encoder_hashes[name] = encoder.fingerprint()
-        if place not in self._sources:
-            built = build_source(_whole(source))
-            self._sources[place] = built, built.fingerprint()
-        built, data_hash = self._sources[place]
+        built = self._source(source)
+        if place not in self._data_hashes:
+            self._data_hashes[place] = built.fingerprint()
         storage = {key: self.options[key] for key in ('dtype',) if key in self.options}
-        identity = identity_of(encoder, built, encoder_hash=self._encoder_hashes[name], data_hash=data_hash, **storage)
+        identity = identity_of(encoder, built, encoder_hash=self._encoder_hashes[name],
+                               data_hash=self._data_hashes[place], maps=list(levels), **storage)
         return dict(encoder=encoder, source=built, identity=identity)
 
-    def _made_encoder(self, encoder_cfg: dict) -> Any:
+    def _source(self, source: dict) -> Source:
+        from clear.features import build_source
+
+        place = _key(_whole(source))
+        if place not in self._sources:
+            self._sources[place] = build_source(_whole(source))
+        return self._sources[place]
+
+    def _made_encoder(self, encoder_cfg: dict) -> nn.Module:
         from clear.features.build import make_encoder
 
         if self._encoder is None:
@@ -223,12 +290,12 @@ def bank_path(encoder_cfg: dict, source: Any) -> Path | None:
     return Path(encoder_cfg.get('bank', '.')) / source['bank'] if 'bank' in source else None
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> FeatureBank:
     from clear.features import FeatureBank
 
     return FeatureBank.open(path)
 
 
-def _rows(bank: Any, source: Any) -> Any:
+def _rows(bank: FeatureBank, source: Any) -> FeatureBank | BucketRows:
     bucket = source.get('bucket') if isinstance(source, dict) else None
     return bank if bucket is None else BucketRows(bank, bucket)

@@ -11,6 +11,7 @@ from clear.core.checks import check_choice, check_number, check_shared_keys, che
 from clear.core.errors import ConfigError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.engine.schema import filled_in
+from clear.evaluation.task import Task, needs_of
 from clear.registry import MODELS, TASKS
 
 DEFAULTS: dict[str, Any] = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
@@ -60,7 +61,8 @@ def check_probe_config(cfg: dict) -> None:
         names.append(task_name(task))
         for encoder in cfg['encoders']:
             _check_data(f'tasks[{index}].data', task_data(cfg, task), encoder, cfg['encoders'][encoder])
-        build_task(task_options(cfg, task))
+        needs = needs_of(build_task(task_options(cfg, task)))
+        _check_given(f'tasks[{index}]', task, needs, task_data(cfg, task))
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
@@ -91,13 +93,14 @@ def task_arguments(kind: str) -> set[str]:
     return accepted_arguments(TASKS.require(kind)) or set(inspect.signature(TASKS.require(kind)).parameters)
 
 
-def build_task(options: dict[str, Any], device: str = 'cpu') -> Any:
-    """The task; `device` where its arguments leave it open.
+def build_task(options: dict[str, Any], device: str = 'cpu', num_workers: int = 0) -> Task:
+    """The task; `device` and `num_workers` where its arguments leave them open.
 
     Raises:
         ConfigError: for a value that it refuses.
     """
-    filled = dict(device=device) if 'device' in task_arguments(options['type']) else {}
+    accepted = task_arguments(options['type'])
+    filled = {key: value for key, value in dict(device=device, num_workers=num_workers).items() if key in accepted}
     with building(f'Task {options["type"]}'):
         return TASKS.build(options, default_args=filled)
 
@@ -145,6 +148,20 @@ def _check_data(where: str, data: dict, name: str, encoder: dict) -> None:
         else:
             raise ConfigError(f'{where}.{split} is {source!r}; expected a data source (dict with type), '
                               'dict(bank=...), or the name of a bank.')
+
+
+def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> None:
+    """Banks hold no images and no text, and only features are given of a single bucket."""
+    for split, source in data.items():
+        for need in needs:
+            if source is None or need == 'bank':
+                continue
+            if need != 'maps' and not (isinstance(source, dict) and 'type' in source):
+                raise ConfigError(f"{where}: {task['type']} needs {need}, but data.{split} is a bank, which has none. "
+                                  "Give a data source, e.g. dict(type='ImageFolder', root=...).")
+            if isinstance(source, dict) and source.get('bucket') is not None:
+                raise ConfigError(f"{where}: {task['type']} needs {need}, which a whole data source gives and no "
+                                  f'single bucket of it (data.{split}). List the images of the bucket.')
 
 
 def _check_name(where: str, name: Any) -> None:

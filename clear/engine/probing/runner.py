@@ -18,7 +18,7 @@ from clear.core.results import RESULTS_FILE, Results, git_state, library_version
 from clear.core.seeding import derive_seed, seed_everything
 from clear.core.signals import on_stop, received
 from clear.core.startup import choose_device
-from clear.engine.probing.jobs import BankFinder, Job, plan_jobs, restore_jobs, save_jobs
+from clear.engine.probing.jobs import DataFinder, Job, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
 from clear.features.planned import planned_banks
@@ -53,7 +53,7 @@ class ProbeRunner:
         self.device = choose_device(self.cfg['device'])
         self.jobs = plan_jobs(self.cfg)
         self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
-        self._finder = BankFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
+        self._finder = DataFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
 
     def resume(self) -> int:
         """Take over what an earlier run in the work_dir has finished; how many jobs."""
@@ -84,6 +84,7 @@ class ProbeRunner:
             for job in self.jobs:
                 try:
                     if job.state != 'done':
+                        self._finder.check(job)
                         self._finder.find(job)
                 except DataError as error:
                     logger.warning('%s would fail: %s', job.key, error)
@@ -92,10 +93,13 @@ class ProbeRunner:
         """Run what is not done yet.
 
         Raises:
+            ConfigError: for a task that needs what its data cannot give, before anything is encoded.
             TrainingError: at the end, if jobs failed; everything else is done and written.
             Interrupted: after SIGTERM or Ctrl-C; finished jobs are kept.
         """
         todo = [job for job in self.jobs if job.state != 'done']
+        for job in todo:
+            self._finder.check(job)
         started = time.monotonic()
         with on_stop(_stop):
             for index, job in enumerate(todo):
@@ -116,8 +120,8 @@ class ProbeRunner:
         seed_everything(derive_seed(self.cfg['seed'], 'probe', job.hash))
         started = time.monotonic()
         try:
-            task = build_task(job.options, str(self.device))
-            result = task.run(job.encoder, self._finder.find(job))
+            task = build_task(job.options, str(self.device), self.cfg['num_workers'])
+            result = task.run(*self._finder.find(job))
         except (Interrupted, KeyboardInterrupt):
             job.state = 'pending'
             self._save()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows, read_splits
-from clear.evaluation.task import TaskResult
+from clear.evaluation.task import TaskData, TaskResult
 from clear.registry import TASKS
 
 _DISTANCES_PER_CHUNK = 2**23
@@ -39,6 +38,8 @@ class Clustering:
         ConfigError: for numbers that are not positive, or an unknown `fit_on`.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, num_clusters: int | None = None, restarts: int = 10, max_iterations: int = 300,
                  tolerance: float = 1e-4, fit_on: str = 'train', scale_to_unit: bool = True, seed: int = 0,
                  device: str = 'cpu'):
@@ -49,18 +50,18 @@ class Clustering:
                             max_iterations=check_whole('max_iterations', max_iterations, 1), seed=seed)
         self.fit_on, self.scale_to_unit, self.device = fit_on, scale_to_unit, device
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Cluster and compare.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`), or fewer rows than clusters.
         """
         if self.fit_on == 'train':
-            data = read_splits(banks, self.device)
-            return self.fit(data.train.features, data.train.labels, data.test.features, data.test.labels)
-        check_splits(banks, required=('test',))
-        rows, _ = read_rows(banks['test'], 'test', self.device)
-        class_names_of(banks['test'], rows.labels)
+            found = read_splits(data.bank, self.device)
+            return self.fit(found.train.features, found.train.labels, found.test.features, found.test.labels)
+        check_splits(data.bank, required=('test',))
+        rows, _ = read_rows(data.bank['test'], 'test', self.device)
+        class_names_of(data.bank['test'], rows.labels)
         return self.fit(rows.features, rows.labels, rows.features, rows.labels)
 
     def fit(self, features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> TaskResult:

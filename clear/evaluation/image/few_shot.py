@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
@@ -13,7 +13,7 @@ from clear.evaluation.image.logistic_probe import check_strengths, fit_logistic
 from clear.evaluation.image.nearest_class_mean import nearest_mean_scores
 from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sample_shots, seed_list
 from clear.evaluation.image.scaling import check_scale, fit_scale
-from clear.evaluation.task import TaskResult, classification_metrics, seed_extras
+from clear.evaluation.task import TaskData, TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
 CLASSIFIERS = ('logistic', 'nearest_mean')
@@ -37,6 +37,8 @@ class FewShotProbe:
         ConfigError: for an unknown classifier or scale, or a number that is not positive.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, shots: int = 5, seeds: int | Sequence[int] = 5, classifier: str = 'logistic', c: float = 10.0,
                  scale: str = 'l2', seed: int = 0, device: str = 'cpu'):
         if classifier not in CLASSIFIERS:
@@ -45,13 +47,13 @@ class FewShotProbe:
         self.classifier, self.scale, self.device = classifier, check_scale(scale), device
         self.c = check_strengths(c)[0]
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Draw, train and test.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`), or a class of fewer rows than shots.
         """
-        return self.fit(read_splits(banks, self.device))
+        return self.fit(read_splits(data.bank, self.device))
 
     def fit(self, data: ProbeData) -> TaskResult:
         """The same on tensors."""

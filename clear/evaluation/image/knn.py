@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.image.rows import ProbeData, read_splits
-from clear.evaluation.task import TaskResult, classification_metrics
+from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 
 BACKENDS = ('auto', 'torch', 'faiss')
@@ -42,6 +42,8 @@ class KNN:
         ConfigError: for a k or a temperature that is not positive, or an unknown backend.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, k: int | Sequence[int] = 20, temperature: float | None | Sequence[float | None] = 0.07,
                  backend: str = 'auto', val_fraction: float = 0.1, seed: int = 0, device: str = 'cpu'):
         self.ks = [check_whole('k', value, 1) for value in _as_list('k', k)]
@@ -52,13 +54,13 @@ class KNN:
         self.backend = check_backend(backend)
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Classify 'test' by the rows of 'train'.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`), or fewer training rows than k.
         """
-        return self.fit(read_splits(banks, self.device))
+        return self.fit(read_splits(data.bank, self.device))
 
     def fit(self, data: ProbeData) -> TaskResult:
         """The same on tensors."""

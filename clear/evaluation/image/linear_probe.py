@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from clear.core.errors import TrainingError
 from clear.evaluation.image.linear_grid import TrainedGrid, check_training, expand_grid, train_grid
 from clear.evaluation.image.rows import ProbeData, read_splits, seed_list
 from clear.evaluation.image.scaling import check_scale, fit_scale
-from clear.evaluation.task import TaskResult, classification_metrics, seed_extras
+from clear.evaluation.task import TaskData, TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
 
@@ -41,6 +42,8 @@ class LinearProbe:
         ConfigError: for values that make no grid.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, lrs: Sequence[float] = (1e-3, 1e-2, 1e-1), weight_decays: Sequence[float] = (0.0,),
                  optimizers: Sequence[str] = ('sgd',), schedules: Sequence[str | dict] = ('cosine',),
                  seeds: int | Sequence[int] = 3, epochs: int = 50, batch_size: int = 256, momentum: float = 0.9,
@@ -56,14 +59,14 @@ class LinearProbe:
     def num_settings(self) -> int:
         return len(self.points) // len(self.seeds)
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Train, select and test on the banks 'train', 'val' (optional) and 'test'.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`).
             TrainingError: if every setting diverged.
         """
-        return self.fit(read_splits(banks, self.device), encoder_name).result
+        return self.fit(read_splits(data.bank, self.device), data.encoder_name).result
 
     def fit(self, data: ProbeData, name: str = 'features') -> FittedProbe:
         """The same on tensors; also returns the heads of the selected setting."""

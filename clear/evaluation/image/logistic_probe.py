@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.evaluation.image.rows import ProbeData, read_splits
 from clear.evaluation.image.scaling import check_scale, fit_scale
-from clear.evaluation.task import TaskResult, classification_metrics
+from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 
 _LOGITS_PER_CHUNK = 2**22
@@ -37,6 +37,8 @@ class LogisticProbe:
         ConfigError: for a C that is not above 0.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, cs: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), max_iterations: int = 500,
                  tolerance: float = 1e-5, scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0,
                  device: str = 'cpu'):
@@ -45,13 +47,13 @@ class LogisticProbe:
         self.scale = check_scale(scale)
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Fit, select and test on the banks 'train', 'val' (optional) and 'test'.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`).
         """
-        return self.fit(read_splits(banks, self.device))
+        return self.fit(read_splits(data.bank, self.device))
 
     def fit(self, data: ProbeData) -> TaskResult:
         """The same on tensors."""

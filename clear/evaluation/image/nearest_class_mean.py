@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.errors import ConfigError
 from clear.evaluation.image.rows import ProbeData, read_splits
-from clear.evaluation.task import TaskResult, classification_metrics
+from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 
 DISTANCES = ('cosine', 'euclidean')
@@ -29,18 +28,20 @@ class NearestClassMean:
         ConfigError: for another distance.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, distance: str = 'cosine', device: str = 'cpu'):
         if distance not in DISTANCES:
             raise ConfigError(f'distance is {distance!r}; expected one of {", ".join(map(repr, DISTANCES))}.')
         self.distance, self.device = distance, device
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Classify 'test' by the class means of 'train'.
 
         Raises:
             DataError: for banks that do not make a task (see `read_splits`).
         """
-        return self.fit(read_splits(banks, self.device))
+        return self.fit(read_splits(data.bank, self.device))
 
     def fit(self, data: ProbeData) -> TaskResult:
         """The same on tensors."""

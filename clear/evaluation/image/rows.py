@@ -106,15 +106,16 @@ def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') ->
     return ProbeData(train, found['test'], names, found.get('val'), unlabelled)
 
 
-def check_splits(banks: Mapping[str, Any], required: Sequence[str]) -> None:
-    """Refuse missing and unknown splits."""
-    for split in banks:
+def check_splits(found: Mapping[str, Any], required: Sequence[str], what: str = 'bank') -> None:
+    """Refuse missing and unknown splits of what a task needs."""
+    for split in found:
         if split not in SPLITS:
             raise ConfigError(f"Banks are called 'train', 'val' and 'test'; got '{split}'.")
-    missing = [split for split in required if split not in banks]
+    missing = [split for split in required if split not in found]
     if missing:
-        raise ConfigError(f"The task needs a bank called {' and one called '.join(map(repr, missing))}; "
-                          f"got {', '.join(map(repr, banks)) or 'none'}.")
+        needed = f"a bank called {' and one called '.join(map(repr, missing))}" if what == 'bank' else \
+            f"{what} called {' and '.join(map(repr, missing))}"
+        raise ConfigError(f"The task needs {needed}; got {', '.join(map(repr, found)) or 'none'}.")
 
 
 def read_rows(bank: Any, split: str, device: torch.device | str = 'cpu') -> tuple[LabelledRows, int]:

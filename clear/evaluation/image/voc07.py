@@ -15,8 +15,8 @@ from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.readers.voc import find_voc
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
-from clear.evaluation.task import TaskResult
-from clear.features import extract
+from clear.evaluation.task import TaskData, TaskResult
+from clear.features import build_source, extract
 from clear.features.build import make_encoder
 from clear.features.identity import ROOT
 
@@ -25,7 +25,8 @@ CONFIG_KEYS = {'protocol', 'encoder', 'data_root', 'options'}
 PROTOCOLS = {'clsa': VOC07Linear, 'svm': VOC07SVM}
 
 
-def make_protocol(protocol: str, data_root: str | Path, **options: Any) -> VOC07Linear | VOC07SVM:
+def make_protocol(protocol: str, data_root: str | Path, *, device: str = 'cpu', num_workers: int = 0,
+                  **options: Any) -> VOC07Linear | VOC07SVM:
     """The object that does the work; reads nothing yet.
 
     Args:
@@ -38,9 +39,11 @@ def make_protocol(protocol: str, data_root: str | Path, **options: Any) -> VOC07
         raise ConfigError(f"protocol is {protocol!r}; there are 'clsa' (a linear layer on augmented images) and 'svm' "
                           '(support vector machines on features).')
     kind = PROTOCOLS[protocol]
-    check_keys('options', options, accepted_arguments(kind) - {'data_root'}, f"protocol '{protocol}'")
+    reading = dict(device=device, num_workers=num_workers)
+    accepted = accepted_arguments(kind)
+    check_keys('options', options, accepted - {'data_root', *reading}, f"protocol '{protocol}'")
     with building(f"protocol '{protocol}'"):
-        return kind(data_root=str(data_root), **options) if protocol == 'svm' else kind(**options)
+        return kind(data_root=str(data_root), **{key: reading[key] for key in reading if key in accepted}, **options)
 
 
 def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | Path, *, protocol: str = 'svm',
@@ -64,10 +67,10 @@ def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | P
         ConfigError: for options that cannot be.
         DataError: if the data are incomplete.
     """
-    task = make_protocol(protocol, data_root, **options)
+    task = make_protocol(protocol, data_root, device=str(device), num_workers=num_workers, **options)
     encoder = make_encoder(encoder)
-    if protocol == 'clsa':
-        return task.run(encoder, data_root, device=device, num_workers=num_workers)
-    source = dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages'))
+    source = build_source(dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages')))
+    if 'images' in task.needs:
+        return task.run(encoder, TaskData(images={'train': source, 'test': source}))
     bank = extract(encoder, source, root=bank_root, batch_size=batch_size, num_workers=num_workers, device=device)
-    return task.run(type(encoder).__name__, {'train': bank, 'test': bank})
+    return task.run(None, TaskData(bank={'train': bank, 'test': bank}))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -13,24 +13,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_number, check_text, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSamples
-from clear.datasets.images.decode import UnreadableImage, decode_image, file_below
+from clear.datasets.images.decode import UnreadableImage
 from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.datasets.transforms import ImageTransform, build_transform
-from clear.evaluation.image.rows import shuffled
+from clear.evaluation.image.rows import check_splits, shuffled
 from clear.evaluation.image.voc07_svm import check_positives, voc_metrics
 from clear.evaluation.metrics.average_precision import mean_average_precision, per_image_average_precision
-from clear.evaluation.task import TaskResult
+from clear.evaluation.task import TaskData, TaskResult
+from clear.registry import TASKS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clear.features import Source
 
 # Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
 VOC_MEAN = (0.4573, 0.4388, 0.4073)
 VOC_STD = (0.2675, 0.2638, 0.2777)
 
 
+@TASKS.register_module()
 @dataclass(frozen=True)
 class VOC07Linear:
     """Train `Linear(embed_dim, 20)` on train, choose the epoch on val, report it once on test.
@@ -41,6 +48,7 @@ class VOC07Linear:
     loss and ranking (there, a negative); and an unreadable image is left out and counted.
 
     Args:
+        data_root: the folder `VOC2007`, or one above it (see `find_voc`); labels and lists are read from there.
         lr, momentum, weight_decay, batch_size, epochs: of SGD; the loss is binary cross-entropy, summed over batch and
             classes.
         t_max: epochs from the highest learning rate to 0 and from there back, see `learning_rates`. That of the
@@ -50,11 +58,16 @@ class VOC07Linear:
             taken.
         seed: of the first weights, the order and the augmentation.
         max_bad_fraction: share of a split that may be unreadable.
+        num_workers: processes that read images.
 
     Raises:
         ConfigError: for values that cannot be.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ('images',)
+
+    _: KW_ONLY
+    data_root: str
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -65,29 +78,36 @@ class VOC07Linear:
     resize: int = 330
     seed: int = 2019
     max_bad_fraction: float = 0.01
+    device: str = 'cpu'
+    num_workers: int = 0
 
     def __post_init__(self):
+        check_text('data_root', self.data_root)
         for name in ('batch_size', 'epochs', 't_max', 'image_size', 'resize'):
             check_whole(name, getattr(self, name), 1)
         if self.resize < self.image_size:
             raise ConfigError(f'resize is {self.resize}, smaller than the crops of {self.image_size} pixels.')
         check_number('lr', self.lr, above=0)
 
-    def run(self, encoder: nn.Module, data_root: str | Path, *, device: str | torch.device = 'cpu',
-            num_workers: int = 0) -> TaskResult:
-        """Train, select and test on a folder of VOC 2007.
+    def run(self, encoder: nn.Module, data: TaskData) -> TaskResult:
+        """Train, select and test on the images 'train', 'val' (where left out: 'train' too) and 'test'.
+
+        `dict(type='ImageFolder', root='.../VOC2007/JPEGImages')` serves as all of them: images are found by file name.
 
         Args:
             encoder: frozen, (B, 3, image_size, image_size) -> (B, embed_dim); is put into eval mode.
 
         Raises:
-            DataError: if the data are incomplete or too many images unreadable.
+            DataError: if annotations are missing, a class has no positives, or too many images are not there or
+                unreadable.
         """
-        splits = {name: read_voc(data_root, name) for name in ('train', 'val', 'test')}
-        for name, split in splits.items():
+        check_splits(data.images, required=('train', 'test'), what='images')
+        lists = {name: read_voc(self.data_root, name) for name in ('train', 'val', 'test')}
+        for name, split in lists.items():
             check_positives(split.targets, name, 1)
-        images = _Reader(encoder.eval().to(device), device, num_workers, self.batch_size,
-                         BadSamples(None, {name: len(split) for name, split in splits.items()}, self.max_bad_fraction))
+        splits = {name: _Part.of(split, data.images.get(name, data.images['train'])) for name, split in lists.items()}
+        images = _Reader(encoder.eval().to(self.device), self.device, self.num_workers, self.batch_size,
+                         BadSamples(None, {name: len(split) for name, split in lists.items()}, self.max_bad_fraction))
         val = images.encode(splits['val'], self._transform('val'))
         test = images.encode(splits['test'], self._transform('test'))
         head, history, best = self._train(images, splits['train'], val)
@@ -96,21 +116,21 @@ class VOC07Linear:
         extras = voc_metrics(scores, test[1])
         extras['metrics']['map_per_image'] = per_image_average_precision(scores, test[1])
         extras.update(protocol='clsa', selected=dict(epoch=best), history=history, unreadable=images.bad.counts(),
-                      n_train=len(splits['train']), n_val=len(val[1]), n_test=len(test[1]))
+                      n_train=len(lists['train']), n_val=len(val[1]), n_test=len(test[1]))
         return TaskResult('map', extras['metrics']['map'], True, extras)
 
-    def _train(self, images: _Reader, split: VOCSplit, val: tuple[Tensor, np.ndarray]
+    def _train(self, images: _Reader, part: _Part, val: tuple[Tensor, np.ndarray]
                ) -> tuple[nn.Linear, list[dict[str, float]], int]:
         """The layer after its best epoch, what each epoch gave, and the best one (from 1; the first of equals)."""
         head = self._new_head(val[0].shape[1]).to(images.device)
         optimizer = torch.optim.SGD(head.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay)
-        targets = torch.from_numpy(split.targets)
+        targets = torch.from_numpy(part.split.targets)
         transform, history, best, kept = self._transform('train'), [], 0, {}
         for epoch, lr in enumerate(learning_rates(self.epochs, self.lr, self.t_max)):
             optimizer.param_groups[0]['lr'] = lr
-            order = shuffled(len(split), self.seed, 'order', epoch).tolist()
+            order = shuffled(len(part), self.seed, 'order', epoch).tolist()
             losses = []
-            for rows, features in images.features(split, transform, order, seed=self.seed, epoch=epoch):
+            for rows, features in images.features(part, transform, order, seed=self.seed, epoch=epoch):
                 loss = summed_loss(head(features), targets[rows].to(images.device))
                 optimizer.zero_grad()
                 loss.backward()
@@ -118,7 +138,7 @@ class VOC07Linear:
                 losses.append(loss.detach())
             scores = _scores(head, val[0])
             value = mean_average_precision(scores, val[1])[0]
-            history.append(dict(lr=lr, loss=float(torch.stack(losses).sum()) / len(split), val_map=value,
+            history.append(dict(lr=lr, loss=float(torch.stack(losses).sum()) / len(part), val_map=value,
                                 val_map_per_image=per_image_average_precision(scores, val[1])))
             logger.info('epoch %d/%d  lr %.4f  loss %.3f  val map %.4f  per image %.4f', epoch + 1, self.epochs,
                         *history[-1].values())
@@ -159,21 +179,43 @@ def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
                                                        weight=(targets >= 0).to(logits.dtype), reduction='sum')
 
 
-class _Images(Dataset):
-    """`dataset[i]` is (i, views (V, 3, H, W), ''), or (i, None, the reason) for an image that cannot be read."""
+@dataclass(frozen=True)
+class _Part:
+    """A list of VOC 2007, and the rows of its images in a source; -1 for one that is not there."""
 
-    def __init__(self, split: VOCSplit, transform: ImageTransform, seed: int, epoch: int):
-        self.split, self.transform, self.seed, self.epoch = split, transform, seed, epoch
+    split: VOCSplit
+    source: Source
+    rows: list[int]
+
+    @classmethod
+    def of(cls, split: VOCSplit, source: Source) -> _Part:
+        row_of = {name.rpartition('/')[2]: row for row, name in enumerate(source.ids)}
+        return cls(split, source, [row_of.get(path.rpartition('/')[2], -1) for path in split.paths])
 
     def __len__(self) -> int:
         return len(self.split)
 
+    def open(self, index: int) -> Image.Image:
+        if self.rows[index] < 0:
+            raise UnreadableImage(f'{self.source.root} has no such image')
+        return self.source.open(self.rows[index])
+
+
+class _Images(Dataset):
+    """`dataset[i]` is (i, views (V, 3, H, W), ''), or (i, None, the reason) for an image that cannot be read."""
+
+    def __init__(self, part: _Part, transform: ImageTransform, seed: int, epoch: int):
+        self.part, self.transform, self.seed, self.epoch = part, transform, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.part)
+
     def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
         try:
-            image = decode_image(file_below(self.split.root, self.split.paths[index]))
+            image = self.part.open(index)
         except UnreadableImage as error:
             return index, None, str(error)
-        with seeded_draws(derive_seed('augment', self.seed, 0, self.epoch, self.split.ids[index])):
+        with seeded_draws(derive_seed('augment', self.seed, 0, self.epoch, self.part.split.ids[index])):
             views = self.transform(image)
         return index, torch.stack(views) if isinstance(views, (tuple, list)) else views[None], ''
 
@@ -188,19 +230,20 @@ class _Reader:
     batch_size: int
     bad: BadSamples
 
-    def encode(self, split: VOCSplit, transform: ImageTransform) -> tuple[Tensor, np.ndarray]:
+    def encode(self, part: _Part, transform: ImageTransform) -> tuple[Tensor, np.ndarray]:
         """Features (M, D) of the readable images of a split, mean over views, and their targets (M, 20)."""
-        found = list(self.features(split, transform, range(len(split))))
+        found, split = list(self.features(part, transform, range(len(part)))), part.split
         if not found:
             raise DataError(f"{split.root}: no image of '{split.name}' can be read.")
         rows = torch.cat([rows for rows, _ in found]).numpy()
         check_positives(split.targets[rows], split.name, 1)
         return torch.cat([features for _, features in found]), split.targets[rows]
 
-    def features(self, split: VOCSplit, transform: ImageTransform, order: Sequence[int], seed: int = 0,
+    def features(self, part: _Part, transform: ImageTransform, order: Sequence[int], seed: int = 0,
                  epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (B,) and features (B, D), batch by batch in the given order."""
-        loader = DataLoader(_Images(split, transform, seed, epoch), self.batch_size, sampler=order,
+        split = part.split
+        loader = DataLoader(_Images(part, transform, seed, epoch), self.batch_size, sampler=order,
                             num_workers=self.num_workers, collate_fn=list)
         for batch in loader:
             for index, views, reason in batch:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import nn
 
 from clear.core.checks import check_whole
 from clear.core.errors import DataError
@@ -14,7 +15,7 @@ from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
 from clear.evaluation.image.logistic_probe import check_strengths
 from clear.evaluation.image.rows import check_features, check_splits
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
-from clear.evaluation.task import TaskResult
+from clear.evaluation.task import TaskData, TaskResult
 from clear.registry import TASKS
 
 
@@ -39,6 +40,8 @@ class VOC07SVM:
         ConfigError: for a cost that is not above 0, or fewer than two folds.
     """
 
+    needs: ClassVar = ('bank',)
+
     def __init__(self, *, data_root: str, costs: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0), folds: int = 3,
                  positive_weight: float = 2.0, max_iterations: int = 2000, seed: int = 0):
         self.data_root = data_root
@@ -48,7 +51,7 @@ class VOC07SVM:
         self.max_iterations = check_whole('max_iterations', max_iterations, 1)
         self.seed = seed
 
-    def run(self, encoder_name: str, banks: Mapping[str, Any]) -> TaskResult:
+    def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Fit and test on the banks 'train' and 'test', which hold the images of trainval and test by file name.
 
         One bank of `dict(type='ImageFolder', root='.../VOC2007/JPEGImages')` serves as both. Images that could not be
@@ -57,9 +60,9 @@ class VOC07SVM:
         Raises:
             DataError: if annotations are missing, a bank lacks an image, or a class has too few positives.
         """
-        check_splits(banks, required=('train', 'test'))
+        check_splits(data.bank, required=('train', 'test'))
         lists = {'train': read_voc(self.data_root, 'trainval'), 'test': read_voc(self.data_root, 'test')}
-        rows = {name: bank_rows(banks[name], split) for name, split in lists.items()}
+        rows = {name: bank_rows(data.bank[name], split) for name, split in lists.items()}
         result = self.fit(*rows['train'], *rows['test'])
         result.extras['unreadable'] = {name: len(split) - len(rows[name][1]) for name, split in lists.items()}
         return result
