@@ -187,6 +187,14 @@ def test_links_exist(page):
             assert not anchor and (page.parent / path).exists(), target
 
 
+def test_architecture_names_what_there_is():
+    text = (ROOT / 'ARCHITECTURE.md').read_text()
+    named = set(re.findall(r'`((?:clear|tools|tests)/[\w./]+)`', text))
+    assert len(named) > 20 and [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for name in re.findall(r'^\d\. `(\w+)`', text.split('## 5.')[1], re.MULTILINE):
+        assert f'{name}(' in (ROOT / 'clear/continual/training/mixin.py').read_text(), name
+
+
 def test_every_page_is_listed():
     listed = {target for target in links(DOCS / 'index.md') if '/' not in target}
     missing = {page.name for page in DOCS.glob('*.md')} - {'index.md'} - listed
