@@ -20,6 +20,7 @@ from clear.core.files import atomic_writer, write_json
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.labels import check_names, class_indices
+from clear.datasets.table import text_column
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
 
@@ -114,21 +115,11 @@ def _write_index(path: Path, ids, paths, buckets, timestamps) -> None:
     from pyarrow import parquet
 
     table = pyarrow.table({
-        'row': pyarrow.array(range(len(ids)), pyarrow.int64()), 'id': _text_column(ids), 'path': _text_column(paths),
-        'bucket': _text_column(buckets),
+        'row': pyarrow.array(range(len(ids)), pyarrow.int64()), 'id': text_column(ids), 'path': text_column(paths),
+        'bucket': text_column(buckets),
         'timestamp': pyarrow.array(timestamps, pyarrow.timestamp('us', tz='UTC'))})
     with atomic_writer(path) as file:
         parquet.write_table(table, file)
-
-
-def _text_column(values: Sequence[str | None]):
-    import pyarrow
-
-    try:
-        return pyarrow.array(values, pyarrow.string())
-    except UnicodeEncodeError:  # names of files that are not UTF-8: their bytes
-        return pyarrow.array([None if value is None else value.encode('utf-8', 'surrogatepass') for value in values],
-                             pyarrow.binary())
 
 
 def check_ids(ids: Sequence[str], where: str) -> None:

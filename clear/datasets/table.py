@@ -1,0 +1,278 @@
+"""Images as an Arrow table: what a reader gives and what a consumer takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from pyarrow import compute, parquet, types
+
+from clear.core.errors import DataError, nearest
+from clear.core.files import inside, regular_file
+from clear.datasets.readers.labels import check_names
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Text; or bytes, where names of files are not UTF-8, which Arrow's text cannot hold."""
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def _is_name(kind: pyarrow.DataType) -> bool:
+    return _is_text(kind.value_type if types.is_dictionary(kind) else kind)
+
+
+def _is_label_list(kind: pyarrow.DataType) -> bool:
+    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_int32(kind.value_type)
+
+
+def _is_time(kind: pyarrow.DataType) -> bool:
+    return types.is_timestamp(kind) and kind.tz == 'UTC'
+
+
+# Column -> (test of its type, what the type should be).
+COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
+    **dict.fromkeys(('id', 'path', 'caption', 'mask'), (_is_text, 'text')),
+    **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
+    'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
+    'labels': (_is_label_list, 'lists of int32 (class indices)'),
+    'taken_at': (_is_time, 'timestamps in UTC')}
+_BLOCK = 500_000  # ids that are compared at once
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """Images below one root, in an order that never changes. Only `id` and `path` need be there.
+
+    | column                     | holds                                                              |
+    |----------------------------|--------------------------------------------------------------------|
+    | `id`, `path`               | text, no id twice; paths are relative to `root`                    |
+    | `label`, or `labels`       | int32 class index, -1 = none; or a list of them per image          |
+    | `bucket`, `split`          | text, null = none                                                  |
+    | `taken_at`                 | timestamp in UTC                                                   |
+    | `caption`, `mask`          | text; the path of a mask is relative to `root`                     |
+
+    Attributes:
+        root: what paths are relative to.
+        table: the columns above; others are carried along.
+        class_names: class index to name.
+
+    Raises:
+        DataError: if a column is missing or has the wrong type, an id or a class name is there twice, an id or path is
+            empty, a label has no name, or a path leaves the root.
+    """
+
+    root: Path
+    table: pyarrow.Table
+    class_names: Sequence[str] = field(default=())
+
+    def __post_init__(self):
+        _check_types(self.table, self.root)
+        _check_unique(self.table['id'], self.root)
+        _check_class_names(self.class_names, self.root)
+        _check_labels(self.table, len(self.class_names), self.root)
+        for name in ('path', 'mask'):
+            if name in self.table.column_names:
+                _check_below(self.table[name], self.root)
+
+    @classmethod
+    def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = ()) -> ImageTable:
+        """A table of lists or arrays; without `id` the paths are the ids (one column under both names).
+
+        Raises:
+            DataError: as the class does, or if values do not fit their column.
+        """
+        arrays = {name: _array(name, values, root) for name, values in columns.items()}
+        if 'path' in arrays:
+            arrays = {'id': arrays.get('id', arrays['path'])} | arrays
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f'{root}: columns of different lengths, {lengths}.')
+        return cls(root, pyarrow.table(arrays), class_names)
+
+    @classmethod
+    def open(cls, file: str | Path, root: str | Path | None = None, class_names: Sequence[str] = ()) -> ImageTable:
+        """A Parquet file with the columns of the class; without `id` the paths are the ids.
+
+        Args:
+            root: by default the folder of the file.
+
+        Raises:
+            DataError: as the class does, or if the file is none.
+        """
+        file = Path(file)
+        try:
+            table = parquet.read_table(regular_file(file), memory_map=True)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f'{file} cannot be read as a table: {error}') from error
+        if 'id' not in table.column_names and 'path' in table.column_names:
+            table = table.add_column(0, 'id', table['path'])
+        return cls(file.parent if root is None else Path(root), table, class_names)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.table.column_names
+
+    def __getitem__(self, column: str) -> pyarrow.ChunkedArray:
+        """A column.
+
+        Raises:
+            DataError: if these images have none of that name.
+        """
+        if column not in self:
+            near = nearest(column, self.table.column_names)
+            raise DataError(f"{self.root}: these images have no column '{column}'{f', nearest: {near}' if near else ''}"
+                            f'. Columns: {", ".join(self.table.column_names)}.')
+        return self.table[column]
+
+    def text(self, column: str, row: int) -> str | None:
+        """A cell of a column of text."""
+        return _decoded(self[column].slice(row, 1))[0]
+
+    def texts(self, column: str) -> list[str | None]:
+        """A whole column of text as a list: for few images, or where every one is read anyway."""
+        return _decoded(self[column])
+
+    def label_array(self) -> np.ndarray:
+        """(N,) int64 class indices, -1 where there is none."""
+        if 'label' not in self:
+            return np.full(len(self), -1, np.int64)
+        return self.table['label'].fill_null(-1).to_numpy().astype(np.int64)
+
+    def bucket_names(self) -> list[str]:
+        """Names of the buckets in the order in which they first occur; empty without buckets."""
+        return _decoded(self.table['bucket'].unique().drop_null()) if 'bucket' in self else []
+
+    def select(self, rows: slice | np.ndarray | Sequence[int] | None = None, *, bucket: str | None = None
+               ) -> ImageTable:
+        """Some of the images. A slice, or a bucket whose rows follow each other, shares memory with the whole.
+
+        Args:
+            rows: a slice, indices, or a mask (N,) bool.
+            bucket: in place of rows, the name of a bucket.
+
+        Raises:
+            DataError: if there is no such bucket.
+            ValueError: if both or none is given, or a mask has another length.
+        """
+        if (rows is None) == (bucket is None):
+            raise ValueError('select takes either rows or bucket.')
+        if bucket is not None:
+            return self._part(_cut(self.table, self._rows_of(bucket)))
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                return self._part(self.table.slice(start, max(stop - start, 0)))
+            rows = np.arange(start, stop, step)
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise ValueError(f'a mask for {len(self)} images has shape ({len(self)},), found {rows.shape}.')
+            return self._part(_cut(self.table, rows.nonzero()[0]))
+        return self._part(self.table.take(pyarrow.array(rows.astype(np.int64))))
+
+    def _rows_of(self, bucket: str) -> np.ndarray:
+        mask = compute.equal(self['bucket'], bucket).fill_null(False)
+        rows = mask.to_numpy().nonzero()[0]
+        if not len(rows):
+            raise DataError(f"{self.root}: no bucket is called '{bucket}'; there are "
+                            f'{", ".join(self.bucket_names()) or "none"}.')
+        return rows
+
+    def _part(self, table: pyarrow.Table) -> ImageTable:
+        part = copy.copy(self)  # what holds for the whole holds for a part, so nothing is checked again
+        object.__setattr__(part, 'table', table)
+        return part
+
+
+def _cut(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
+    """Ascending rows; a view where they follow each other."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pyarrow.array(rows))
+
+
+def _decoded(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
+    return [value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
+            for value in values.to_pylist()]
+
+
+def _array(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.ChunkedArray:
+    if isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
+        return values
+    kinds = {'label': pyarrow.int32(), 'labels': pyarrow.list_(pyarrow.int32()),
+             'taken_at': pyarrow.timestamp('us', tz='UTC')}
+    try:
+        if name not in COLUMNS or name in kinds:
+            return pyarrow.array(values, kinds.get(name))
+        return text_column(values)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise _wrong_type(name, f'values that are not: {error}', root) from error
+
+
+def text_column(values: Sequence[str | None]) -> pyarrow.Array:
+    """Text as Arrow holds it; as bytes where a name, as of a file, is not UTF-8."""
+    try:
+        return pyarrow.array(values, pyarrow.string())
+    except UnicodeEncodeError:
+        return pyarrow.array([None if value is None else value.encode('utf-8', 'surrogatepass') for value in values],
+                             pyarrow.binary())
+
+
+def _wrong_type(name: str, found: str, root: Path) -> DataError:
+    return DataError(f"{root}: column '{name}' should hold {COLUMNS[name][1]}, found {found}.")
+
+
+def _check_types(table: pyarrow.Table, root: Path) -> None:
+    for name in ('id', 'path'):
+        if name not in table.column_names:
+            raise DataError(f"{root}: a table of images needs a column '{name}'; it has "
+                            f'{", ".join(table.column_names)}.')
+    for name, kind in zip(table.column_names, table.schema.types):
+        if name in COLUMNS and not COLUMNS[name][0](kind):
+            raise _wrong_type(name, str(kind), root)
+    for name in ('id', 'path'):
+        if table[name].null_count:
+            raise DataError(f'{root}: {table[name].null_count} rows have no {name}.')
+
+
+def _check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
+    # Sorted and compared with the next: a hash table of 10 M ids takes 1.1 GB, their order 0.16.
+    order = compute.sort_indices(ids)
+    for start in range(0, len(ids) - 1, _BLOCK):
+        block = ids.take(order[start:start + _BLOCK + 1])
+        place = compute.index(compute.equal(block[1:], block[:-1]), True).as_py()
+        if place >= 0:
+            raise DataError(f"{root}: the id '{_decoded(block[place:place + 1])[0]}' is there twice; every image needs "
+                            'an id of its own.')
+
+
+def _check_class_names(names: Sequence[str], root: Path) -> None:
+    check_names(names, str(root))
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{root}: two classes are called '{name}'; every class needs a name of its own.")
+        seen.add(name)
+
+
+def _check_labels(table: pyarrow.Table, num_classes: int, root: Path) -> None:
+    for name, lowest in (('label', -1), ('labels', 0)):
+        if name not in table.column_names:
+            continue
+        values = table[name] if name == 'label' else compute.list_flatten(table[name])
+        found = compute.min_max(values).as_py()
+        if found['min'] is not None and (found['min'] < lowest or found['max'] >= num_classes):
+            raise DataError(f'{root}: labels {found["min"]} ... {found["max"]} do not fit {num_classes} class names '
+                            f'{"(-1 means no label)" if lowest else "(an empty list means no label)"}.')
+
+
+def _check_below(paths: pyarrow.ChunkedArray, root: Path) -> None:
+    odd = compute.or_(compute.starts_with(paths, '/'), compute.match_substring(paths, '..'))
+    for path in _decoded(paths.filter(odd)):  # pathlib takes 10 us per path, a test of text none
+        inside(root, path)
