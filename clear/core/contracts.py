@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@runtime_checkable
+class PreparesModel(Protocol):
+    """A strategy's plugin that needs the model to show more than logits, e.g. its features."""
+
+    def prepare_model(self, model: nn.Module) -> Any:
+        """Change the strategy's model where it stands; raises ConfigError where that is not possible."""
 
 
 @runtime_checkable

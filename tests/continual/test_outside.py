@@ -76,6 +76,7 @@ CASES = {
     'a strategy with a helper of its own': ('counted', 'Counted', ''),
     'a strategy of the docs': ('anchored', 'Anchored', 'strength=0.5'),
     'a buffer of the docs': ('newest', 'Replay', "storage_policy=dict(type='Newest', max_size=10)"),
+    'a buffer of the docs in another strategy': ('newest', 'GDumb', "buffer=dict(type='Newest', max_size=10)"),
     'all at once': ('newest', 'Anchored', "plugins=[dict(type='DecayPlugin'), dict(type='ReplayPlugin', mem_size=10, "
                     "storage_policy=dict(type='Newest', max_size=10))]")}
 

@@ -7,6 +7,7 @@ import avalanche.training.supervised as supervised
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.supervised import Naive
 from clear_trees import write_clear_tree
 from quick_runs import CLASSES, DIM, built, config, trained
@@ -18,7 +19,7 @@ from clear.continual.training.traits import AVALANCHE, Traits, rebuilt_fields, t
 from clear.continual.training.versions import method_versions
 from clear.core.errors import ConfigError, TrainingError
 from clear.engine.training.smallest_batch import _num_unmixed
-from clear.registry import STRATEGIES
+from clear.registry import BUFFERS, PLUGINS, STRATEGIES
 
 PACKAGE = Path(__file__).parents[2] / 'clear'
 
@@ -195,6 +196,36 @@ def test_rebuilt_and_saved_elsewhere(toy, root):
     plugin, = (value for name, value in state['plugins'].items() if 'Plugin' in name)
     assert plugin['fields'] == {'kept': 1} and not any('Silent' in name for name in state['plugins'])
     assert rebuilt_fields(type(strategy)) > {'scratch', 'more', 'scaler'}
+
+
+def test_plugins_say_what_they_bring_and_need(monkeypatch, root):
+    class Brings(SupervisedPlugin):
+        eval_classifier = 'ncm'
+
+        def prepare_model(self, model):
+            model.shows = self
+
+    monkeypatch.setitem(PLUGINS.module_dict, 'Brings', Brings)
+    cfg = config(root, 'Naive', dict(plugins=[dict(type='Brings', classifier=dict(normalize=False))]))
+    strategy = built(cfg).strategy
+    assert strategy.model.eval_classifier.normalize is False
+    assert isinstance(strategy.model.shows, Brings)
+    Brings.eval_classifier = None
+    with pytest.raises(ConfigError, match='classifier'):
+        built(cfg)
+
+
+def test_a_memory_that_takes_the_model_gets_it(monkeypatch, root):
+    class Looks(ReservoirSamplingBuffer):
+        def __init__(self, model, max_size):
+            super().__init__(max_size)
+            self.seen = model
+
+    monkeypatch.setitem(BUFFERS.module_dict, 'Looks', Looks)
+    for kind, key in (('Replay', 'storage_policy'), ('GDumb', 'buffer')):
+        strategy = built(config(root, kind, {key: dict(type='Looks', max_size=6)})).strategy
+        memory, = (plugin.storage_policy for plugin in strategy.plugins if hasattr(plugin, 'storage_policy'))
+        assert memory.seen is strategy.model
 
 
 # The one table

@@ -10,21 +10,18 @@ from torch import nn
 
 from clear.continual.repairs.losses import LOSSES
 from clear.continual.repairs.split_model import with_eval_classifier
+from clear.continual.training.traits import trait
 from clear.core.building import BUILD_ERRORS, reason
 from clear.core.checks import check_whole
+from clear.core.contracts import PreparesModel
 from clear.core.errors import ConfigError, RegistryError
 from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import BUFFERS, MODELS, PLUGINS
 
 # Arguments that are themselves a dict with a type, with the registry they are built from.
 NESTED = {'buffer': BUFFERS, 'storage_policy': BUFFERS, 'selection_strategy': BUFFERS}
-# Plugins of class means bring the classifier that evaluation uses. Others say in `prepare_model` what they need.
-BRINGS_CLASSIFIER = {'CurrentDataNCMUpdate': 'ncm', 'MemoryNCMUpdate': 'ncm', 'NCMOracle': 'ncm',
-                     'CurrentDataFeCAMUpdate': 'fecam', 'MemoryFeCAMUpdate': 'fecam', 'FeCAMOracle': 'fecam'}
 # Part of every strategy: the template makes them, a second one would count or evaluate twice.
 BUILT_IN = {'EvaluationPlugin': 'use loggers and metrics', 'LRSchedulerPlugin': 'use cl_strategy.scheduler'}
-# Selection rules that look at features take the live model, which no config can name.
-_NEEDS_MODEL = ('HerdingSelectionStrategy', 'ClosestToCenterSelectionStrategy')
 # Sizes of memories and of their batches, by the names that strategies, plugins and memories give them.
 SIZES = ('mem_size', 'memory_size', 'max_size', 'patterns_per_exp', 'patterns_per_experience', 'max_buffer_size',
          'rm_sz', 'batch_size_mem', 'buffer_mb_size', 'sample_size', 'subsample', 'batch_size', 'mem_strength',
@@ -52,7 +49,8 @@ def check_parts(where: str, cfg: dict) -> None:
         kind = _kind(plugin)
         if kind in BUILT_IN:
             raise ConfigError(f'{place}: every strategy has {kind} already; {BUILT_IN[kind]}.')
-        _check_part(place, plugin, PLUGINS, {'classifier'} if kind in BRINGS_CLASSIFIER else set())
+        brings = kind is not None and trait(PLUGINS.require(kind), 'eval_classifier')
+        _check_part(place, plugin, PLUGINS, {'classifier'} if brings else set())
 
 
 def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> None:
@@ -62,7 +60,7 @@ def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> 
     if inspect.isabstract(cls):
         raise ConfigError(f"{where}: {cfg['type']} is abstract; use one of its kinds.")
     accepted = accepted_arguments(cls)
-    filled = {'model'} if cfg['type'] in _NEEDS_MODEL else set()
+    filled = {'model'} if _takes_model(cls, registry) else set()
     check_keys(where, set(cfg) - {'type'}, None if accepted is None else (accepted - filled) | own, cfg['type'])
     check_parts(where, {key: value for key, value in cfg.items() if key != 'plugins'})
 
@@ -87,11 +85,11 @@ def build_plugins(cfgs: list[dict] | None, model: nn.Module) -> list:
     plugins = []
     for position, cfg in enumerate(cfgs or []):
         kind, options = cfg['type'], dict(cfg)
-        classifier = options.pop('classifier', None) if kind in BRINGS_CLASSIFIER else None
-        if kind in BRINGS_CLASSIFIER:
-            with_eval_classifier(model, BRINGS_CLASSIFIER[kind], kind, **(classifier or {}))
+        classifier = trait(PLUGINS.require(kind), 'eval_classifier')
+        if classifier is not None:
+            with_eval_classifier(model, classifier, kind, **(options.pop('classifier', None) or {}))
         plugin = _build(f'cl_strategy.plugins[{position}]', options, PLUGINS, model)
-        if hasattr(plugin, 'prepare_model'):
+        if isinstance(plugin, PreparesModel):
             plugin.prepare_model(model)
         plugins.append(plugin)
     return plugins
@@ -99,13 +97,19 @@ def build_plugins(cfgs: list[dict] | None, model: nn.Module) -> list:
 
 def _build(where: str, cfg: dict, registry, model: nn.Module) -> Any:
     options = build_nested(where, {key: value for key, value in cfg.items() if key != 'type'}, model)
-    if cfg['type'] in _NEEDS_MODEL:
+    cls = registry.require(cfg['type'])
+    if _takes_model(cls, registry):
         options['model'] = model
     try:
         # Called, not `registry.build`: that copies its config, and these hold the live model and ready objects.
-        return registry.require(cfg['type'])(**options)
+        return cls(**options)
     except BUILD_ERRORS as error:
         raise ConfigError(f"{where} ({cfg['type']}): {reason(error)}") from error
+
+
+def _takes_model(cls: type, registry) -> bool:
+    """Memories and selection rules that look at features take the live model, which no config can name."""
+    return registry is BUFFERS and 'model' in (accepted_arguments(cls) or ())
 
 
 def loss_class(name: str) -> Any:

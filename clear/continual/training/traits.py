@@ -36,6 +36,8 @@ class Traits:
         rebuilt: of any class, the attributes that a constructor or the next experience makes anew, so that no
             checkpoint needs them. Those of the bases are added.
         is_saved_elsewhere: of a plugin, whether something else saves it.
+        eval_classifier: of a plugin, the classifier that it brings and fills, with which evaluation answers: 'ncm' or
+            'fecam'. Its arguments are the plugin's key `classifier`.
     """
 
     division: Literal['shard', 'gather', 'replicate'] = 'replicate'
@@ -51,6 +53,7 @@ class Traits:
     method_remedy: str = ''
     rebuilt: Collection[str] = ()
     is_saved_elsewhere: bool = False
+    eval_classifier: Literal['ncm', 'fecam'] | None = None
 
     @classmethod
     def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
@@ -78,11 +81,14 @@ AVALANCHE: dict[str, dict[str, Any]] = {
     'AGEMPlugin': dict(rebuilt=('buffer_dataloader', 'reference_gradients')),
     'CPUUsage': dict(rebuilt=('_process_handle', '_first_update')),
     'CWRStarPlugin': dict(rebuilt=('log',)),
+    'CurrentDataFeCAMUpdate': dict(eval_classifier='fecam'),
+    'CurrentDataNCMUpdate': dict(eval_classifier='ncm'),
     'LabelsRepartitionPlugin': dict(rebuilt=('image_creator', 'strategy')),
     'MaxGPU': dict(rebuilt=('thread',)),
     'MaxRAM': dict(rebuilt=('_process_handle', 'thread')),
     'MeanScoresEvalPluginMetric': dict(rebuilt=('image_creator',)),
     'MeanScoresTrainPluginMetric': dict(rebuilt=('image_creator',)),
+    'NCMOracle': dict(eval_classifier='ncm'),
     'PeriodicEval': dict(is_saved_elsewhere=True),
     'StreamConfusionMatrix': dict(rebuilt=('_image_creator',)),
     'SynapticIntelligencePlugin': dict(rebuilt=('_device',)),

@@ -23,6 +23,8 @@ class MemoryNCMUpdate(AvalancheMemoryNCMUpdate):
         legacy: Avalanche's shares in the default memory.
     """
 
+    eval_classifier = 'ncm'
+
     def __init__(self, mem_size: int = 2000, storage_policy: Any = None, *, legacy: bool = False):
         super().__init__(mem_size, storage_policy or ClassBalancedBuffer(mem_size, legacy=legacy))
 
@@ -32,6 +34,7 @@ class FreshFeCAM:
     with those by earlier ones. Here those of the present one stand (Goswami et al. 2023, arXiv:2309.14062).
     """
 
+    eval_classifier = 'fecam'
     method_version = 2
     method_remedy = 'legacy=True of the plugin brings the averages back'
     legacy = False
