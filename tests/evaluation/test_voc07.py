@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from short_runs import run
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
@@ -299,6 +300,28 @@ def load_tool():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_shipped_config_gives_the_numbers_of_the_program(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('clear.visualization.probing.probe_figures', lambda results: {})
+    folder = Path(__file__).resolve().parents[2] / 'configs'
+    small = ['arch=resnet18', 'weights=None', 'preprocess.resize=32', 'preprocess.crop=32']
+    linear = ['epochs=1', 'image_size=32', 'resize=34']
+    done = run('train', folder / 'probing/moco_resnet50_voc07.py', '--work-dir', 'probe', '--device', 'cpu',
+               '--cfg-options', *(f'encoders.moco_v2.{option}' for option in small),
+               *(f'data.{split}.root={base}/JPEGImages' for split in ('train', 'test')),
+               *(f'tasks.{task}.data_root={base}' for task in (0, 1)), 'tasks.0.costs=[1.0]',
+               *(f'tasks.1.{option}' for option in linear))
+    assert done.code == 0, done.err
+    found = json.loads(Path('probe/results.json').read_text())['metrics']
+    for protocol, task, options in (('svm', 'svm', ['costs=[1.0]']), ('clsa', 'linear', linear)):
+        done = run('analysis_tools/voc07_classification', folder / f'selfsup/voc07/{protocol}_resnet50_voc07.py',
+                   '--device', 'cpu', '--work-dir', protocol, '--cfg-options', f'data_root={base}',
+                   *(f'encoder.{option}' for option in small), *(f'options.{option}' for option in options))
+        assert done.code == 0, done.err
+        alone = json.loads(Path(protocol, 'results.json').read_text())['metrics']
+        assert {f'moco_v2/{task}/{name}': value for name, value in alone.items()}.items() <= found.items()
 
 
 @pytest.mark.parametrize('protocol', ['svm', 'clsa'])
