@@ -93,7 +93,7 @@ for bucket in data.train:
 FIRST_ITERATION = """
 import os, sys
 sys.path.insert(0, {project!r})
-import clear.engine.launch as launch
+import clear.engine.base as launch
 
 def stop_at_first_iteration():
     from clear.continual.training.mixin import EngineMixin

@@ -266,8 +266,8 @@ MODELS = _child('MODELS', ['clear.models'])
 DATASETS = _child('DATASETS', ['clear.datasets'])
 TRANSFORMS = _child('TRANSFORMS', ['clear.datasets.transforms'])
 DATA_SAMPLERS = _child('DATA_SAMPLERS', ['clear.datasets'])
-RUNNERS = _child('RUNNERS', ['clear.engine.continual.runner', 'clear.engine.probing.runner',
-                              'clear.engine.training.runner'])
+RUNNERS = _child('RUNNERS', ['clear.engine.continual.program', 'clear.engine.probing.program',
+                              'clear.engine.streams.program', 'clear.engine.training.program'])
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 LOOPS = _child('LOOPS', ['clear.engine.training.loops'])
 HOOKS = _child('HOOKS', ['clear.engine.training.hooks'])

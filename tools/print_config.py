@@ -37,15 +37,14 @@ def check_new_keys(options: set[str]) -> None:
     """Refuse options on keys that the file does not assign and no program reads."""
     if not options:
         return  # the lists of keys come with heavy libraries
-    from clear.engine.continual import keys as continual_keys
-    from clear.engine.probing import keys as probe_keys
+    from clear.engine.runners import runners
+    from clear.engine.schema import check_options
     from clear.engine.streams import over_time_keys
-    from clear.engine.training import keys as training_keys
     from clear.evaluation.image.voc07 import CONFIG_KEYS
     from clear.features import program
 
-    readers = (continual_keys, probe_keys, over_time_keys, training_keys, program)
-    continual_keys.check_options(sorted(options), set(), CONFIG_KEYS.union(*(each.KNOWN for each in readers)))
+    keys = CONFIG_KEYS.union(over_time_keys.KNOWN, program.KNOWN, *(runner.KEYS for runner in runners().values()))
+    check_options(sorted(options), set(), keys)
 
 
 if __name__ == '__main__':

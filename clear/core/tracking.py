@@ -16,6 +16,11 @@ WANDB_ID = 'wandb_id.txt'
 _ID = re.compile(r'[A-Za-z0-9_-]{1,64}')
 
 
+def wandb_files(folder: str) -> list[str]:
+    """Patterns of what W&B writes into a folder."""
+    return [f'{folder}/{name}' for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')]
+
+
 def event_file(writer: Any) -> str:
     """Name of the file that a `SummaryWriter` writes."""
     return Path(writer.file_writer.event_writer._file_name).name

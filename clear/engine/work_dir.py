@@ -9,35 +9,37 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from clear.continual.journal import JOURNAL
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.files import remove_left_overs, write_text
 from clear.core.locks import locked
 from clear.core.logs import setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, git_state, library_versions
-from clear.core.tracking import EVENT_FILES, WANDB_ID
+from clear.core.tracking import WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
+from clear.engine.runners import runners
 
-# What a run writes into its work_dir, and --overwrite removes. Of folders in which others write too, files by name.
-RUN_FILES = (RESULTS_FILE, 'report.html', 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', LATEST, ITERATION,
-             JOURNAL, 'results.csv', 'jobs.json', 'best.pth', 'summary.json', 'stream.json',
-             WANDB_ID)
-RUN_PATTERNS = ('exp_*.pth', 'epoch_*.pth', 'iter_*.pth', 'figures/*.png', '[0-9]*.log', 'failures/*.txt',
-                'vis_data/*.*', f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv',
-                *(f'{folder}/{name}' for folder in ('wandb', 'vis_data/wandb')
-                  for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')))
+# What every runner writes, beside its own `FILES`.
+COMMON_FILES = (RESULTS_FILE, 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl')
 LOCK_FILE = '.lock'
 # An old run that makes room for a new one: while its files are moved, either way; while the new one is built; while
 # it is removed. A kill leaves one of them, and the next run in the folder knows by its name what is to be done.
 MOVING, REPLACED, GONE = '.replaced.moving', '.replaced', '.replaced.gone'
 
 
+def file_patterns() -> tuple[str, ...]:
+    """Names and patterns of what a run of any runner writes: the one before may have been another's."""
+    return tuple(dict.fromkeys([*COMMON_FILES, *(name for runner in runners().values() for name in runner.FILES)]))
+
+
 def run_files(work_dir: Path) -> list[Path]:
     """The files of a run in its folder, and the folders that W&B makes for one."""
-    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
-    for pattern in RUN_PATTERNS:
-        found += sorted(work_dir.glob(pattern))
+    found = []
+    for name in file_patterns():
+        if any(sign in name for sign in '*?['):
+            found += sorted(work_dir.glob(name))
+        elif (work_dir / name).is_file():
+            found.append(work_dir / name)
     return list(dict.fromkeys(found))
 
 
@@ -76,7 +78,7 @@ def _hold(work_dir: Path, stack: ExitStack) -> None:
                                'folder with --work-dir.'))
     _put_back(work_dir)
     shutil.rmtree(work_dir / GONE, ignore_errors=True)
-    names = (*RUN_FILES, *RUN_PATTERNS)
+    names = file_patterns()
     for folder in sorted({(work_dir / name).parent for name in names}):
         remove_left_overs(folder, [Path(name).name for name in names])
 

@@ -1,13 +1,19 @@
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from clear_trees import write_clear_tree
-from short_runs import FEATURE_CONFIG, read_results, run, train, write_config
+from short_runs import FEATURE_CONFIG, environment, read_results, run, train, write_config
 
 from clear.core.errors import ConfigError
-from clear.engine.launch import read_run_config, runner_type
+from clear.engine.continual import program
+from clear.engine.continual import runner as runner_module
+from clear.engine.launch import read_run_config
+from clear.engine.runners import runner_type, runners
+from clear.registry import RUNNERS
 
 
 @pytest.fixture(scope='module')
@@ -137,3 +143,123 @@ def test_config_of_no_runner_says_what_is_missing(tmp_path, monkeypatch):
     Path('other.py').write_text("model = dict(type='ToyModel')\ntrain_dataloader = dict()\n")
     finished = run('train', 'other.py')
     assert finished.code == 2 and "'cl_strategy'" in finished.err and "'optim_wrapper'" in finished.err
+
+
+# Runners of others
+
+OUTSIDE = """
+from clear.core.files import write_text
+from clear.engine.base import RunnerProgram
+from clear.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class CountingRunner(RunnerProgram):
+    KEYS = {'count_to', 'runner_type', 'name', 'work_dir', 'seed', 'device', 'threads', 'custom_imports'}
+    FILES = ('numbers.txt', 'latest.pth', 'part_*.txt')
+    MARK = 'count_to'
+
+    def describe(self):
+        return f"counts to {self.cfg['count_to']}"
+
+    def train(self, args):
+        path = self.work_dir / 'numbers.txt'
+        first = len(path.read_text().split()) if args.resume else 0
+        old = path.read_text() if args.resume else ''
+        write_text(path, old + ''.join(f'{number} ' for number in range(first, self.cfg['count_to'])))
+        write_text(self.work_dir / 'latest.pth', 'not torch')
+"""
+COUNTING = "count_to = 3\ncustom_imports = dict(imports=[{module!r}])\n"
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """Write a module and a config beside it, in a folder of its own; what it registers goes again."""
+    before = dict(RUNNERS.module_dict)
+    folder = tmp_path / 'elsewhere'
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    modules = []
+
+    def write(name, text, config=COUNTING):
+        (folder / f'{name}.py').write_text(text)
+        modules.append(name)
+        return write_config(folder / 'config.py', config.replace('{module!r}', repr(name)), '')
+
+    yield write
+    RUNNERS.module_dict.clear()
+    RUNNERS.module_dict.update(before)
+    for name in modules:
+        sys.modules.pop(name, None)
+
+
+def test_a_runner_of_another_package_is_trained_resumed_and_replaced(outside):
+    config = outside('counting_outside', OUTSIDE)
+    assert 'counts to 3\ndry run' in train(config, '--work-dir', 'run', '--dry-run').out and not Path('run').exists()
+    assert 'counts to 3' in train(config, '--work-dir', 'run').out
+    assert Path('run/numbers.txt').read_text() == '0 1 2 ' and Path('run/env.txt').is_file()
+    refused = run('train', config, '--work-dir', 'run')
+    assert refused.code == 2 and 'run already holds a run' in refused.err
+    train(config, '--work-dir', 'run', '--resume', '--cfg-options', 'count_to=5')
+    assert Path('run/numbers.txt').read_text() == '0 1 2 3 4 '
+    Path('run/part_1.txt').touch()
+    Path('run/notes.txt').touch()
+    train(config, '--work-dir', 'run', '--overwrite')
+    assert Path('run/numbers.txt').read_text() == '0 1 2 '
+    assert Path('run/notes.txt').is_file() and not Path('run/part_1.txt').exists()
+    wrong = run('train', config, '--cfg-options', 'count_too=5')
+    assert wrong.code == 2 and "nobody reads 'count_too'. Did you mean 'count_to'" in wrong.err
+    untested = run('test', config, 'run/latest.pth')
+    assert untested.code == 2 and 'tools/test.py: a CountingRunner offers nothing of the kind' in untested.err
+    printed = run('print_config', config, '--cfg-options', 'threads=2')
+    assert printed.code == 0 and 'count_to = 3' in printed.out
+
+
+def test_a_runner_without_files_is_refused(outside):
+    config = outside('no_files', OUTSIDE.replace("    FILES = ('numbers.txt', 'latest.pth', 'part_*.txt')\n", ''))
+    finished = run('train', config, '--cfg-options', 'runner_type=CountingRunner')
+    assert finished.code == 2 and "runner_type 'CountingRunner'" in finished.err and 'lacks FILES' in finished.err
+    assert 'no_files.py' in finished.err and len(finished.err.splitlines()) == 1
+
+
+def test_two_runners_of_one_name_are_refused(outside):
+    config = outside('a_second_one', OUTSIDE.replace('register_module()', "register_module('ProbeRunner')"))
+    finished = run('train', config)
+    assert finished.code == 2 and "'ProbeRunner' is defined twice" in finished.err
+    assert 'a_second_one.py' in finished.err and 'probing/program.py' in finished.err
+
+
+def test_an_unknown_runner_is_refused_with_the_nearest(config):
+    finished = run('train', config, '--cfg-options', 'runner_type=ContinualRuner')
+    assert finished.code == 2 and "Did you mean 'ContinualRunner'" in finished.err
+
+
+@pytest.mark.parametrize('cfg, expected', [
+    (dict(stream={}), 'StreamRunner'), (dict(stream={}, runner_type='Runner'), 'StreamRunner'),
+    (dict(stream={}, runner_type='ProbeRunner'), 'ProbeRunner'), (dict(stream={}, cl_strategy={}), 'ContinualRunner')])
+def test_marks_tell_a_runner_from_those_it_derives_from(cfg, expected):
+    assert runner_type(cfg) == expected
+
+
+def test_every_runner_says_what_it_reads_and_writes():
+    assert set(runners()) == {'ContinualRunner', 'ProbeRunner', 'Runner', 'StreamRunner'}
+    for name, runner in runners().items():
+        assert {'work_dir', 'name', 'seed', 'device', 'runner_type'} <= set(runner.KEYS), name
+
+
+def test_a_run_checks_its_config_once(config, monkeypatch):
+    seen = []
+    for module in (program, runner_module):
+        monkeypatch.setattr(module, 'check_continual_config',
+                            lambda cfg, checked=program.check_continual_config: (seen.append(1), checked(cfg)))
+    train(config, '--work-dir', 'run')
+    assert len(seen) == 1
+
+
+def test_a_continual_run_imports_no_other_runner():
+    """Its start would pay for what the others need."""
+    code = ('import sys, clear.engine.launch; from clear.engine.runners import runners; runners(); '
+            "print([name for name in ('avalanche', 'clear.engine.training.runner', "
+            "'clear.engine.continual.runner', 'clear.engine.streams.pretraining') if name in sys.modules])")
+    finished = subprocess.run([sys.executable, '-c', code], env=environment(), capture_output=True, text=True)
+    assert finished.stdout.strip() == '[]', finished.stdout + finished.stderr

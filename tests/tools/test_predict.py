@@ -11,7 +11,7 @@ from PIL import Image
 from short_runs import FEATURE_CONFIG, IMAGE_CONFIG, listed, run, train, write_config
 
 from clear.core.results import Results, write_results
-from clear.engine.class_names import class_names_of
+from clear.engine.predict import class_names_of
 from clear.models import build_classifier
 
 MODEL = dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),

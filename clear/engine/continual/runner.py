@@ -27,7 +27,7 @@ from clear.engine.schema import computed_config
 from clear.engine.training.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
-from clear.registry import RUNNERS, STRATEGIES
+from clear.registry import STRATEGIES
 
 # Avalanche's metrics that look at no output of the model.
 METRICS_WITHOUT_LOGITS = ('loss_metrics', 'timing_metrics', 'cpu_usage_metrics', 'gpu_usage_metrics',
@@ -37,7 +37,6 @@ METRICS_WITHOUT_LOGITS = ('loss_metrics', 'timing_metrics', 'cpu_usage_metrics',
 SECONDS_BETWEEN_RESULTS = 10.0
 
 
-@RUNNERS.register_module()
 class ContinualRunner:
     """Trains a strategy over the experiences of a scenario and measures the accuracy matrix.
 
@@ -48,16 +47,18 @@ class ContinualRunner:
     Args:
         cfg: a continual config (see `continual_config`); not changed.
         work_dir: where everything is written; None writes nothing.
+        is_checked: the config was checked, as a program does before it comes here.
 
     Raises:
         ConfigError, RegistryError: for a config that cannot be run, before any data are read.
     """
 
     @building('The config')
-    def __init__(self, cfg: dict, work_dir: Path | None = None):
+    def __init__(self, cfg: dict, work_dir: Path | None = None, *, is_checked: bool = False):
         self.cfg = with_defaults(cfg)
         self.work_dir = Path(work_dir) if work_dir is not None else None
-        check_continual_config(self.cfg)
+        if not is_checked:
+            check_continual_config(self.cfg)
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
         self._versions, self._git = library_versions(), git_state(Path(__file__).parent)

@@ -22,14 +22,12 @@ from clear.engine.probing.jobs import DataFinder, Job, plan_jobs, restore_jobs, 
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
 from clear.features.planned import planned_banks
-from clear.registry import RUNNERS
 
 PROTOCOL = 'clear/probe/v1'
 TABLE_FILE = 'results.csv'
 FAILURES = 'failures'
 
 
-@RUNNERS.register_module()
 class ProbeRunner:
     """Runs every task on every encoder. A job that fails is recorded and the others go on.
 
@@ -38,17 +36,19 @@ class ProbeRunner:
     Args:
         cfg: a probing config (see `probe_config`); not changed.
         work_dir: where everything is written; None writes nothing.
+        is_checked: the config was checked, as a program does before it comes here.
 
     Raises:
         ConfigError, RegistryError: for a config that cannot be run, before any data are read.
     """
 
     @building('The config')
-    def __init__(self, cfg: dict, work_dir: Path | None = None):
+    def __init__(self, cfg: dict, work_dir: Path | None = None, *, is_checked: bool = False):
         if dist.world_size() > 1:
             raise ConfigError('ProbeRunner works in one process; tools/extract_features.py makes banks with several.')
         self.cfg = with_defaults(cfg)
-        check_probe_config(self.cfg)
+        if not is_checked:
+            check_probe_config(self.cfg)
         self.work_dir = Path(work_dir) if work_dir is not None else None
         self.device = choose_device(self.cfg['device'])
         self.jobs = plan_jobs(self.cfg)

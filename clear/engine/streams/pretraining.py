@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import gc
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +21,6 @@ from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.image_lists import ImageList
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
-from clear.engine.work_dir import held, replacing
 
 MODES = ('finetune', 'replay', 'distil')
 STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil'}
@@ -148,69 +145,6 @@ def bucket_config(cfg: Any, stream: Stream, names: list[str], position: int, wor
 def bucket_folder(work_dir: Path, name: str) -> Path:
     """Where the run on a bucket writes."""
     return work_dir / f'bucket_{name}'
-
-
-def check_later_batches(cfg: Any, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
-    """Refuse a bucket after the first that leaves a batch of one sample per process, if the model cannot train on it.
-
-    Such a bucket's run is built for it, with the first weights; where there is none, nothing is.
-
-    Raises:
-        ConfigError: naming the bucket.
-    """
-    from clear.engine.training.program import build_runner, prepare
-
-    loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
-    if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
-        return
-    names = [span.name for span in images.buckets]
-    for position, span in enumerate(images.buckets):
-        count = span.stop - span.start + min(stream.replay_size or 0, seen)
-        seen += span.stop - span.start
-        if not position or count % (loader['batch_size'] * world) // world != 1:
-            continue
-        with tempfile.TemporaryDirectory() as scratch:
-            # The later run's images and the first one's model: a later model reads weights that do not exist yet.
-            one = bucket_config(cfg, stream, names, 0, Path(scratch))
-            later = bucket_config(cfg, stream, names, position, Path(scratch))
-            one['train_dataloader'] = later['train_dataloader']
-            prepare(one, args)
-            try:
-                build_runner(one)
-            except ConfigError as error:
-                raise ConfigError(f"bucket '{span.name}' of the stream: {error}") from error
-
-
-def launch_stream(cfg: Any, args: argparse.Namespace, train_one: Callable[..., None]) -> None:
-    """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
-
-    Args:
-        train_one: (config, arguments, what to call when it is built) -> trains, or plans, an ordinary run.
-
-    Raises:
-        ConfigError: for options that a stream does not have; see also `check_later_batches` and `train_stream`.
-    """
-    work_dir = Path(cfg['work_dir'])
-    if args.resume not in (None, False, True):
-        raise ConfigError('stream: --resume takes no checkpoint; finished buckets are kept and the one that was '
-                          'stopped is continued.')
-    stream = read_stream_options(cfg)
-    images = read_stream_images(cfg, stream)
-    check_later_batches(cfg, args, stream, images)
-    if args.dry_run:
-        logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
-        train_one(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir), args)
-        return
-    is_replaced = args.overwrite and not args.resume
-    parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
-    with held(work_dir), replacing(work_dir, is_replaced, parts) as built:
-
-        def run(one: Any, folder: Path, resume: bool) -> None:
-            options = copy.copy(args)
-            options.resume, options.overwrite = resume, not resume
-            train_one(one, options, built)
-
-        train_stream(cfg, work_dir, run, resume=bool(args.resume))
 
 
 def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,75 @@ from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE
+from clear.core.tracking import EVENT_FILES, WANDB_ID, wandb_files
+from clear.engine.base import RunnerProgram
+from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.training.keys import KNOWN, check_runner_config, in_our_scope
+from clear.registry import RUNNERS
 
 _TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
                   'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'custom_hooks')
+
+
+@RUNNERS.register_module('Runner')
+class TrainingProgram(RunnerProgram):
+    """Trains and tests what a config in mmengine's keys says (see `clear.engine.training.runner`)."""
+
+    KEYS = KNOWN
+    FILES = (LATEST, ITERATION, 'best.pth', 'epoch_*.pth', 'iter_*.pth', '[0-9]*.log', 'vis_data/*.*', WANDB_ID,
+             'figures/*.png', f'tensorboard/{EVENT_FILES}', *wandb_files('wandb'), *wandb_files('vis_data/wandb'))
+
+    @staticmethod
+    def from_cfg(cfg: Any) -> Any:
+        """The Runner itself, for whoever builds it from the registry as mmengine does."""
+        from clear.engine.training.runner import Runner
+
+        return Runner.from_cfg(cfg)
+
+    @classmethod
+    def check(cls, cfg: Any, program: str = 'train') -> None:
+        """See `check_runner_config`; lets parts of a foreign base be ours (see `in_our_scope`)."""
+        if program == 'predict':
+            raise ConfigError('tools/predict.py reads continual configs (those with cl_strategy) so far.')
+        in_our_scope(cfg)
+        check_runner_config(cfg, is_training=program == 'train')
+
+    def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
+        """See `RunnerProgram.run`.
+
+        Raises:
+            ConfigError: also for an option that such runs do not have.
+        """
+        prepare(self.cfg, args)
+        super().run(args, on_built)
+
+    def dry_run(self, args: argparse.Namespace) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            self.runner = build_runner(dict(self.cfg, work_dir=scratch))
+            logger.info('%s\ndry run: nothing was trained or written', self.describe())
+
+    def build(self) -> None:
+        self.runner = build_runner(self.cfg)
+
+    def describe(self) -> str:
+        from clear.engine.training.plan import describe_run
+
+        return describe_run(self.runner, self.work_dir)
+
+    def train(self, args: argparse.Namespace) -> None:
+        """Train in a work_dir that is ready for it.
+
+        Raises:
+            CheckpointError, DataError, TrainingError, Interrupted: see `Runner.train`.
+        """
+        results = self.runner.train(resume=args.resume)
+        for name, value in results.metrics.items():
+            logger.info('%s %s', name, '-' if value is None else f'{value:.4g}')
+        logger.info('\nresults  %s', self.work_dir / RESULTS_FILE)
+
+    def test(self, args: argparse.Namespace) -> None:
+        """Evaluate a checkpoint on the test data, or on the validation data if there are no others."""
+        test(self.cfg, Path(args.checkpoint), args.out)
 
 
 def prepare(cfg: Any, args: argparse.Namespace) -> None:
@@ -32,36 +99,6 @@ def prepare(cfg: Any, args: argparse.Namespace) -> None:
         if vis_backend.get('type') == 'WandbVisBackend' and 'WANDB_MODE' not in os.environ and not has_wandb_key():
             os.environ['WANDB_MODE'] = 'offline'
             logger.info('W&B: no key here, so this run is logged into the work_dir; `wandb sync` uploads it later.')
-
-
-def dry_run(cfg: Any) -> None:
-    """Build everything, say what would happen, leave nothing behind."""
-    from clear.engine.training.plan import describe_run
-
-    with tempfile.TemporaryDirectory() as scratch:
-        runner = build_runner(dict(cfg, work_dir=scratch))
-        logger.info('%s\ndry run: nothing was trained or written', describe_run(runner, Path(cfg['work_dir'])))
-
-
-def built(cfg: Any) -> Any:
-    """The Runner of a config, with everything read and built, after saying what it will do."""
-    from clear.engine.training.plan import describe_run
-
-    runner = build_runner(cfg)
-    logger.info('%s', describe_run(runner, Path(cfg['work_dir'])))
-    return runner
-
-
-def run(runner: Any, work_dir: Path, resume: str | bool | None) -> None:
-    """Train in a work_dir that is ready for it.
-
-    Raises:
-        CheckpointError, DataError, TrainingError, Interrupted: see `Runner.train`.
-    """
-    results = runner.train(resume=resume)
-    for name, value in results.metrics.items():
-        logger.info('%s %s', name, '-' if value is None else f'{value:.4g}')
-    logger.info('\nresults  %s', work_dir / RESULTS_FILE)
 
 
 def test(cfg: Any, checkpoint: Path, out: str | None) -> None:

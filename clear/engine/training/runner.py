@@ -43,12 +43,11 @@ from clear.engine.training.state import resume_run, rng_of_rank
 from clear.engine.training.weights import load_start_weights
 from clear.models.selfsup import SelfSupervisedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
-from clear.registry import LOOPS, RUNNERS
+from clear.registry import LOOPS
 
 _serial = itertools.count()
 
 
-@RUNNERS.register_module()
 class Runner(MMRunner):
     """Trains and tests what a config in mmengine's keys says.
 

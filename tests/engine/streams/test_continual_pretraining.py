@@ -12,16 +12,17 @@ from short_runs import CONFIGS
 from clear.core.config import load_config
 from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.files import load_tensors
-from clear.engine import launch
+from clear.engine import base
 from clear.engine.streams.over_time import RepresentationOverTime
 from clear.engine.streams.pretraining import (
     bucket_config,
-    launch_stream,
     read_stream_images,
     read_stream_options,
     train_stream,
 )
+from clear.engine.streams.program import launch_stream
 from clear.engine.training.keys import check_runner_config
+from clear.engine.training.program import TrainingProgram
 from clear.engine.training.runner import Runner
 from clear.features import FeatureBank
 
@@ -164,7 +165,7 @@ def test_finished_buckets_of_another_config_are_refused(tree, tmp_path):
 
 
 def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(launch, 'start_logs', lambda *args, **options: None)  # which would take the log from caplog
+    monkeypatch.setattr(base, 'start_logs', lambda *args, **options: None)  # which would take the log from caplog
     caplog.set_level(logging.INFO, 'clear')
     monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
     cfg = config(tree, tmp_path / 'run', mode='replay', replay_size=4)
@@ -172,7 +173,7 @@ def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeyp
     options = dict(resume=None, overwrite=False, dry_run=False, branch=None, amp=None)
 
     def start(**changes):
-        launch_stream(cfg, argparse.Namespace(**{**options, **changes}), launch._train_ordinary)
+        launch_stream(cfg, argparse.Namespace(**{**options, **changes}))
         return {name: (tmp_path / 'run' / f'bucket_{name}' / 'latest.pth').stat().st_mtime_ns for name in '123'}
 
     with pytest.raises(FileNotFoundError):  # nothing is there to be looked at
@@ -189,28 +190,30 @@ def test_command_line_options_reach_every_bucket(tree, tmp_path, caplog, monkeyp
 
 
 @pytest.mark.parametrize('mode', ['replay', 'distil'])
-def test_a_later_bucket_that_leaves_one_image_is_refused_before_training(tree, tmp_path, mode):
+def test_a_later_bucket_that_leaves_one_image_is_refused_before_training(tree, tmp_path, monkeypatch, mode):
     class Started(Exception):
         pass
 
-    def train_one(*_):
+    def start(*_):
         raise Started
+
+    monkeypatch.setattr(TrainingProgram, 'run', start)
 
     # 13 images in each bucket, and 2 earlier ones from the second on: 15 = 2 x 7 + 1.
     cfg = config(tree, tmp_path / 'run', mode=mode, replay_size=2)
     args = argparse.Namespace(resume=None, overwrite=False, dry_run=False, branch=None, amp=None)
     cfg.train_dataloader.update(batch_size=7, drop_last=False)
     with pytest.raises(ConfigError, match="bucket '2' of the stream: .*15 samples is a single sample, on which MoCo"):
-        launch_stream(cfg, args, train_one)
+        launch_stream(cfg, args)
     assert not (tmp_path / 'run').exists()
     for changes in (dict(batch_size=8), dict(batch_size=7, drop_last=True)):
         cfg.train_dataloader.update(changes)
         with pytest.raises(Started):
-            launch_stream(cfg, args, train_one)
+            launch_stream(cfg, args)
 
 
 def test_a_refused_overwrite_leaves_every_byte(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, 'start_logs', lambda *args, **options: None)
+    monkeypatch.setattr(base, 'start_logs', lambda *args, **options: None)
     cfg = config(tree, tmp_path / 'run', mode='finetune')
     cfg.train_cfg.max_epochs = 1
     options = dict(resume=None, overwrite=True, dry_run=False, branch=None, amp=None)
@@ -218,17 +221,17 @@ def test_a_refused_overwrite_leaves_every_byte(tree, tmp_path, monkeypatch):
     def content():
         return {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}
 
-    launch_stream(cfg, argparse.Namespace(**options), launch._train_ordinary)
+    launch_stream(cfg, argparse.Namespace(**options))
     before = content()
     wrong = copy.deepcopy(cfg)
     wrong.optim_wrapper.optimizer.lr = -1.0
     with pytest.raises(ConfigError, match=r'optim_wrapper\.optimizer\.lr is -1\.0'):
-        launch_stream(wrong, argparse.Namespace(**options), launch._train_ordinary)
+        launch_stream(wrong, argparse.Namespace(**options))
     assert content() == before
     wrong = copy.deepcopy(cfg)
     wrong.stream.mode = 'finetun'
     with pytest.raises(ConfigError):
-        launch_stream(wrong, argparse.Namespace(**options), launch._train_ordinary)
+        launch_stream(wrong, argparse.Namespace(**options))
     assert content() == before
 
 

@@ -1,0 +1,134 @@
+"""Continual learning, from command-line arguments to a finished run, of one seed or of several."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clear.continual.journal import JOURNAL
+from clear.core import dist
+from clear.core.building import building
+from clear.core.config import to_plain
+from clear.core.errors import ConfigError
+from clear.core.files import write_json
+from clear.core.logs import logger
+from clear.core.startup import set_threads
+from clear.core.tracking import EVENT_FILES, WANDB_ID, wandb_files
+from clear.engine.base import RunnerProgram
+from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.continual.keys import KNOWN, check_continual_config, with_defaults
+from clear.engine.work_dir import held, refuse_run, replacing
+from clear.registry import RUNNERS
+
+
+@RUNNERS.register_module('ContinualRunner')
+class ContinualProgram(RunnerProgram):
+    """Trains a strategy over a stream (see `clear.engine.continual.runner`); with `seeds`, once for each."""
+
+    KEYS = KNOWN
+    FILES = (LATEST, ITERATION, JOURNAL, 'exp_*.pth', 'report.html', 'summary.json', 'figures/*.png', WANDB_ID,
+             f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv', *wandb_files('wandb'))
+    MARK = 'cl_strategy'
+
+    @classmethod
+    @building('The config')
+    def check(cls, cfg: Any, program: str = 'train') -> None:
+        """See `check_continual_config`; loggers and metrics are of training only."""
+        unused = {} if program == 'train' else dict(loggers=[], metrics=[], load_from=None)
+        check_continual_config(with_defaults(cfg) | unused)
+
+    def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
+        """See `RunnerProgram.run`.
+
+        Raises:
+            ConfigError: also for options that do not go together, or seeds that are none.
+        """
+        cfg = self.cfg
+        if args.amp is not None:
+            cfg['amp'] = args.amp
+        if args.branch and args.resume:
+            raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
+        if args.dry_run or cfg.get('seeds') is None or args.seed is not None:
+            if not args.dry_run:
+                cfg.pop('seeds', None)
+            self._run_one(args, on_built)
+        else:
+            set_threads(cfg.get('threads'))
+            self._run_seeds(args)
+
+    def _run_one(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
+        from clear.engine.continual.runner import ContinualRunner
+
+        self.runner = ContinualRunner(self.cfg, None if args.dry_run else self.work_dir, is_checked=True)
+        super().run(args, on_built)
+
+    def _run_seeds(self, args: argparse.Namespace) -> None:
+        from clear.engine.repeats import check_finished, check_seeds, run_seeds
+
+        cfg, work_dir = self.cfg, self.work_dir
+        seeds = check_seeds(cfg['seeds'])
+        if args.resume not in (None, False, True) or args.branch:
+            raise ConfigError('seeds: --resume takes no checkpoint, and --branch none of one seed; finished seeds are '
+                              'kept and the others continued. Use --seed N for one of them.')
+        folders = [work_dir / f'seed_{seed}' for seed in seeds]
+        with held(work_dir):
+            if not args.resume and not args.overwrite:
+                refuse_run(work_dir, folders)
+            if args.resume:
+                check_finished(cfg, seeds, work_dir)
+            with replacing(work_dir, args.overwrite and not args.resume, folders) as built:
+
+                def run(one: Any, folder: Path) -> None:
+                    options = copy.copy(args)
+                    has_begun = any((folder / name).is_file() for name in (LATEST, ITERATION))
+                    options.resume = bool(args.resume) and has_begun
+                    options.overwrite = not options.resume
+                    type(self)(one)._run_one(options, built)
+
+                run_seeds(cfg, seeds, work_dir, run)
+
+    def build(self) -> None:
+        self.runner.build()
+
+    def dry_run(self, args: argparse.Namespace) -> None:
+        from clear.features import planned_banks
+
+        with planned_banks():
+            self.build()
+        self.runner.work_dir = self.work_dir
+        logger.info('%s\ndry run: nothing was trained or written', self.describe())
+
+    def describe(self) -> str:
+        return self.runner.describe()
+
+    def train(self, args: argparse.Namespace) -> None:
+        self.runner.train(args.resume, branch=args.branch)
+
+    def test(self, args: argparse.Namespace) -> None:
+        """Measure a checkpoint on the test set of every bucket."""
+        from clear.engine.continual.runner import ContinualRunner
+
+        cfg = self.cfg
+        set_threads(cfg.get('threads'))
+        cfg['loggers'], cfg['metrics'], cfg['load_from'] = [], [], None
+        runner = ContinualRunner(cfg, is_checked=True)
+        runner.build()
+        accuracies = runner.test(Path(args.checkpoint))
+        names = runner.info.column_names
+        known = [value for value in accuracies if value is not None]
+        mean = sum(known) / len(known) if known else None
+        for name, value in zip(names, accuracies):
+            logger.info('bucket %-6s %s', name, '-' if value is None else f'{value:.3f}')
+        logger.info('mean %s', '-' if mean is None else f'{mean:.3f}')
+        if args.out and dist.is_main():
+            write_json(args.out, dict(checkpoint=str(args.checkpoint), protocol=runner.info.protocol, mean=mean,
+                                      accuracy=dict(zip(names, accuracies)), config=to_plain(runner.cfg)))
+
+    def predict(self, args: argparse.Namespace) -> None:
+        """Print the likeliest classes of images."""
+        from clear.engine.predict import predict
+
+        predict(self.cfg, args)

@@ -1,0 +1,58 @@
+"""Which runner a config belongs to. Runners are found in `RUNNERS`; only the last resort is known by name here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from clear.core.errors import ConfigError, nearest
+from clear.registry import RUNNERS
+
+if TYPE_CHECKING:
+    from clear.engine.base import RunnerProgram
+
+# Of a config that names no runner and has no runner's mark.
+LAST_RESORT = 'Runner'
+
+
+def runners() -> dict[str, type[RunnerProgram]]:
+    """Name -> class of every registered runner that can be launched."""
+    RUNNERS.import_from_location()
+    return {name: runner for name, runner in RUNNERS.module_dict.items() if not _lacks(runner)}
+
+
+def _lacks(runner: Any) -> str:
+    """What keeps a registered class from being launched; empty if nothing does."""
+    for name, kind in (('KEYS', 'the set of top-level keys that it reads'),
+                       ('FILES', 'the names and patterns of the files that it writes, which --overwrite removes')):
+        value = getattr(runner, name, None)
+        if not isinstance(value, (set, frozenset, tuple, list)) or not value or \
+                not all(isinstance(item, str) for item in value):
+            return f'{name}, {kind}'
+    return next((f'{name}(), see clear.engine.base.RunnerProgram' for name in ('check', 'run')
+                 if not callable(getattr(runner, name, None))), '')
+
+
+def runner_type(cfg: dict) -> str:
+    """The name of the runner that a config asks for.
+
+    That is `runner_type`, or a runner derived from it whose mark the config has; without it the first registered one
+    whose mark the config has, else `Runner`.
+
+    Raises:
+        ConfigError: if there is none of that name, or it lacks what a runner must have.
+    """
+    known = runners()
+    marked = [name for name, runner in known.items() if getattr(runner, 'MARK', None) in cfg]
+    name = cfg.get('runner_type')
+    if not name:
+        return marked[0] if marked else LAST_RESORT
+    found = RUNNERS.get_own(name) if isinstance(name, str) else None
+    if found is None:
+        near = nearest(str(name), known)
+        raise ConfigError(f"runner_type '{name}' is unknown. Known: {', '.join(sorted(known))}."
+                          + (f' Did you mean {near}?' if near else ''))
+    if lacking := _lacks(found):
+        place = inspect.getsourcefile(found) if inspect.isclass(found) else found
+        raise ConfigError(f"runner_type '{name}' ({place}) lacks {lacking}.")
+    return next((each for each in marked if issubclass(known[each], found)), name)

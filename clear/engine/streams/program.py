@@ -1,0 +1,104 @@
+"""Pretraining through time buckets, from command-line arguments to a finished stream."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clear.core import dist
+from clear.core.errors import ConfigError
+from clear.core.logs import logger
+from clear.engine.training.program import TrainingProgram, build_runner, prepare
+from clear.engine.work_dir import held, replacing
+from clear.registry import RUNNERS
+
+if TYPE_CHECKING:
+    from clear.datasets.readers.image_lists import ImageList
+    from clear.engine.streams.pretraining import Stream
+
+
+@RUNNERS.register_module('StreamRunner')
+class StreamProgram(TrainingProgram):
+    """Ordinary runs on bucket after bucket (see `clear.engine.streams.pretraining`)."""
+
+    FILES = (*TrainingProgram.FILES, 'stream.json')
+    MARK = 'stream'
+
+    def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
+        """Train on the stream; where `stream` is None, once and on all data."""
+        if self.cfg.get('stream') is None:
+            super().run(args, on_built)
+        else:
+            launch_stream(self.cfg, args)
+
+
+def launch_stream(cfg: Any, args: argparse.Namespace) -> None:
+    """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
+
+    Raises:
+        ConfigError: for options that a stream does not have; see also `check_later_batches` and `train_stream`.
+    """
+    from clear.engine.streams.pretraining import (
+        bucket_config,
+        describe_stream,
+        read_stream_images,
+        read_stream_options,
+        train_stream,
+    )
+
+    work_dir = Path(cfg['work_dir'])
+    if args.resume not in (None, False, True):
+        raise ConfigError('stream: --resume takes no checkpoint; finished buckets are kept and the one that was '
+                          'stopped is continued.')
+    stream = read_stream_options(cfg)
+    images = read_stream_images(cfg, stream)
+    check_later_batches(cfg, args, stream, images)
+    if args.dry_run:
+        logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
+        TrainingProgram(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir)).run(args)
+        return
+    is_replaced = args.overwrite and not args.resume
+    parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
+    with held(work_dir), replacing(work_dir, is_replaced, parts) as built:
+
+        def run(one: Any, folder: Path, resume: bool) -> None:
+            options = copy.copy(args)
+            options.resume, options.overwrite = resume, not resume
+            TrainingProgram(one).run(options, built)
+
+        train_stream(cfg, work_dir, run, resume=bool(args.resume))
+
+
+def check_later_batches(cfg: Any, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
+    """Refuse a bucket after the first that leaves a batch of one sample per process, if the model cannot train on it.
+
+    Such a bucket's run is built for it, with the first weights; where there is none, nothing is.
+
+    Raises:
+        ConfigError: naming the bucket.
+    """
+    from clear.engine.streams.pretraining import bucket_config
+
+    loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
+    if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
+        return
+    names = [span.name for span in images.buckets]
+    for position, span in enumerate(images.buckets):
+        count = span.stop - span.start + min(stream.replay_size or 0, seen)
+        seen += span.stop - span.start
+        if not position or count % (loader['batch_size'] * world) // world != 1:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            # The later run's images and the first one's model: a later model reads weights that do not exist yet.
+            one = bucket_config(cfg, stream, names, 0, Path(scratch))
+            later = bucket_config(cfg, stream, names, position, Path(scratch))
+            one['train_dataloader'] = later['train_dataloader']
+            prepare(one, args)
+            try:
+                build_runner(one)
+            except ConfigError as error:
+                raise ConfigError(f"bucket '{span.name}' of the stream: {error}") from error
