@@ -35,6 +35,12 @@ class DistributionalDivergenceLoss(nn.Module):
 
     Raises:
         ValueError: if the temperature is not positive or shapes do not fit.
+
+    Example:
+        >>> weak, candidates = torch.eye(2), torch.eye(2)
+        >>> loss = DistributionalDivergenceLoss(temperature=1.0)
+        >>> round(loss([weak], [weak], candidates).item(), 4)  # the entropy of softmax([1, 0])
+        0.5822
     """
 
     def __init__(self, temperature: float = 0.2):
@@ -74,6 +80,12 @@ class CLSALoss(nn.Module):
 
     Raises:
         ValueError: if an argument is out of range or shapes do not fit.
+
+    Example:
+        >>> weak, queue = torch.eye(2), torch.eye(2)
+        >>> losses = CLSALoss(temperature=1.0, clsa_t=1.0)([weak], [weak], key=weak, queue=queue)
+        >>> {name: round(value.item(), 4) for name, value in losses.items()}
+        {'loss_contrastive': 1.0064, 'loss_divergence': 1.2754}
     """
 
     def __init__(self, temperature: float = 0.2, clsa_t: float = 0.2, alpha: float = 1.0, *, gather: bool = True):

@@ -26,6 +26,11 @@ class MoCoLoss(nn.Module):
 
     Raises:
         ValueError: if the temperature is not positive or shapes do not fit.
+
+    Example:
+        >>> query, queue = torch.eye(2), torch.tensor([[0.], [1.]])
+        >>> round(MoCoLoss(temperature=1.0)(query, query, queue).item(), 4)  # log(1 + 1/e) and log 2, their mean
+        0.5032
     """
 
     def __init__(self, temperature: float = 0.2):

@@ -20,6 +20,10 @@ class NegativeCosineSimilarity(nn.Module):
 
     Raises:
         ValueError: if shapes do not fit.
+
+    Example:
+        >>> NegativeCosineSimilarity()(torch.tensor([[2., 0.]]), torch.tensor([[3., 0.]])).item()
+        -1.0
     """
 
     @full_precision

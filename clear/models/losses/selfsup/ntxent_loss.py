@@ -26,6 +26,11 @@ class NTXentLoss(nn.Module):
 
     Raises:
         ValueError: if the temperature is not positive or shapes do not fit.
+
+    Example:
+        >>> views = torch.eye(2)
+        >>> round(NTXentLoss(temperature=1.0)(views, views).item(), 4)  # log(1 + 2/e)
+        0.5514
     """
 
     def __init__(self, temperature: float = 0.1, *, gather: bool = True):

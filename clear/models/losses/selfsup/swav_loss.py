@@ -35,6 +35,12 @@ class SwAVLoss(nn.Module):
 
     Raises:
         ValueError: if an argument is out of range, shapes do not fit, or there are fewer than two views.
+
+    Example:
+        >>> scores = torch.eye(2)  # of two rows with two prototypes
+        >>> loss = SwAVLoss(temperature=1.0, epsilon=0.05)([scores, scores])
+        >>> round(loss.item(), 4)  # log(1 + 1/e): each row has a prototype of its own
+        0.3133
     """
 
     def __init__(self, temperature: float = 0.1, epsilon: float = 0.05, sinkhorn_iterations: int = 3, *,

@@ -33,6 +33,11 @@ class TiCoLoss(nn.Module):
 
     Raises:
         ValueError: if an argument is out of range or shapes do not fit.
+
+    Example:
+        >>> views = torch.eye(2)
+        >>> round(TiCoLoss(embed_dim=2, beta=0.0, rho=1.0)(views, views).item(), 4)  # 0 + z C z, and C = 1/2
+        0.5
     """
 
     def __init__(self, embed_dim: int = 256, beta: float = 0.9, rho: float = 20.0, *, gather: bool = True):
