@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from clear_trees import write_clear_tree
-from short_runs import FEATURE_CONFIG, environment, read_results, run, train, write_config
+from short_runs import FEATURE_CONFIG, ROOT, environment, read_results, run, train, write_config
 
 from clear.core.errors import ConfigError
 from clear.engine.continual import program
@@ -213,6 +213,14 @@ def test_a_runner_of_another_package_is_trained_resumed_and_replaced(outside):
     assert untested.code == 2 and 'tools/test.py: a CountingRunner offers nothing of the kind' in untested.err
     printed = run('print_config', config, '--cfg-options', 'threads=2')
     assert printed.code == 0 and 'count_to = 3' in printed.out
+
+
+def test_the_runner_of_the_docs_counts(outside):
+    page = (ROOT / 'docs' / 'extending.md').read_text()
+    example = page.partition('## A runner')[2].partition('```python\n')[2].partition('```')[0]
+    config = outside('counting_of_the_docs', example)
+    assert 'counts to 3' in train(config, '--work-dir', 'run').out
+    assert Path('run/numbers.txt').read_text() == '0 1 2'
 
 
 def test_a_runner_without_files_is_refused(outside):
