@@ -14,16 +14,11 @@ from avalanche.training.utils import ParamData
 from tiny_runs import built, checkpoint, config, train, write_stream
 from torch import nn
 
+from clear.continual.encoding import KIND, Decoder, encode
 from clear.continual.repairs.rehearsal.feature_replay import FeatureMemory
+from clear.continual.samples import SampleIndex
 from clear.continual.scenarios.base import TensorBucket, task_aware
-from clear.continual.state import (
-    KIND,
-    SampleIndex,
-    _Decoder,
-    encode,
-    load_strategy_state,
-    strategy_state,
-)
+from clear.continual.state import load_strategy_state, strategy_state
 from clear.core.errors import CheckpointError
 
 SIZES = (6, 5, 7)
@@ -67,7 +62,7 @@ def through_file(value, folder):
     None, True, 3, 2.5, float('inf'), 'text', [1, [2, 'a']], (1, (2.0, None)), {'a': 1, 3: [4]}, {(1, 2): 'pair'},
     {3, 1, 2}, frozenset({'a'}), [], (), {}, set(), {'a': {'b': ({1}, [None])}}], ids=repr)
 def test_plain_values_return_with_their_types(value, index, tmp_path):
-    result = _Decoder(index, nn.Linear(1, 1)).value(through_file(encode(value, index, 'x'), tmp_path))
+    result = Decoder(index, nn.Linear(1, 1)).value(through_file(encode(value, index, 'x'), tmp_path))
     assert result == value and type(result) is type(value)
     if isinstance(value, dict):
         assert list(result) == list(value)  # order is part of the state: buffers are drawn from in this order
@@ -83,20 +78,20 @@ def test_tensors_are_copied(tensor, index, tmp_path):
     stored = encode(tensor, index, 'x')
     expected = tensor.clone()
     tensor.zero_()
-    result = _Decoder(index, nn.Linear(1, 1)).value(through_file(stored, tmp_path))
+    result = Decoder(index, nn.Linear(1, 1)).value(through_file(stored, tmp_path))
     assert torch.equal(result, expected) and result.dtype == expected.dtype
 
 
 def test_a_parameter_record_keeps_name_data_and_device(index, tmp_path):
     record = ParamData('fisher', init_tensor=torch.tensor([1.0, 2.0]), device='cpu')
-    result = _Decoder(index, nn.Linear(1, 1)).value(through_file(encode(record, index, 'x'), tmp_path))
+    result = Decoder(index, nn.Linear(1, 1)).value(through_file(encode(record, index, 'x'), tmp_path))
     assert type(result) is ParamData and (result.name, str(result.device)) == ('fisher', 'cpu')
     assert torch.equal(result.data, record.data)
 
 
 def test_a_parameter_record_of_a_gpu_returns_where_the_model_is(index):
     record = encode(ParamData('w', init_tensor=torch.arange(6.0), device='cpu'), index, 'x')
-    result = _Decoder(index, nn.Linear(1, 1)).value(record | dict(device='cuda:3'))
+    result = Decoder(index, nn.Linear(1, 1)).value(record | dict(device='cuda:3'))
     assert result.device == torch.device('cpu') and torch.equal(result.data, torch.arange(6.0))
 
 
@@ -109,7 +104,7 @@ def test_a_module_returns_as_a_copy_of_the_live_model(index, tmp_path):
     teacher[1].eval()
     teacher[0].weight.requires_grad_(False)
     teacher[1].weight.grad = torch.ones(3)
-    result = _Decoder(index, live).value(through_file(encode(teacher, index, 'x'), tmp_path))
+    result = Decoder(index, live).value(through_file(encode(teacher, index, 'x'), tmp_path))
     assert result is not live and result is not teacher
     assert all(torch.equal(*pair) for pair in zip(teacher.state_dict().values(), result.state_dict().values()))
     assert [module.training for module in result.modules()] == [True, True, False, True]
@@ -123,7 +118,7 @@ def test_an_object_of_ours_returns_though_its_file_has_moved(index, tmp_path):
     memory.add(torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 2, 2]))
     stored = through_file(encode(memory, index, 'x'), tmp_path)
     assert stored['class'] == 'clear.continual.repairs.rehearsal.feature_replay.FeatureMemory'
-    decoder = _Decoder(index, nn.Linear(1, 1))
+    decoder = Decoder(index, nn.Linear(1, 1))
     stored['class'] = 'clear.continual.strategies.repairs_feature_replay.FeatureMemory'
     assert decoder.value(stored, other) is other and len(other) == len(memory) == 4
     assert all(torch.equal(other.features[label], features) for label, features in memory.features.items())
@@ -134,7 +129,7 @@ def test_an_object_of_ours_returns_though_its_file_has_moved(index, tmp_path):
 
 
 def test_containers_are_filled_where_they_are(index):
-    decoder = _Decoder(index, nn.Linear(1, 1))
+    decoder = Decoder(index, nn.Linear(1, 1))
     original = defaultdict(list, {1: [5]})
     alias = live = defaultdict(list, {7: [0]})
     assert decoder.value(encode(original, index, 'x'), live) is live
@@ -151,7 +146,7 @@ def test_a_buffer_returns_with_samples_and_keys(index, experiences, tmp_path):
     buffer = ReservoirSamplingBuffer(4)
     for dataset in experiences[:2]:
         buffer.update_from_dataset(dataset)
-    result = _Decoder(index, nn.Linear(1, 1)).value(through_file(encode(buffer, index, 'x'), tmp_path))
+    result = Decoder(index, nn.Linear(1, 1)).value(through_file(encode(buffer, index, 'x'), tmp_path))
     assert type(result) is ReservoirSamplingBuffer and result.max_size == 4
     assert content(result.buffer) == content(buffer.buffer)
     assert torch.equal(result._buffer_weights, buffer._buffer_weights)
@@ -184,7 +179,7 @@ def test_an_unknown_kind_inside_an_object_is_refused_with_its_path(index):
                                   'avalanche.training.plugins.replay.ReplayPlugin', 'builtins.print'])
 def test_nothing_but_the_listed_classes_is_constructed(name, index):
     stored = {KIND: 'object', 'class': name, 'fields': {'args': ['true']}}
-    decoder = _Decoder(index, nn.Linear(1, 1))
+    decoder = Decoder(index, nn.Linear(1, 1))
     assert {maker.func.__name__ for maker in decoder.makers.values()} == \
         {'ReservoirSamplingBuffer', 'RankedExemplars', '_ParametricSingleBuffer', 'AverageMeanClassAccuracy'}
     before = Point.made
@@ -197,7 +192,7 @@ def test_nothing_but_the_listed_classes_is_constructed(name, index):
 @pytest.mark.parametrize('kind', ['into_object', '_dict_', 'getattr', 'x'])
 def test_an_unknown_kind_in_a_file_is_refused(kind, index):
     with pytest.raises(CheckpointError, match='damaged|newer'):
-        _Decoder(index, nn.Linear(1, 1)).value({KIND: kind, 'items': [], 'fields': {}})
+        Decoder(index, nn.Linear(1, 1)).value({KIND: kind, 'items': [], 'fields': {}})
 
 
 # Samples
@@ -220,7 +215,7 @@ def test_a_data_set_returns_in_its_order(seed, index, experiences, tmp_path):
         other = experiences[step % 3]
         dataset = concat_datasets([other.subset(generator.integers(len(other), size=3).tolist()), dataset])
         dataset = dataset.subset(generator.permutation(len(dataset))[:8].tolist())
-    result = _Decoder(index, nn.Linear(1, 1)).value(through_file(encode(dataset, index, 'x'), tmp_path))
+    result = Decoder(index, nn.Linear(1, 1)).value(through_file(encode(dataset, index, 'x'), tmp_path))
     assert isinstance(result, AvalancheDataset) and content(result) == content(dataset)
     assert list(result.targets) == list(dataset.targets)
     assert list(result.targets_task_labels) == list(dataset.targets_task_labels)
@@ -229,7 +224,7 @@ def test_a_data_set_returns_in_its_order(seed, index, experiences, tmp_path):
 def test_an_empty_data_set_returns_empty(index, experiences):
     for dataset in (concat_datasets([]), experiences[0].subset([])):
         stored = encode(dataset, index, 'x')
-        assert stored['rows'].tolist() == [] and len(_Decoder(index, nn.Linear(1, 1)).value(stored)) == 0
+        assert stored['rows'].tolist() == [] and len(Decoder(index, nn.Linear(1, 1)).value(stored)) == 0
 
 
 def test_whole_experiences_and_their_views_are_found(index, experiences):
@@ -253,7 +248,7 @@ def test_experiences_may_share_one_data_set_below():
     experiences = [whole.subset([0, 2, 4]), whole.subset([5, 3, 1])]
     index = SampleIndex(experiences)
     mixed = concat_datasets([experiences[1].subset([0, 2]), experiences[0].subset([1])])
-    restored = _Decoder(index, nn.Linear(1, 1)).value(encode(mixed, index, 'x'))
+    restored = Decoder(index, nn.Linear(1, 1)).value(encode(mixed, index, 'x'))
     assert content(restored) == content(mixed) == [(5, 1, 0), (1, 1, 0), (2, 0, 0)]
 
 
@@ -340,7 +335,7 @@ def test_an_object_is_asked_for_its_state(index, experiences, tmp_path):
     stored = through_file(encode({'x': held}, index, 'plugin.held'), tmp_path)
     live = {'x': Counter()}
     into = live['x']
-    _Decoder(index, nn.Linear(1, 1)).value(stored, live)
+    Decoder(index, nn.Linear(1, 1)).value(stored, live)
     assert live['x'] is into and into.cache is print
     assert into.state['count'] == 3 and into.state['values'][1] == {'a': None}
     assert content(into.state['samples']) == content(experiences[1].subset([4, 1]))
@@ -355,7 +350,7 @@ def test_its_own_word_comes_before_its_attributes(index):
             self.number = state['number']
 
     stored, live = encode(Buffer(3), index, 'x'), Buffer(4)
-    _Decoder(index, nn.Linear(1, 1)).value(stored, live)
+    Decoder(index, nn.Linear(1, 1)).value(stored, live)
     assert (live.number, live.max_size) == (7, 4)
 
 
@@ -369,12 +364,12 @@ def test_a_saved_state_makes_no_object(index):
     stored = encode(Counter(count=1), index, 'x')
     for existing in (None, ReservoirSamplingBuffer(1), Point()):
         with pytest.raises(CheckpointError, match='Counter, which this strategy does not have'):
-            _Decoder(index, nn.Linear(1, 1)).value(stored, existing)
+            Decoder(index, nn.Linear(1, 1)).value(stored, existing)
 
 
 def test_a_class_that_cannot_take_its_state_back_is_named(index):
     stored = encode(Counter(count=1), index, 'x')
-    decoder = _Decoder(index, nn.Linear(1, 1))
+    decoder = Decoder(index, nn.Linear(1, 1))
     with pytest.raises(CheckpointError, match='Point returned, but the class has no state_dict'):
         decoder.into_object(Point(), stored)
 

@@ -1,0 +1,321 @@
+"""Values of a strategy as tensors and plain values, by kind, and back.
+
+Kinds are tensors, Avalanche's parameter records, containers, modules (state, modes, gradient flags), data sets (as
+experience and row of every sample) and objects. An object that has `state_dict` and `load_state_dict`
+(`contracts.Stateful`) is asked; of Avalanche's and ours, and of registered ones, every attribute is saved. Another kind
+is an error that names its path, never skipped.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clear.continual.samples import SampleIndex, attribute_values
+from clear.continual.training.loaders import BatchIterator, IndexLoader
+from clear.continual.training.traits import rebuilt_fields
+from clear.continual.training.versions import VERSION_FIELDS
+from clear.core.contracts import Stateful
+from clear.core.damage import is_alike
+from clear.core.errors import CheckpointError
+from clear.registry import BUFFERS, PLUGINS
+
+KIND = '__kind__'
+# In place of the fields of an object that was asked for its state; no attribute can have this name.
+ASKED = 'state_dict()'
+KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
+LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
+
+
+def encode(value: Any, index: SampleIndex, path: str) -> Any:
+    """`value` as tensors and plain values.
+
+    Raises:
+        CheckpointError: naming `path` if `value` is of a kind that cannot be saved.
+    """
+    from avalanche.benchmarks.utils.data import AvalancheDataset
+    from avalanche.training.utils import ParamData
+
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, np.ndarray):
+        return {KIND: 'array', 'data': torch.from_numpy(value.copy())}
+    if isinstance(value, ParamData):
+        return {KIND: 'param', 'name': value.name, 'data': encode(value.data, index, path), 'device': str(value.device)}
+    if isinstance(value, nn.Module):
+        return {KIND: 'module', 'state': {key: encode(item, index, key) for key, item in value.state_dict().items()},
+                'extras': module_extras(value, index, path),
+                'training': [module.training for module in value.modules()],
+                'requires_grad': [parameter.requires_grad for parameter in value.parameters()]}
+    if isinstance(value, AvalancheDataset):
+        experience, rows = index.locate(value)
+        return {KIND: 'dataset', 'experience': experience, 'rows': rows, 'attributes': _tensor_attributes(value)}
+    if isinstance(value, (IndexLoader, BatchIterator)):
+        return _encode_batches(value, index, path)
+    if isinstance(value, dict):
+        return {KIND: 'dict', 'items': [[encode(key, index, path), encode(item, index, f'{path}[{key!r}]')]
+                                        for key, item in value.items()]}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind)).__name__
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return {KIND: kind, 'items': [encode(item, index, f'{path}[{number}]') for number, item in enumerate(items)]}
+    if _says_its_state(value) or _is_stateful(value):
+        return encode_object(value, index, path)
+    advice = ' Give its class state_dict() and load_state_dict(state).' if _is_plain_object(value) else ''
+    raise CheckpointError(f'{path}: a {type(value).__name__} cannot be saved in a checkpoint.{advice}')
+
+
+def _tensor_attributes(dataset) -> dict[str, torch.Tensor]:
+    """What a data set remembers of each sample beside label and task, e.g. the logits of DER."""
+    return {attribute.name: attribute_values(attribute) for attribute in dataset._data_attributes.values()
+            if attribute.use_in_getitem and attribute.name != 'targets_task_labels'}
+
+
+def _encode_batches(value: IndexLoader | BatchIterator, index: SampleIndex, path: str) -> dict:
+    loader = value.loader if isinstance(value, BatchIterator) else value
+    options = {name: getattr(loader, name) for name in LOADER_OPTIONS}
+    return {KIND: 'batches', 'datasets': [encode(dataset, index, path) for dataset in loader.datasets],
+            'batch_sizes': list(loader.batch_sizes), 'options': options,
+            'iterator': value.state_dict() if isinstance(value, BatchIterator) else None}
+
+
+def module_extras(module: nn.Module, index: SampleIndex, path: str) -> dict[str, dict]:
+    """State of Avalanche's and our modules that no state dict holds: class means, sets of seen classes ..."""
+    extras = {}
+    for name, part in module.named_modules():
+        if not _is_stateful(part):
+            continue
+        kept = part._parameters.keys() | part._modules.keys()
+        fields = {key: value for key, value in vars(part).items()
+                  if not key.startswith('_') and key not in kept and _is_kept(value)}
+        fields.update(part._buffers)
+        if fields:
+            extras[name] = {key: encode(value, index, f'{path}.{name}.{key}') for key, value in fields.items()}
+    return extras
+
+
+def _is_kept(value: Any) -> bool:
+    # Flags, such as `training`, belong to the construction or are saved elsewhere.
+    return isinstance(value, (dict, set, torch.Tensor, int, float)) and not isinstance(value, bool)
+
+
+def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
+    from avalanche.benchmarks.utils import make_avalanche_dataset
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute
+    from avalanche.benchmarks.utils.flat_data import FlatData
+
+    # A list, as Avalanche holds it: it drops the elements that a buffer leaves out.
+    return make_avalanche_dataset(dataset, data_attributes=[
+        DataAttribute(FlatData([list(values)], discard_elements_not_in_indices=True), name=name, use_in_getitem=True)
+        for name, values in attributes.items()])
+
+
+def _says_its_state(value: Any) -> bool:
+    # Of an optimiser only the strategy's own is saved, with the names of its parameters: a model may grow.
+    return isinstance(value, Stateful) and not isinstance(value, (nn.Module, torch.optim.Optimizer, type))
+
+
+def _is_plain_object(value: Any) -> bool:
+    return hasattr(value, '__dict__') and not is_callable_config(value)
+
+
+def _is_stateful(value: Any) -> bool:
+    """An object of Avalanche's, of ours, or of a class of the user's that derives from one or is registered."""
+    if not hasattr(value, '__dict__'):
+        return False
+    kind = type(value)
+    return any(base.__module__.split('.')[0] in ('avalanche', 'clear') for base in kind.__mro__) or \
+        any(kind is item for registry in (BUFFERS, PLUGINS) for item in registry.module_dict.values())
+
+
+def encode_object(value: Any, index: SampleIndex, path: str) -> dict:
+    if _says_its_state(value):
+        state = encode(dict(value.state_dict()), index, f'{path}.{ASKED}')
+        _refuse_objects(state, f'{path}.{ASKED}')
+        return {KIND: 'object', 'class': class_name(type(value)), 'fields': {ASKED: state}}
+    skipped = rebuilt_fields(type(value)) | VERSION_FIELDS
+    fields = {name: encode(item, index, f'{path}.{name}') for name, item in vars(value).items()
+              if name not in skipped and not _is_empty_iterator(item)}
+    return {KIND: 'object', 'class': class_name(type(value)), 'fields': fields}
+
+
+def _refuse_objects(encoded: Any, path: str) -> None:
+    # `load_state_dict` gets values: none of these could be made of a file alone.
+    if isinstance(encoded, dict):
+        if encoded.get(KIND) in ('object', 'module', 'batches'):
+            what = encoded.get('class', encoded[KIND])
+            raise CheckpointError(f'{path} holds a {what}; expected tensors, plain values and data sets. Give back the '
+                                  'state of it.')
+        for item in encoded.values():
+            _refuse_objects(item, path)
+    elif isinstance(encoded, list):
+        for item in encoded:
+            _refuse_objects(item, path)
+
+
+def _is_empty_iterator(value: Any) -> bool:
+    # Avalanche's placeholder, `iter([])`.
+    return isinstance(value, type(iter([]))) and operator.length_hint(value) == 0
+
+
+def class_name(cls: type) -> str:
+    return f'{cls.__module__}.{cls.__qualname__}'
+
+
+def is_saved_as(cls: type, name: str) -> bool:
+    """Whether `name` in a checkpoint is that class; files of ours may have moved since it was written, and a class of
+    ours may stand where Avalanche's of the same name did.
+    """
+    own = class_name(cls)
+    return own == name or (own.startswith('clear.') and short_name(own) == short_name(name) and (
+        name.startswith('clear.') or name in map(class_name, cls.__mro__)))
+
+
+def short_name(class_name: str) -> str:
+    return class_name.rpartition('.')[2]
+
+
+class Decoder:
+    """Turns encoded values back, into the existing object where there is one of the same kind.
+
+    Args:
+        index: makes data sets from experiences and rows.
+        model: the live model; a saved module (a teacher) is a copy of its shape.
+    """
+
+    def __init__(self, index: SampleIndex, model: nn.Module):
+        self.index = index
+        self.model = model
+        # Kinds of objects that a strategy or metric makes while it runs, with how to make an empty one. Nothing else
+        # is ever constructed from a file.
+        from avalanche.evaluation.metrics.amca import AverageMeanClassAccuracy
+        from avalanche.training.storage_policy import ReservoirSamplingBuffer, _ParametricSingleBuffer
+
+        from clear.continual.buffers.balanced import RankedExemplars
+
+        self.makers = {class_name(cls): partial(cls, *arguments) for cls, *arguments in (
+            (ReservoirSamplingBuffer, 0), (RankedExemplars, 0), (_ParametricSingleBuffer, 0),
+            (AverageMeanClassAccuracy,))}
+
+    def value(self, encoded: Any, existing: Any = None) -> Any:
+        if not isinstance(encoded, dict):
+            return encoded
+        kind = encoded.get(KIND)
+        if kind not in KINDS:
+            raise CheckpointError(f'The checkpoint holds a value of unknown kind {kind!r}: it is damaged, or a newer '
+                                  'version wrote it.')
+        return getattr(self, f'_{kind}')(encoded, existing)
+
+    def into_object(self, target: Any, encoded: dict) -> Any:
+        if ASKED in encoded['fields']:
+            if not _says_its_state(target):
+                raise CheckpointError(f'The checkpoint holds what state_dict() of {type(target).__name__} returned, '
+                                      'but the class has no state_dict and load_state_dict any more.')
+            target.load_state_dict(self.value(encoded['fields'][ASKED]))
+            return target
+        for name, item in encoded['fields'].items():
+            self.into_field(target, name, item)
+        return target
+
+    def into_field(self, target: Any, name: str, encoded: Any) -> None:
+        existing = getattr(target, name, None)
+        if not isinstance(encoded, dict) and not is_alike(existing, encoded):
+            raise ValueError(f'{type(target).__name__}.{name} was saved as {str(encoded)[:40]!r}')
+        setattr(target, name, self.value(encoded, existing))
+
+    def _object(self, encoded: dict, existing: Any) -> Any:
+        name = encoded['class']
+        if existing is None or not is_saved_as(type(existing), name):
+            if name not in self.makers:
+                raise CheckpointError(f'The checkpoint holds a {name}, which this strategy does not have.')
+            existing = self.makers[name]()
+        return self.into_object(existing, encoded)
+
+    def _param(self, encoded: dict, _existing: Any) -> Any:
+        from avalanche.training.utils import ParamData
+
+        device = torch.device(encoded['device'])
+        if device.type != 'cpu':  # that of the process that wrote it; another rank, or another machine, has its own
+            device = next(self.model.parameters()).device
+        return ParamData(encoded['name'], init_tensor=encoded['data'].to(device), device=device)
+
+    def _array(self, encoded: dict, _existing: Any) -> np.ndarray:
+        return encoded['data'].numpy()
+
+    def _module(self, encoded: dict, existing: Any) -> nn.Module:
+        module = existing if isinstance(existing, nn.Module) else copy.deepcopy(self.model)
+        self.load_module(module, encoded['state'], encoded['extras'])
+        for part, training in zip(module.modules(), encoded['training'], strict=True):
+            part.training = training
+        for parameter, requires_grad in zip(module.parameters(), encoded['requires_grad'], strict=True):
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = None
+        return module
+
+    def load_module(self, module: nn.Module, state: dict[str, torch.Tensor], extras: dict[str, dict]) -> None:
+        """Weights, then extras: a model that grows gets its new parts from the weights."""
+        parts = dict(module.named_modules())
+        for name, fields in extras.items():
+            for key, value in fields.items():
+                # Buffers that are None until the first experience: torch would not expect them in the state.
+                if name in parts and parts[name]._buffers.get(key, value) is None:
+                    setattr(parts[name], key, self.value(value))
+        module.load_state_dict(state)
+        self.load_extras(module, extras)
+
+    def load_extras(self, module: nn.Module, extras: dict[str, dict]) -> None:
+        parts = dict(module.named_modules())
+        for name, fields in extras.items():
+            for key, value in fields.items():
+                setattr(parts[name], key, self.value(value, getattr(parts[name], key, None)))
+
+    def _dataset(self, encoded: dict, _existing: Any) -> Any:
+        dataset = self.index.dataset(encoded['experience'], encoded['rows'])
+        return _with_attributes(dataset, encoded['attributes']) if encoded['attributes'] else dataset
+
+    def _batches(self, encoded: dict, _existing: Any) -> IndexLoader | BatchIterator:
+        datasets = [self.value(dataset) for dataset in encoded['datasets']]
+        loader = IndexLoader(datasets, encoded['batch_sizes'], **encoded['options'])
+        return loader if encoded['iterator'] is None else BatchIterator(loader, encoded['iterator'])
+
+    def _dict(self, encoded: dict, existing: Any) -> dict:
+        # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.
+        old = dict(existing) if isinstance(existing, dict) else {}
+        target = existing if isinstance(existing, dict) else {}
+        # Metrics keep one object per task in a defaultdict, whose own factory makes those that are not there yet.
+        make = getattr(existing, 'default_factory', None) or (lambda: None)
+        target.clear()
+        for key, item in encoded['items']:
+            key = self.value(key)
+            target[key] = self.value(item, old[key] if key in old else make())
+        return target
+
+    def _list(self, encoded: dict, existing: Any) -> list:
+        old = list(existing) if isinstance(existing, (list, tuple)) else []
+        old += [None] * (len(encoded['items']) - len(old))
+        return [self.value(item, was) for item, was in zip(encoded['items'], old)]
+
+    def _tuple(self, encoded: dict, existing: Any) -> tuple:
+        return tuple(self._list(encoded, existing))
+
+    def _set(self, encoded: dict, _existing: Any) -> set:
+        return {self.value(item) for item in encoded['items']}
+
+    def _frozenset(self, encoded: dict, _existing: Any) -> frozenset:
+        return frozenset(self._set(encoded, None))
+
+
+def is_callable_config(value: Any) -> bool:
+    """Functions and classes that a strategy was built with; they are no state."""
+    return inspect.isroutine(value) or inspect.isclass(value)
