@@ -38,12 +38,15 @@ from clear.engine.checkpoint import (
     save_checkpoint,
 )
 from clear.engine.continual.branch import SETTINGS, remembered
+from clear.engine.origin import check_origin, note_processes, world_size_of
 from clear.engine.schema import computed_config, differences
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
 # in between.
 SECONDS_BETWEEN = 60.0
 WRITING_SHARE = 20.0
+# What other processes than those that wrote a checkpoint leave behind.
+METRICS_LEFT = ". The state of Avalanche's metrics is not taken over."
 
 
 class RunState:
@@ -180,7 +183,7 @@ class RunState:
         if is_inside:
             self._go_on_inside(place, inside, total)
         else:
-            _note_processes(checkpoint)
+            note_processes(checkpoint, METRICS_LEFT)
             logger.info('resumed from %s: %d of %d experiences are finished', path, finished, total)
         logs = (inside if is_inside else checkpoint)['progress'].get('logs', {})
         for log in _resumable_logs(runner.strategy):
@@ -215,7 +218,7 @@ class RunState:
     def _go_on_inside(self, path: Path, inside: dict[str, Any], total: int) -> None:
         """Let the next experience begin where the run was left inside it."""
         self._check(path, inside)
-        _note_processes(inside)
+        note_processes(inside, METRICS_LEFT)
         finished, clock = inside['progress']['experience'], _clock_of(inside)
         logger.info('resumed from %s: %d of %d experiences are finished; going on in experience %d, epoch %d, after '
                     'iteration %d', path, finished, total, finished + 1, clock['train_exp_epochs'] + 1,
@@ -243,7 +246,7 @@ class RunState:
         changes = differences(checkpoint['config'], config)
         finished = checkpoint['progress']['experience']
         self._check_unfinished(path, finished)
-        _note_processes(checkpoint)
+        note_processes(checkpoint, METRICS_LEFT)
         fresh = strategy_state(runner.strategy, self._index())
         same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
         own = runner.strategy.optimizer.state_dict()['param_groups']
@@ -282,7 +285,7 @@ class RunState:
         with quiet_avalanche():
             load_model_state(strategy, checkpoint['state_dict'], checkpoint['strategy'], index)
             load_strategy_state(strategy, {**checkpoint['strategy'], 'schedule': checkpoint['scheduler']}, index,
-                                with_metrics=_world_size_of(checkpoint) == dist.world_size())
+                                with_metrics=world_size_of(checkpoint) == dist.world_size())
         _optimize(strategy, checkpoint.get('optimizer_parameters'))
         if checkpoint['optimizer'] is not None:
             load_optimizer(path, strategy.optimizer, checkpoint['optimizer'], [strategy.optimizer])
@@ -314,14 +317,10 @@ class RunState:
 
     def _check_origin(self, path: Path, checkpoint: dict[str, Any]) -> None:
         runner = self.runner
-        was, now = checkpoint['progress']['strategy'], runner.cfg['cl_strategy']['type']
-        if was != now:
-            raise CheckpointError(f'{path} was written by {was}; this config asks for {now}. To start {now} from its '
-                                  f"weights use load_from='{path}'.")
-        old, new = checkpoint['data_fingerprint'], runner.info.fingerprint
-        if old != new:
-            raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other '
-                                  'files, another split or order. Resume on the same data.')
+        name = runner.cfg['cl_strategy']['type']
+        check_origin(path, checkpoint, key='strategy', method=name, fingerprint=runner.info.fingerprint,
+                     differs='other files, another split or order',
+                     otherwise=f"this config asks for {name}. To start {name} from its weights use load_from='{path}'.")
         check_rng(path, checkpoint['rng'])
         self._check_place(path, checkpoint)
         _check_fields(path, checkpoint)
@@ -395,10 +394,6 @@ class RunState:
                               f'{advice}')
 
 
-def _world_size_of(checkpoint: dict[str, Any]) -> int:
-    return checkpoint['progress'].get('world_size', 1)
-
-
 def _marked_methods(strategy) -> dict[str, Any]:
     versions = method_versions(strategy)
     return dict(methods=versions) if versions else {}
@@ -413,14 +408,6 @@ def _resumable_logs(strategy) -> list[Any]:
     from clear.continual.resumable_loggers import ResumableLogger
 
     return [log for log in strategy.evaluator.loggers if isinstance(log, ResumableLogger)]
-
-
-def _note_processes(checkpoint: dict[str, Any]) -> None:
-    was, now = _world_size_of(checkpoint), dist.world_size()
-    if was != now:
-        logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
-                    "and results are equal up to rounding. The state of Avalanche's metrics is not taken over.", was,
-                    now)
 
 
 def _with_inside(path: Path) -> tuple[Path, dict[str, Any] | None]:

@@ -27,6 +27,7 @@ from clear.core.files import load_tensors, parse_json, save_tensors, write_text
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
 from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
+from clear.engine.origin import check_origin, note_processes
 from clear.engine.schema import differences
 from clear.engine.training.backends import resume_tensorboard, tensorboard_state
 from clear.engine.training.keys import computed_config, runner_config_hash
@@ -91,7 +92,7 @@ def resume_run(runner: Any, path: Path) -> None:
         CheckpointError: if the file is damaged, or of another algorithm, config or data.
     """
     checkpoint = load_run(path)
-    check_origin(runner, path, checkpoint)
+    check_run(runner, path, checkpoint)
     _check_place(runner, path, checkpoint['progress'])
     for name in ('rng', 'hooks'):
         if not checkpoint[name] or len(checkpoint[name]) != checkpoint['progress']['world_size']:
@@ -114,7 +115,7 @@ def resume_run(runner: Any, path: Path) -> None:
     runner.train_log, runner.timing = list(progress['train_log']), dict(progress['timing'])
     runner.measured_at_start = dict(progress['measured_at_start'])
     runner.waiting_rng = _own_rng(checkpoint['rng'], runner)
-    _note_processes(progress['world_size'])
+    note_processes(checkpoint, _fate_of_random_numbers(progress['world_size']))
     if dist.is_main():
         # The second one is that of mmengine's LoggerHook, named by the time that our folders leave out.
         for name in ('scalars.json', '.json'):
@@ -126,17 +127,13 @@ def resume_run(runner: Any, path: Path) -> None:
                 loop.max_epochs, loop.iter, loop.max_iters)
 
 
-def check_origin(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
+def check_run(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
     """Refuse a checkpoint of another algorithm, other data or another config, in this order."""
-    was, now = checkpoint['progress']['model'], type(runner.bare_model).__name__
-    if was != now:
-        raise CheckpointError(f'{path} was written by {was}; this config trains {now}. Resume with the config that '
-                              'wrote it, or start a new run; tools/model_converters/convert_weights.py takes the '
-                              'backbone out of a checkpoint.')
-    old, new = checkpoint['data_fingerprint'], runner.data_fingerprint
-    if old != new:
-        raise CheckpointError(f'{path} was written on other data (fingerprint {old[:12]}, now {new[:12]}): other files '
-                              'or another order. Resume on the same data.')
+    model = type(runner.bare_model).__name__
+    check_origin(path, checkpoint, key='model', method=model, fingerprint=runner.data_fingerprint,
+                 differs='other files or another order',
+                 otherwise=f'this config trains {model}. Resume with the config that wrote it, or start a new run; '
+                           'tools/model_converters/convert_weights.py takes the backbone out of a checkpoint.')
     config = computed_config(runner.cfg, dist.world_size())
     changed = differences(checkpoint['config'], config)
     if changed:
@@ -280,13 +277,10 @@ def _gather(value: Any) -> list[Any]:
     return values
 
 
-def _note_processes(was: int) -> None:
+def _fate_of_random_numbers(was: int) -> str:
+    """What becomes of the streams of random numbers when another number of processes goes on."""
     now = dist.world_size()
-    if was == now:
-        return
     noise = (f'the {now} process(es) go on with those of the first {now}, the others end' if now < was else
              f'the first {was} process(es) go on with theirs, {now - was} more begin some of their own')
-    logger.info('The checkpoint was written by %d process(es); this run has %d. The global batches stay the same, '
-                'and results are equal up to rounding, but for layers that draw (dropout, drop path) or take '
-                'statistics of the batch of one process. Of the streams of random numbers, one per process, %s.',
-                was, now, noise)
+    return (', but for layers that draw (dropout, drop path) or take statistics of the batch of one process. Of the '
+            f'streams of random numbers, one per process, {noise}.')

@@ -11,6 +11,7 @@ from toy_runs import StopAt, ToyPairs, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
+from clear.engine import origin
 from clear.engine.training import state as runner_state
 from clear.registry import MODELS
 
@@ -146,8 +147,8 @@ def test_other_numbers_of_processes_go_on_with_streams_apart(two, tmp_path):
 def test_a_resume_says_what_becomes_of_the_streams(monkeypatch, was, now, words):
     said = []
     monkeypatch.setattr(runner_state.dist, 'world_size', lambda: now)
-    monkeypatch.setattr(runner_state.logger, 'info', lambda text, *args: said.append(text % args))
-    runner_state._note_processes(was)
+    monkeypatch.setattr(origin.logger, 'info', lambda text, *args: said.append(text % args))
+    origin.note_processes(dict(progress=dict(world_size=was)), runner_state._fate_of_random_numbers(was))
     assert len(said) == (words is not None) and all(words in text and 'dropout' in text for text in said)
 
 
