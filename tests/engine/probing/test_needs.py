@@ -79,6 +79,14 @@ def test_images_come_with_the_encoder_and_without_a_bank():
     assert job['encoder_hash'] == encoder.fingerprint()[:16] and set(job['banks']) == {'test'}
 
 
+def test_text_is_what_a_source_with_captions_has(monkeypatch):
+    monkeypatch.setattr(Source, 'captions', property(lambda self: [f'a {name}' for name in self.ids]), raising=False)
+    ProbeRunner(config('Reads')).run()
+    (encoder, data), = SEEN
+    assert encoder is not None and data.images == data.bank == {}
+    assert data.text['test'][0] == 'a bus/000.png' and len(data.text['test']) == 4
+
+
 def test_finished_task_on_images_is_done_again_when_the_images_changed():
     ProbeRunner(config('Looks'), Path('work')).run()
     same = ProbeRunner(config('Looks'), Path('work'))
