@@ -22,8 +22,10 @@ from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
 from clear.datasets.images.decode import decode_image
+from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.dates import parse_time
-from clear.datasets.readers.image_files import first_repeated, image_files, real_path
+from clear.datasets.readers.folder import read_class_folders
+from clear.datasets.readers.image_files import first_repeated, real_path
 from clear.datasets.readers.labels import class_indices, read_labels
 from clear.features.writing import check_class_names, check_ids
 
@@ -102,15 +104,25 @@ def clear_source(data_root: str, data_name: str | None = None, layout: str = 'au
 def image_folder(root: str) -> Source:
     """`root/<class>/<anything>.jpg`, in alphabetical order; images right below `root` have no label.
 
-    Hidden files and folders are left out, links are followed (see `image_files`).
+    See `read_class_folders`.
     """
     base = _existing(root)
-    paths = image_files(base)
-    classes = [path.partition('/')[0] if '/' in path else None for path in paths]
-    names = sorted({name for name in classes if name is not None})
-    of_name = {name: label for label, name in enumerate(names)}
-    labels = [of_name.get(name, -1) for name in classes]
-    return Source('ImageFolder', base.name, base, paths, list(paths), labels, names)
+    images = read_class_folders(base)
+    paths = images.texts('path')
+    return Source('ImageFolder', base.name, base, paths, list(paths), images.label_array(), list(images.class_names))
+
+
+def folder_by_time_source(data_root: str, times: Sequence[str] | None = None, part_folders: bool | None = None
+                          ) -> Source:
+    """All images of `<time>/<class>/<image>`, bucket by bucket, as `scenario.type='FolderByTime'` reads them."""
+    images = read_buckets(data_root, BucketChoice(None, 'all', layout='folder', times=times, part_folders=part_folders))
+    # As the scenario sorts them, which takes this bank for its own.
+    order = [row for span in images.buckets
+             for row in sorted(range(span.start, span.stop), key=images.paths.__getitem__)]
+    paths = [images.paths[row] for row in order]
+    labels = [-1 if images.labels is None else images.labels[row] for row in order]
+    return Source('FolderByTime', images.root.name, images.root, paths, list(paths), labels, images.class_names,
+                  [span.name for span in images.buckets for _ in range(span.start, span.stop)])
 
 
 def list_file(path: str, root: str | None = None, class_names: Sequence[str] | None = None) -> Source:
@@ -216,12 +228,12 @@ def _existing(root: str) -> Path:
 def _builders() -> dict[str, Callable[..., Source]]:
     from clear.features.torchvision_source import torchvision_source
 
-    return {'CLEAR': clear_source, 'ImageFolder': image_folder, 'FileList': list_file, 'Table': table,
-            'TorchVision': torchvision_source}
+    return {'CLEAR': clear_source, 'ImageFolder': image_folder, 'FolderByTime': folder_by_time_source,
+            'FileList': list_file, 'Table': table, 'TorchVision': torchvision_source}
 
 
 def build_source(cfg: dict[str, Any] | Source) -> Source:
-    """Build a source from `dict(type='CLEAR' | 'ImageFolder' | 'FileList' | 'Table' | 'TorchVision', ...)`.
+    """Build a source from `dict(type='CLEAR' | 'ImageFolder' | 'FolderByTime' | 'FileList' | 'Table' | ..., ...)`.
 
     Raises:
         ConfigError: for an unknown type or key.

@@ -14,9 +14,8 @@ from clear.core.errors import DataError
 from clear.datasets.images.decode import UnreadableImage
 from clear.datasets.images.square_images import SquareImages
 from clear.datasets.readers.bucket_lists import BucketChoice, is_clear_tree, read_buckets
-from clear.datasets.readers.image_files import image_files
+from clear.datasets.readers.folder import read_class_folders
 from clear.datasets.readers.image_lists import ImageList, existing_folder
-from clear.datasets.readers.labels import check_names
 
 logger = logging.getLogger('clear')
 
@@ -85,14 +84,13 @@ def read_evaluation_images(data_root: str | Path, image_size: int, *, choice: Bu
 
 
 def _read_classes(root: Path) -> ImageList:
-    paths = [path for path in image_files(root) if '/' in path]
-    names = sorted({path.split('/')[0] for path in paths})
-    if len(names) < 2:
+    images = read_class_folders(root)
+    images = images.select(images.label_array() >= 0)
+    if len(images.class_names) < 2:
         raise DataError(f'{root}: expected images in folders <class>/<image> of at least two classes, found '
-                        f'{len(names)}.')
-    check_names(names, str(root))
-    of_name = {name: label for label, name in enumerate(names)}
-    return ImageList(root, paths, labels=[of_name[path.split('/')[0]] for path in paths], class_names=names)
+                        f'{len(images.class_names)}.')
+    return ImageList(root, images.texts('path'), labels=images.label_array().tolist(),
+                     class_names=list(images.class_names))
 
 
 def _spread(labels: list[int], per_class: int | None) -> list[int]:

@@ -20,7 +20,8 @@ from clear.datasets.images.cache import DiskCache, RamCache, check_cache
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
 from clear.datasets.images.square_images import SquareImages
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.readers.image_lists import ImageList, read_folder, read_list, read_table
+from clear.datasets.readers.folder import read_class_folders
+from clear.datasets.readers.image_lists import ImageList, existing_folder, read_folder, read_list, read_table
 from clear.datasets.transforms.build import build_transform
 from clear.registry import DATASETS
 
@@ -273,3 +274,41 @@ class BucketImages(SelfSupervisedImages):
         _check_reading(BucketImages, reading)
         choice = BucketChoice(buckets, split, split_seed, layout, bucket_files, times, image_dir, part_folders)
         super().__init__(read_buckets(data_root, choice), **reading)
+
+
+@DATASETS.register_module()
+class FolderByTime(SelfSupervisedImages):
+    """All images of `<time>/<class>/<image>`, bucket by bucket, as the scenario and the bank source of this name read.
+
+    Args:
+        times, part_folders: see `BucketChoice`.
+        reading: of `SelfSupervisedImages`.
+
+    Raises:
+        DataError: if data are missing or wrong, or a bucket has no images.
+    """
+
+    def __init__(self, data_root: str | Path, times: Sequence[str] | None = None, part_folders: bool | None = None,
+                 **reading: Any):
+        _check_reading(FolderByTime, reading)
+        super().__init__(read_buckets(data_root, BucketChoice(None, 'all', layout='folder', times=times,
+                                                              part_folders=part_folders)), **reading)
+
+
+@DATASETS.register_module()
+class ImageFolder(SelfSupervisedImages):
+    """All images of `<class>/<image>`, sorted by path, as the bank source of this name reads them.
+
+    Args:
+        reading: of `SelfSupervisedImages`.
+
+    Raises:
+        DataError: if the folder does not exist or holds no images.
+    """
+
+    def __init__(self, root: str | Path, **reading: Any):
+        _check_reading(ImageFolder, reading)
+        base = existing_folder(root)
+        images = read_class_folders(base)
+        super().__init__(ImageList(base, images.texts('path'), labels=images.label_array().tolist(),
+                                   class_names=list(images.class_names)), **reading)

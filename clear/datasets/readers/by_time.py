@@ -17,6 +17,7 @@ from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjo
 from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket
 from clear.datasets.readers.clear.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.readers.dates import parse_time
+from clear.datasets.readers.folder import warn_of_empty_classes
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
 from clear.datasets.readers.labels import check_names
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
@@ -83,6 +84,7 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
         raise DataError(f'{root}/{names[0]} has no class folders; expected <time>/<class>/<image>.')
     parts = {part: [_read_bucket(root, name, place[part], class_names) for name, place in zip(names, places)]
              for part in places[0]}
+    class_names = _without_empty(root, class_names, parts)
     return divide(root, 'folder', class_names, parts, options)
 
 
@@ -206,6 +208,19 @@ def _read_bucket(root: Path, name: str, folder: Path, class_names: list[str]) ->
         paths += files
         targets += [label] * len(files)
     return Bucket(name, list(paths), paths, np.array(targets, dtype=np.int64))
+
+
+def _without_empty(root: Path, class_names: list[str], parts: dict[str, list[Bucket]]) -> list[str]:
+    """The classes that have images anywhere; labels of the buckets are changed to match. With none, all classes."""
+    used = np.unique(np.concatenate([bucket.targets for buckets in parts.values() for bucket in buckets]))
+    if len(used) in (0, len(class_names)):
+        return class_names
+    for buckets in parts.values():
+        for bucket in buckets:
+            bucket.targets[:] = np.searchsorted(used, bucket.targets)
+    names = [class_names[label] for label in used]
+    warn_of_empty_classes(root, class_names, names)
+    return names
 
 
 def _join(one: Bucket, other: Bucket) -> Bucket:

@@ -1,0 +1,40 @@
+"""Folders whose names are classes, as a table of images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow
+
+from clear.datasets.readers.image_files import folders_in, image_files
+from clear.datasets.table import ImageTable
+
+logger = logging.getLogger('clear')
+
+
+def read_class_folders(root: Path) -> ImageTable:
+    """`root/<class>/<anything>.jpg`, sorted by path; images right below `root` have no label.
+
+    Hidden files and folders are left out, links are followed (see `image_files`). A class without images is left out,
+    with a warning.
+
+    Raises:
+        DataError: if a folder cannot be read, or the name of a class is not UTF-8.
+    """
+    paths = image_files(root)
+    classes = [path.partition('/')[0] if '/' in path else None for path in paths]
+    names = sorted({name for name in classes if name is not None})
+    warn_of_empty_classes(root, (folder.name for folder in folders_in(root)), names)
+    of_name = {name: label for label, name in enumerate(names)}
+    labels = pyarrow.array([of_name.get(name, -1) for name in classes], pyarrow.int32())
+    return ImageTable.from_columns(root, dict(path=paths, label=labels), names)
+
+
+def warn_of_empty_classes(root: Path, folders: Iterable[str], class_names: Iterable[str]) -> None:
+    """Say in one warning which folders of classes hold no image."""
+    empty = sorted(set(folders) - set(class_names))
+    if empty:
+        logger.warning('%s: %d classes have no images and are left out: %s%s.', root, len(empty),
+                       ', '.join(map(ascii, empty[:5])), ' ...' if len(empty) > 5 else '')
