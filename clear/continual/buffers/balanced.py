@@ -147,6 +147,18 @@ class ExperienceBalancedBuffer(SharedPlaces, AvalancheExperienceBalancedBuffer):
         adaptive_size: False for a fixed number of places each, max_size / num_experiences.
         num_experiences: with `adaptive_size=False`.
         legacy: Avalanche's shares.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from avalanche.benchmarks.utils import as_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> memory = ExperienceBalancedBuffer(max_size=10)
+        >>> for _ in range(2):
+        ...     memory.post_adapt(None, SimpleNamespace(dataset=as_classification_dataset(bucket)))
+        >>> [len(part.buffer) for part in memory.buffer_groups.values()]
+        [5, 5]
     """
 
     def __init__(self, max_size: int, adaptive_size: bool = True, num_experiences: int | None = None, *,
@@ -171,6 +183,16 @@ class ClassBalancedBuffer(SharedPlaces, AvalancheClassBalancedBuffer):
         adaptive_size: False for a fixed number of places each, max_size / total_num_classes.
         total_num_classes: with `adaptive_size=False`.
         legacy: Avalanche's shares.
+
+    Example:
+        >>> from avalanche.benchmarks.utils import as_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> memory = ClassBalancedBuffer(max_size=10)
+        >>> memory.update_from_dataset(as_classification_dataset(bucket))
+        >>> {label: len(part.buffer) for label, part in sorted(memory.buffer_groups.items())}
+        {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
     """
 
     def __init__(self, max_size: int, adaptive_size: bool = True, total_num_classes: int | None = None, *,
@@ -237,6 +259,17 @@ class ParametricBuffer(SharedPlaces, AvalancheParametricBuffer):
         groupby: None, 'class', 'task' or 'experience'.
         selection_strategy: the rule; random by default.
         legacy: Avalanche's shares and repeated choice.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from avalanche.benchmarks.utils import as_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> memory = ParametricBuffer(max_size=10, groupby='class')
+        >>> memory.post_adapt(None, SimpleNamespace(dataset=as_classification_dataset(bucket)))
+        >>> {label: len(part.buffer) for label, part in sorted(memory.buffer_groups.items())}
+        {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
     """
 
     def __init__(self, max_size: int, groupby: str | None = None, selection_strategy: Any = None, *,

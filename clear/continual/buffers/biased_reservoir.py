@@ -37,6 +37,16 @@ class BiasedReservoirSamplingBuffer(ExemplarsBuffer):
 
     Raises:
         ConfigError: for a value out of its range.
+
+    Example:
+        >>> from avalanche.benchmarks.utils import as_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> memory = BiasedReservoirSamplingBuffer(max_size=10, alpha_value=2.0)
+        >>> memory.update_from_dataset(as_classification_dataset(bucket))
+        >>> len(memory.buffer), memory.probability()
+        (10, 0.4)
     """
 
     def __init__(self, max_size: int, alpha_mode: str = 'Fixed', alpha_value: float = 1.0, legacy: bool = False):

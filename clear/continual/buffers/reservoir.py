@@ -26,6 +26,16 @@ class ReservoirSamplingBuffer(AvalancheReservoirSamplingBuffer):
 
     Raises:
         ConfigError: if `max_size` is no whole number of at least 1.
+
+    Example:
+        >>> from avalanche.benchmarks.utils import as_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> memory = ReservoirSamplingBuffer(max_size=10)
+        >>> memory.update_from_dataset(as_classification_dataset(bucket))
+        >>> len(memory.buffer)
+        10
     """
 
     def __init__(self, max_size: int, legacy: bool = False):

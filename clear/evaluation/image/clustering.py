@@ -36,6 +36,11 @@ class Clustering:
 
     Raises:
         ConfigError: for numbers that are not positive, or an unknown `fit_on`.
+
+    Example:
+        >>> features, labels = torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8)
+        >>> Clustering().fit(features, labels, features, labels).extras['metrics']['nmi']
+        1.0
     """
 
     needs: ClassVar = ('bank',)

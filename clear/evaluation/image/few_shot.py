@@ -35,6 +35,13 @@ class FewShotProbe:
 
     Raises:
         ConfigError: for an unknown classifier or scale, or a number that is not positive.
+
+    Example:
+        >>> from clear.evaluation import LabelledRows, ProbeData
+        >>> rows = LabelledRows(torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8))
+        >>> data = ProbeData(train=rows, test=rows, class_names=['cat', 'dog', 'owl'])
+        >>> FewShotProbe(shots=1, seeds=2).fit(data).value
+        1.0
     """
 
     needs: ClassVar = ('bank',)

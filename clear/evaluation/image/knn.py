@@ -40,6 +40,13 @@ class KNN:
 
     Raises:
         ConfigError: for a k or a temperature that is not positive, or an unknown backend.
+
+    Example:
+        >>> from clear.evaluation import LabelledRows, ProbeData
+        >>> rows = LabelledRows(torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8))
+        >>> data = ProbeData(train=rows, test=rows, class_names=['cat', 'dog', 'owl'])
+        >>> KNN(k=3).fit(data).value
+        1.0
     """
 
     needs: ClassVar = ('bank',)

@@ -40,6 +40,13 @@ class LinearProbe:
 
     Raises:
         ConfigError: for values that make no grid.
+
+    Example:
+        >>> from clear.evaluation import LabelledRows, ProbeData
+        >>> rows = LabelledRows(torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8))
+        >>> data = ProbeData(train=rows, test=rows, class_names=['cat', 'dog', 'owl'])
+        >>> LinearProbe(lrs=[0.1], seeds=1, epochs=20).fit(data).result.value
+        1.0
     """
 
     needs: ClassVar = ('bank',)

@@ -35,6 +35,13 @@ class LogisticProbe:
 
     Raises:
         ConfigError: for a C that is not above 0.
+
+    Example:
+        >>> from clear.evaluation import LabelledRows, ProbeData
+        >>> rows = LabelledRows(torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8))
+        >>> data = ProbeData(train=rows, test=rows, class_names=['cat', 'dog', 'owl'])
+        >>> LogisticProbe(cs=[1.0]).fit(data).value
+        1.0
     """
 
     needs: ClassVar = ('bank',)

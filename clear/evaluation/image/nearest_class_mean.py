@@ -26,6 +26,13 @@ class NearestClassMean:
 
     Raises:
         ConfigError: for another distance.
+
+    Example:
+        >>> from clear.evaluation import LabelledRows, ProbeData
+        >>> rows = LabelledRows(torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8))
+        >>> data = ProbeData(train=rows, test=rows, class_names=['cat', 'dog', 'owl'])
+        >>> NearestClassMean().fit(data).value
+        1.0
     """
 
     needs: ClassVar = ('bank',)
