@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clear.core.errors import ConfigError, nearest
 from clear.registry import RUNNERS
-
-if TYPE_CHECKING:
-    from clear.engine.base import RunnerProgram
 
 # Of a config that names no runner and has no runner's mark.
 LAST_RESORT = 'Runner'
 
 
-def runners() -> dict[str, type[RunnerProgram]]:
-    """Name -> class of every registered runner that can be launched."""
+def runners() -> dict[str, type]:
+    """Name -> class of every registered runner that can be launched, most often a `clear.engine.base.RunnerProgram`."""
     RUNNERS.import_from_location()
     return {name: runner for name, runner in RUNNERS.module_dict.items() if not _lacks(runner)}
 
