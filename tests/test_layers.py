@@ -16,9 +16,17 @@ MOST_MODULES = 15
 LARGE = {'core': 24}
 
 
-def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """(module, name) of what a file imports from `clear`, anywhere in it; the name is empty for `import clear.x`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(path: Path, with_types: bool = True) -> Iterator[tuple[str, str]]:
+    """(module, name) of what a file imports from `clear`, anywhere in it; the name is empty for `import clear.x`.
+
+    Args:
+        with_types: also what is imported for annotations alone.
+    """
+    tree = ast.parse(path.read_text())
+    if not with_types:
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)
+                     or ast.unparse(node.test) != 'TYPE_CHECKING']
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, '') for alias in node.names if alias.name.split('.')[0] == 'clear')
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split('.')[0] == 'clear':
@@ -40,9 +48,10 @@ def modules_of(package: Path) -> dict[str, Path]:
 def circles(modules: dict[str, Path]) -> list[list[str]]:
     """Modules that import each other, directly or through others, at the top of a file or inside a function.
 
-    A folder's `__init__.py` counts where a name is taken from the folder itself.
+    A folder's `__init__.py` counts where a name is taken from the folder itself; what is imported for annotations alone
+    does not.
     """
-    graph = {name: {found for module, part in imported(path)
+    graph = {name: {found for module, part in imported(path, with_types=False)
                     for found in [f'{module}.{part}' if f'{module}.{part}' in modules else module]
                     if found in modules and found != name} for name, path in modules.items()}
     reached = {name: _reached(graph, name) for name in graph}
