@@ -34,7 +34,7 @@ def tools_folder() -> Path:
 
 def main() -> int:
     """Run `clear PROGRAM ARGUMENTS`."""
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(_run)
 

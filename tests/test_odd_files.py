@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from clear.core.config import load_config
+from clear.core.configs.options import parse_options
 from clear.core.errors import ClearError
 from clear.core.files import load_tensors, read_json, read_text
-from clear.core.options import parse_options
 from clear.core.results import read_results
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start a program of tools/ under torchrun (clear.core.launcher ends with its exit code): dist_run.sh PROGRAM PROCESSES [arguments]. Used by dist_train.sh and dist_test.sh.
+# Start a program of tools/ under torchrun (clear.core.programs.launcher ends with its exit code): dist_run.sh PROGRAM PROCESSES [arguments]. Used by dist_train.sh and dist_test.sh.
 set -euo pipefail
 program="$(dirname "$0")/$1"
 processes="$2"
@@ -12,7 +12,7 @@ if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
 else
   meeting=(--node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
 fi
-launch=("${PYTHON:-python}" -m clear.core.launcher --nnodes "$nodes" --nproc_per_node "$processes" "${meeting[@]}")
+launch=("${PYTHON:-python}" -m clear.core.programs.launcher --nnodes "$nodes" --nproc_per_node "$processes" "${meeting[@]}")
 for argument in "${@:3}"; do
   if [ "$argument" = --dry-run ]; then
     # One process is enough to say what would happen, and works on a machine without the GPUs.

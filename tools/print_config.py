@@ -17,14 +17,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 
 
 def run(args: argparse.Namespace) -> int:
     from clear.core.config import load_config
-    from clear.core.options import parse_options
+    from clear.core.configs.options import parse_options
 
     options = parse_options(args.cfg_options or [])
     cfg, assigned = load_config(args.config, options)

@@ -22,7 +22,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 

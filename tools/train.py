@@ -32,13 +32,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 
 
 def run(args: argparse.Namespace) -> int:
-    from clear.core.startup import pause_collection, resume_collection
+    from clear.core.programs.startup import pause_collection, resume_collection
 
     pause_collection()  # `train` resumes it when training begins.
     try:

@@ -23,8 +23,8 @@ from clear.continual.training.loaders import BatchIterator, IndexLoader
 from clear.continual.training.traits import rebuilt_fields
 from clear.continual.training.versions import VERSION_FIELDS
 from clear.core.contracts import Stateful
-from clear.core.damage import is_alike
 from clear.core.errors import CheckpointError
+from clear.core.storage.damage import is_alike
 from clear.registry import BUFFERS, PLUGINS
 
 KIND = '__kind__'

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from clear.core.compat import patch_wandb
+from clear.core.configs.signatures import accepted_arguments, check_keys, required_arguments
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys, required_arguments
-from clear.core.tracking import wandb_run_id
+from clear.core.storage.tracking import wandb_run_id
 from clear.registry import CL_METRICS, LOGGERS
 
 # Hooks of a metric that only an evaluation pass of Avalanche calls.

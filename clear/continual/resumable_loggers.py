@@ -9,7 +9,7 @@ from typing import IO, Any
 from avalanche.logging import CSVLogger, TensorboardLogger, WandBLogger
 
 from clear.core.files import write_text
-from clear.core.tracking import cut_events, event_file, event_sizes
+from clear.core.storage.tracking import cut_events, event_file, event_sizes
 
 # File -> header, and the column that says through which experience the model was trained.
 FILES = {'training_results.csv': ('training_exp,epoch,training_accuracy,val_accuracy,training_loss,val_loss', 0),

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clear.core import signals
 from clear.core.checks import check_flag
 from clear.core.errors import ClearError, ConfigError, nearest
+from clear.core.programs import signals
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
@@ -72,7 +72,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
 
     Args:
         path: a `.py`, `.json` or `.yaml` config.
-        options: flat `{'a.b': value}` as `clear.core.options.parse_options` returns them.
+        options: flat `{'a.b': value}` as `clear.core.configs.options.parse_options` returns them.
 
     Returns:
         The `mmengine.Config`, and the top-level names that the file (or a base) assigns.
@@ -80,7 +80,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tupl
     Raises:
         ConfigError: if the file is missing or cannot be read as a config.
     """
-    from clear.core.plain_configs import plain_readers
+    from clear.core.configs.plain import plain_readers
 
     path = find_config(path)
     try:

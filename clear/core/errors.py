@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from clear.core import signals
+from clear.core.programs import signals
 
 
 class ClearError(Exception):

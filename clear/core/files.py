@@ -185,7 +185,7 @@ def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
     """
     import pickle
 
-    from clear.core.tensor_files import read_safetensors, read_torch_file
+    from clear.core.storage.tensor_files import read_safetensors, read_torch_file
 
     try:
         path = regular_file(path)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from clear.core.checks import check_shared_keys
 from clear.core.logs import logger
-from clear.core.startup import resume_collection, set_threads
+from clear.core.programs.startup import resume_collection, set_threads
 from clear.engine.work_dir import claimed, replacing, start_logs
 
 

@@ -13,10 +13,22 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from clear.core.damage import COUNT, FLAG, NUMBER, RNG, TENSORS, Each, Maybe, OrNone, Such, check_alike, check_shape
 from clear.core.errors import CheckpointError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.core.logs import logger
+from clear.core.storage.damage import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    RNG,
+    TENSORS,
+    Each,
+    Maybe,
+    OrNone,
+    Such,
+    check_alike,
+    check_shape,
+)
 from clear.models import load_weights
 
 FORMAT = 1

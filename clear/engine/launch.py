@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
-from clear.core.building import building
 from clear.core.config import find_config, load_config
+from clear.core.configs.building import building
+from clear.core.configs.options import parse_options
 from clear.core.errors import ConfigError
 from clear.core.logs import setup_logging
-from clear.core.options import parse_options
 from clear.engine.base import RunnerProgram
 from clear.engine.runners import runner_type, runners
 from clear.engine.schema import check_names, check_options

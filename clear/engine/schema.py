@@ -12,8 +12,8 @@ from typing import Any
 
 from clear.core.checks import check_number, check_text
 from clear.core.config import EXECUTION_KEYS, to_plain
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, nearest
-from clear.core.signatures import check_keys
 
 # A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
 MISSPELT = 0.85

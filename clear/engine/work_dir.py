@@ -12,10 +12,10 @@ from typing import Any
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.files import remove_left_overs, write_text
-from clear.core.locks import locked
 from clear.core.logs import setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, git_state, library_versions
-from clear.core.tracking import WANDB_ID
+from clear.core.storage.locks import locked
+from clear.core.storage.tracking import WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
 from clear.engine.runners import runners
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, remove_left_overs, write_json
-from clear.core.locks import locked
 from clear.core.logs import logger
+from clear.core.storage.locks import locked
 from clear.features.bank import META_FILE
 from clear.features.identity import require_same
 from clear.features.writing import allocate_array, remove_folder, room_on_disk, write_rows

@@ -11,13 +11,13 @@ from mmengine.config import Config
 from torch import nn
 
 from clear.core import dist
-from clear.core.building import building
 from clear.core.checks import check_shared_keys, check_text
 from clear.core.config import apply_options, load_config
+from clear.core.configs.building import building
+from clear.core.configs.options import parse_options
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger, setup_logging
-from clear.core.options import parse_options
-from clear.core.signatures import check_keys
 from clear.features.bank import FeatureBank
 from clear.features.build import make_encoder
 from clear.features.extract import check_sizes, extract

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, read_text, regular_file
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import read_clear
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
 from clear.datasets.images.decode import decode_image

@@ -13,7 +13,7 @@ from clear.continual.loggers import (
     wandb_logger,
 )
 from clear.core.errors import ConfigError, RegistryError
-from clear.core.tracking import wandb_run_id
+from clear.core.storage.tracking import wandb_run_id
 
 
 @pytest.fixture(scope='module')

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clear.core.building import building
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 
 

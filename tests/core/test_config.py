@@ -13,9 +13,9 @@ from clear.core.config import (
     load_config,
     to_plain,
 )
+from clear.core.configs.options import parse_options
 from clear.core.errors import ConfigError
-from clear.core.options import parse_options
-from clear.core.signals import Stopped
+from clear.core.programs.signals import Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py'))

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from clear.core.errors import ConfigError, DataError, WriteError
-from clear.core.locks import locked
 from clear.core.logs import logger
+from clear.core.storage.locks import locked
 
 FORK = multiprocessing.get_context('fork')
 
@@ -100,7 +100,7 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr('clear.core.locks.os.open', refuse)
+    monkeypatch.setattr('clear.core.storage.locks.os.open', refuse)
     with pytest.raises(WriteError, match='lock cannot be written: Permission denied. Make its folder writable'), \
             locked(tmp_path / 'lock', 'Wait.'):
         pass

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from clear.core.configs.options import MAX_DEPTH, parse_options, parse_value
 from clear.core.errors import ConfigError
-from clear.core.options import MAX_DEPTH, parse_options, parse_value
 
 TEXTS = ['out/my run', 'my weights/a, b.pth', 'a,b', 'two  blanks', ' around ', "it's", 'say "hi"',
          "it's, 'so' to say", 'a=b', 'a==b=', 'photos [2019]', '[draft] b.pth', '[a][b]', '(a) b (c)', 'a(b', 'a)b',

@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from clear.core import plain_configs
 from clear.core.config import load_config
+from clear.core.configs import plain as plain_configs
 from clear.core.errors import ConfigError
 
 # One of each kind of tag that builds something, naming what would leave a mark in `called`.

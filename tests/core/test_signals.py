@@ -13,8 +13,8 @@ import pytest
 from short_runs import environment
 
 from clear.core.errors import ConfigError, DataError, Interrupted
-from clear.core.program import run_program
-from clear.core.signals import Stopped, on_stop, received, stoppable
+from clear.core.programs.program import run_program
+from clear.core.programs.signals import Stopped, on_stop, received, stoppable
 
 BOTH = pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 
@@ -113,8 +113,8 @@ def test_an_error_of_the_user_after_a_signal_keeps_its_message(capsys):
 
 SECOND = """
 import os, signal, sys, time
-from clear.core.program import run_program
-from clear.core.signals import on_stop
+from clear.core.programs.program import run_program
+from clear.core.programs.signals import on_stop
 
 def work():
     with on_stop(lambda: None):
@@ -154,7 +154,7 @@ def test_workers_leave_ctrl_c_to_the_process_that_began_them():
 @pytest.mark.parametrize('code', [0, 2])
 def test_sigterm_while_python_closes_down_changes_no_exit_code(code):
     script = ('import atexit, sys, time\n'
-              'from clear.core.program import run_program\n'
+              'from clear.core.programs.program import run_program\n'
               "atexit.register(lambda: (print('closing', flush=True), time.sleep(1)))\n"
               f'sys.exit(run_program(lambda: {code}))\n')
     with subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, env=environment()) as process:

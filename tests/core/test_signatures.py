@@ -1,7 +1,7 @@
 import pytest
 
+from clear.core.configs.signatures import accepted_arguments, check_keys, required_arguments
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys, required_arguments
 
 
 class Base:

@@ -2,7 +2,7 @@
 
 import gc
 
-from clear.core.startup import pause_collection, resume_collection
+from clear.core.programs.startup import pause_collection, resume_collection
 
 
 def test_collection_resumes_with_everything_old():

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.serialization import set_crc32_options
 
-from clear.core import tensor_files
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, save_tensors
-from clear.core.tensor_files import Record
+from clear.core.storage import tensor_files
+from clear.core.storage.tensor_files import Record
 
 VALUE = {'format': 1, 'state_dict': {'a': torch.arange(5000.), 'b': torch.arange(300)}, 'rng': [1, 2]}
 

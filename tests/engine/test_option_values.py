@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from clear.core.building import building
 from clear.core.config import configs_folder
+from clear.core.configs.building import building
 from clear.core.errors import ClearError, ConfigError, RegistryError
 from clear.engine.continual.keys import check_continual_config, with_defaults
 from clear.engine.probing.keys import check_probe_config
@@ -151,7 +151,7 @@ def test_scenarios(path):
     ('model', dict(type='os.getcwd')), ('scenario.type', ['CLEAR']), ('model.head.type', ['x'])])
 def test_values_of_continual_runs_that_are_refused(key, value):
     from clear.continual.strategies import build_strategy
-    from clear.core.startup import choose_device
+    from clear.core.programs.startup import choose_device
     from clear.models import build_classifier
 
     config = Config(copy.deepcopy(DEMO))

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from PIL import Image
 from toy_runs import toy_config, toy_run, toy_runner
 
-from clear.core.building import building
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.engine.training.hooks.results import ResultsHook
 from clear.engine.training.loading import SeededDataset

@@ -9,7 +9,7 @@ from event_files import recorded
 from quick_runs import built, config, stop, trained
 from torch.utils.tensorboard import SummaryWriter
 
-from clear.core.tracking import WANDB_ID, cut_events, event_sizes, wandb_run_id
+from clear.core.storage.tracking import WANDB_ID, cut_events, event_sizes, wandb_run_id
 
 METRICS = [dict(type='accuracy_metrics', epoch=True, experience=True), dict(type='loss_metrics', minibatch=True)]
 

@@ -9,7 +9,7 @@ from quick_runs import without_figures
 from short_runs import FEATURE_CONFIG, read_results, run, train, write_config
 
 from clear.core.errors import CheckpointError, ConfigError
-from clear.core.locks import locked
+from clear.core.storage.locks import locked
 from clear.engine import work_dir as module
 from clear.engine.work_dir import LOCK_FILE, REPLACED, claimed, held, replacing, run_files
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from clear.core.config import configs_folder
-from clear.core.signatures import accepted_arguments, check_keys
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.models import FAN, LoRALinear, build_classifier, freeze
 from clear.registry import MODELS
 

@@ -128,7 +128,7 @@ def test_train_script_says_what_it_would_start(python):
     assert done.returncode == 0, done.stderr
     would, does = done.stdout.splitlines()
     start, rest = would.split(' --standalone ')
-    assert start == f'would start: {python} -m clear.core.launcher --nnodes 1 --nproc_per_node 8'
+    assert start == f'would start: {python} -m clear.core.programs.launcher --nnodes 1 --nproc_per_node 8'
     assert rest.endswith('tools/train.py a.py --dry-run --launcher pytorch')
     # One process is enough for a dry run, and needs no GPUs.
     assert does.endswith('tools/train.py a.py --dry-run') and 'torch.distributed' not in does
@@ -167,7 +167,7 @@ def test_scripts_honour_the_variables(python, script, before, variables, words):
     done = shell(script, 'a.py', *before, 4, '--seed', 3, PYTHON=python, **variables)
     assert done.returncode == 0, done.stderr
     command = done.stdout.strip()
-    assert command.startswith('-m clear.core.launcher') and words in command
+    assert command.startswith('-m clear.core.programs.launcher') and words in command
     name = script.removeprefix('dist_').replace('.sh', '.py')
     assert command.endswith(' '.join([f'tools/{name}', 'a.py', *before, '--seed 3 --launcher pytorch']))
 

@@ -30,9 +30,9 @@ def read(args: argparse.Namespace) -> dict:
     """The config with its overrides, keys checked."""
     from clear.core.checks import check_text
     from clear.core.config import load_config
+    from clear.core.configs.options import parse_options
+    from clear.core.configs.signatures import check_keys
     from clear.core.errors import ConfigError
-    from clear.core.options import parse_options
-    from clear.core.signatures import check_keys
     from clear.evaluation.image.voc07 import CONFIG_KEYS
 
     cfg = load_config(args.config, parse_options(args.cfg_options))[0].to_dict()
@@ -93,7 +93,7 @@ def write(path: Path, name: str, cfg: dict, result) -> None:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 

@@ -73,7 +73,7 @@ def check_sanity(encoder, arch: str, folder: str, max_images: int) -> None:
 
 
 def main(argv=None) -> int:
-    from clear.core.program import run_program
+    from clear.core.programs.program import run_program
 
     return run_program(lambda: run(parse_args(argv)))
 

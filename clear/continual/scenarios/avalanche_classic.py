@@ -27,8 +27,8 @@ from clear.continual.scenarios.classic_repairs import (
     without_network,
 )
 from clear.core import dist
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ClearError, ConfigError, DataError
-from clear.core.signatures import check_keys
 from clear.datasets.transforms import build_transform
 
 MODULE = 'avalanche.benchmarks.classic'

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError
-from clear.core.signatures import check_keys
 from clear.datasets import BadSamples, ClearData
 from clear.features import FeatureBank, Source, build_source, extract, join_bucket
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clear.continual.scenarios.avalanche_classic import CLASSICS, REFUSED, classic_arguments, classic_benchmark
-from clear.core.signatures import accepted_arguments
+from clear.core.configs.signatures import accepted_arguments
 from clear.registry import SCENARIOS
 
 

@@ -14,10 +14,10 @@ from clear.continual.training.mixin import EngineMixin
 from clear.continual.training.schedule import POLICIES, SchedulePlugin
 from clear.continual.training.traits import trait, with_traits
 from clear.core import dist
-from clear.core.building import BUILD_ERRORS, reason
 from clear.core.checks import check_choice, check_scheduler, check_text, check_whole
+from clear.core.configs.building import BUILD_ERRORS, reason
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
 
 # Keys of `cl_strategy` that are ours; all others are arguments of the strategy class.

@@ -11,11 +11,11 @@ from torch import nn
 from clear.continual.repairs.losses import LOSSES
 from clear.continual.repairs.split_model import with_eval_classifier
 from clear.continual.training.traits import trait
-from clear.core.building import BUILD_ERRORS, reason
 from clear.core.checks import check_whole
+from clear.core.configs.building import BUILD_ERRORS, reason
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.contracts import PreparesModel
 from clear.core.errors import ConfigError, RegistryError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.registry import BUFFERS, MODELS, PLUGINS
 
 # Arguments that are themselves a dict with a type, with the registry they are built from.

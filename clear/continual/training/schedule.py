@@ -10,7 +10,7 @@ from avalanche.core import SupervisedPlugin
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from clear.core.damage import is_alike
+from clear.core.storage.damage import is_alike
 
 POLICIES = ('reset', 'continue')
 

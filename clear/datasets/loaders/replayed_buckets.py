@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from clear.core.checks import check_whole
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.image_lists import ImageList, Span

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, seeded_draws
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.cache import DiskCache, RamCache, check_cache
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from clear.core.checks import check_choice, check_flag, check_number, check_shared_keys, check_text, check_whole
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.engine.schema import check_load_from, filled_in
 
 DEFAULTS: dict[str, Any] = dict(

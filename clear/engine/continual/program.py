@@ -10,13 +10,13 @@ from typing import Any
 
 from clear.continual.journal import JOURNAL
 from clear.core import dist
-from clear.core.building import building
 from clear.core.config import to_plain
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
-from clear.core.startup import set_threads
-from clear.core.tracking import EVENT_FILES, WANDB_ID, wandb_files
+from clear.core.programs.startup import set_threads
+from clear.core.storage.tracking import EVENT_FILES, WANDB_ID, wandb_files
 from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
 from clear.engine.continual.keys import KNOWN, check_continual_config, with_defaults

@@ -11,13 +11,13 @@ from clear.continual.journal import SELF_CONTAINED, streaming_results
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.continual.training.traits import trait
 from clear.core import dist
-from clear.core.building import building
 from clear.core.config import config_hash, to_plain
+from clear.core.configs.building import building
 from clear.core.logs import logger
+from clear.core.programs.signals import on_stop
+from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
-from clear.core.signals import on_stop
-from clear.core.startup import choose_device
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.keys import check_continual_config, with_defaults
 from clear.engine.continual.plan import check_fit, describe, planned_iterations

@@ -21,11 +21,11 @@ from clear.continual.journal import (
 from clear.continual.training.versions import check_versions, method_versions, without_remedies
 from clear.core import dist
 from clear.core.config import config_hash, is_hash_of, to_plain
-from clear.core.damage import check_rng, check_shape, damaged, reading
 from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
 from clear.core.seeding import get_rng_state, set_rng_state
+from clear.core.storage.damage import check_rng, check_shape, damaged, reading
 from clear.engine.checkpoint import (
     FORMAT,
     ITERATION,

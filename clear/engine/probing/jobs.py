@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clear.core.config import to_plain
-from clear.core.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.core.errors import ClearError, ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
+from clear.core.storage.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.engine.probing.keys import build_task, task_data, task_name, task_options
 from clear.evaluation.image.rows import BucketRows
 from clear.evaluation.task import Task, TaskData, needs_of

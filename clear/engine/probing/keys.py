@@ -6,10 +6,10 @@ import inspect
 import re
 from typing import Any
 
-from clear.core.building import building
 from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
+from clear.core.configs.building import building
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.engine.schema import filled_in
 from clear.evaluation.task import Task, needs_of
 from clear.registry import MODELS, TASKS

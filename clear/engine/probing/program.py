@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from clear.core.building import building
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
-from clear.core.startup import resume_collection, set_threads
+from clear.core.programs.startup import resume_collection, set_threads
 from clear.engine.base import RunnerProgram
 from clear.engine.probing.keys import KNOWN, check_probe_config, with_defaults
 from clear.engine.work_dir import held, refuse_run, replacing, start_logs

@@ -9,15 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from clear.core import dist
-from clear.core.building import building
 from clear.core.config import config_hash, to_plain
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
 from clear.core.files import write_text
 from clear.core.logs import logger
+from clear.core.programs.signals import on_stop, received
+from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
 from clear.core.seeding import derive_seed, seed_everything
-from clear.core.signals import on_stop, received
-from clear.core.startup import choose_device
 from clear.engine.probing.jobs import DataFinder, Job, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 from clear.core import dist
-from clear.core.building import building
 from clear.core.config import config_hash, to_plain
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
+from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
-from clear.core.startup import choose_device
 from clear.engine.progress import Progress
 from clear.engine.streams.over_time_data import choose_buckets, read_stream
 from clear.engine.streams.over_time_keys import Checkpoint, find_checkpoints, task_name, task_options, with_defaults

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from clear.core.checks import check_text
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets import ClearData, read_clear
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time

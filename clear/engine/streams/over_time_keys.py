@@ -10,11 +10,11 @@ from typing import Any
 
 from clear.core.checks import check_shared_keys, check_text
 from clear.core.config import find_config, load_config, to_plain
+from clear.core.configs.options import parse_options
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import read_json
 from clear.core.logs import logger
-from clear.core.options import parse_options
-from clear.core.signatures import check_keys
 from clear.engine.probing.keys import task_arguments
 from clear.engine.streams.pretraining import STREAM_FILE
 from clear.evaluation.over_time import PROBES, PROTOCOLS, build_probe, wanted_cells

@@ -12,11 +12,11 @@ from typing import Any
 from clear.core import dist
 from clear.core.checks import check_whole
 from clear.core.config import to_plain
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
-from clear.core.signatures import check_keys
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.image_lists import ImageList
 from clear.engine.checkpoint import LATEST

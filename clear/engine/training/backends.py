@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
 
 from clear.core import dist
-from clear.core.tracking import cut_events, event_file, event_sizes, wandb_run_id
+from clear.core.storage.tracking import cut_events, event_file, event_sizes, wandb_run_id
 
 
 def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:

@@ -18,8 +18,8 @@ from clear.core.checks import (
     check_whole,
 )
 from clear.core.config import EXECUTION_KEYS
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
 

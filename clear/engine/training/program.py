@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from clear.core import dist
-from clear.core.building import building
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE
-from clear.core.tracking import EVENT_FILES, WANDB_ID, wandb_files
+from clear.core.storage.tracking import EVENT_FILES, WANDB_ID, wandb_files
 from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
 from clear.engine.training.keys import KNOWN, check_runner_config, in_our_scope

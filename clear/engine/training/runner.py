@@ -21,14 +21,14 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from clear.core import dist
-from clear.core.building import building
 from clear.core.checks import check_number, check_shared_keys
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
+from clear.core.programs.signals import on_stop
+from clear.core.programs.startup import choose_device
 from clear.core.results import Results, git_state, library_versions
 from clear.core.seeding import set_rng_state
-from clear.core.signals import on_stop
-from clear.core.startup import choose_device
 from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.training.backends import prepare_wandb

@@ -10,7 +10,11 @@ import torch.distributed as torch_dist
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from clear.core import dist
-from clear.core.damage import (
+from clear.core.errors import CheckpointError, DataError
+from clear.core.files import load_tensors, parse_json, save_tensors, write_text
+from clear.core.logs import logger
+from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
+from clear.core.storage.damage import (
     COUNT,
     FLAG,
     NUMBER,
@@ -22,10 +26,6 @@ from clear.core.damage import (
     damaged,
     reading,
 )
-from clear.core.errors import CheckpointError, DataError
-from clear.core.files import load_tensors, parse_json, save_tensors, write_text
-from clear.core.logs import logger
-from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
 from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
 from clear.engine.origin import check_origin, note_processes
 from clear.engine.schema import differences

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from clear.core.building import building
 from clear.core.checks import check_text
+from clear.core.configs.building import building
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.datasets.readers.voc import find_voc
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from short_runs import TOOLS, environment
 from toy_runs import toy_run
 
-from clear.core.tracking import wandb_run_id
+from clear.core.storage.tracking import wandb_run_id
 from clear.engine.training.program import prepare
 
 pytest.importorskip('mmpretrain')

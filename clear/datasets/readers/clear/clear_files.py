@@ -11,7 +11,7 @@ import torch
 
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import inside, load_tensors, read_json, read_text
-from clear.core.tensor_files import Record
+from clear.core.storage.tensor_files import Record
 from clear.datasets.readers.image_files import plain_path
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from clear.core import dist
 from clear.core.checks import check_whole
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
 from clear.core.seeding import get_rng_state, set_rng_state
-from clear.core.signatures import accepted_arguments, check_keys
 from clear.evaluation.image.knn import KNN
 from clear.evaluation.image.linear_probe import LinearProbe
 from clear.evaluation.image.rows import LabelledRows, ProbeData

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 
-from clear.core import signals
 from clear.core.errors import NO_ROOM, ClearError, ConfigError, Interrupted, report_error, unwritable
+from clear.core.programs import signals
 
 
 def run_program(work: Callable[[], int | None]) -> int:

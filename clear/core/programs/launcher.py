@@ -1,6 +1,6 @@
 """torchrun with another end: the exit code of the process that failed, and no traceback of its own.
 
-    python -m clear.core.launcher --standalone --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
+    python -m clear.core.programs.launcher --standalone --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 
-from clear.core.program import run_program
+from clear.core.programs.program import run_program
 
 # Of a process that has said itself what was wrong.
 _TOLD = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""Parts of reading a config: options, signatures, plain formats, errors of building."""

@@ -1,0 +1,1 @@
+"""How the programs of tools/ begin and end: threads, signals, launchers, messages."""

@@ -1,0 +1,1 @@
+"""Files that hold tensors, locks on folders, damage, what trackers leave."""
