@@ -33,15 +33,19 @@ def _lacks(runner: Any) -> str:
 def runner_type(cfg: dict) -> str:
     """The name of the runner that a config asks for.
 
-    That is `runner_type`, or a runner derived from it whose mark the config has; without it the first registered one
-    whose mark the config has, else `Runner`.
+    That is `runner_type`, or a runner derived from it whose mark the config has; without it the one whose mark the
+    config has, else `Runner`. A mark that a class inherits is its base's.
 
     Raises:
-        ConfigError: if there is none of that name, or it lacks what a runner must have.
+        ConfigError: if there is none of that name, it lacks what a runner must have, or the config has two marks.
     """
     known = runners()
-    marked = [name for name, runner in known.items() if getattr(runner, 'MARK', None) in cfg]
+    marks = {name: vars(runner).get('MARK') for name, runner in sorted(known.items())}
+    marked = [name for name, mark in marks.items() if mark is not None and mark in cfg]
     name = cfg.get('runner_type')
+    if not name and len(marked) > 1:
+        raise ConfigError('The config has ' + ' and '.join(f"'{marks[each]}' of a {each}" for each in marked)
+                          + '. Leave one out, or say which with runner_type.')
     if not name:
         return marked[0] if marked else LAST_RESORT
     found = RUNNERS.get_own(name) if isinstance(name, str) else None

@@ -244,9 +244,15 @@ def test_an_unknown_runner_is_refused_with_the_nearest(config):
 
 @pytest.mark.parametrize('cfg, expected', [
     (dict(stream={}), 'StreamRunner'), (dict(stream={}, runner_type='Runner'), 'StreamRunner'),
-    (dict(stream={}, runner_type='ProbeRunner'), 'ProbeRunner'), (dict(stream={}, cl_strategy={}), 'ContinualRunner')])
+    (dict(stream={}, runner_type='ProbeRunner'), 'ProbeRunner'), (dict(cl_strategy={}), 'ContinualRunner'),
+    (dict(stream={}, cl_strategy={}, runner_type='ContinualRunner'), 'ContinualRunner'), ({}, 'Runner')])
 def test_marks_tell_a_runner_from_those_it_derives_from(cfg, expected):
     assert runner_type(cfg) == expected
+
+
+def test_two_marks_are_refused():
+    with pytest.raises(ConfigError, match="has 'cl_strategy' of a ContinualRunner and 'stream' of a StreamRunner"):
+        runner_type(dict(stream={}, cl_strategy={}))
 
 
 def test_every_runner_says_what_it_reads_and_writes():
