@@ -25,7 +25,7 @@ from clear.continual.training.versions import VERSION_FIELDS
 from clear.core.contracts import Stateful
 from clear.core.errors import CheckpointError
 from clear.core.storage.damage import is_alike
-from clear.registry import BUFFERS, PLUGINS
+from clear.registry import BUFFERS, MODELS, PLUGINS
 
 KIND = '__kind__'
 # In place of the fields of an object that was asked for its state; no attribute can have this name.
@@ -136,7 +136,7 @@ def _is_stateful(value: Any) -> bool:
         return False
     kind = type(value)
     return any(base.__module__.split('.')[0] in ('avalanche', 'clear') for base in kind.__mro__) or \
-        any(kind is item for registry in (BUFFERS, PLUGINS) for item in registry.module_dict.values())
+        any(kind is item for registry in (BUFFERS, MODELS, PLUGINS) for item in registry.module_dict.values())
 
 
 def encode_object(value: Any, index: SampleIndex, path: str) -> dict:

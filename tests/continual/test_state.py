@@ -20,6 +20,7 @@ from clear.continual.samples import SampleIndex
 from clear.continual.scenarios.base import TensorBucket, task_aware
 from clear.continual.state import load_strategy_state, strategy_state
 from clear.core.errors import CheckpointError
+from clear.registry import MODELS
 
 SIZES = (6, 5, 7)
 
@@ -111,6 +112,21 @@ def test_a_module_returns_as_a_copy_of_the_live_model(index, tmp_path):
     assert [parameter.requires_grad for parameter in result.parameters()] == [False, True, True, True]
     assert all(parameter.grad is None for parameter in result.parameters())
     assert not torch.equal(live[0].weight, result[0].weight)
+
+
+def test_what_a_module_of_the_user_counts_returns(index, tmp_path, monkeypatch):
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.seen, self.calls, self.mean = set(), 0, torch.zeros(2)
+
+    monkeypatch.setitem(MODELS.module_dict, 'Counting', Counting)
+    model, fresh = nn.Sequential(Counting()), nn.Sequential(Counting())
+    model[0].seen, model[0].calls, model[0].mean = {1, 4}, 7, torch.tensor([1.0, 2.0])
+    stored = through_file(encode(model, index, 'x'), tmp_path)
+    Decoder(index, fresh).load_module(fresh, stored['state'], stored['extras'])
+    assert (fresh[0].seen, fresh[0].calls, fresh[0].mean.tolist()) == ({1, 4}, 7, [1.0, 2.0])
+    assert torch.equal(fresh[0].weight, model[0].weight)
 
 
 def test_an_object_of_ours_returns_though_its_file_has_moved(index, tmp_path):
