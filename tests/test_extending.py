@@ -46,14 +46,13 @@ class EndsAt(Hook):
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch):
-    """A folder with the page's modules, on the path."""
+def outside(tmp_path):
+    """A folder with the page's modules."""
     for text in blocks(ROOT / 'docs' / 'extending.md', 'python'):
         first = text.split('\n', 1)[0].removeprefix('# ')
         if first.endswith('.py') and '/' not in first:
             (tmp_path / first).write_text(text)
     (tmp_path / 'ends.py').write_text(ENDS)
-    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -88,7 +87,8 @@ def test_a_loss_with_its_algorithm_and_a_hook(outside, monkeypatch):
     assert report.code == 0 and 'loss' in (parts / 'report.html').read_text(), report.err
 
 
-def test_the_loss_is_what_its_docstring_says(outside):
+def test_the_loss_is_what_its_docstring_says(outside, monkeypatch):
+    monkeypatch.syspath_prepend(outside)
     import agreement
 
     generator = torch.Generator().manual_seed(0)
