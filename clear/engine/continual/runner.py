@@ -45,7 +45,7 @@ class ContinualRunner:
     minute or every `checkpoint_config.iter_interval` iterations; a resumed run ends as an uninterrupted one does.
 
     Args:
-        cfg: a continual config (see `continual_config`); not changed.
+        cfg: a continual config (see `clear.engine.continual.keys`); not changed.
         work_dir: where everything is written; None writes nothing.
         is_checked: the config was checked, as a program does before it comes here.
 

@@ -34,7 +34,7 @@ class ProbeRunner:
     After each job `jobs.json`, `results.json` and `results.csv` are written, so a kill loses the job under way.
 
     Args:
-        cfg: a probing config (see `probe_config`); not changed.
+        cfg: a probing config (see `clear.engine.probing.keys`); not changed.
         work_dir: where everything is written; None writes nothing.
         is_checked: the config was checked, as a program does before it comes here.
 
