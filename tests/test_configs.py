@@ -152,3 +152,20 @@ def test_old_names_of_bases_are_there():
         text = (CONFIGS / '_base_' / f'{name}.py').read_text()
         assert len(text.splitlines()) == 1
     assert ROOT / 'configs' == CONFIGS
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_every_recipe_begins_with_the_command_that_runs_it(path):
+    shown = re.fullmatch(r'# (?:python|bash) (tools/\S+) (configs/\S+)( 8)?', path.read_text().split('\n')[0])
+    assert shown and (ROOT / shown[1]).is_file() and ROOT / shown[2] == path
+    assert ('_8xb' in path.name) == (shown[3] is not None) == (shown[1] == 'tools/dist_train.sh')
+
+
+def test_what_recipes_say_was_measured_stands_in_the_docs():
+    pages = ' '.join(page.read_text() for page in (ROOT / 'docs').glob('*.md'))
+    measured = [line for path in ALL for line in path.read_text().split('\n')[1:3]
+                if line.startswith(('# Test accuracy of', '# Seed 0: in_domain', '# kNN, random then trained'))]
+    assert len(measured) > 30
+    for line in measured:
+        for value in re.findall(r'-?0\.\d{3}', line):
+            assert value in pages, line

@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/cumulative_linear_1x256-step-100e_moco-b0.py
 """A linear classifier on all moco_b0 features of CLEAR-10 so far.
 
 The benchmark's authors measured, before its release and over five splits, in_domain 0.924, next_domain 0.915,

@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/erace_linear_1x256-step-100e_moco-b0.py
 """ER-ACE, linear on the moco_b0 features of CLEAR-10.
 
 Nearly every batch has all classes, so its loss masks none: expect what replay gives.

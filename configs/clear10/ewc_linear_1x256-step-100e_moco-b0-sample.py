@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/ewc_linear_1x256-step-100e_moco-b0-sample.py
 """EWC with the Fisher information of single samples, linear on the moco_b0 features of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py',
           '../_base_/strategies/ewc_sample.py', '../_base_/default_runtime.py']

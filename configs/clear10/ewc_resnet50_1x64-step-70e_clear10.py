@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/ewc_resnet50_1x64-step-70e_clear10.py
 """Elastic weight consolidation, ResNet-50 from scratch on the images of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/models/resnet50.py', '../_base_/strategies/ewc.py',
           '../_base_/default_runtime.py']

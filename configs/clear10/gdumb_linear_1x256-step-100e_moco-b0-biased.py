@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/gdumb_linear_1x256-step-100e_moco-b0-biased.py
 """Training on a biased reservoir over CLEAR-10 alone, linear on moco_b0 features.
 
 A new sample enters with twice the probability of a uniform reservoir (a value of the authors' grid): expect between

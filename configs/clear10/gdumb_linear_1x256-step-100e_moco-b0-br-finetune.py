@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/gdumb_linear_1x256-step-100e_moco-b0-br-finetune.py
 """Fine-tuning by a biased reservoir, linear on the moco_b0 features of CLEAR-10.
 
 Every new sample enters a memory of one bucket, so expect what naive gives.

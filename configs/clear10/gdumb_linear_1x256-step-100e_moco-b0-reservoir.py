@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/gdumb_linear_1x256-step-100e_moco-b0-reservoir.py
 """Training on a uniform reservoir over CLEAR-10 alone, linear on moco_b0 features.
 
 The benchmark's authors measured with a uniform memory of unknown size, before its release and over five splits,

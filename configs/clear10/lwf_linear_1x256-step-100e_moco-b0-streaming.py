@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/lwf_linear_1x256-step-100e_moco-b0-streaming.py
 """Learning without forgetting, linear on the moco_b0 features of CLEAR-10, streaming protocol."""
 _base_ = ['./lwf_linear_1x256-step-100e_moco-b0.py']
 

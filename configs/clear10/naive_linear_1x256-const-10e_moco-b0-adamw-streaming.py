@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/naive_linear_1x256-const-10e_moco-b0-adamw-streaming.py
 """Fine-tuning a linear classifier on the moco_b0 features of CLEAR-10 with AdamW, streaming protocol."""
 _base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/models/linear_2048.py',
           '../_base_/strategies/naive.py', '../_base_/default_runtime.py']

@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/naive_linear_1x256-step-100e_efficientnet-lite0.py
 """Fine-tuning a linear classifier on ImageNet EfficientNet-Lite0 features of CLEAR-10, which are made on first use."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/strategies/naive.py', '../_base_/default_runtime.py']
 

@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/ranpac_linear_moco-b0.py
 """RanPAC on the moco_b0 features of CLEAR-10: ridge regression on random projections, one pass."""
 _base_ = ['../_base_/scenarios/clear10_moco-b0.py', '../_base_/strategies/ranpac.py', '../_base_/default_runtime.py']
 

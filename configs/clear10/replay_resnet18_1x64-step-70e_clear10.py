@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear10/replay_resnet18_1x64-step-70e_clear10.py
 """Experience replay, ResNet-18 from scratch on the images of CLEAR-10."""
 _base_ = ['../_base_/scenarios/clear10.py', '../_base_/models/resnet18.py', '../_base_/strategies/replay.py',
           '../_base_/default_runtime.py']

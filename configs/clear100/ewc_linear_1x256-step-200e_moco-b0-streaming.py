@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear100/ewc_linear_1x256-step-200e_moco-b0-streaming.py
 """Elastic weight consolidation, linear on the moco_b0 features of CLEAR-100, streaming protocol."""
 _base_ = ['./ewc_linear_1x256-step-200e_moco-b0.py']
 

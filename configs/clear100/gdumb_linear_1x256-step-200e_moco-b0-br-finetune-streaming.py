@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear100/gdumb_linear_1x256-step-200e_moco-b0-br-finetune-streaming.py
 """Fine-tuning by a biased reservoir, linear on the moco_b0 features of CLEAR-100, streaming protocol."""
 _base_ = ['./gdumb_linear_1x256-step-200e_moco-b0-br-finetune.py']
 

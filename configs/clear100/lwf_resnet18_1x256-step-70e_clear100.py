@@ -1,3 +1,4 @@
+# python tools/train.py configs/clear100/lwf_resnet18_1x256-step-70e_clear100.py
 """Learning without forgetting, ResNet-18 from scratch on the images of CLEAR-100."""
 _base_ = ['../_base_/scenarios/clear100.py', '../_base_/models/resnet18.py', '../_base_/strategies/lwf.py',
           '../_base_/default_runtime.py']

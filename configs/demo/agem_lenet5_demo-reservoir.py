@@ -1,3 +1,4 @@
+# python tools/train.py configs/demo/agem_lenet5_demo-reservoir.py
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/agem_reservoir.py',
           '../_base_/default_runtime.py']
 

@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/agem_lenet5_demo.py
+# Seed 0: in_domain 0.975, next_domain 0.956, backward_transfer 0.891, forward_transfer 0.694, forgetting 0.151.
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/agem.py',
           '../_base_/default_runtime.py']
 

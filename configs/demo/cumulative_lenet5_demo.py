@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/cumulative_lenet5_demo.py
+# Seed 0: in_domain 0.956, next_domain 0.923, backward_transfer 0.986, forward_transfer 0.660, forgetting -0.035.
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/cumulative.py',
           '../_base_/default_runtime.py']
 

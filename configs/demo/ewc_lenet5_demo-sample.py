@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/ewc_lenet5_demo-sample.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.745 0.738 0.765 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/ewc_sample.py',
           '../_base_/default_runtime.py']
 

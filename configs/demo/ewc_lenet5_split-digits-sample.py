@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/ewc_lenet5_split-digits-sample.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.412 0.434 0.525 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/split_digits.py', '../_base_/models/lenet5_demo.py',
           '../_base_/strategies/ewc_sample.py', '../_base_/default_runtime.py']
 

@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/featuredistillation_lenet5_split-digits.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.420 0.430 0.514 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/split_digits.py', '../_base_/models/lenet5_demo.py',
           '../_base_/strategies/feature_distillation.py', '../_base_/default_runtime.py']
 

@@ -1,3 +1,4 @@
+# python tools/train.py configs/demo/gdumb_lenet5_demo-biased.py
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/biased_reservoir.py',
           '../_base_/default_runtime.py']
 

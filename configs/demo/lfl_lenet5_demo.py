@@ -1,3 +1,6 @@
+# python tools/train.py configs/demo/lfl_lenet5_demo.py
+# Seed 0: in_domain 0.926, next_domain 0.822, backward_transfer 0.948, forward_transfer 0.584, forgetting 0.009.
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.918 0.922 0.937 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/lfl.py',
           '../_base_/default_runtime.py']
 

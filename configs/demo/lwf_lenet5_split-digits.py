@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/lwf_lenet5_split-digits.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.498 0.435 0.391 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/split_digits.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/lwf.py',
           '../_base_/default_runtime.py']
 

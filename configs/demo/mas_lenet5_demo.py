@@ -1,3 +1,6 @@
+# python tools/train.py configs/demo/mas_lenet5_demo.py
+# Seed 0: in_domain 0.957, next_domain 0.915, backward_transfer 0.845, forward_transfer 0.650, forgetting 0.217.
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.762 0.775 0.789 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/mas.py',
           '../_base_/default_runtime.py']
 

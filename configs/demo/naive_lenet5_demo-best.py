@@ -1,3 +1,4 @@
+# python tools/train.py configs/demo/naive_lenet5_demo-best.py
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/naive.py',
           '../_base_/default_runtime.py']
 

@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/naive_lenet5_split-digits.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.185 0.179 0.185 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/split_digits.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/naive.py',
           '../_base_/default_runtime.py']
 

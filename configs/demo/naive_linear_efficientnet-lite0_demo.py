@@ -1,3 +1,4 @@
+# python tools/train.py configs/demo/naive_linear_efficientnet-lite0_demo.py
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/strategies/naive.py',
           '../_base_/default_runtime.py']
 

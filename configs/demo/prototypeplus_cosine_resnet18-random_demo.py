@@ -1,3 +1,4 @@
+# python tools/train.py configs/demo/prototypeplus_cosine_resnet18-random_demo.py
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/strategies/prototype_plus.py', '../_base_/default_runtime.py']
 
 # Features of a random ResNet-18: nothing has to be downloaded. The bank is made on first use, then found again.

@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/replay_lenet5_demo.py
+# Seed 0: in_domain 0.969, next_domain 0.940, backward_transfer 0.970, forward_transfer 0.676, forgetting 0.009.
 _base_ = ['../_base_/scenarios/demo.py', '../_base_/models/lenet5_demo.py', '../_base_/strategies/replay.py',
           '../_base_/default_runtime.py']
 

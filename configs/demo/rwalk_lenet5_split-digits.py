@@ -1,3 +1,5 @@
+# python tools/train.py configs/demo/rwalk_lenet5_split-digits.py
+# Test accuracy of all buckets after the last, seeds 0, 1, 2: 0.460 0.413 0.553 (docs/continual_learning.md).
 _base_ = ['../_base_/scenarios/split_digits.py', '../_base_/models/lenet5_demo.py',
           '../_base_/strategies/rwalk.py', '../_base_/default_runtime.py']
 

@@ -1,3 +1,5 @@
+# python tools/train.py configs/probing/efficientnet_lite0_cifar10-small.py
+# At 96 pixels: kNN 0.685, nearest mean 0.647, linear 0.725, logistic 0.731, 5 shots 0.519 (docs/probing.md).
 _base_ = ['../_base_/tasks/image_level.py']
 runner_type = 'ProbeRunner'
 

@@ -1,3 +1,4 @@
+# python tools/train.py configs/probing/moco_resnet50_voc07.py
 runner_type = 'ProbeRunner'
 
 # VOC 2007 classification by both protocols, on any encoder; their numbers do not compare. The archives of trainval and

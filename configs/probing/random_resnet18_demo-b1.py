@@ -1,3 +1,4 @@
+# python tools/train.py configs/probing/random_resnet18_demo-b1.py
 _base_ = ['../_base_/tasks/smoke.py']
 runner_type = 'ProbeRunner'
 

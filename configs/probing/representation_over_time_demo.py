@@ -1,3 +1,4 @@
+# python tools/analysis_tools/representation_over_time.py configs/probing/representation_over_time_demo.py
 # An encoder of every time on every bucket of the demo data. As shipped there is only the network with random weights,
 # that of the pretraining recipes configs/selfsup/continual_*_demo.py; give it the folder of such a run:
 #   --cfg-options checkpoints=work_dirs/continual_mocov2-finetune_resnet18_1xb64-cos-2e_demo

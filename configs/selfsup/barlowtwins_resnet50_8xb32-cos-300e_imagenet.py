@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/barlowtwins_resnet50_8xb32-cos-300e_imagenet.py 8
 _base_ = ['../_base_/models/selfsup/barlowtwins_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/lars_cos_warm10_200e.py']
 

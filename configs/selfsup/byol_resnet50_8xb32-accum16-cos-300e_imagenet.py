@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/byol_resnet50_8xb32-accum16-cos-300e_imagenet.py 8
 _base_ = ['../_base_/models/selfsup/byol_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/lars_cos_warm10_200e.py']
 

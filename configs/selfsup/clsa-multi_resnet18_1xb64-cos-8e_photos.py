@@ -1,3 +1,4 @@
+# python tools/train.py configs/selfsup/clsa-multi_resnet18_1xb64-cos-8e_photos.py
 _base_ = ['../_base_/models/selfsup/clsa-multi_resnet18-32px.py', '../_base_/datasets/photos_squares.py',
          '../_base_/schedules/sgd_cos_photos.py']
 

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/clsa-multi_resnet50_8xb32-cos-200e_imagenet.py 8
 _base_ = ['../_base_/models/selfsup/clsa_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/sgd_cos_200e.py']
 

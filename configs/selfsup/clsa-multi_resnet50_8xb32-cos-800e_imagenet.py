@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/clsa-multi_resnet50_8xb32-cos-800e_imagenet.py 8
 _base_ = ['./clsa-multi_resnet50_8xb32-cos-200e_imagenet.py']
 
 # Published: 76.2 % linear top-1 on ImageNet.

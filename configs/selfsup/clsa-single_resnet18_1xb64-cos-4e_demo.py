@@ -1,3 +1,4 @@
+# python tools/train.py configs/selfsup/clsa-single_resnet18_1xb64-cos-4e_demo.py
 _base_ = ['../_base_/models/selfsup/clsa-single_resnet18-32px.py', '../_base_/datasets/demo_squares.py',
          '../_base_/schedules/sgd_cos_demo.py']
 

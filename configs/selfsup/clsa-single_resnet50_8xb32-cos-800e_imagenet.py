@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/clsa-single_resnet50_8xb32-cos-800e_imagenet.py 8
 _base_ = ['./clsa-single_resnet50_8xb32-cos-200e_imagenet.py']
 
 # Published: 72.2 % linear top-1 on ImageNet.

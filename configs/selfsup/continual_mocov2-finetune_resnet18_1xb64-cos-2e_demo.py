@@ -1,3 +1,4 @@
+# python tools/train.py configs/selfsup/continual_mocov2-finetune_resnet18_1xb64-cos-2e_demo.py
 # Pretraining that moves through the ten buckets of the demo data, sized for two CPU cores: MoCo v2 (Chen et al. 2020,
 # arXiv:2003.04297) on each bucket, from the weights of the bucket before.
 stream = dict(buckets=['1', '2', '3', '4', '5', '6', '7', '8', '9', '10'], mode='finetune')

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/continual_mocov2-finetune_resnet50_8xb32-cos-200e_yfcc.py 8
 # MoCo v2 (Chen et al. 2020, arXiv:2003.04297) on each of CLEAR's time buckets of YFCC100M (Lin et al. 2021,
 # arXiv:2201.06289), from the weights of the bucket before; the first bucket alone is CLEAR's 'moco_b0'.
 stream = dict(buckets=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], mode='finetune')

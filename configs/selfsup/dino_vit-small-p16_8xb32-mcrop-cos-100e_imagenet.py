@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/dino_vit-small-p16_8xb32-mcrop-cos-100e_imagenet.py 8
 _base_ = ['../_base_/models/selfsup/dino_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/sgd_cos_200e.py']
 

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/mocov2_resnet50_8xb32-cos-800e_imagenet.py 8
 _base_ = ['./mocov2_resnet50_8xb32-cos-200e_imagenet.py']
 
 # Published: 71.1 % linear top-1 on ImageNet.

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/simsiam_resnet50_8xb32-cos-100e_imagenet.py 8
 _base_ = ['../_base_/models/selfsup/simsiam_resnet50.py', '../_base_/datasets/imagenet_views.py',
          '../_base_/schedules/sgd_cos_200e.py']
 

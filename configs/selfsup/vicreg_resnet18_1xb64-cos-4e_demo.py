@@ -1,3 +1,4 @@
+# python tools/train.py configs/selfsup/vicreg_resnet18_1xb64-cos-4e_demo.py
 _base_ = ['../_base_/models/selfsup/vicreg_resnet18-32px.py', '../_base_/datasets/demo_squares.py',
          '../_base_/schedules/adamw_cos_demo.py']
 

@@ -1,3 +1,4 @@
+# python tools/train.py configs/selfsup/linear/linear_resnet18_1xb64-step-3e_demo.py
 _base_ = ['./linear_resnet50_8xb32-step-100e_imagenet.py']
 
 # MoCo's linear evaluation, sized for two CPU cores: bucket 1 of the demo data, split 0, 32 pixels, a network with

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/linear/linear_resnet50_8xb32-cos-100e_imagenet.py 8
 _base_ = ['./linear_resnet50_8xb32-step-100e_imagenet.py']
 
 # CLSA's linear evaluation (Wang and Qi 2021, arXiv:2104.07713; its published code): lr 10 down to 0.01.

@@ -1,3 +1,4 @@
+# bash tools/dist_train.sh configs/selfsup/linear/linear_resnet50_8xb32-step-100e_imagenet.py 8
 _base_ = ['../../_base_/datasets/imagenet_linear.py', '../../_base_/schedules/linear_100e.py']
 
 # MoCo's linear evaluation (He et al. 2020, arXiv:1911.05722; its published code): lr 30 for a total batch of 256.

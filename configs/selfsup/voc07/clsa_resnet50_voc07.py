@@ -1,3 +1,4 @@
+# python tools/analysis_tools/voc07_classification.py configs/selfsup/voc07/clsa_resnet50_voc07.py
 # One linear layer on augmented images of 300 pixels, chosen on val (Wang and Qi 2021, arXiv:2104.07713, their code).
 protocol = 'clsa'
 encoder = dict(type='TorchvisionEncoder', arch='resnet50', weights=dict(path='weights/moco_v2.pth'), preprocess=dict())

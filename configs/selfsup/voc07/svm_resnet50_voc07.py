@@ -1,3 +1,4 @@
+# python tools/analysis_tools/voc07_classification.py configs/selfsup/voc07/svm_resnet50_voc07.py
 # Support vector machines on frozen features, costs by 3-fold cross-validation on trainval, tested on test
 # (Goyal et al. 2019, arXiv:1905.01235).
 protocol = 'svm'
