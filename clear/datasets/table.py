@@ -38,7 +38,7 @@ COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
     **dict.fromkeys(('id', 'path', 'caption', 'mask'), (_is_text, 'text')),
     **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
     'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
-    'labels': (_is_label_list, 'lists of int32 (class indices)'),
+    **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
     'taken_at': (_is_time, 'timestamps in UTC')}
 _BLOCK = 500_000  # ids that are compared at once
 
@@ -51,6 +51,7 @@ class ImageTable:
     |----------------------------|--------------------------------------------------------------------|
     | `id`, `path`               | text, no id twice; paths are relative to `root`                    |
     | `label`, or `labels`       | int32 class index, -1 = none; or a list of them per image          |
+    | `difficult`                | with `labels`: classes that are neither there nor absent for sure  |
     | `bucket`, `split`          | text, null = none                                                  |
     | `taken_at`                 | timestamp in UTC                                                   |
     | `caption`, `mask`          | text; the path of a mask is relative to `root`                     |
@@ -205,7 +206,8 @@ def _decoded(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
 def _array(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.ChunkedArray:
     if isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
         return values
-    kinds = {'label': pyarrow.int32(), 'labels': pyarrow.list_(pyarrow.int32()),
+    classes = pyarrow.list_(pyarrow.int32())
+    kinds = {'label': pyarrow.int32(), 'labels': classes, 'difficult': classes,
              'taken_at': pyarrow.timestamp('us', tz='UTC')}
     try:
         if name not in COLUMNS or name in kinds:
@@ -262,7 +264,7 @@ def _check_class_names(names: Sequence[str], root: Path) -> None:
 
 
 def _check_labels(table: pyarrow.Table, num_classes: int, root: Path) -> None:
-    for name, lowest in (('label', -1), ('labels', 0)):
+    for name, lowest in (('label', -1), ('labels', 0), ('difficult', 0)):
         if name not in table.column_names:
             continue
         values = table[name] if name == 'label' else compute.list_flatten(table[name])

@@ -72,6 +72,7 @@ def test_a_selection_that_is_none():
     (dict(label=['cat'] * 5), "column 'label' should hold int32.*found values that are not"),
     (dict(label=[2**40] * 5), "column 'label' should hold int32"),
     (dict(labels=pyarrow.array([['x']] * 5)), "column 'labels' should hold lists of int32"),
+    (dict(difficult=[0] * 5), "column 'difficult' should hold lists of int32"),
     (dict(id=pyarrow.array(range(5))), "column 'id' should hold text, found int64"),
     (dict(bucket=pyarrow.array(range(5))), "column 'bucket' should hold text, found int64"),
     (dict(taken_at=pyarrow.array([datetime(2010, 1, 1)] * 5)),  # noqa: DTZ001 - the point of the test
@@ -82,6 +83,7 @@ def test_a_selection_that_is_none():
     (dict(id=COLUMNS['path'], path=['a', 'b', 'c', None, None]), '2 rows have no path'),
     (dict(label=[0, 1, 2, -1, 0]), r'labels -1 \.\.\. 2 do not fit 2 class names \(-1 means no label\)'),
     (dict(label=[0, 1, -2, -1, 0]), r'labels -2 \.\.\. 1 do not fit 2'),
+    (dict(difficult=[[2], [], [], [], []]), r'labels 2 \.\.\. 2 do not fit 2 class names'),
     (dict(labels=[[0], [], [1, 2], [0], [0]]), r'labels 0 \.\.\. 2 do not fit 2 class names \(an empty list'),
     (dict(path=['a', 'b', '../c', 'd', 'e']), "'../c' lies outside /photos"),
     (dict(mask=[None, None, None, None, '/etc/x.png']), "'/etc/x.png' lies outside /photos"),

@@ -1,12 +1,12 @@
 """The reader of VOC 2007 on a folder that the test writes, against the class lists that VOC ships beside the XML."""
 
-
 import numpy as np
 import pytest
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.readers.voc import VOC_CLASSES, find_voc, read_voc
+from clear.datasets.readers.voc import VOC_CLASSES, find_voc, read_voc, voc_targets
+from clear.datasets.table import ImageTable
 
 
 @pytest.fixture
@@ -15,14 +15,25 @@ def base(tmp_path):
 
 
 def test_lists_and_targets(base):
-    split = read_voc(base, 'train')
-    assert len(split) == 21 and split.ids[:2] == ['000001', '000002'] and split.paths[0] == 'JPEGImages/000001.jpg'
-    assert split.targets.shape == (21, 20) and split.targets.dtype == np.int8
-    assert (split.targets[:20] == 1).nonzero()[1].tolist() == list(range(20))
-    assert split.targets[20, :3].tolist() == [1, 1, -1]  # number 21: the third class is difficult
-    assert split.targets[2, 2:5].tolist() == [1, -1, 0]
+    images = read_voc(base, 'train')
+    assert isinstance(images, ImageTable) and images.root == base and images.class_names == VOC_CLASSES
+    assert len(images) == 21 and images.texts('id')[:2] == ['000001', '000002']
+    assert images.text('path', 0) == 'JPEGImages/000001.jpg' and images.texts('split') == ['train'] * 21
+    assert images['labels'].to_pylist() == [[column] for column in range(20)] + [[0, 1]]
+    # Of every third image, the class after its own; number 21 shows two.
+    assert images['difficult'].to_pylist() == [[row + 1] if row % 3 == 2 else [] for row in range(20)] + [[2]]
+    targets = voc_targets(images)
+    assert targets.shape == (21, 20) and targets.dtype == np.int8
+    assert (targets[:20] == 1).nonzero()[1].tolist() == list(range(20))
+    assert targets[20, :3].tolist() == [1, 1, -1] and targets[2, 2:5].tolist() == [1, -1, 0]
+    assert (targets == -1).sum() == 7
     assert len(read_voc(base, 'trainval')) == 42
-    assert read_voc(base, 'trainval').ids == split.ids + read_voc(base, 'val').ids
+    assert read_voc(base, 'trainval').texts('id') == images.texts('id') + read_voc(base, 'val').texts('id')
+
+
+def test_targets_follow_a_selection(base):
+    images = read_voc(base, 'train')
+    assert np.array_equal(voc_targets(images.select([20, 2])), voc_targets(images)[[20, 2]])
 
 
 @pytest.mark.parametrize(('objects', 'wanted'), [
@@ -30,7 +41,7 @@ def test_lists_and_targets(base):
     ([('cat', False)], 0), ([], 0)])
 def test_a_clear_object_decides(base, objects, wanted):
     (base / 'Annotations' / '000001.xml').write_text(annotation(objects))
-    assert read_voc(base, 'train').targets[0, VOC_CLASSES.index('dog')] == wanted
+    assert voc_targets(read_voc(base, 'train'))[0, VOC_CLASSES.index('dog')] == wanted
 
 
 def test_classes_are_the_alphabet_of_voc():

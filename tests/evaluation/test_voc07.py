@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.readers.voc import read_voc
+from clear.datasets.readers.voc import read_voc, voc_targets
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
 from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.image.voc07_svm import voc_metrics
@@ -117,7 +117,9 @@ def by_plain_torch(base, encoder, task):
 
     end = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(VOC_MEAN, VOC_STD)])
     train = read_voc(base, 'train')
-    images = [end(v2.functional.resize(Image.open(base / path).convert('RGB'), [20, 20])) for path in train.paths]
+    images = [end(v2.functional.resize(Image.open(base / path).convert('RGB'), [20, 20]))
+              for path in train.texts('path')]
+    train_targets = voc_targets(train)
     head = task._new_head(12)
     optimizer = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.t_max)
@@ -132,7 +134,7 @@ def by_plain_torch(base, encoder, task):
             logits = head(encoder(torch.stack([images[row] for row in rows])))
             loss = 0
             for i, row in enumerate(rows):
-                for column, target in enumerate(train.targets[row]):
+                for column, target in enumerate(train_targets[row]):
                     if target >= 0:
                         loss = loss - torch.nn.functional.logsigmoid(logits[i, column] * (2 * int(target) - 1))
             optimizer.zero_grad()
@@ -142,7 +144,7 @@ def by_plain_torch(base, encoder, task):
         for split, crop in (('val', 'center'), ('test', 'five')):
             with torch.no_grad():
                 scores = np.stack([head(encoder(views)).mean(0).numpy() for views in prepared(base, split, crop)])
-            targets = read_voc(base, split).targets
+            targets = voc_targets(read_voc(base, split))
             kept = [targets[:, c] >= 0 for c in range(20)]
             maps.append(np.mean([average_precision_score(targets[kept[c], c], scores[kept[c], c]) for c in range(20)]))
         found.append(maps)
@@ -187,9 +189,10 @@ class Bank:
 def test_machines_against_scikit_learn(base):
     rng = np.random.default_rng(0)
     splits = {name: read_voc(base, name) for name in ('trainval', 'test')}
-    features = {name: (split.targets.clip(0) @ rng.standard_normal((20, 12))
-                       + rng.standard_normal((len(split), 12))).astype(np.float32) for name, split in splits.items()}
-    banks = {bank: Bank([Path(path).name for path in splits[name].paths], features[name])
+    of = {name: voc_targets(split) for name, split in splits.items()}
+    features = {name: (targets.clip(0) @ rng.standard_normal((20, 12))
+                       + rng.standard_normal((len(targets), 12))).astype(np.float32) for name, targets in of.items()}
+    banks = {bank: Bank([Path(path).name for path in splits[name].texts('path')], features[name])
              for bank, name in (('train', 'trainval'), ('test', 'test'))}
     task = TASKS.build(dict(type='VOC07SVM', data_root=str(base), costs=[10.0, 0.1]))
     result = task.run(None, TaskData(bank=banks))
@@ -197,7 +200,7 @@ def test_machines_against_scikit_learn(base):
             for name, value in features.items()}
     each = []
     for column, name in enumerate(result.extras['per_class']):
-        targets = splits['trainval'].targets[:, column]
+        targets = of['trainval'][:, column]
         kept = targets >= 0
         cost = result.extras['selected']['cost'][name]
         cross = result.extras['cross_validation'][name]
@@ -205,8 +208,8 @@ def test_machines_against_scikit_learn(base):
         assert cross == pytest.approx([folds_by_hand(unit['trainval'][kept], targets[kept], c) for c in (0.1, 10.0)])
         model = LinearSVC(C=cost, class_weight={1: 2, 0: 1}, max_iter=2000, random_state=0, dual=True)
         scores = model.fit(unit['trainval'][kept], targets[kept]).decision_function(unit['test'])
-        held = splits['test'].targets[:, column] >= 0
-        each.append(average_precision_score(splits['test'].targets[held, column], scores[held]))
+        held = of['test'][:, column] >= 0
+        each.append(average_precision_score(of['test'][held, column], scores[held]))
     assert list(result.extras['per_class'].values()) == pytest.approx(each)
     assert result.value == pytest.approx(np.mean(each)) and result.extras['n_train'] == 102
 
@@ -220,9 +223,9 @@ def folds_by_hand(features, targets, cost):
 def test_a_bank_without_an_image_or_with_bad_ones(base):
     split = read_voc(base, 'trainval')
     features = np.random.default_rng(0).standard_normal((len(split), 5)).astype(np.float32)
-    bank = Bank([Path(path).name for path in split.paths], features)
+    bank = Bank([Path(path).name for path in split.texts('path')], features)
     bank.valid[3] = False
-    test = Bank([Path(path).name for path in read_voc(base, 'test').paths], features[:61])
+    test = Bank([Path(path).name for path in read_voc(base, 'test').texts('path')], features[:61])
     result = VOC07SVM(data_root=str(base), costs=[1.0]).run(None, TaskData(bank={'train': bank, 'test': test}))
     assert result.extras['n_train'] == 101 and result.extras['unreadable'] == dict(train=1, test=0)
     bank.features[5] = np.nan
@@ -233,8 +236,8 @@ def test_a_bank_without_an_image_or_with_bad_ones(base):
 def test_too_few_positives_are_named(tmp_path):
     base = write_voc(tmp_path, (1, 1, 1))
     with pytest.raises(DataError, match="2 of the 42 images of 'trainval' show class 'bird', at least 3"):
-        split = read_voc(base, 'trainval')
-        VOC07SVM(data_root=str(base)).fit(np.ones((42, 2)), split.targets, np.ones((42, 2)), split.targets)
+        targets = voc_targets(read_voc(base, 'trainval'))
+        VOC07SVM(data_root=str(base)).fit(np.ones((42, 2)), targets, np.ones((42, 2)), targets)
     (base / 'Annotations' / '000002.xml').write_text(annotation([]))
     (base / 'Annotations' / '000021.xml').write_text(annotation([]))
     with pytest.raises(DataError, match="0 of the 21 images of 'train' show class 'bicycle'"):

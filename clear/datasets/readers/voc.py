@@ -11,40 +11,21 @@ The archives unpack to `VOCdevkit/VOC2007`; labels of the test part are in an ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_text
+from clear.datasets.table import ImageTable
 
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
 VOC_SPLITS = ('train', 'val', 'trainval', 'test')
 PRESENT, ABSENT, DIFFICULT = 1, 0, -1
 _MAX_XML_BYTES = 2**20  # the largest of VOC 2007 has 12 kB
-
-
-@dataclass(frozen=True)
-class VOCSplit:
-    """The images of one list, in its order.
-
-    Args:
-        root: the folder `VOC2007`; `paths` are relative to it.
-        targets: (N, 20) int8, one column for each of `VOC_CLASSES`: 1 = an object of the class is there, 0 = none,
-            -1 = only such as are marked difficult, which count neither for nor against a classifier.
-    """
-
-    name: str
-    root: Path
-    ids: list[str]
-    paths: list[str]
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 def find_voc(root: str | Path) -> Path:
@@ -61,12 +42,17 @@ def find_voc(root: str | Path) -> Path:
                     'JPEGImages.')
 
 
-def read_voc(root: str | Path, split: str) -> VOCSplit:
-    """Ids, paths and targets of one list. Reads an XML file per image; images are not opened.
+def read_voc(root: str | Path, split: str) -> ImageTable:
+    """The images of one list, in its order. Reads an XML file per image; images are not opened.
 
     Args:
         root: `VOC2007`, `VOCdevkit`, or the folder of that.
         split: 'train', 'val', 'trainval' or 'test'.
+
+    Returns:
+        The columns `id`, `path`, `split`, `labels` (the classes of which there is an object) and `difficult` (those of
+        which there are only objects that are marked so, which count neither for nor against a classifier). See
+        `voc_targets`.
 
     Raises:
         ConfigError: for another split.
@@ -77,8 +63,19 @@ def read_voc(root: str | Path, split: str) -> VOCSplit:
         raise ConfigError(f"VOC has no split '{split}'; there are {', '.join(VOC_SPLITS)}.")
     base = find_voc(root)
     ids = _read_ids(base / 'ImageSets' / 'Main' / f'{split}.txt', split)
-    targets = np.stack([_read_targets(inside(base, f'Annotations/{name}.xml')) for name in ids])
-    return VOCSplit(split, base, ids, [f'JPEGImages/{name}.jpg' for name in ids], targets)
+    classes = [_read_classes(inside(base, f'Annotations/{name}.xml')) for name in ids]
+    return ImageTable.from_columns(base, dict(
+        id=ids, path=[f'JPEGImages/{name}.jpg' for name in ids], split=pyarrow.repeat(split, len(ids)),
+        labels=[clear for clear, _ in classes], difficult=[difficult for _, difficult in classes]), VOC_CLASSES)
+
+
+def voc_targets(images: ImageTable) -> np.ndarray:
+    """(N, C) int8 with a column for each class: `PRESENT`, `ABSENT`, or `DIFFICULT`."""
+    targets = np.full((len(images), len(images.class_names)), ABSENT, np.int8)
+    for column, value in (('labels', PRESENT), ('difficult', DIFFICULT)):
+        for row, classes in enumerate(images[column].to_pylist()):
+            targets[row, classes or []] = value
+    return targets
 
 
 def _read_ids(path: Path, split: str) -> list[str]:
@@ -94,22 +91,18 @@ def _read_ids(path: Path, split: str) -> list[str]:
     return ids
 
 
-def _read_targets(path: Path) -> np.ndarray:
-    """(20,) int8 of one annotation."""
-    targets = np.full(len(VOC_CLASSES), ABSENT, np.int8)
+def _read_classes(path: Path) -> tuple[list[int], list[int]]:
+    """Of one annotation: the classes of which there is an object, and those of which all are marked difficult."""
+    found: dict[str, set[int]] = {'0': set(), '1': set()}
     for index, item in enumerate(_parse(path).findall('object')):
         name = (item.findtext('name') or '').strip()
         difficult = (item.findtext('difficult') or '0').strip()
-        if name not in VOC_CLASSES or difficult not in ('0', '1'):
+        if name not in VOC_CLASSES or difficult not in found:
             raise DataError(f"{path}: object {index} is called '{name}' with difficult='{difficult}'; expected one of "
                             "VOC's twenty classes, and 0 or 1.")
-        column = VOC_CLASSES.index(name)
-        # One clear object decides, whatever else is in doubt.
-        if difficult == '0':
-            targets[column] = PRESENT
-        elif targets[column] == ABSENT:
-            targets[column] = DIFFICULT
-    return targets
+        found[difficult].add(VOC_CLASSES.index(name))
+    # One clear object decides, whatever else is in doubt.
+    return sorted(found['0']), sorted(found['1'] - found['0'])
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -19,10 +19,10 @@ from clear.core.logs import logger
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.decode import UnreadableImage
-from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
+from clear.datasets.readers.voc import VOC_CLASSES, read_voc, voc_targets
 from clear.datasets.transforms import ImageTransform, build_transform
 from clear.evaluation.image.rows import check_splits, shuffled
-from clear.evaluation.image.voc07_svm import check_positives, voc_metrics
+from clear.evaluation.image.voc07_svm import check_positives, file_names, voc_metrics
 from clear.evaluation.metrics.average_precision import mean_average_precision, per_image_average_precision
 from clear.evaluation.task import TaskData, TaskResult
 from clear.registry import TASKS
@@ -30,6 +30,7 @@ from clear.registry import TASKS
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clear.datasets.table import ImageTable
     from clear.features import Source
 
 # Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
@@ -103,11 +104,12 @@ class VOC07Linear:
         """
         check_splits(data.images, required=('train', 'test'), what='images')
         lists = {name: read_voc(self.data_root, name) for name in ('train', 'val', 'test')}
-        for name, split in lists.items():
-            check_positives(split.targets, name, 1)
-        splits = {name: _Part.of(split, data.images.get(name, data.images['train'])) for name, split in lists.items()}
+        splits = {name: _Part.of(name, each, data.images.get(name, data.images['train']))
+                  for name, each in lists.items()}
+        for name, part in splits.items():
+            check_positives(part.targets, name, 1)
         images = _Reader(encoder.eval().to(self.device), self.device, self.num_workers, self.batch_size,
-                         BadSamples(None, {name: len(split) for name, split in lists.items()}, self.max_bad_fraction))
+                         BadSamples(None, {name: len(part) for name, part in splits.items()}, self.max_bad_fraction))
         val = images.encode(splits['val'], self._transform('val'))
         test = images.encode(splits['test'], self._transform('test'))
         head, history, best = self._train(images, splits['train'], val)
@@ -116,7 +118,7 @@ class VOC07Linear:
         extras = voc_metrics(scores, test[1])
         extras['metrics']['map_per_image'] = per_image_average_precision(scores, test[1])
         extras.update(protocol='clsa', selected=dict(epoch=best), history=history, unreadable=images.bad.counts(),
-                      n_train=len(lists['train']), n_val=len(val[1]), n_test=len(test[1]))
+                      n_train=len(splits['train']), n_val=len(val[1]), n_test=len(test[1]))
         return TaskResult('map', extras['metrics']['map'], True, extras)
 
     def _train(self, images: _Reader, part: _Part, val: tuple[Tensor, np.ndarray]
@@ -124,7 +126,7 @@ class VOC07Linear:
         """The layer after its best epoch, what each epoch gave, and the best one (from 1; the first of equals)."""
         head = self._new_head(val[0].shape[1]).to(images.device)
         optimizer = torch.optim.SGD(head.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay)
-        targets = torch.from_numpy(part.split.targets)
+        targets = torch.from_numpy(part.targets)
         transform, history, best, kept = self._transform('train'), [], 0, {}
         for epoch, lr in enumerate(learning_rates(self.epochs, self.lr, self.t_max)):
             optimizer.param_groups[0]['lr'] = lr
@@ -181,19 +183,28 @@ def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Part:
-    """A list of VOC 2007, and the rows of its images in a source; -1 for one that is not there."""
+    """A list of VOC 2007.
 
-    split: VOCSplit
+    Args:
+        name: of the list.
+        targets: (N, 20), see `voc_targets`.
+        rows: of its images in the source; -1 for one that is not there.
+    """
+
+    name: str
+    ids: list[str]
+    targets: np.ndarray
     source: Source
     rows: list[int]
 
     @classmethod
-    def of(cls, split: VOCSplit, source: Source) -> _Part:
-        row_of = {name.rpartition('/')[2]: row for row, name in enumerate(source.ids)}
-        return cls(split, source, [row_of.get(path.rpartition('/')[2], -1) for path in split.paths])
+    def of(cls, name: str, images: ImageTable, source: Source) -> _Part:
+        row_of = {path.rpartition('/')[2]: row for row, path in enumerate(source.ids)}
+        return cls(name, images.texts('id'), voc_targets(images), source,
+                   [row_of.get(path, -1) for path in file_names(images)])
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.ids)
 
     def open(self, index: int) -> Image.Image:
         if self.rows[index] < 0:
@@ -215,7 +226,7 @@ class _Images(Dataset):
             image = self.part.open(index)
         except UnreadableImage as error:
             return index, None, str(error)
-        with seeded_draws(derive_seed('augment', self.seed, 0, self.epoch, self.part.split.ids[index])):
+        with seeded_draws(derive_seed('augment', self.seed, 0, self.epoch, self.part.ids[index])):
             views = self.transform(image)
         return index, torch.stack(views) if isinstance(views, (tuple, list)) else views[None], ''
 
@@ -232,23 +243,22 @@ class _Reader:
 
     def encode(self, part: _Part, transform: ImageTransform) -> tuple[Tensor, np.ndarray]:
         """Features (M, D) of the readable images of a split, mean over views, and their targets (M, 20)."""
-        found, split = list(self.features(part, transform, range(len(part)))), part.split
+        found = list(self.features(part, transform, range(len(part))))
         if not found:
-            raise DataError(f"{split.root}: no image of '{split.name}' can be read.")
+            raise DataError(f"{part.source.root}: no image of '{part.name}' can be read.")
         rows = torch.cat([rows for rows, _ in found]).numpy()
-        check_positives(split.targets[rows], split.name, 1)
-        return torch.cat([features for _, features in found]), split.targets[rows]
+        check_positives(part.targets[rows], part.name, 1)
+        return torch.cat([features for _, features in found]), part.targets[rows]
 
     def features(self, part: _Part, transform: ImageTransform, order: Sequence[int], seed: int = 0,
                  epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (B,) and features (B, D), batch by batch in the given order."""
-        split = part.split
         loader = DataLoader(_Images(part, transform, seed, epoch), self.batch_size, sampler=order,
                             num_workers=self.num_workers, collate_fn=list)
         for batch in loader:
             for index, views, reason in batch:
                 if views is None:
-                    self.bad.report(split.name, 'VOC2007', split.ids[index], reason)
+                    self.bad.report(part.name, 'VOC2007', part.ids[index], reason)
             good = [(index, views) for index, views, _ in batch if views is not None]
             if good:
                 images = torch.stack([views for _, views in good]).to(self.device)  # (B, V, 3, H, W)

@@ -11,7 +11,8 @@ from torch import nn
 
 from clear.core.checks import check_whole
 from clear.core.errors import DataError
-from clear.datasets.readers.voc import VOC_CLASSES, VOCSplit, read_voc
+from clear.datasets.readers.voc import VOC_CLASSES, read_voc, voc_targets
+from clear.datasets.table import ImageTable
 from clear.evaluation.image.logistic_probe import check_strengths
 from clear.evaluation.image.rows import check_features, check_splits
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
@@ -62,9 +63,9 @@ class VOC07SVM:
         """
         check_splits(data.bank, required=('train', 'test'))
         lists = {'train': read_voc(self.data_root, 'trainval'), 'test': read_voc(self.data_root, 'test')}
-        rows = {name: bank_rows(data.bank[name], split) for name, split in lists.items()}
+        rows = {name: bank_rows(data.bank[name], images) for name, images in lists.items()}
         result = self.fit(*rows['train'], *rows['test'])
-        result.extras['unreadable'] = {name: len(split) - len(rows[name][1]) for name, split in lists.items()}
+        result.extras['unreadable'] = {name: len(images) - len(rows[name][1]) for name, images in lists.items()}
         return result
 
     def fit(self, features: np.ndarray, targets: np.ndarray, test_features: np.ndarray,
@@ -121,18 +122,22 @@ class VOC07SVM:
         return model, any(issubclass(item.category, ConvergenceWarning) for item in caught)
 
 
-def bank_rows(bank: Any, split: VOCSplit) -> tuple[np.ndarray, np.ndarray]:
+def bank_rows(bank: Any, images: ImageTable) -> tuple[np.ndarray, np.ndarray]:
     """Features (M, D) float32 and targets (M, 20) of the readable images of a list, found by file name.
 
     Raises:
         DataError: if the bank lacks an image, or features are not finite.
     """
-    names = [path.rpartition('/')[2] for path in split.paths]
-    rows = bank.rows_of(names)
+    rows = bank.rows_of(file_names(images))
     readable = np.asarray(bank.valid)[rows]
     features = bank.tensors(rows)[0]
-    check_features(features, split.name)
-    return features.numpy(), split.targets[readable]
+    check_features(features, images.text('split', 0))
+    return features.numpy(), voc_targets(images)[readable]
+
+
+def file_names(images: ImageTable) -> list[str]:
+    """The paths without their folders."""
+    return [path.rpartition('/')[2] for path in images.texts('path')]
 
 
 def check_positives(targets: np.ndarray, split: str, least: int) -> None:
