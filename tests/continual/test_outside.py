@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clear_trees import write_clear_tree
 from doc_pages import python_files
-from short_runs import FEATURE_CONFIG, read_results, run, train, without_timing, write_config
+from short_runs import FEATURE_CONFIG, IMAGE_CONFIG, read_results, run, train, without_timing, write_config
 
 from clear import registry
 from clear.core.files import load_tensors
@@ -69,7 +69,7 @@ class Counted(Naive):
             output = output + 0.1 * self.mean.total / self.mean.count
         return output
 '''
-MODULES = {'counted': COUNTED, **{name: python_files()[f'{name}.py'] for name in ('anchored', 'newest')}}
+MODULES = {'counted': COUNTED, **{name: python_files()[f'{name}.py'] for name in ('anchored', 'newest', 'speckle')}}
 STRATEGY = 'cl_strategy.update(type={!r}, {})\n'
 CASES = {
     'a plugin and a helper of its own': ('counted', 'Naive', "plugins=[dict(type='DecayPlugin')]"),
@@ -152,3 +152,24 @@ def test_they_change_the_result(outside, root):
     weights = [load_tensors(Path(folder) / 'latest.pth')['state_dict']['head.fc.weight']
                for folder in ('run_0', 'run_1', 'plain')]
     assert not weights[0].equal(weights[2]) and not weights[1].equal(weights[2])
+
+
+def test_a_transform_stopped_inside_an_experience_and_resumed(outside, tmp_path, monkeypatch):
+    images = write_clear_tree(tmp_path / 'images', per_class=10, image_size=32)
+    more = """custom_imports = dict(imports=['speckle'])
+scenario.update(train_transform=[*_transform, dict(type='Speckle', p=0.7)])
+cl_strategy.update(train_mb_size=8, train_epochs=2)
+"""
+    config = write_config(outside / 'config.py', IMAGE_CONFIG, images, more)
+    train(config, '--work-dir', 'whole')
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, 3)
+        assert run('train', config, '--work-dir', 'parts').code == 143
+    train(config, '--work-dir', 'parts', '--resume')
+    train(write_config(outside / 'plain.py', IMAGE_CONFIG, images, more.replace('p=0.7', 'p=0.0')), '--work-dir', 'plain')
+    whole, parts, plain = (load_tensors(Path(folder) / 'latest.pth')['state_dict']
+                           for folder in ('whole', 'parts', 'plain'))
+    assert all(tensor.equal(parts[name]) for name, tensor in whole.items())
+    assert not whole['head.fc.weight'].equal(plain['head.fc.weight'])
+    assert without_timing(read_results('whole')) == without_timing(read_results('parts'))
+    assert run('analysis_tools/make_report', 'parts').code == 0

@@ -215,6 +215,19 @@ class ClassBalancedBufferWithLogits(SharedPlaces, AvalancheBufferWithLogits):
 
     Args:
         as for `ClassBalancedBuffer`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
+        >>> from torch.utils.data import TensorDataset
+        >>> bucket = TensorDataset(torch.randn(50, 2), torch.arange(50) % 5)
+        >>> bucket.targets = bucket.tensors[1].tolist()
+        >>> experience = SimpleNamespace(dataset=_make_taskaware_classification_dataset(bucket, task_labels=0))
+        >>> memory = ClassBalancedBufferWithLogits(max_size=10)
+        >>> memory.update(SimpleNamespace(experience=experience, model=torch.nn.Linear(2, 5), train_mb_size=16,
+        ...                               device='cpu'))
+        >>> len(memory.buffer), memory.buffer.logits[0].shape
+        (10, torch.Size([5]))
     """
 
     def __init__(self, max_size: int, adaptive_size: bool = True, total_num_classes: int | None = None, *,
