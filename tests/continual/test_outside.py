@@ -166,7 +166,8 @@ cl_strategy.update(train_mb_size=8, train_epochs=2)
         stop_at(patch, 1, 3)
         assert run('train', config, '--work-dir', 'parts').code == 143
     train(config, '--work-dir', 'parts', '--resume')
-    train(write_config(outside / 'plain.py', IMAGE_CONFIG, images, more.replace('p=0.7', 'p=0.0')), '--work-dir', 'plain')
+    plain = write_config(outside / 'plain.py', IMAGE_CONFIG, images, more.replace('p=0.7', 'p=0.0'))
+    train(plain, '--work-dir', 'plain')
     whole, parts, plain = (load_tensors(Path(folder) / 'latest.pth')['state_dict']
                            for folder in ('whole', 'parts', 'plain'))
     assert all(tensor.equal(parts[name]) for name, tensor in whole.items())
