@@ -209,11 +209,33 @@ def test_voc07_gives_the_numbers_that_it_gave(newer, protocol):
     write_voc(newer / 'voc', per_class=(2, 1, 1))
     found = finish(make_v1.voc_config(protocol), 'again', program='analysis_tools/voc07_classification')
     stored = read_results(newer / f'voc_{protocol}/results.json')
-    assert found.metrics == pytest.approx(stored.metrics, abs=1e-6)
-    assert (found.protocol, found.seeds) == (stored.protocol, stored.seeds)
+    # It is a task of a ProbeRunner now, whose metrics have the names of encoder and task in front.
+    metrics = {name.removeprefix(f'encoder/{protocol}/'): value for name, value in found.metrics.items()}
+    assert metrics == pytest.approx(stored.metrics, abs=1e-6)
+    assert found.seeds == stored.seeds
+    again, before = found.extras['jobs'][f'encoder--{protocol}']['result'], stored.extras['result']
+    assert again['value'] == pytest.approx(before['value'], abs=1e-6)
+    assert again['extras'].keys() == before['extras'].keys()
+    assert again['extras']['per_class'] == pytest.approx(before['extras']['per_class'], abs=1e-6)
 
 
-@pytest.mark.parametrize('folder', ['replay', 'seeds/seed_0', 'probe'])
+def test_voc07_of_a_program_of_its_own_is_not_overwritten_unasked(newer):
+    write_voc(newer / 'voc', per_class=(2, 1, 1))
+    make_v1.write_config('config.py', make_v1.voc_config('svm'))
+    tool, options = 'analysis_tools/voc07_classification', ['config.py', '--work-dir', 'voc_svm', '--device', 'cpu']
+    done = run(tool, *options)
+    assert done.code == 2 and 'already holds a run' in done.err
+    assert read_results(newer / 'voc_svm/results.json').runner == 'voc07_classification'
+
+
+@pytest.mark.parametrize('folder', ['replay', 'seeds/seed_0', 'probe', 'over_time'])
 def test_report_is_made_of_it(newer, folder):
     done = run('analysis_tools/make_report', folder)
     assert done.code == 0 and (newer / folder / 'report.html').stat().st_size > 5000, done.err
+
+
+@pytest.mark.parametrize(('folder', 'value'), [('voc_svm', 'map 0.403'), ('voc_clsa', 'map_per_image 0.223')])
+def test_report_is_made_of_voc07(newer, folder, value):
+    done = run('analysis_tools/make_report', folder)
+    assert done.code == 0 and value in done.out, done.err
+    assert value.split()[1] in (newer / folder / 'report.html').read_text()

@@ -18,6 +18,7 @@ from voc_tree import annotation, write_voc
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.voc import read_voc, voc_targets
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
+from clear.evaluation.image.voc07 import probing_config
 from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.image.voc07_svm import voc_metrics
 from clear.evaluation.task import TaskData
@@ -317,14 +318,15 @@ def test_shipped_config_gives_the_numbers_of_the_program(base, tmp_path, monkeyp
                *(f'tasks.{task}.data_root={base}' for task in (0, 1)), 'tasks.0.costs=[1.0]',
                *(f'tasks.1.{option}' for option in linear))
     assert done.code == 0, done.err
-    found = json.loads(Path('probe/results.json').read_text())['metrics']
+    found = json.loads(Path('probe/results.json').read_text())['extras']['jobs']
     for protocol, task, options in (('svm', 'svm', ['costs=[1.0]']), ('clsa', 'linear', linear)):
         done = run('analysis_tools/voc07_classification', folder / f'selfsup/voc07/{protocol}_resnet50_voc07.py',
                    '--device', 'cpu', '--work-dir', protocol, '--cfg-options', f'data_root={base}',
                    *(f'encoder.{option}' for option in small), *(f'options.{option}' for option in options))
         assert done.code == 0, done.err
-        alone = json.loads(Path(protocol, 'results.json').read_text())['metrics']
-        assert {f'moco_v2/{task}/{name}': value for name, value in alone.items()}.items() <= found.items()
+        alone = json.loads(Path(protocol, 'results.json').read_text())['extras']['jobs'][f'encoder--{protocol}']
+        assert alone['result'] == found[f'moco_v2--{task}']['result']
+        assert (alone['state'], alone['banks']) == ('done', found[f'moco_v2--{task}']['banks'])
 
 
 @pytest.mark.parametrize('protocol', ['svm', 'clsa'])
@@ -340,12 +342,36 @@ def test_program(base, tmp_path, capsys, monkeypatch, protocol):
     assert not (tmp_path / 'run').exists()
     assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run')]) == 0
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
-    assert results['protocol'] == f'clear/voc07-{protocol}/v1' and 0 < results['metrics']['map'] < 1
-    assert f"map {results['metrics']['map']:.3f}" in capsys.readouterr().out
+    value = results['metrics'][f'encoder/{protocol}/map']
+    assert (results['runner'], results['protocol']) == ('ProbeRunner', 'clear/probe/v1') and 0 < value < 1
+    assert results['seeds'] == dict(train=dict(svm=0, clsa=2019)[protocol]), "the protocol's own"
+    assert f'map {value:.3f}' in capsys.readouterr().out
     assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run')]) == 2
-    assert 'already holds results' in capsys.readouterr().err
+    assert 'already holds a run' in capsys.readouterr().err
+    assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run'), '--resume']) == 0
+    assert 'resumed: 1 of 1 jobs are finished' in capsys.readouterr().out
     assert tool.main([arguments[0], '--cfg-options', 'dataroot=x']) == 2
     assert "Did you mean 'data_root'" in capsys.readouterr().err
+
+
+def test_program_finds_missing_annotations_before_anything_is_encoded(tmp_path, capsys):
+    base = write_voc(tmp_path, (1, 1, 1))
+    (base / 'Annotations' / '000050.xml').unlink()
+    cfg = dict(protocol='svm', encoder=dict(type='TorchvisionEncoder', arch='resnet18'), data_root=str(base))
+    (tmp_path / 'voc.json').write_text(json.dumps(cfg))
+    assert load_tool().main([str(tmp_path / 'voc.json'), '--work-dir', str(tmp_path / 'run')]) == 2
+    assert '000050.xml does not exist' in capsys.readouterr().err and not (tmp_path / 'run').exists()
+
+
+def test_probing_config_of_the_short_form(base):
+    encoder = dict(type='TorchvisionEncoder', arch='resnet18')
+    found = probing_config('clsa', encoder, str(base.parent), dict(epochs=2, seed=7))
+    images = dict(type='ImageFolder', root=str(base / 'JPEGImages'))
+    assert found == dict(
+        runner_type='ProbeRunner', seed=7, encoders=dict(encoder=encoder), data=dict(train=images, test=images),
+        tasks=[dict(type='VOC07Linear', name='clsa', data_root=str(base.parent), epochs=2, seed=7)])
+    assert probing_config('clsa', encoder, str(base))['seed'] == 2019 and 'seed' not in probing_config(
+        'svm', encoder, str(base))['tasks'][0]
 
 
 @pytest.mark.parametrize(('changes', 'says'), [

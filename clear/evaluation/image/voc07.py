@@ -20,8 +20,6 @@ from clear.features import build_source, extract
 from clear.features.build import make_encoder
 from clear.features.identity import ROOT
 
-# Of a config for one run of either protocol.
-CONFIG_KEYS = {'protocol', 'encoder', 'data_root', 'options'}
 PROTOCOLS = {'clsa': VOC07Linear, 'svm': VOC07SVM}
 
 
@@ -44,6 +42,24 @@ def make_protocol(protocol: str, data_root: str | Path, *, device: str = 'cpu', 
     check_keys('options', options, accepted - {'data_root', *reading}, f"protocol '{protocol}'")
     with building(f"protocol '{protocol}'"):
         return kind(data_root=str(data_root), **{key: reading[key] for key in reading if key in accepted}, **options)
+
+
+def probing_config(protocol: str, encoder: dict[str, Any], data_root: str, options: dict[str, Any] | None = None
+                   ) -> dict[str, Any]:
+    """The config of a ProbeRunner for one encoder on either protocol, from the keys of `configs/selfsup/voc07/`.
+
+    Raises:
+        ConfigError: as `make_protocol`.
+        DataError: if there are no images.
+    """
+    check_text('data_root', data_root)
+    if not isinstance(options or {}, dict):
+        raise ConfigError(f'options is {options!r}; expected a dict such as dict(seed=1).')
+    task = make_protocol(protocol, data_root, **options or {})
+    images = dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages'))
+    return dict(runner_type='ProbeRunner', seed=task.seed, encoders=dict(encoder=encoder),
+                data=dict(train=images, test=images),
+                tasks=[dict(type=type(task).__name__, name=protocol, data_root=data_root, **options or {})])
 
 
 def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | Path, *, protocol: str = 'svm',

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_text, check_whole
 from clear.core.errors import DataError
 from clear.datasets.readers.voc import VOC_CLASSES, read_voc, voc_targets
 from clear.datasets.table import ImageTable
@@ -45,7 +45,7 @@ class VOC07SVM:
 
     def __init__(self, *, data_root: str, costs: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0), folds: int = 3,
                  positive_weight: float = 2.0, max_iterations: int = 2000, seed: int = 0):
-        self.data_root = data_root
+        self.data_root = check_text('data_root', data_root)
         self.costs = check_strengths(costs)
         self.folds = check_whole('folds', folds, 2)
         self.positive_weight = positive_weight
