@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.models.necks import DINOHead, ProjectionMLP, Prototypes, hold
+from clear.models.necks import DINOHead, ProjectionMLP, ProtoCLIPHead, Prototypes, hold
 from clear.registry import MODELS
 
 
@@ -65,6 +65,48 @@ def test_dino_head_scores_are_cosines_times_lengths(norm_last_layer):
     assert all(layer.bias.abs().sum() == 0 for layer in head.mlp.layers if isinstance(layer, nn.Linear))
     assert {name for name, _ in head.named_parameters() if 'mlp' not in name} == (
         {'last_layer'} if norm_last_layer else {'last_layer', 'last_scale'})
+
+
+@pytest.mark.parametrize('num_layers, has_directions', [(0, False), (0, True), (1, False), (2, True), (3, False)])
+def test_dino_head_is_the_published_one(num_layers, has_directions):
+    """Against torch's layers under its weight normalisation, whose lengths are one."""
+    head = DINOHead(6, 4 if has_directions else None, 7, 5, num_layers).double()
+    width = 5 if num_layers else 6
+    widths = [6, *[7] * (num_layers - 1), 5] if num_layers else [6]
+    layers = [module for one, two in zip(widths, widths[1:]) for module in (nn.Linear(one, two), nn.GELU())][:-1]
+    network = nn.Sequential(*layers).double()
+    network.load_state_dict({name.removeprefix('layers.'): value for name, value in head.mlp.state_dict().items()})
+    last = torch.nn.utils.parametrizations.weight_norm(nn.Linear(width, 4, bias=False)).double()
+    rows = torch.randn(3, 6, dtype=torch.float64)
+    expected = network(rows)
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    if has_directions:
+        with torch.no_grad():
+            last.parametrizations.weight.original0.fill_(1)
+            last.parametrizations.weight.original1.copy_(head.last_layer)
+        expected = last(expected)
+    assert head.out_channels == expected.shape[1] == (4 if has_directions else width)
+    torch.testing.assert_close(head(rows), expected)
+
+
+@pytest.mark.parametrize('num_layers', [0, 1, 2])
+def test_protoclip_head_by_hand(num_layers):
+    head = ProtoCLIPHead(6, 3, 5, num_layers).double()
+    hidden = rows = torch.randn(4, 6, dtype=torch.float64)
+    linear = [layer for layer in head.mlp.layers if isinstance(layer, nn.Linear)]
+    widths = [6, *[5] * num_layers, 3]
+    assert [tuple(layer.weight.shape) for layer in linear] == list(zip(widths[1:], widths))
+    for layer in linear[:-1]:
+        hidden = hidden @ layer.weight.T + layer.bias
+        hidden = ((hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()).clamp(min=0)
+    hidden = hidden @ linear[-1].weight.T + linear[-1].bias
+    torch.testing.assert_close(head(rows), hidden / hidden.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize('kind', [DINOHead, ProtoCLIPHead])
+def test_heads_refuse_what_is_no_number_of_layers(kind):
+    with pytest.raises(ConfigError, match='num_layers is -1'):
+        kind(6, num_layers=-1)
 
 
 def test_prototypes_are_unit_rows_and_stay_so():

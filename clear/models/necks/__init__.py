@@ -1,7 +1,7 @@
-"""Projectors and prototypes of self-supervised methods; mmpretrain's necks are found by their bare names as well."""
+"""Projectors, prototypes and heads of pretraining and alignment; mmpretrain's necks have their bare names."""
 
-from clear.models.necks.dino_head import DINOHead
+from clear.models.necks.dino_head import DINOHead, ProtoCLIPHead
 from clear.models.necks.projection_mlp import ProjectionMLP
 from clear.models.necks.prototypes import Prototypes, hold
 
-__all__ = ['DINOHead', 'ProjectionMLP', 'Prototypes', 'hold']
+__all__ = ['DINOHead', 'ProjectionMLP', 'ProtoCLIPHead', 'Prototypes', 'hold']

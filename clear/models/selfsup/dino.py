@@ -62,6 +62,8 @@ class DINO(SelfSupervisedModel):
         if not isinstance(self.student.neck, DINOHead):
             raise ConfigError(f'DINO: neck is a {type(self.student.neck).__name__}, expected a DINOHead, whose last '
                               'layer can be held.')
+        if self.student.neck.last_layer is None:
+            raise ConfigError('DINO: neck.out_channels is None, expected the number of directions.')
         self.teacher = momentum_copy(self.student)
         self.criterion = DINOLoss(self.student.out_dim, student_temp, teacher_temp, center_momentum)
         self.momentum = momentum
