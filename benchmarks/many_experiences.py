@@ -54,10 +54,11 @@ def measure(experiences: int, rows: int, dim: int) -> list[tuple[float, float]]:
             super()._run_experience(experience)
             times.append((time.process_time() - started, self.tested_s))
 
-        def _measure(self, experience: int) -> None:
+        def _measure(self, experience: int) -> tuple[list, list]:
             started = time.process_time()
-            super()._measure(experience)
+            rows = super()._measure(experience)
             self.tested_s = time.process_time() - started
+            return rows
 
     with tempfile.TemporaryDirectory() as folder:
         runner = Timed(config(Path(folder), 2, dim), Path(folder) / 'run')

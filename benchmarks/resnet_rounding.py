@@ -119,7 +119,7 @@ def run_product(args, root, dtype):
     finally:
         type(runner.strategy)._before_forward = before
     weights['end'] = copied(runner.model)
-    weights['accuracies'] = runner.acc_matrix[BUCKETS - 1]
+    weights['accuracies'] = runner.record.acc_matrix[BUCKETS - 1]
     tests = [(torch.stack([row[0] for row in test]).to(dtype), torch.tensor([int(row[1]) for row in test]))
              for test in runner.info.test]
     return start, batches, weights, tests

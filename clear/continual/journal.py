@@ -24,6 +24,11 @@ SELF_CONTAINED = 100
 _NUMBERS = (int, float, type(None))
 
 
+def is_self_contained(num_buckets: int) -> bool:
+    """Whether checkpoints and `results.json` of such a stream hold the whole matrix after every experience."""
+    return num_buckets <= SELF_CONTAINED
+
+
 def append_entry(work_dir: Path, entry: dict[str, Any]) -> None:
     """Add one experience: `experience`, its `row` and `whole_buckets` of the matrices, and its `log`."""
     work_dir.mkdir(parents=True, exist_ok=True)

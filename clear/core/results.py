@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import pprint
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -123,6 +124,16 @@ def find_results(run: str | Path) -> Path:
         raise DataError(f'{path} does not exist. Give the work_dir of a run that has measured something, '
                         f'or the path of its {RESULTS_FILE}.')
     return path
+
+
+def software() -> dict[str, Any]:
+    """`versions` and `git` of a `Results` of this process; takes a process of git's own, so ask once a run."""
+    return dict(versions=library_versions(), git=git_state(Path(__file__).parent))
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A plain config as Python, a key per line, as `extras.config_text` holds it."""
+    return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
 
 
 def library_versions() -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.files import remove_left_overs, write_text
 from clear.core.logs import setup_logging, write_environment
-from clear.core.results import RESULTS_FILE, git_state, library_versions
+from clear.core.results import RESULTS_FILE, software
 from clear.core.storage.locks import locked
 from clear.core.storage.tracking import WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
@@ -175,4 +175,4 @@ def start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
             write_text(work_dir / 'config.py', cfg.pretty_text)
         if not is_resumed:
             (work_dir / WANDB_ID).unlink(missing_ok=True)  # of a run that was killed before it saved anything
-        write_environment(work_dir / 'env.txt', library_versions(), git_state(Path(__file__).parent))
+        write_environment(work_dir / 'env.txt', **software())

@@ -21,14 +21,14 @@ def both(cfg):
 def test_whole_buckets_are_counted_sample_by_sample(stream, tmp_path):
     iid, run = train(config(stream)), train(both(config(stream)), tmp_path)
     assert all(torch.equal(value, weights(run)[name]) for name, value in weights(iid).items())
-    assert run.acc_matrix == iid.acc_matrix
+    assert run.record.acc_matrix == iid.record.acc_matrix
     # The last column before the last experience, by hand: the model after experience 1 on all images of bucket 2.
     assert run.info.rest is run.info.train
     model = train_through(stream, 2)
     samples = [*run.info.train[2], *run.info.test[2]]
     correct = sum(int(model(x[None]).argmax()) == y for x, y in samples)
-    assert run.streaming_matrix[1][2] == correct / len(samples)
-    assert [[value is None for value in row] for row in run.streaming_matrix] == \
+    assert run.record.streaming_matrix[1][2] == correct / len(samples)
+    assert [[value is None for value in row] for row in run.record.streaming_matrix] == \
         [[j <= i for j in range(3)] for i in range(3)]
 
 
@@ -46,9 +46,10 @@ def train_some(cfg, count):
     measure = runner._measure
 
     def keep(experience):
-        measure(experience)
+        rows = measure(experience)
         if experience == count - 1:
             saved.update(weights(runner))
+        return rows
 
     runner._measure = keep
     with pytest.raises(Interrupted):
@@ -89,4 +90,4 @@ def test_images_are_measured_under_the_transform_of_tests(tmp_path):
     image, label = run.info.rest[0][0]
     mirrored, same = run.info.train[0][0]
     assert label == same and torch.equal(image, mirrored.flip(-1)) and not torch.equal(image, mirrored)
-    assert run.streaming_matrix[0][1] is not None
+    assert run.record.streaming_matrix[0][1] is not None

@@ -242,7 +242,7 @@ def test_too_few_samples_keep_the_ridge_and_say_so(caplog):
 def test_a_run_without_optimizer_learns_the_stream(kind, root):
     runner = train(config(root, kind))
     assert type(runner.strategy).__name__ == kind
-    assert runner.acc_matrix[-1][-1] > 0.6
+    assert runner.record.acc_matrix[-1][-1] > 0.6
     assert runner.strategy.optimizer.param_groups[0]['lr'] == 0.0
     assert runner.strategy.clock.train_iterations == 3 * 4  # 28 samples in batches of 8, once
 
@@ -269,7 +269,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind, root, tmp_path):
         runner.train()
     torch.manual_seed(99)
     parts = train(cfg, tmp_path, resume=True)
-    assert same_weights(weights(whole), weights(parts)) and whole.acc_matrix == parts.acc_matrix
+    assert same_weights(weights(whole), weights(parts)) and whole.record.acc_matrix == parts.record.acc_matrix
 
 
 @pytest.mark.parametrize('kind, head, options, expected', [

@@ -109,8 +109,8 @@ def test_epoch_loss_and_accuracy_are_means_over_samples(stream):
 def test_the_reported_loss_includes_the_terms_of_the_strategy(stream):
     plain, strong = (train(config(stream, 'EWC', ewc_lambda=value, mode='separate', decay_factor=None))
                      for value in (0.0, 10.0))
-    assert plain.train_log[0] == strong.train_log[0]
-    assert strong.train_log[1]['loss'] > plain.train_log[1]['loss']
+    assert plain.record.train_log[0] == strong.record.train_log[0]
+    assert strong.record.train_log[1]['loss'] > plain.record.train_log[1]['loss']
 
 
 @pytest.mark.parametrize('lr', [3e38, float('nan')])
@@ -130,7 +130,7 @@ def test_a_stop_comes_at_the_end_of_the_iteration(experience, iteration, stream)
         runner.train()
     clock = runner.strategy.clock
     assert (clock.train_exp_counter, clock.train_exp_iterations) == (experience, iteration)
-    assert len([row for row in runner.acc_matrix if row[0] is not None]) == experience
+    assert len([row for row in runner.record.acc_matrix if row[0] is not None]) == experience
 
 
 # Several processes: rows

@@ -64,15 +64,16 @@ def test_matrix_equals_avalanches_evaluation_and_a_loop(strategy, stream):
     measure, avalanche, loop = runner._measure, [], []
 
     def note(experience):
-        measure(experience)
+        rows = measure(experience)
         last = runner.strategy.evaluator.get_last_metrics()
         avalanche.append([last[f'Top1_Acc_Exp/eval_phase/test_stream/Task{j:03}/Exp{j:03}'] for j in range(3)])
         loop.append([correct_by_loop(runner.model, bucket) / len(bucket) for bucket in runner.info.test])
+        return rows
 
     runner._measure = note
     runner.train()
-    assert runner.acc_matrix == loop
-    np.testing.assert_allclose(runner.acc_matrix, avalanche, rtol=0, atol=1e-12)
+    assert runner.record.acc_matrix == loop
+    np.testing.assert_allclose(runner.record.acc_matrix, avalanche, rtol=0, atol=1e-12)
     assert len({value for row in loop for value in row}) > 2
 
 
@@ -88,7 +89,7 @@ def test_batch_size_and_workers_do_not_change_the_matrix(eval_mb_size, num_worke
         train = runner.strategy.train
         runner.strategy.train = lambda data, **kwargs: train(data, **{**kwargs, 'num_workers': 0})
     runner.train()
-    assert runner.acc_matrix == expected.acc_matrix
+    assert runner.record.acc_matrix == expected.record.acc_matrix
 
 
 def test_an_avalanche_evaluation_does_not_disturb_training(stream):
@@ -201,10 +202,10 @@ def test_a_run_leaves_unreadable_test_images_out_of_both_evaluations(tmp_path):
     runner.train()
     sizes = [len(bucket) for bucket in runner.info.test]
     assert sizes == [6, 6]
-    for row in runner.acc_matrix:
+    for row in runner.record.acc_matrix:
         assert all(float(value * n).is_integer() for value, n in zip(row, (6, 5)))
     last = runner.strategy.evaluator.get_last_metrics()
     assert [last[f'Top1_Acc_Exp/eval_phase/test_stream/Task{j:03}/Exp{j:03}'] for j in range(2)] == \
-        pytest.approx(runner.acc_matrix[1], abs=1e-12)
+        pytest.approx(runner.record.acc_matrix[1], abs=1e-12)
     assert runner.results().extras['bad_samples']['test'] == 1
     assert lost.stem in (tmp_path / 'run' / 'bad_samples.jsonl').read_text()

@@ -80,7 +80,7 @@ def test_the_first_iteration_does_not_keep_its_weights(stream):
 def test_losses_are_close_to_float32(name, amp, tolerance, stream):
     """bfloat16 keeps 8 bits (steps of 0.4 %), float16 11 bits (0.05 %); losses here are about 1."""
     exact, half = (trained(runner_of(stream, name, value)) for value in (False, amp))
-    for one, other in zip(exact.train_log, half.train_log, strict=True):
+    for one, other in zip(exact.record.train_log, half.record.train_log, strict=True):
         assert other['loss'] == pytest.approx(one['loss'], abs=tolerance)
         assert other['loss'] != one['loss']
     assert not same_weights(weights(exact), weights(half))

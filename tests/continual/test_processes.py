@@ -52,8 +52,8 @@ def outcome(root, name, head, batch, mode):
     if mode is not None:
         runner._choose_mode = lambda: mode
     trained(runner)
-    return dict(weights=weights(runner), matrix=runner.acc_matrix, next=torch.rand(1),
-                loss=[entry['loss'] for entry in runner.train_log])
+    return dict(weights=weights(runner), matrix=runner.record.acc_matrix, next=torch.rand(1),
+                loss=[entry['loss'] for entry in runner.record.train_log])
 
 
 def work(_rank, world_size, root):

@@ -244,7 +244,7 @@ def test_replay_shares_its_memory_over_experiences_and_doubles_the_batch(stream)
 
     def note(experience):
         sizes.append([len(group.buffer) for group in storage.buffer_groups.values()])
-        measure(experience)
+        return measure(experience)
 
     runner._measure = note
     seen = watch(runner)
@@ -291,7 +291,7 @@ def test_cumulative_and_joint_training_see_every_bucket_so_far(stream):
     everything = [tuple(x.tolist()) for bucket in joint.info.train for x in bucket.inputs]
     # Each epoch shows every sample; the balanced batches draw from a bucket again when it is used up first.
     assert Counter(rows) >= Counter(everything * 2) and set(rows) == set(everything)
-    assert joint.acc_matrix[0] == joint.acc_matrix[1] == joint.acc_matrix[2]
+    assert joint.record.acc_matrix[0] == joint.record.acc_matrix[1] == joint.record.acc_matrix[2]
     assert joint.results().joint
 
 

@@ -33,8 +33,7 @@ def stream(tmp_path_factory):
     root = write_stream(tmp_path_factory.mktemp('stream'))
     with pytest.MonkeyPatch.context() as patch:
         # Asked at every save and the same all along; the forked processes inherit the answers.
-        for name in ('git_state', 'library_versions'):
-            patch.setattr(continual_runner, name, functools.cache(getattr(continual_runner, name)))
+        patch.setattr(continual_runner, 'software', functools.cache(continual_runner.software))
         trained(built(root, 'Naive'))  # imports, before the first fork, what each process would have to import
         gc.collect()
         gc.freeze()  # else a collection in a forked process would write to, and so copy, all of its memory
@@ -111,7 +110,7 @@ def first_part(_rank, root, folder, name, mode, options):
 
 def second_part(_rank, root, folder, name, mode, options, resume=True):
     runner = trained(in_mode(built(root, name, folder, **options), mode), resume=resume)
-    return dict(weights=weights(runner), matrix=runner.acc_matrix, log=runner.train_log)
+    return dict(weights=weights(runner), matrix=runner.record.acc_matrix, log=runner.record.train_log)
 
 
 def in_mode(runner, mode):

@@ -66,7 +66,7 @@ def compare(strategy, root, *, seed, overrides):
                    mem_size=learning.get('mem_size'), train_mb_size=learning['train_mb_size'], scenario=cfg['scenario'])
     matrix, model = stock_run(strategy, root, cfg['model'], seed=seed, epochs=learning['train_epochs'], options=options)
     assert ours.strategy.optimizer.param_groups[0]['momentum'] == 0.9
-    torch.testing.assert_close(torch.tensor(ours.acc_matrix), torch.tensor(matrix), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(ours.record.acc_matrix), torch.tensor(matrix), rtol=0, atol=1e-6)
     # Bit for bit: same operations, same order.
     for name, value in model.state_dict().items():
         assert torch.equal(value, ours.model.state_dict()[name]), name
@@ -87,8 +87,8 @@ def test_stock_avalanche_trains_the_same_model(strategy, small_demo):
     ours = compare(strategy, small_demo, seed=5, overrides={
         'cl_strategy.train_epochs': 3, 'cl_strategy.scheduler.step_size': 2, 'cl_strategy.train_mb_size': 16,
         **({'cl_strategy.mem_size': 40} if strategy == 'replay' else {})})
-    values = {value for row in ours.acc_matrix for value in row}
-    assert len(ours.acc_matrix) == 3 and len(values) > 4 and max(values) > 0.3  # the model did learn something
+    values = {value for row in ours.record.acc_matrix for value in row}
+    assert len(ours.record.acc_matrix) == 3 and len(values) > 4 and max(values) > 0.3  # the model did learn something
 
 
 @pytest.fixture(scope='module')
@@ -103,4 +103,4 @@ def full_demo(tmp_path_factory):
 @pytest.mark.parametrize('strategy', STRATEGIES)
 def test_stock_avalanche_trains_the_same_model_on_the_full_demo(strategy, full_demo):
     ours = compare(strategy, full_demo, seed=0, overrides={'cl_strategy.train_epochs': 1})
-    assert len(ours.acc_matrix) == 10
+    assert len(ours.record.acc_matrix) == 10

@@ -99,14 +99,14 @@ def compare(stream, name, head):
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
         else:
             assert torch.equal(found[key], value), key
-    torch.testing.assert_close(torch.tensor(ours.acc_matrix), torch.tensor(matrix), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(ours.record.acc_matrix), torch.tensor(matrix), rtol=0, atol=1e-6)
     return ours
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name not in ('LFL', 'MER')])
 def test_a_linear_head_is_trained_as_by_avalanche(name, stream):
     ours = compare(stream, name, 'linear')
-    assert len({value for row in ours.acc_matrix for value in row}) > 1
+    assert len({value for row in ours.record.acc_matrix for value in row}) > 1
 
 
 @pytest.mark.slow

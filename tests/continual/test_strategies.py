@@ -64,7 +64,7 @@ def run_in_two_parts(cfg, work_dir):
 def assert_resumes_exactly(cfg, folder):
     whole, parts = train(cfg, folder / 'whole'), run_in_two_parts(cfg, folder / 'parts')
     assert same_weights(weights(whole), weights(parts))
-    assert whole.acc_matrix == parts.acc_matrix
+    assert whole.record.acc_matrix == parts.record.acc_matrix
     assert results_without_time(folder / 'whole') == results_without_time(folder / 'parts')
     states = [checkpoint(folder / name) for name in ('whole', 'parts')]
     for state in states:
@@ -83,7 +83,7 @@ def test_every_trained_parameter_moves_and_stays_finite(strategy, stream):
     assert all(value.isfinite().all() for value in after.values())
     still = [name for name, _ in runner.model.named_parameters() if torch.equal(before[name], after[name])]
     assert not still
-    assert all(0 <= value <= 1 for row in runner.acc_matrix for value in row)
+    assert all(0 <= value <= 1 for row in runner.record.acc_matrix for value in row)
 
 
 @pytest.mark.parametrize('strategy', STRATEGIES)
@@ -258,6 +258,6 @@ def test_strategies_that_train_embeddings_run_with_the_default_metrics(name, tmp
     root = write_stream(tmp_path / 'data')
     run = train(many_strategies.settings(root, name, metrics=DEFAULTS['metrics']))
     assert [len(run.strategy.evaluator.metrics), 'accuracy_metrics' in caplog.text] == [1, True]
-    for log in run.train_log:
+    for log in run.record.train_log:
         assert log['loss'] > 0 and log['accuracy'] != log['accuracy']  # not known
-    assert all(value is not None for row in run.acc_matrix for value in row)
+    assert all(value is not None for row in run.record.acc_matrix for value in row)

@@ -100,7 +100,8 @@ def test_embeds_in_training(toy, root):
         runner = built(config(root, 'Toy', metrics=metrics))
         assert len(runner.strategy.evaluator.metrics) == kept
         runner = trained(config(root, 'Toy'))
-        assert (runner.train_log[0]['accuracy'] == runner.train_log[0]['accuracy']) == accuracy  # NaN, or a number
+        value = runner.record.train_log[0]['accuracy']
+        assert (value == value) == accuracy  # NaN, or a number
 
 
 def test_is_classifier(toy, root):
@@ -112,8 +113,8 @@ def test_is_classifier(toy, root):
 def test_is_joint(toy, root):
     toy(base=supervised.JointTraining, is_joint=True)
     runner = trained(config(root, 'Toy'))
-    assert runner.is_joint and len(runner.train_log) == 1
-    assert len({tuple(row) for row in runner.acc_matrix}) == 1, 'one model stands for all'
+    assert runner.is_joint and len(runner.record.train_log) == 1
+    assert len({tuple(row) for row in runner.record.acc_matrix}) == 1, 'one model stands for all'
 
 
 def test_is_cumulative(toy, root):

@@ -18,7 +18,7 @@ def root(tmp_path_factory):
 
 
 def iterations(runner):
-    return [entry['iterations'] for entry in runner.train_log]
+    return [entry['iterations'] for entry in runner.record.train_log]
 
 
 def weights_after(root, count):
@@ -44,12 +44,12 @@ def test_training_ends_after_that_many_iterations(budget, root, tmp_path):
     expected = weights_after(root, budget)
     assert all(torch.equal(value, expected[key]) for key, value in weights_of(tmp_path, 'exp_0.pth').items())
     assert read_json(tmp_path / 'results.json')['extras']['budget'] == {'max_iters_per_experience': budget}
-    assert all(None not in row for row in runner.acc_matrix)
+    assert all(None not in row for row in runner.record.acc_matrix)
 
 
 def test_a_budget_that_is_not_reached_changes_nothing(root):
     free, wide = trained(config(root)), trained(config(root, max_iters_per_experience=7, max_time_per_experience=1e6))
-    assert free.acc_matrix == wide.acc_matrix and iterations(wide) == [6] * 3 == iterations(free)
+    assert free.record.acc_matrix == wide.record.acc_matrix and iterations(wide) == [6] * 3 == iterations(free)
     assert free.found.config_hash != wide.found.config_hash
     assert wide.found.extras['budget'] == dict(max_iters_per_experience=7, max_time_per_experience=1e6)
     assert 'budget' not in free.found.extras
@@ -94,7 +94,7 @@ def test_time_goes_on_where_a_run_was_stopped(root, tmp_path, monkeypatch):
             runner.train(resume=number == 2)
         runs.append(runner)
     assert iterations(runs[2]) == iterations(runs[0]) == [4, 4, 4]
-    assert runs[2].acc_matrix == runs[0].acc_matrix
+    assert runs[2].record.acc_matrix == runs[0].record.acc_matrix
 
 
 @pytest.mark.parametrize('iteration', [2, 4])

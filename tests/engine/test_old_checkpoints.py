@@ -44,7 +44,7 @@ def test_continual_run_ends_as_one_of_now(old, name):
     resumed = trained(make_v0.continual_config(name), old / name, resume=True)
     whole = trained(make_v0.continual_config(name), old / 'whole')
     assert resumed.found.acc_matrix == whole.found.acc_matrix
-    assert [entry['iterations'] for entry in resumed.train_log] == [6, 6, 6]
+    assert [entry['iterations'] for entry in resumed.record.train_log] == [6, 6, 6]
     torch.testing.assert_close(weights_of(old / name), weights_of(old / 'whole'), **CLOSE)
 
 
@@ -62,7 +62,7 @@ def test_replay_is_continued_with_the_shares_it_began_with(old):
 def test_continual_run_can_be_branched_from(old, name):
     # Of `naive` one experience is finished, of the others two.
     branched = trained(make_v0.continual_config(name), old / 'branch', branch=str(old / name / 'latest.pth'))
-    assert branched.branched_from['experiences'] == (1 if name == 'naive' else 2)
+    assert branched.record.branched_from['experiences'] == (1 if name == 'naive' else 2)
     torch.testing.assert_close(weights_of(old / 'branch'), trained(
         make_v0.continual_config(name), old / 'whole').model.state_dict(), **CLOSE)
 

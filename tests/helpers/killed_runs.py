@@ -159,7 +159,7 @@ def _train_and_tell(root, name, folder, number, resume, options):
     runner = trained(_built(root, name, folder, number, options), resume)
     torch.save(dict(weights=weights(runner), metrics=runner.strategy.evaluator.get_last_metrics(),
                     last=0 if runner.is_joint else 1, epochs=runner.strategy.clock.train_exp_epochs or 1,
-                    iterations=[entry['iterations'] for entry in runner.train_log]), folder / END)
+                    iterations=[entry['iterations'] for entry in runner.record.train_log]), folder / END)
 
 
 def assert_same_end(whole: dict, parts: dict) -> None:

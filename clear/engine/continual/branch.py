@@ -8,21 +8,86 @@ a checkpoint holds is compared, never built: a file must not choose what is call
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.continual.state import settings_of, strategy_state, with_settings
+from clear.continual.training.versions import check_versions
 from clear.core.errors import CheckpointError, ClearError
+from clear.core.logs import logger
 from clear.core.seeding import derive_seed, seed_everything
+from clear.core.storage.damage import reading
+from clear.engine.checkpoint import experience_checkpoints, load_checkpoint
+from clear.engine.continual.restore import METRICS_LEFT, adapt_model, check_stream, restore
+from clear.engine.continual.state import SETTINGS
+from clear.engine.origin import note_processes
+from clear.engine.schema import computed_config, differences
 from clear.models import build_classifier
+
+if TYPE_CHECKING:
+    from clear.engine.continual.runner import ContinualRunner
 
 # Of `cl_strategy`: what a branch may change as it likes, because no strategy holds it among its settings.
 _FREE = ('optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy')
-# Parts of a strategy's state that hold settings; the schedule is forgotten, and metrics are compared by name.
-SETTINGS = ('plugins', 'fields', 'model_extras')
 _MISSING = object()
 
 
-def remembered(runner: Any, path: Path, checkpoint: dict[str, Any], fresh: dict[str, Any], index: Any
+def branch_run(runner: ContinualRunner, path: Path) -> int:
+    """Begin where another run was left, with this run's options; the finished experiences.
+
+    The rows of its matrix, its weights and what its strategy remembers are taken over, its optimiser's state if
+    the optimiser is of the same type.
+
+    Raises:
+        CheckpointError: if the file is damaged, of another strategy or other data, or leaves nothing to train.
+    """
+    checkpoint = load_checkpoint(path)
+    if 'inside' in checkpoint:
+        raise CheckpointError(f'{path} was written inside an experience; branch from exp_*.pth or latest.pth.')
+    check_stream(runner, path, checkpoint)
+    check_versions(path, checkpoint['progress'].get('methods', {}), runner.strategy)
+    config = computed_config(runner.cfg)
+    changes = differences(checkpoint['config'], config)
+    finished = checkpoint['progress']['experience']
+    _check_unfinished(runner, path, finished)
+    note_processes(checkpoint, METRICS_LEFT)
+    index = runner.sample_index()
+    fresh = strategy_state(runner.strategy, index)
+    same_optimizer = _optimizer_type(checkpoint['config']) == _optimizer_type(config)
+    own = runner.strategy.optimizer.state_dict()['param_groups']
+    if checkpoint['config']['cl_strategy'] != config['cl_strategy']:
+        checkpoint['strategy'] = _remembered(runner, path, checkpoint, fresh, index)
+    with reading(path):
+        adapt_model(runner, finished)
+        restore(runner, path, checkpoint if same_optimizer else {**checkpoint, 'optimizer': None})
+    if same_optimizer:  # the state is the other run's, the settings are ours
+        for group, ours in zip(runner.strategy.optimizer.param_groups, own):
+            group.update({key: value for key, value in ours.items() if key != 'params'})
+    runner.strategy.schedule.forget()
+    runner.record.take_rows(checkpoint)
+    runner.record.branched_from = dict(checkpoint=path.name, config_hash=checkpoint['config_hash'],
+                                       experiences=finished, changes=changes)
+    logger.info('branched from %s after %d experiences; changed: %s', path, finished,
+                '; '.join(changes) or 'nothing')
+    return finished
+
+
+def _check_unfinished(runner: ContinualRunner, path: Path, finished: int) -> None:
+    total = runner.record.total
+    if finished < total:
+        return
+    earlier = [other.name for other in experience_checkpoints(path.parent)
+               if int(other.stem.removeprefix('exp_')) + 1 < total]
+    if runner.is_joint:
+        advice = 'Joint training is one experience and has no place to branch from.'
+    elif earlier:
+        advice = f'Branch from an earlier checkpoint, e.g. {earlier[-1]} beside it.'
+    else:
+        advice = 'Branch from an earlier checkpoint; checkpoint_config.interval=1 keeps exp_0.pth, exp_1.pth ...'
+    raise CheckpointError(f'{path} was written after the last of {total} experience(s): nothing is left to train. '
+                          f'{advice}')
+
+
+def _remembered(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any], fresh: dict[str, Any], index: Any
                ) -> dict[str, Any]:
     """What another run's strategy remembers, with memory sizes, factors and the like of this run's config.
 
@@ -40,7 +105,7 @@ def remembered(runner: Any, path: Path, checkpoint: dict[str, Any], fresh: dict[
             for part, value in checkpoint['strategy'].items()}
 
 
-def _settings_of_values(runner: Any, path: Path, saved: dict[str, Any], index: Any) -> dict[str, Any]:
+def _settings_of_values(runner: ContinualRunner, path: Path, saved: dict[str, Any], index: Any) -> dict[str, Any]:
     """The settings of a strategy of this run's config, but with the values of the saved one."""
     from clear.continual.strategies import build_strategy, quiet_avalanche
 
@@ -93,3 +158,7 @@ def _other(path: Path, where: str) -> CheckpointError:
     return CheckpointError(f'{path} was written by an earlier version, which did not note the settings of its '
                            f'strategy, and its {where} is another than that of this config. Between such a run and a '
                            'branch only numbers, text and booleans below cl_strategy may differ.')
+
+
+def _optimizer_type(config: dict[str, Any]) -> str | None:
+    return (config['cl_strategy'].get('optimizer') or {}).get('type')

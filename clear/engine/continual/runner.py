@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clear.continual.evaluate import TestCount, count_correct
-from clear.continual.journal import SELF_CONTAINED, streaming_results
-from clear.continual.metrics import clear_metrics, overlap_mask
+from clear.continual.journal import is_self_contained
 from clear.continual.training.traits import trait
 from clear.core import dist
-from clear.core.config import config_hash, to_plain
+from clear.core.config import to_plain
 from clear.core.configs.building import building
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import choose_device
-from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.core.results import RESULTS_FILE, Results, software, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
+from clear.engine.continual.branch import branch_run
 from clear.engine.continual.keys import check_continual_config, with_defaults
 from clear.engine.continual.plan import check_fit, describe, planned_iterations
+from clear.engine.continual.record import RunRecord
+from clear.engine.continual.resume import resume_run
 from clear.engine.continual.state import RunState
 from clear.engine.progress import Progress
-from clear.engine.schema import computed_config
 from clear.engine.training.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import STRATEGIES
+
+if TYPE_CHECKING:
+    from clear.continual.samples import SampleIndex
 
 # Avalanche's metrics that look at no output of the model.
 METRICS_WITHOUT_LOGITS = ('loss_metrics', 'timing_metrics', 'cpu_usage_metrics', 'gpu_usage_metrics',
@@ -61,7 +65,7 @@ class ContinualRunner:
             check_continual_config(self.cfg)
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
-        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        self._software = software()
         self.is_joint = trait(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'is_joint')
 
     # Building
@@ -102,12 +106,7 @@ class ContinualRunner:
             self.test_experiences = list(self.benchmark.test_stream)
         self.size = len(self.experiences)
         self.iterations = planned_iterations(self.cfg, self.info)
-        # A square, or one column where one test set serves all.
-        self.acc_matrix: list[list[float | None]] = [[None] * len(self.info.test) for _ in range(self.size)]
-        self.streaming_matrix = copy.deepcopy(self.acc_matrix)  # whole buckets, for the protocol 'both'
-        self.train_log: list[dict] = []
-        self.timing: dict[str, float] = dict(train_s=0.0, eval_s=0.0)
-        self.branched_from: dict | None = None
+        self.record = RunRecord.empty(self.size, len(self.info.test), is_joint=self.is_joint)
         self._are_results_due, self._next_results = False, 0.0
         self.state = RunState(self)
 
@@ -142,6 +141,12 @@ class ContinualRunner:
         self.model.to(self.device)
         if dist.world_size() > 1:
             convert_sync_batch_norm(self.model)
+
+    def sample_index(self) -> SampleIndex:
+        """Names the samples of the training stream by their position in it."""
+        from clear.continual.samples import SampleIndex
+
+        return SampleIndex([item.dataset for item in self.experiences])
 
     def describe(self) -> str:
         """What the run will do: data, model, steps, memory, disk."""
@@ -185,15 +190,15 @@ class ContinualRunner:
         self.state.note_settings()
         first = 0
         if resume:
-            first = self.state.resume(find_checkpoint(resume, self.work_dir))
+            first = resume_run(self, find_checkpoint(resume, self.work_dir))
         elif branch:
-            first = self.state.branch(find_checkpoint(branch, self.work_dir))
+            first = branch_run(self, find_checkpoint(branch, self.work_dir))
         self.state.begin_journal()
         self.progress = Progress(sum(self.iterations))
         self.progress.start_at(sum(self.iterations[:first]))
         try:
             with on_stop(self.strategy.request_stop), quiet_avalanche():
-                for experience in range(first, 1 if self.is_joint else self.size):
+                for experience in range(first, self.record.total):
                     self._run_experience(experience)
         finally:
             self.progress.close()
@@ -209,23 +214,20 @@ class ContinualRunner:
         self.model = self.strategy.model
         self.state.check_ranks()
         trained = time.monotonic()
-        self._measure(experience)
-        self.timing['train_s'] += trained - started
-        self.timing['eval_s'] += time.monotonic() - trained
-        self.train_log.append(dict(experience=experience, loss=self.strategy.epoch_loss,
-                                   accuracy=self.strategy.epoch_accuracy,
-                                   iterations=self.strategy.clock.train_exp_iterations))
+        row, whole_buckets = self._measure(experience)
+        self.record.add(row, whole_buckets, train_s=trained - started, eval_s=time.monotonic() - trained,
+                        loss=self.strategy.epoch_loss, accuracy=self.strategy.epoch_accuracy,
+                        iterations=self.strategy.clock.train_exp_iterations)
         self._save(experience)
         self.progress.clear()
-        row = self.acc_matrix[experience]
         logger.info('experience %d/%d  bucket %s  train loss %.4f  own test bucket %s  mean of all %s  ETA %s',
-                    experience + 1, 1 if self.is_joint else self.size, self.info.bucket_names[experience],
+                    experience + 1, self.record.total, self.info.bucket_names[experience],
                     self.strategy.epoch_loss, _fraction(row[min(experience, len(row) - 1)]), _fraction(_mean(row)),
                     self.progress.eta())
 
-    def _measure(self, experience: int) -> None:
-        """Fill the row of the matrix; of every row under joint training, where one model stands for all."""
-        row = []
+    def _measure(self, experience: int) -> tuple[list[float | None], list[float | None]]:
+        """Accuracies on the test sets, and on the whole buckets that training has not reached."""
+        row, whole_buckets = [], [None] * len(self.info.test)
         for index, dataset in enumerate(self.info.test):
             count = count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
                                   device=self.device, num_workers=self.cfg['num_workers'])
@@ -234,11 +236,10 @@ class ContinualRunner:
             self.strategy.agree_to_stop()
             self.strategy.check_stop()
             if self.info.rest is not None and index > experience and not self.is_joint:
-                self.streaming_matrix[experience][index] = self._whole_bucket(index, count)
-        for index in range(self.size) if self.is_joint else [experience]:
-            self.acc_matrix[index] = list(row)
+                whole_buckets[index] = self._whole_bucket(index, count)
         if self.runs_avalanche_eval:
             self.strategy.eval(self.test_experiences, num_workers=self.cfg['num_workers'])
+        return row, whole_buckets
 
     def _whole_bucket(self, index: int, tested: TestCount) -> float | None:
         """Accuracy on all images of a bucket that training has not reached, from the count on its test images."""
@@ -266,7 +267,7 @@ class ContinualRunner:
         self.state.save_experience(experience)
         self._are_results_due = True
         # A long stream would spend its time on writing a file that grows with every experience.
-        if self.size <= SELF_CONTAINED or time.monotonic() >= self._next_results:
+        if is_self_contained(self.size) or time.monotonic() >= self._next_results:
             self._write_results()
 
     def _write_results(self) -> None:
@@ -281,30 +282,7 @@ class ContinualRunner:
 
     def results(self) -> Results:
         """The results of what is finished."""
-        protocol = self.info.protocol
-        config = computed_config(self.cfg)
-        extras = dict(bucket_names=self.info.column_names, class_names=self.info.class_names,
-                      strategy=config['cl_strategy']['type'], config_text=_as_config_text(config),
-                      data_fingerprint=self.info.fingerprint, train_log=self.train_log)
-        budget = {key: self.cfg[key] for key in ('max_iters_per_experience', 'max_time_per_experience')
-                  if self.cfg[key] is not None}
-        if budget:
-            extras['budget'] = budget
-        if self.info.rest is not None:
-            extras['streaming'] = streaming_results(self.acc_matrix, self.streaming_matrix)
-        if self.branched_from is not None:
-            extras['branched_from'] = self.branched_from
-        if self.cfg['amp']:
-            extras['amp'] = self.cfg['amp']
-        if self.info.bad_samples is not None:
-            extras['bad_samples'] = self.info.bad_samples.counts()
-        return Results(
-            name=self.cfg['name'] or 'run', runner=type(self).__name__, protocol=f'clear/{protocol}/v1',
-            metrics=clear_metrics(self.acc_matrix, protocol), acc_matrix=self.acc_matrix,
-            overlap_mask=overlap_mask(self.size, protocol), config_hash=config_hash(self.cfg),
-            seeds=dict(train=self.cfg['seed'], split=self.cfg['scenario'].get('seed')), versions=self._versions,
-            git=self._git, world_size=dist.world_size(), timing=self.timing, joint=self.is_joint,
-            extras=extras)
+        return self.record.to_results(self.cfg, self.info, type(self).__name__, self._software)
 
     def _finish(self) -> Results:
         results = self.results()
@@ -347,9 +325,3 @@ def _fraction(value: float | None) -> str:
 def _mean(row: list[float | None]) -> float | None:
     known = [value for value in row if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _as_config_text(config: dict) -> str:
-    import pprint
-
-    return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())

@@ -16,7 +16,7 @@ from clear.core.files import write_text
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop, received
 from clear.core.programs.startup import choose_device
-from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.core.results import RESULTS_FILE, Results, config_text, software, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.probing.jobs import DataFinder, Job, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
@@ -52,7 +52,7 @@ class ProbeRunner:
         self.work_dir = Path(work_dir) if work_dir is not None else None
         self.device = choose_device(self.cfg['device'])
         self.jobs = plan_jobs(self.cfg)
-        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        self._software = software()
         self._finder = DataFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
 
     def resume(self) -> int:
@@ -148,9 +148,8 @@ class ProbeRunner:
         return Results(
             name=self.cfg['name'] or 'probe', runner=type(self).__name__, protocol=PROTOCOL,
             metrics=flat_metrics(self.jobs), config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']),
-            versions=self._versions, git=self._git, world_size=1,
-            timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
-            extras=dict(rows=rows, jobs=jobs, config_text=_as_text(to_plain(self.cfg))))
+            **self._software, timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
+            extras=dict(rows=rows, jobs=jobs, config_text=config_text(to_plain(self.cfg))))
 
     def _save(self) -> None:
         if self.work_dir is None:
@@ -191,12 +190,6 @@ def _outcome(job: Job) -> str:
     if job.state == 'failed':
         return f'failed: {job.error}'
     return f'{job.result["metric"]} {job.result["value"]:.3f}  {job.time_s:.1f} s'
-
-
-def _as_text(config: dict) -> str:
-    import pprint
-
-    return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
 
 
 def _stop() -> None:

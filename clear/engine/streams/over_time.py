@@ -15,7 +15,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.programs.startup import choose_device
-from clear.core.results import RESULTS_FILE, Results, git_state, library_versions, write_results
+from clear.core.results import RESULTS_FILE, Results, software, write_results
 from clear.engine.progress import Progress
 from clear.engine.streams.over_time_data import choose_buckets, read_stream
 from clear.engine.streams.over_time_keys import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
@@ -69,7 +69,7 @@ class RepresentationOverTime:
         self.tasks = {task_name(task): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
         self._cells: dict[str, float] = {}
         self._keys: dict[tuple, str] = {}  # (checkpoint, task, trained on, tested on) -> key of the cell
-        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        self._software = software()
 
     def describe(self) -> str:
         """What the run will do."""
@@ -170,8 +170,8 @@ class RepresentationOverTime:
                       matrices=matrices, undefined=undefined, data_fingerprint=self.data.fingerprint)
         return Results(name=self.cfg['name'] or 'representation_over_time', runner=type(self).__name__,
                        protocol=PROTOCOL, metrics=metrics, acc_matrix=next(iter(matrices.values())),
-                       config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), versions=self._versions,
-                       git=self._git, timing=dict(measuring=time_s), extras=extras)
+                       config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), **self._software,
+                       timing=dict(measuring=time_s), extras=extras)
 
     def _write(self, time_s: float) -> None:
         results = self.results(time_s)

@@ -27,7 +27,7 @@ from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import choose_device
-from clear.core.results import Results, git_state, library_versions
+from clear.core.results import Results, software
 from clear.core.seeding import set_rng_state
 from clear.datasets import SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
@@ -89,8 +89,7 @@ class Runner(MMRunner):
         self.known_events: set[str] = set()  # TensorBoard's files of this run before it was resumed
         self.train_log: list[dict[str, Any]] = []
         self.timing: dict[str, float] = {}
-        # Asked once: it takes a process of its own, and the results are written after every epoch.
-        self._versions, self._git = library_versions(), git_state(Path(__file__).parent)
+        self._software = software()
         super().__init__(*args, cfg=cfg, **kwargs)
 
     @classmethod
@@ -383,5 +382,4 @@ class Runner(MMRunner):
         protocol = 'pretraining' if hasattr(self.bare_model, 'features') else 'training'
         return Results(name=self.run_name, runner=type(self).__name__, protocol=f'{protocol}/v1', metrics=metrics,
                        config_hash=runner_config_hash(config), seeds=dict(train=self.seed),
-                       versions=self._versions, git=self._git,
-                       world_size=dist.world_size(), timing=self.timing, extras=extras)
+                       **self._software, world_size=dist.world_size(), timing=self.timing, extras=extras)

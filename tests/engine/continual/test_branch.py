@@ -56,7 +56,7 @@ def test_changed_options_hold_from_there_on(root, origin, tmp_path):
     runner = branched(root, tmp_path, origin / 'exp_0.pth', strategy=dict(optimizer=dict(type='SGD', lr=0.0)))
     assert same(weights_of(tmp_path), weights_of(origin, 'exp_0.pth'))
     matrix = read_json(origin / 'results.json')['acc_matrix']
-    assert runner.acc_matrix == [matrix[0]] * 3
+    assert runner.record.acc_matrix == [matrix[0]] * 3
     assert runner.found.extras['branched_from']['changes'] == [
         'cl_strategy.optimizer.lr: 0.1 -> 0.0', 'cl_strategy.optimizer.momentum: 0.9 -> None']
 
@@ -93,7 +93,7 @@ def test_factors_of_a_strategy_can_be_changed(kind, old, new, held, root, tmp_pa
         naive.strategy.train(naive.experiences[2], eval_streams=[])
         assert same(weights_of(tmp_path / 'other'), naive.model.state_dict())
     assert not same(weights_of(tmp_path / 'other'), weights_of(tmp_path / 'same'))
-    assert same_settings.acc_matrix[:2] == other.acc_matrix[:2]
+    assert same_settings.record.acc_matrix[:2] == other.record.acc_matrix[:2]
 
 
 def test_another_kind_of_optimiser_begins_anew(root, origin, tmp_path):
@@ -142,7 +142,7 @@ def run_with_metrics(_rank, root, folder, mode, checkpoint=None):
     with pytest.MonkeyPatch.context() as patch:
         without_figures(patch)
         results = runner.train(branch=checkpoint)
-    return dict(weights=dict(runner.model.state_dict()), matrix=results.acc_matrix, log=runner.train_log)
+    return dict(weights=dict(runner.model.state_dict()), matrix=results.acc_matrix, log=runner.record.train_log)
 
 
 @pytest.mark.slow

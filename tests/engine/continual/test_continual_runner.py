@@ -56,8 +56,9 @@ def test_matrix_is_what_the_weights_measure_by_hand(root, tmp_path):
             inputs, targets = read_lists(root, str(j + 1), 'test')
             logits = inputs @ state['head.fc.weight'].T + state['head.fc.bias']
             correct = sum(int(row.argmax()) == int(target) for row, target in zip(logits, targets))
-            assert runner.acc_matrix[i][j] == correct / len(targets)
-    assert len({tuple(row) for row in runner.acc_matrix}) > 1, 'all rows are equal: the test would not see an exchange'
+            assert runner.record.acc_matrix[i][j] == correct / len(targets)
+    rows = {tuple(row) for row in runner.record.acc_matrix}
+    assert len(rows) > 1, 'all rows are equal: the test would not see an exchange'
 
 
 def test_training_is_plain_sgd_over_the_buckets(root):
@@ -97,9 +98,9 @@ def test_training_is_plain_sgd_over_the_buckets(root):
 
 def test_joint_training_has_one_row_for_all(root):
     runner = run(root, cl_strategy=dict(type='JointTraining'))
-    assert runner.acc_matrix == [runner.acc_matrix[0]] * BUCKETS
-    assert None not in runner.acc_matrix[0]
-    assert len(runner.train_log) == 1 and runner.results_of_run.joint
+    assert runner.record.acc_matrix == [runner.record.acc_matrix[0]] * BUCKETS
+    assert None not in runner.record.acc_matrix[0]
+    assert len(runner.record.train_log) == 1 and runner.results_of_run.joint
 
 
 def test_streaming_marks_what_measures_training_data(root):
@@ -211,7 +212,7 @@ def test_resumed_run_is_the_uninterrupted_one(root, tmp_path, name, policy):
                     scheduler_policy=policy, **STRATEGIES[name])
     whole = run(root, tmp_path / 'whole', cl_strategy=strategy)
     resumed = run(root, tmp_path / 'resumed', resume=str(tmp_path / 'whole' / 'exp_0.pth'), cl_strategy=strategy)
-    assert resumed.acc_matrix == whole.acc_matrix and resumed.train_log == whole.train_log
+    assert resumed.record.acc_matrix == whole.record.acc_matrix and resumed.record.train_log == whole.record.train_log
     for key, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[key], value), key
 
@@ -305,7 +306,7 @@ def test_test_gives_the_rows_of_the_matrix(root, tmp_path):
     tester = ContinualRunner(make_config(root))
     tester.build()
     for experience in range(BUCKETS):
-        assert tester.test(tmp_path / f'exp_{experience}.pth') == trained.acc_matrix[experience]
+        assert tester.test(tmp_path / f'exp_{experience}.pth') == trained.record.acc_matrix[experience]
 
 
 def test_avalanche_scenarios_download_nothing_unasked(root, tmp_path):

@@ -23,8 +23,7 @@ def root(tmp_path_factory):
 @pytest.fixture
 def long(monkeypatch):
     """Three buckets count as a long stream, whose results are written once and at the end."""
-    for module in ('clear.engine.continual.state', 'clear.engine.continual.runner', 'clear.continual.journal'):
-        monkeypatch.setattr(f'{module}.SELF_CONTAINED', 2)
+    monkeypatch.setattr('clear.continual.journal.SELF_CONTAINED', 2)
     monkeypatch.setattr('clear.engine.continual.runner.SECONDS_BETWEEN_RESULTS', 1e9)
 
 
@@ -42,7 +41,7 @@ def untimed(path):
 def test_the_journal_holds_the_rows_of_the_matrix(whole):
     entries = read_entries(whole.work_dir)
     assert [entry['row'] for entry in entries] == whole.found.acc_matrix
-    assert [entry['log'] for entry in entries] == whole.train_log
+    assert [entry['log'] for entry in entries] == whole.record.train_log
     assert load_tensors(whole.work_dir / 'latest.pth')['acc_matrix'] == whole.found.acc_matrix
 
 
