@@ -18,7 +18,8 @@ from torchvision import transforms
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.images.decode import ImageDecoder
-from clear.datasets.images.pipeline import ImagePipeline, cut_box, random_box, resize_image, shorter_side_size
+from clear.datasets.images.pipeline import ImagePipeline, cut_box, random_box
+from clear.datasets.images.resize import resize_image, shorter_side_size
 from clear.datasets.loaders.buckets import SampleContext
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import seeded_draws
-from clear.datasets import BadSampleError, BadSamples, SampleContext
+from clear.datasets import BadSampleError, BadSamples, SampleContext, UnreadableImage
+from clear.datasets.images.reader import RowReader
+from clear.datasets.loaders.buckets import rows_of_class
 from clear.datasets.transforms.build import DETERMINISTIC
 
 # What a missing or damaged image file raises when it is read.
 UNREADABLE = (OSError, SyntaxError, struct.error)
+
+
+class _RawInputs(RowReader):
+    """The inputs of an Avalanche data set, at some of its rows."""
+
+    def __init__(self, data, rows: Sequence[int], report: Callable[[int, str], None]):
+        super().__init__(report)
+        self._data = data
+        self._rows = rows
+
+    def __getitem__(self, row: int) -> Image.Image | torch.Tensor:
+        try:
+            return self._data[self._rows[row]][0]
+        except UNREADABLE as error:
+            raise UnreadableImage(f'{type(error).__name__}: {error}') from error
 
 
 class ExperienceImages(Dataset):
@@ -35,7 +52,6 @@ class ExperienceImages(Dataset):
 
     def __init__(self, data, rows: list[int], name: str, transform: Callable, *, is_train: bool,
                  context: SampleContext, bad_samples: BadSamples):
-        self.data = data
         self.rows = list(rows)
         labels = [int(target) for target in data.targets]
         self.targets = [labels[row] for row in self.rows]
@@ -44,7 +60,7 @@ class ExperienceImages(Dataset):
         self.is_train = is_train
         self.context = context
         self.bad_samples = bad_samples
-        self._bad: dict[int, str] = {}
+        self._reader = _RawInputs(data, self.rows, self._report)
 
     @property
     def split(self) -> str:
@@ -63,7 +79,7 @@ class ExperienceImages(Dataset):
         index = range(len(self))[index]  # negative indices, and IndexError past the end
         name = self._name(index)
         with seeded_draws(self.context.seed_of('raw', name)):
-            raw = self._read(index)
+            raw = self._reader.find(index)
             if raw is None:
                 raw = self._stand_in(index)
         with seeded_draws(self.context.seed_of('augment', name)):
@@ -72,27 +88,18 @@ class ExperienceImages(Dataset):
     def _name(self, index: int) -> str:
         return f'{self.name}/{self.split}/{self.rows[index]}'
 
-    def _read(self, index: int):
-        """The raw input, or None after reporting it."""
-        if index not in self._bad:
-            try:
-                return self.data[self.rows[index]][0]
-            except UNREADABLE as error:
-                self._bad[index] = f'{type(error).__name__}: {error}'
-        self.bad_samples.report(self.split, self.name, self._name(index), self._bad[index])
-        return None
+    def _report(self, index: int, reason: str) -> None:
+        self.bad_samples.report(self.split, self.name, self._name(index), reason)
 
-    def _stand_in(self, index: int):
+    def _stand_in(self, index: int) -> Image.Image | torch.Tensor:
+        where = f'{self._name(index)} cannot be read ({self._reader.bad[index]})'
         if not self.is_train:
-            raise BadSampleError(f'{self._name(index)} cannot be read ({self._bad[index]}).')
-        others = [i for i, target in enumerate(self.targets) if target == self.targets[index] and i != index]
-        order = np.random.default_rng(self.context.seed_of('stand-in', self._name(index))).permutation(len(others))
-        for position in order:
-            raw = self._read(others[position])
-            if raw is not None:
-                return raw
-        raise DataError(f'{self._name(index)} cannot be read ({self._bad[index]}) and no other sample of class '
-                        f'{self.targets[index]} can stand in for it.')
+            raise BadSampleError(f'{where}.')
+        seed = self.context.seed_of('stand-in', self._name(index))
+        raw = self._reader.first(rows_of_class(self.targets, index, seed))
+        if raw is None:
+            raise DataError(f'{where} and no other sample of class {self.targets[index]} can stand in for it.')
+        return raw
 
 
 def as_block(images: ExperienceImages) -> TensorBucket:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
+import mmap
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +68,49 @@ class RamCache:
 
     def __getstate__(self) -> dict:
         return RamCache().__dict__
+
+
+class SharedPlanes:
+    """N images of one shape in memory that a process shares with those it forks; pages are taken when they are written.
+
+    `cache[row]` is the array, or None where nothing was put yet. A copy sent to another process starts empty.
+
+    Args:
+        shape: (3, H, W).
+
+    Raises:
+        ConfigError: if there is not enough memory.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, int, int]):
+        self._count, self._shape = count, shape
+        num_bytes = count * math.prod(shape)
+        try:
+            # Anonymous memory in place of torch's shared tensors: those take all of it at once, from /dev/shm, which
+            # is 64 MB in a container.
+            self._pixels = np.frombuffer(mmap.mmap(-1, num_bytes), np.uint8).reshape(count, *shape)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            raise ConfigError(f"cache='ram' needs {num_bytes / 2**30:.1f} GiB for {count} images of {shape[1]} x "
+                              f"{shape[2]} pixels, more than there is. Use cache='disk' or None, or a smaller "
+                              'image_size.') from error
+        self._is_there = np.frombuffer(mmap.mmap(-1, count), np.bool_)
+
+    def __getitem__(self, row: int) -> np.ndarray | None:
+        return self._pixels[row] if self._is_there[row] else None
+
+    def put(self, row: int, planes: np.ndarray) -> np.ndarray:
+        """Keep a copy of (3, H, W) uint8 and return it. Two processes that put one row at once write the same bytes."""
+        self._pixels[row] = planes
+        self._is_there[row] = True  # last, so that nobody takes a half for the whole
+        return self._pixels[row]
+
+    def __getstate__(self) -> dict:
+        return {'count': self._count, 'shape': self._shape}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
 
 
 class DiskCache:

@@ -143,6 +143,8 @@ class ImageDecoder:
         ConfigError: if the name is unknown. A call raises UnreadableImage, with the reason.
     """
 
+    shape = None  # images keep their sizes
+
     def __init__(self, name: str = 'cv2'):
         if name not in DECODERS:
             raise ConfigError(f"decoder is {name!r}, expected one of {', '.join(map(repr, DECODERS))}.")

@@ -14,16 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.datasets.images import decode as decoding
-from clear.datasets.images.cache import DiskCache, RamCache, check_cache
-from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.images.reader import ImageReader
+from clear.datasets.images.resize import ResizedDecoder, centre_crop_into
 from clear.datasets.loaders.buckets import SampleContext
 
-INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
 AUGMENTATIONS = (None, 'crop_flip')
 # Share of the area and aspect ratio of a random crop (Szegedy et al. 2015, arXiv:1409.4842; torchvision's defaults).
 CROP_SCALE = (0.08, 1.0)
@@ -49,8 +46,7 @@ class ImagePipeline:
         resize: length of the shorter side; None keeps images as they are.
         crop: height and width of the output.
         mean, std: per channel, for values in [0, 1].
-        interpolation: of every resize; antialiased. Bilinear and bicubic have a fast form that differs from PIL's by
-            at most 2 of 255; the others are PIL's.
+        interpolation: of every resize; see `ResizedDecoder`.
         decoder: 'cv2' or 'pil' (the reference: PIL decodes and resizes).
         cache: None decodes every time; 'ram' keeps the resized images, 3 bytes per pixel (0.26 MB for 341 x 256), in
             every process that reads them; 'disk' keeps them in `cache_dir`, for all processes and later runs.
@@ -70,39 +66,36 @@ class ImagePipeline:
                  mean: Sequence[float], std: Sequence[float], interpolation: str = 'bilinear', decoder: str = 'cv2',
                  cache: str | None = None, cache_dir: str | Path | None = None, augment: str | None = None,
                  context: SampleContext | None = None):
-        _check_options(resize, crop, mean, std, interpolation, augment)
-        check_cache(cache, cache_dir)
-        self.root = Path(root)
+        _check_options(resize, crop, mean, std, augment)
         self.paths = [str(path) for path in paths]
-        self.resize = resize
         self.crop = crop
-        self.interpolation = interpolation
         self.augment = augment
         self.context = context or SampleContext()
-        self.bad: dict[int, str] = {}
-        self._decoder = ImageDecoder(decoder)
+        self._resize = ResizedDecoder(resize, interpolation, decoder)
+        kept = self._resize if augment is None or cache is not None else _FullDecoder(self._resize)
+        self._reader = ImageReader(root, self.paths, kept, cache=cache, cache_dir=cache_dir)
         self._table = _normalisation_table(mean, std)
-        self._ram = RamCache() if cache == 'ram' else None
-        self._disk = DiskCache(cache_dir, root, self.paths, self._prepare, settings=self._settings()) \
-            if cache == 'disk' else None
         self._crops = np.empty((0, crop, crop, 3), np.uint8)
         self._images = torch.empty(0, 3, crop, crop)
 
     @property
     def decoder(self) -> str:
-        return self._decoder.name
+        return self._resize.decode.name
 
     @property
     def fallbacks(self) -> dict[str, int]:
-        return dict(self._decoder.fallbacks)
+        return dict(self._resize.decode.fallbacks)
+
+    @property
+    def bad(self) -> dict[int, str]:
+        return self._reader.bad
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        cache = 'disk' if self._disk is not None else 'ram' if self._ram is not None else None
-        return (f'ImagePipeline({len(self)} images, resize={self.resize}, crop={self.crop}, '
-                f'decoder={self.decoder!r}, cache={cache!r}, augment={self.augment!r})')
+        return (f'ImagePipeline({len(self)} images, resize={self._resize.size}, crop={self.crop}, '
+                f'decoder={self.decoder!r}, cache={self._reader.cache!r}, augment={self.augment!r})')
 
     def batch(self, rows: Sequence[int] | np.ndarray | torch.Tensor, *, copy: bool = False
               ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,61 +127,18 @@ class ImagePipeline:
     def __getstate__(self) -> dict:
         return {**self.__dict__, '_crops': self._crops[:0].copy(), '_images': self._images[:0].clone()}
 
-    def _settings(self) -> dict:
-        """What the kept pixels depend on besides the files."""
-        return {**self._decoder.settings(), 'resize': self.resize, 'interpolation': self.interpolation,
-                'torch': torch.__version__}
-
-    def _read(self, row: int) -> np.ndarray | None:
-        """(H, W, 3) uint8, as `_prepare` gives it, or None for an image that cannot be read."""
-        if row in self.bad:
-            return None
-        try:
-            if self._disk is not None:
-                return self._disk[row]
-            image = self._ram[row] if self._ram is not None else None
-            if image is None:
-                image = self._prepare(read_file(file_below(self.root, self.paths[row])))
-                image = image if self._ram is None else self._ram.put(row, image)
-            return image
-        except UnreadableImage as error:
-            self.bad[row] = str(error)
-            return None
-
-    def _prepare(self, content: bytes) -> np.ndarray:
-        """Decoded, with the shorter side resized unless a random part of the full image is to be cut."""
-        image = self._decoder(content)
-        height, width = self._size(image)
-        if self._cuts_full_images:
-            return image
-        return resize_image(image, height, width, self.interpolation, fast=self.decoder == 'cv2')
-
-    @property
-    def _cuts_full_images(self) -> bool:
-        return self.augment is not None and self._ram is None and self._disk is None
-
-    def _size(self, image: np.ndarray) -> tuple[int, int]:
-        """Height and width after the resize of the shorter side; of a resized image its own."""
-        if self.resize is None:
-            return image.shape[:2]
-        height, width = shorter_side_size(*image.shape[:2], self.resize)
-        if height * width > decoding.MAX_PIXELS:
-            raise UnreadableImage(f'{image.shape[1]} x {image.shape[0]} pixels would become {width} x {height}, more '
-                                  f'than {decoding.MAX_PIXELS}')
-        return height, width
-
     def _crop_into(self, out: np.ndarray, row: int) -> bool:
         """Write the crop of one image; False, and `out` as it was, for an image that cannot be read."""
-        image = self._read(row)
+        image = self._reader.find(row)
         if image is None:
             return False
         if self.augment is None:
             centre_crop_into(out, image)
             return True
         draws = random.Random(self.context.seed_of('augment', self.paths[row]))
-        size = self._size(image)
+        size = self._resize.size_of(image)
         part = cut_box(image, size, random_box(*size, draws))
-        part = resize_image(part, self.crop, self.crop, self.interpolation, fast=self.decoder == 'cv2')
+        part = self._resize.resized(part, self.crop, self.crop)
         if draws.random() < 0.5:
             import cv2
 
@@ -198,37 +148,19 @@ class ImagePipeline:
         return True
 
 
-def shorter_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width after the shorter side became `size`; the longer one is rounded down, as torchvision does."""
-    if height <= width:
-        return size, int(size * width / height)
-    return int(size * height / width), size
+class _FullDecoder:
+    """A file's image in full, of which a part will be resized; what `resize` refuses is refused here, too."""
 
+    shape = None
 
-def resize_image(image: np.ndarray, height: int, width: int, interpolation: str, *, fast: bool) -> np.ndarray:
-    """(H, W, 3) uint8 to (height, width, 3), antialiased; the input itself if it has that size.
+    def __init__(self, resize: ResizedDecoder):
+        self.settings = resize.settings
+        self._resize = resize
 
-    Args:
-        fast: for 'bilinear' and 'bicubic', kernels of OpenCV and torch in place of PIL's.
-    """
-    if image.shape[:2] == (height, width):
+    def __call__(self, content: bytes) -> np.ndarray:
+        image = self._resize.decode(content)
+        self._resize.size_of(image)
         return image
-    if not fast or interpolation not in ('bilinear', 'bicubic'):
-        return np.array(Image.fromarray(np.ascontiguousarray(image)).resize(
-            (width, height), Image.Resampling[interpolation.upper()]))
-    if interpolation == 'bilinear' and height >= image.shape[0] and width >= image.shape[1]:
-        import cv2
-
-        # Enlarging needs no antialias, and without it OpenCV is three times as fast as torch. (Its bicubic kernel
-        # is another one than PIL's.)
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    if not image.flags.writeable:
-        image = image.copy()  # torch warns of arrays that are read-only
-    # The batch axis first: torch then sees that channels are last in memory and returns them so. Otherwise every
-    # later step would copy.
-    pixels = torch.from_numpy(image).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, H, W)
-    resized = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def random_box(height: int, width: int, draws: random.Random) -> tuple[int, int, int, int]:
@@ -256,19 +188,6 @@ def cut_box(image: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, 
     return image[edges[0], edges[1]]
 
 
-def centre_crop_into(out: np.ndarray, image: np.ndarray) -> None:
-    """The middle of (H, W, 3) into a square (S, S, 3), with black around an image that is smaller."""
-    size = len(out)
-    height, width = image.shape[:2]
-    if height < size or width < size:
-        out[:] = 0
-    # The rounding is torchvision's: down on the padded side, half to even on the cropped one.
-    down, right = max(size - height, 0) // 2, max(size - width, 0) // 2
-    top, left = round(max(height - size, 0) / 2), round(max(width - size, 0) / 2)
-    part = image[top:top + size, left:left + size]
-    out[down:down + part.shape[0], right:right + part.shape[1]] = part
-
-
 def normalise_into(out: np.ndarray, images: np.ndarray, table: np.ndarray) -> None:
     """uint8 (B, H, W, 3) as float32 (B, 3, H, W), each value looked up in `table` (3, 256)."""
     import cv2
@@ -288,14 +207,12 @@ def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndar
     return values.numpy()
 
 
-def _check_options(resize: int | None, crop: int, mean: Sequence[float], std: Sequence[float], interpolation: str,
-                   augment: str | None) -> None:
+def _check_options(resize: int | None, crop: int, mean: Sequence[float], std: Sequence[float], augment: str | None
+                   ) -> None:
     if resize is not None:
         check_whole('resize', resize, 1)
     check_whole('crop', crop, 1)
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError(f'mean is {mean} and std {std}; expected three numbers each, std above 0.')
-    if interpolation not in INTERPOLATIONS:
-        raise ConfigError(f"interpolation is {interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}.")
     if augment not in AUGMENTATIONS:
         raise ConfigError(f"augment is {augment!r}, expected one of {', '.join(map(repr, AUGMENTATIONS))}.")

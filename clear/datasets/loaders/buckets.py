@@ -6,7 +6,7 @@ sample id).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from clear.core.errors import DataError
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSampleError, BadSamples
-from clear.datasets.images.cache import DiskCache, check_cache
-from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
+from clear.datasets.images.decode import ImageDecoder
+from clear.datasets.images.reader import ImageReader
 from clear.datasets.readers.clear.clear_layouts import Bucket
 
 
@@ -74,7 +74,6 @@ class BucketDataset(Dataset):
     def __init__(self, root: str | Path, bucket: Bucket, transform: Callable, *, is_train: bool,
                  context: SampleContext, bad_samples: BadSamples | None = None, cache: str | None = None,
                  cache_dir: str | Path | None = None, decoder: str = 'pil'):
-        check_cache(cache, cache_dir)
         if len(bucket.paths) != len(bucket.ids):
             raise ValueError(f'bucket {bucket.name} holds features, not images.')
         self.root = Path(root)
@@ -87,11 +86,8 @@ class BucketDataset(Dataset):
         self.context = context
         self.bad_samples = bad_samples
         self.cache = cache
-        self._decode = ImageDecoder(decoder)
-        self._disk = DiskCache(cache_dir, root, self.paths, self._decode, settings=self._decode.settings()) \
-            if cache == 'disk' else None
-        self._decoded: dict[int, np.ndarray] = {}
-        self._bad: dict[int, str] = {}
+        self._reader = ImageReader(root, self.paths, ImageDecoder(decoder), cache=cache, cache_dir=cache_dir,
+                                   report=self._report)
 
     @property
     def split(self) -> str:
@@ -121,8 +117,8 @@ class BucketDataset(Dataset):
         Raises:
             BadSampleError, DataError: as `dataset[index]` does.
         """
-        image = self._open(index)
-        return self._stand_in(index) if image is None else image
+        pixels = self._reader.find(index)
+        return Image.fromarray(self._stand_in(index) if pixels is None else pixels)
 
     def read(self, index: int) -> Image.Image:
         """The decoded image; nothing is reported and nothing kept. Without a disk cache any thread may call it.
@@ -130,49 +126,25 @@ class BucketDataset(Dataset):
         Raises:
             UnreadableImage: with the reason.
         """
-        return Image.fromarray(self._read(index))
+        return Image.fromarray(self._reader.read(index))
 
     def readable(self) -> list[int]:
         """Indices of the images that can be read; the others are reported. Decodes every image once."""
-        return [index for index in range(len(self)) if self._open(index) is not None]
+        return [index for index in range(len(self)) if self._reader.find(index) is not None]
 
-    def __getstate__(self) -> dict:
-        # A worker fills its own cache; sending gigabytes to it would cost more than decoding.
-        return {**self.__dict__, '_decoded': {}}
-
-    def _open(self, index: int) -> Image.Image | None:
-        """The decoded image, or None after reporting it as bad."""
-        if index in self._decoded:
-            return Image.fromarray(self._decoded[index])
-        if index not in self._bad:
-            try:
-                image = self._read(index)
-            except UnreadableImage as error:
-                self._bad[index] = str(error)
-            else:
-                if self.cache == 'ram':
-                    self._decoded[index] = image
-                return Image.fromarray(image)
+    def _report(self, index: int, reason: str) -> None:
         if self.bad_samples is not None:
-            self.bad_samples.report(self.split, self.bucket, self.ids[index], self._bad[index])
-        return None
+            self.bad_samples.report(self.split, self.bucket, self.ids[index], reason)
 
-    def _read(self, index: int) -> np.ndarray:
-        if self._disk is not None:
-            return self._disk[index]
-        return self._decode(read_file(file_below(self.root, self.paths[index])))
-
-    def _stand_in(self, index: int) -> Image.Image:
+    def _stand_in(self, index: int) -> np.ndarray:
+        where = f"bucket {self.bucket}: '{self.ids[index]}' cannot be read ({self._reader.bad[index]})"
         if not self.is_train:
-            raise BadSampleError(f"bucket {self.bucket}: '{self.ids[index]}' cannot be read ({self._bad[index]}).")
-        others = [i for i, target in enumerate(self.targets) if target == self.targets[index] and i != index]
-        order = np.random.default_rng(self.context.seed_of('stand-in', self.ids[index])).permutation(len(others))
-        for position in order:
-            image = self._open(others[position])
-            if image is not None:
-                return image
-        raise DataError(f"bucket {self.bucket}: '{self.ids[index]}' cannot be read ({self._bad[index]}) and no other "
-                        f'image of class {self.targets[index]} can stand in for it.')
+            raise BadSampleError(f'{where}.')
+        seed = self.context.seed_of('stand-in', self.ids[index])
+        pixels = self._reader.first(rows_of_class(self.targets, index, seed))
+        if pixels is None:
+            raise DataError(f'{where} and no other image of class {self.targets[index]} can stand in for it.')
+        return pixels
 
     def transformed(self, image: Image.Image, index: int, transform: Callable | None = None) -> torch.Tensor:
         """An image under the transform (or under a part of it, if one is given), with the draws of sample `index`."""
@@ -186,3 +158,9 @@ class BucketDataset(Dataset):
         except Exception as error:
             error.add_note(f"in the transform of '{self.ids[index]}', {image.width} x {image.height} pixels")
             raise
+
+
+def rows_of_class(targets: Sequence[int], row: int, seed: int) -> list[int]:
+    """The other rows of the class of `row`, in an order that follows from the seed."""
+    others = [each for each, target in enumerate(targets) if target == targets[row] and each != row]
+    return [others[place] for place in np.random.default_rng(seed).permutation(len(others))]

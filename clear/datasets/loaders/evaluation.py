@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from clear.core.errors import DataError
-from clear.datasets.images.decode import UnreadableImage
-from clear.datasets.images.square_images import SquareImages
+from clear.datasets.images.reader import ImageReader
+from clear.datasets.images.resize import SquareDecoder
 from clear.datasets.readers.bucket_lists import BucketChoice, is_clear_tree, read_buckets
 from clear.datasets.readers.folder import read_class_folders
 from clear.datasets.readers.image_lists import ImageList, existing_folder
@@ -51,7 +51,7 @@ def read_evaluation_images(data_root: str | Path, image_size: int, *, choice: Bu
         image_size: side of the squares; memory is 3 * image_size**2 bytes per image.
         choice: which buckets and split; None reads class folders, and of a CLEAR tree the test images of all buckets.
         per_class: at most that many images of each class, spread evenly over its list; None takes all.
-        interpolation, decoder: as for `SquareImages`.
+        interpolation, decoder: as for `SquareDecoder`.
 
     Raises:
         ConfigError: if an option or bucket is unknown.
@@ -65,15 +65,15 @@ def read_evaluation_images(data_root: str | Path, image_size: int, *, choice: Bu
         raise DataError(f'{root}: these images have no labels, so nothing can be measured on them. Expected '
                         '<class>/<image>, or buckets of a stream with classes.')
     rows = _spread(listed.labels, per_class)
-    squares = SquareImages(root, listed.paths, image_size, interpolation=interpolation, decoder=decoder)
-    images, bad = torch.empty(len(rows), 3, image_size, image_size, dtype=torch.uint8), {}
+    reader = ImageReader(root, listed.paths, SquareDecoder(image_size, interpolation, decoder))
+    images = torch.empty(len(rows), 3, image_size, image_size, dtype=torch.uint8)
     kept = []
     for row in rows:
-        try:
-            images[len(kept)] = torch.from_numpy(squares[row])
+        square = reader.find(row)
+        if square is not None:
+            images[len(kept)] = torch.from_numpy(square)
             kept.append(row)
-        except UnreadableImage as error:
-            bad[listed.paths[row]] = str(error)
+    bad = {listed.paths[row]: reason for row, reason in reader.bad.items()}
     if not kept:
         raise DataError(f'{root}: none of {len(rows)} images can be read. First: {next(iter(bad.items()))}.')
     if bad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSamples
-from clear.datasets.images.cache import DiskCache, RamCache, check_cache
-from clear.datasets.images.decode import ImageDecoder, UnreadableImage, file_below, read_file
-from clear.datasets.images.square_images import SquareImages
+from clear.datasets.images.decode import ImageDecoder
+from clear.datasets.images.reader import ImageReader
+from clear.datasets.images.resize import SquareDecoder
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.folder import read_class_folders
-from clear.datasets.readers.image_lists import ImageList, existing_folder, read_folder, read_list, read_table
+from clear.datasets.readers.image_lists import ImageList, Span, existing_folder, read_folder, read_list, read_table
 from clear.datasets.transforms.build import build_transform
 from clear.registry import DATASETS
 
@@ -44,8 +44,8 @@ class SelfSupervisedImages(Dataset):
         image_size: side of the square images in pixels; about twice the size of the largest view keeps its detail.
         interpolation: of the resize to `image_size`.
         decoder: 'pil', or 'cv2', which is faster and gives the same pixels.
-        cache: None, 'ram' or 'disk', of squares (see `SquareImages`); with `transform` of whole decoded images,
-            'ram' then in every loader worker for itself.
+        cache: None, 'ram' or 'disk', of squares (5,000 of 64 pixels: 61 MB); with `transform` of whole decoded
+            images, 'ram' then in every loader worker for itself. See `ImageReader`.
         cache_dir: of `cache='disk'`.
         max_bad_fraction: share of the images that may be bad before the run stops.
 
@@ -66,7 +66,6 @@ class SelfSupervisedImages(Dataset):
             raise ConfigError(f"{type(self).__name__}: give either transform (e.g. dict(type='MultiCrop')), for views "
                               'made one by one, or image_size, for views made in batches by '
                               "data_preprocessor=dict(type='ViewPreprocessor', ...).")
-        check_cache(cache, cache_dir)
         self.images = images
         self.root = images.root
         self.ids = self.paths = images.paths
@@ -75,17 +74,14 @@ class SelfSupervisedImages(Dataset):
         self.cache = cache
         self.seed = 0
         self.max_bad_fraction = max_bad_fraction
-        self._bad: dict[int, str] = {}
-        self._decode = ImageDecoder(decoder)
-        self._transform = self._squares = self._disk = self._ram = None
-        if image_size is not None:
-            self._squares = SquareImages(self.root, self.paths, image_size, interpolation=interpolation,
-                                         decoder=decoder, cache=cache, cache_dir=cache_dir)
-        else:
+        self._size = image_size
+        self._transform = None
+        if transform is not None:
             self._transform = build_transform([transform] if isinstance(transform, Mapping) else transform)
-            self._ram = RamCache() if cache == 'ram' else None
-            self._disk = DiskCache(cache_dir, self.root, self.paths, self._decode, settings=self._decode.settings()) \
-                if cache == 'disk' else None
+        self._reader = ImageReader(
+            self.root, self.paths,
+            ImageDecoder(decoder) if image_size is None else SquareDecoder(image_size, interpolation, decoder),
+            cache=cache, cache_dir=cache_dir, report=self._report)
         self.report_to(None)
 
     def __len__(self) -> int:
@@ -115,7 +111,7 @@ class SelfSupervisedImages(Dataset):
     def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
         """The samples of a batch; a loader asks for them at once."""
         keys = [self._checked(key) for key in keys]
-        if self._squares is None:
+        if self._size is None:
             return [dict(inputs=self._views(*key)) for key in keys]
         # Stacked here, though a loader stacks once more: what leaves is a copy, and the cache stays as it is.
         pixels = torch.from_numpy(np.stack([self._pixels(*key) for key in keys]))  # (B, 3, S, S)
@@ -124,9 +120,8 @@ class SelfSupervisedImages(Dataset):
 
     def blank_sample(self) -> dict[str, Any]:
         """A sample of a black image: what samples look like, without reading a file or filling a cache."""
-        if self._squares is not None:
-            size = self._squares.size
-            return dict(inputs=torch.zeros(3, size, size, dtype=torch.uint8), seeds=torch.tensor(0))
+        if self._size is not None:
+            return dict(inputs=torch.zeros(3, self._size, self._size, dtype=torch.uint8), seeds=torch.tensor(0))
         return dict(inputs=self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image'))
 
     def _checked(self, key: Key) -> Key:
@@ -157,43 +152,31 @@ class SelfSupervisedImages(Dataset):
 
     def _pixels(self, epoch: int, row: int) -> np.ndarray:
         """What is kept of an image, or of the one that stands in for it."""
-        pixels = self._read_or_report(row)
+        pixels = self._reader.find(row)
         return self._stand_in(epoch, row) if pixels is None else pixels
 
-    def _read_or_report(self, row: int) -> np.ndarray | None:
-        if row not in self._bad:
-            try:
-                return self._read(row)
-            except UnreadableImage as error:
-                self._bad[row] = str(error)
-        self.bad_samples.report('train', self.images.bucket_of(row).name, self.ids[row], self._bad[row])
-        return None
-
-    def _read(self, row: int) -> np.ndarray:
-        """(3, S, S) with `image_size`, else (H, W, 3)."""
-        if self._squares is not None:
-            return self._squares[row]
-        if self._disk is not None:
-            return self._disk[row]
-        image = self._ram[row] if self._ram is not None else None
-        if image is None:
-            image = self._decode(read_file(file_below(self.root, self.paths[row])))
-            image = image if self._ram is None else self._ram.put(row, image)
-        return image
+    def _report(self, row: int, reason: str) -> None:
+        self.bad_samples.report('train', self.images.bucket_of(row).name, self.ids[row], reason)
 
     def _stand_in(self, epoch: int, row: int) -> np.ndarray:
-        span = self.images.bucket_of(row)
-        draws = np.random.default_rng(self._seed('stand-in', epoch, row))
-        tried = {row}
-        # Drawn one by one: a permutation of a bucket of a million images would take longer than reading one.
-        while len(tried) < span.stop - span.start:
-            other = int(draws.integers(span.start, span.stop))
-            pixels = self._read_or_report(other) if other not in tried else None
-            if pixels is not None:
-                return pixels
-            tried.add(other)
-        raise DataError(f"bucket {span.name}: '{self.ids[row]}' cannot be read ({self._bad[row]}), and no other image "
-                        'of the bucket can stand in for it.')
+        bucket = self.images.bucket_of(row)
+        pixels = self._reader.first(_others(bucket, row, self._seed('stand-in', epoch, row)))
+        if pixels is None:
+            raise DataError(f"bucket {bucket.name}: '{self.ids[row]}' cannot be read ({self._reader.bad[row]}), and no "
+                            'other image of the bucket can stand in for it.')
+        return pixels
+
+
+def _others(bucket: Span, row: int, seed: int) -> Iterator[int]:
+    """The other rows of a bucket, each once, in an order that follows from the seed."""
+    draws = np.random.default_rng(seed)
+    seen = {row}
+    # Drawn one by one: a permutation of a bucket of a million images would take longer than reading one.
+    while len(seen) < bucket.stop - bucket.start:
+        other = int(draws.integers(bucket.start, bucket.stop))
+        if other not in seen:
+            seen.add(other)
+            yield other
 
 
 def _check_reading(kind: type, reading: dict[str, Any]) -> None:
