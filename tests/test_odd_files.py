@@ -14,8 +14,8 @@ from clear.core.files import load_tensors, read_json, read_text
 from clear.core.results import read_results
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
-from clear.datasets.readers import bucket_files, image_lists, metadata, table_by_time, voc
-from clear.datasets.readers.clear import clear_files
+from clear.datasets.readers import bucket_files, image_lists, table_by_time, voc
+from clear.datasets.readers.clear import clear_files, metadata
 from clear.engine import checkpoint
 from clear.engine.probing import jobs
 from clear.engine.streams import over_time

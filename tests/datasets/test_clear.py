@@ -12,7 +12,7 @@ from clear_trees import FEATURE_TYPE, write_clear_tree
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.make.demo import write_demo
 from clear.datasets.readers.clear.clear import read_clear
-from clear.datasets.readers.metadata import read_metadata
+from clear.datasets.readers.clear.metadata import read_metadata
 
 
 @pytest.fixture(scope='module')

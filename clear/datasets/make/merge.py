@@ -16,8 +16,8 @@ from clear.datasets.make.writing import (
     write_labeled_metadata,
     write_training_folder,
 )
+from clear.datasets.readers.clear.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.readers.image_files import plain_path
-from clear.datasets.readers.metadata import LabeledMetadata, bucket_number, read_metadata
 
 OFFICIAL_SEED = 0  # the official split is filed as split_0
 

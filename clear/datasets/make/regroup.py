@@ -21,9 +21,9 @@ from clear.datasets.make.writing import (
     write_labeled_metadata,
     write_training_folder,
 )
+from clear.datasets.readers.clear.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.readers.dates import MISSING, parse_time
 from clear.datasets.readers.image_files import real_path
-from clear.datasets.readers.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.splits import check_split_options, stratified_split
 
 MARKER = 'regroup.json'
