@@ -31,7 +31,11 @@ import torch
 torch.set_num_threads(1)
 door, encoder_cfg, data_cfg, config = json.loads(sys.argv[1])
 from clear.continual.scenarios.bank_features import open_bank
-from clear.features import build, build_source, program
+from clear.features import build, program
+try:
+    from clear.datasets import read_images
+except ImportError:
+    from clear.features import build_source as read_images
 try:
     jobs = importlib.import_module('clear.engine.probing.jobs')
 except ImportError:
@@ -52,7 +56,7 @@ started = time.process_time()
 if door == 'extract_features':
     program.run(args)
 elif door == 'feature_run':
-    open_bank(dict(encoder=encoder_cfg, device='cpu'), None, source=build_source(data_cfg))
+    open_bank(dict(encoder=encoder_cfg, device='cpu'), None, source=read_images(data_cfg))
 else:
     finder = getattr(jobs, 'DataFinder', None) or jobs.BankFinder
     finder = finder(dict(device='cpu'))
@@ -75,18 +79,19 @@ def write_bank(encoder_cfg: dict, data_cfg: dict) -> None:
     """The bank that all doors find below the current folder, without a forward pass."""
     import numpy as np
 
-    from clear.features import bank_path, build_source, identity_of
+    from clear.datasets import read_images
+    from clear.features import bank_path, identity_of
     from clear.features.build import make_encoder
     from clear.features.writing import allocate_array, write_small_files
 
-    encoder, source = make_encoder(encoder_cfg), build_source(data_cfg)
+    encoder, source = make_encoder(encoder_cfg), read_images(data_cfg)
     identity = identity_of(encoder, source)
     folder = bank_path(encoder, source, identity)
     folder.mkdir(parents=True)
     allocate_array(folder / 'features.npy', identity['dtype'], (len(source), encoder.embed_dim))
-    write_small_files(folder, identity=identity, dim=encoder.embed_dim, labels=source.labels,
-                      valid=np.ones(len(source), dtype=bool), ids=source.ids, paths=source.paths,
-                      buckets=source.buckets, timestamps=source.timestamps, class_names=source.class_names,
+    write_small_files(folder, identity=identity, dim=encoder.embed_dim, labels=source.label_array(),
+                      valid=np.ones(len(source), dtype=bool), ids=source.texts('id'), paths=source.texts('path'),
+                      buckets=source.buckets(), timestamps=source.times(), class_names=source.class_names,
                       notes=dict(encoder=dict(type=type(encoder).__name__, config=None), source=source.kind))
 
 

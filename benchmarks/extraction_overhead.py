@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clear.features import build_source, extract
+from clear.datasets import read_images
+from clear.features import extract
 from clear.features.build import make_encoder
 
 BATCH_SIZE = 8
@@ -52,9 +53,9 @@ def main(argv=None) -> None:
         photos = Path(folder) / 'photos'
         photos.mkdir()
         write_photos(photos, count)
-        source = build_source(dict(type='ImageFolder', root=str(photos)))
+        source = read_images(dict(type='ImageFolder', root=str(photos)))
         transform = encoder.preprocess.build()
-        batches = torch.stack([transform(source.open(row)) for row in range(count)]).split(BATCH_SIZE)
+        batches = torch.stack([transform(source.open_image(row)) for row in range(count)]).split(BATCH_SIZE)
         times = {'extract': [], 'forward': []}
         with torch.no_grad():
             encoder(batches[0])  # warms up

@@ -297,5 +297,6 @@ CL_METRICS = Registry('continual metric', locations=['clear.continual'],
                       **_attribute_of('avalanche.evaluation.metrics', _is_metric_factory))
 LOGGERS = Registry('logger', locations=['clear.continual.loggers'],
                    **_attribute_of('avalanche.logging', _is_class))
+READERS = Registry('reader', locations=['clear.datasets.readers.build'])
 TASKS = Registry('task', locations=['clear.evaluation'])
 STAGES = Registry('stage', locations=['clear.curation'])

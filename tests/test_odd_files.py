@@ -12,15 +12,16 @@ from clear.core.configs.options import parse_options
 from clear.core.errors import ClearError
 from clear.core.files import load_tensors, read_json, read_text
 from clear.core.results import read_results
+from clear.datasets import read_images
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
-from clear.datasets.readers import bucket_files, image_lists, table_by_time, voc
+from clear.datasets.readers import bucket_files, image_lists, voc
 from clear.datasets.readers.clear import clear_files, metadata
 from clear.engine import checkpoint
 from clear.engine.probing import jobs
 from clear.engine.streams import over_time
 from clear.engine.training import state
-from clear.features import FeatureBank, sources, write_bank
+from clear.features import FeatureBank, write_bank
 from clear.models import load_weights
 from clear.models.weights.moco import from_published
 
@@ -79,11 +80,11 @@ READERS = {
     'features': ('all.pth', lambda path: clear_files.read_feature_file(path, 3)),
     'feature rows': ('x.pth', clear_files.stack_rows), 'image list': ('x.txt', image_lists.read_list),
     **{f'image table {suffix}': (f'x.{suffix}', image_lists.read_table) for suffix in ('csv', 'parquet', 'jsonl')},
-    **{f'table by time {suffix}': (f'x.{suffix}', lambda path: table_by_time._read_table(path, table_by_time.Columns()))
-       for suffix in ('csv', 'parquet')},
-    **{f'source table {suffix}': (f'x.{suffix}', lambda path: sources.build_source(dict(type='Table', path=str(path))))
-       for suffix in ('csv', 'parquet')},
-    'source list': ('x.txt', lambda path: sources.build_source(dict(type='FileList', path=str(path)))),
+    **{f'table by time {suffix}': (f'x.{suffix}', lambda path: read_images(
+        dict(type='TableByTime', table=str(path), freq='year'))) for suffix in ('csv', 'parquet', 'jsonl')},
+    **{f'source table {suffix}': (f'x.{suffix}', lambda path: read_images(dict(type='Table', path=str(path))))
+       for suffix in ('csv', 'parquet', 'jsonl')},
+    'source list': ('x.txt', lambda path: read_images(dict(type='FileList', path=str(path)))),
     'bucket file': ('bucket_1.json', lambda path: bucket_files.read_bucket_files(path.parent, [path], no_choice)),
     'metadata': ('labeled_metadata.json', beside_class_names(lambda path: metadata.read_metadata(path.parent))),
     'VOC list': ('x.txt', lambda path: voc._read_ids(path, 'train')), 'VOC annotation': ('x.xml', voc._parse),

@@ -16,11 +16,14 @@ from clear.datasets.loaders.self_supervised import (
 )
 from clear.datasets.loaders.tensors import to_tensors
 from clear.datasets.readers.bucket_lists import BucketChoice
+from clear.datasets.readers.build import read_images
 from clear.datasets.readers.clear.clear import ClearData, read_clear
 from clear.datasets.readers.clear.clear_layouts import Bucket
+from clear.datasets.table import ImageTable
 from clear.datasets.transforms import ImageTransform, build_transform
 
 __all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketChoice', 'BucketDataset', 'BucketImages', 'ClearData',
            'EpochSampler', 'EvaluationImages', 'FolderImages', 'GlobalBatchSampler', 'ImageDecoder', 'ImagePipeline',
-           'ImageTransform', 'ListImages', 'ReplayedBuckets', 'SampleContext', 'SelfSupervisedImages', 'TableImages',
-           'UnreadableImage', 'build_transform', 'decode_image', 'read_clear', 'read_evaluation_images', 'to_tensors']
+           'ImageTable', 'ImageTransform', 'ListImages', 'ReplayedBuckets', 'SampleContext', 'SelfSupervisedImages',
+           'TableImages', 'UnreadableImage', 'build_transform', 'decode_image', 'read_clear', 'read_evaluation_images',
+           'read_images', 'to_tensors']

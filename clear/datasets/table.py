@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pyarrow
+from PIL import Image
 from pyarrow import compute, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, regular_file
+from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
+from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.labels import check_names
 
 
@@ -60,6 +64,8 @@ class ImageTable:
         root: what paths are relative to.
         table: the columns above; others are carried along.
         class_names: class index to name.
+        kind: the `type` of a config that they were read by; empty if by none.
+        name: a short name, which the folder of a bank gets; by default that of the root.
 
     Raises:
         DataError: if a column is missing or has the wrong type, an id or a class name is there twice, an id or path is
@@ -69,8 +75,11 @@ class ImageTable:
     root: Path
     table: pyarrow.Table
     class_names: Sequence[str] = field(default=())
+    kind: str = ''
+    name: str = ''
 
     def __post_init__(self):
+        object.__setattr__(self, 'name', self.name or self.root.name)
         _check_types(self.table, self.root)
         _check_unique(self.table['id'], self.root)
         _check_class_names(self.class_names, self.root)
@@ -80,7 +89,8 @@ class ImageTable:
                 _check_below(self.table[name], self.root)
 
     @classmethod
-    def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = ()) -> ImageTable:
+    def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = (),
+                     **attributes: Any) -> Self:
         """A table of lists or arrays; without `id` the paths are the ids (one column under both names).
 
         Raises:
@@ -92,7 +102,7 @@ class ImageTable:
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f'{root}: columns of different lengths, {lengths}.')
-        return cls(root, pyarrow.table(arrays), class_names)
+        return cls(root, pyarrow.table(arrays), class_names, **attributes)
 
     @classmethod
     def open(cls, file: str | Path, root: str | Path | None = None, class_names: Sequence[str] = ()) -> ImageTable:
@@ -125,19 +135,51 @@ class ImageTable:
         Raises:
             DataError: if these images have none of that name.
         """
-        if column not in self:
+        try:
+            return self.table.column(column)
+        except KeyError:
             near = nearest(column, self.table.column_names)
             raise DataError(f"{self.root}: these images have no column '{column}'{f', nearest: {near}' if near else ''}"
-                            f'. Columns: {", ".join(self.table.column_names)}.')
-        return self.table[column]
+                            f'. Columns: {", ".join(self.table.column_names)}.') from None
 
     def text(self, column: str, row: int) -> str | None:
         """A cell of a column of text."""
-        return _decoded(self[column].slice(row, 1))[0]
+        return _plain(self[column][row].as_py())
 
     def texts(self, column: str) -> list[str | None]:
         """A whole column of text as a list: for few images, or where every one is read anyway."""
-        return _decoded(self[column])
+        return plain_texts(self[column])
+
+    def buckets(self) -> list[str | None]:
+        """The bucket of every image, None where there is none."""
+        return self.texts('bucket') if 'bucket' in self else [None] * len(self)
+
+    def times(self) -> list[datetime | None]:
+        """When every image was taken, in UTC; None where that is unknown."""
+        if 'taken_at' not in self:
+            return [None] * len(self)
+        return self['taken_at'].cast(pyarrow.timestamp('us', tz='UTC'), safe=False).to_pylist()
+
+    def open_image(self, row: int) -> Image.Image:
+        """The image of a row as RGB.
+
+        Raises:
+            UnreadableImage: with the reason.
+        """
+        return decode_image(inside(self.root, self.text('path', row)))
+
+    def fingerprint(self) -> str:
+        """What a bank knows its data by: SHA-256 of ids, labels, buckets, class names and file sizes, in order.
+
+        A missing file has size -1. A file whose content changes at equal size goes unnoticed: reading every image would
+        cost as much as the bank saves.
+        """
+        return bank_source_fingerprint(self.texts('id'), self.label_array(), self.buckets(), self.class_names,
+                                       file_sizes(self.root, self.texts('path')))
+
+    def of_kind(self, kind: str) -> Self:
+        """The same images, said to be read by a `type`."""
+        return self._changed(kind=kind)
 
     def label_array(self) -> np.ndarray:
         """(N,) int64 class indices, -1 where there is none."""
@@ -147,10 +189,10 @@ class ImageTable:
 
     def bucket_names(self) -> list[str]:
         """Names of the buckets in the order in which they first occur; empty without buckets."""
-        return _decoded(self.table['bucket'].unique().drop_null()) if 'bucket' in self else []
+        return plain_texts(self.table['bucket'].unique().drop_null()) if 'bucket' in self else []
 
     def select(self, rows: slice | np.ndarray | Sequence[int] | None = None, *, bucket: str | None = None
-               ) -> ImageTable:
+               ) -> Self:
         """Some of the images. A slice, or a bucket whose rows follow each other, shares memory with the whole.
 
         Args:
@@ -185,10 +227,24 @@ class ImageTable:
                             f'{", ".join(self.bucket_names()) or "none"}.')
         return rows
 
-    def _part(self, table: pyarrow.Table) -> ImageTable:
-        part = copy.copy(self)  # what holds for the whole holds for a part, so nothing is checked again
-        object.__setattr__(part, 'table', table)
-        return part
+    def _part(self, table: pyarrow.Table) -> Self:
+        return self._changed(table=table)  # what holds for the whole holds for a part, so nothing is checked again
+
+    def _changed(self, **attributes: Any) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__ | attributes)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A message, not the table itself: of a slice that is pickled with all that it is a part of.
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+        return self.__dict__ | dict(table=sink.getvalue())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with pyarrow.ipc.open_stream(state['table']) as reader:
+            self.__dict__.update(state | dict(table=reader.read_all()))
 
 
 def _cut(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
@@ -198,9 +254,13 @@ def _cut(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
     return table.take(pyarrow.array(rows))
 
 
-def _decoded(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
-    return [value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
-            for value in values.to_pylist()]
+def plain_texts(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
+    """Text as Python holds it; names of files that are not UTF-8 as `os.fsdecode` gives them."""
+    return [_plain(value) for value in values.to_pylist()]
+
+
+def _plain(value: str | bytes | None) -> str | None:
+    return value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
 
 
 def _array(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.ChunkedArray:
@@ -226,6 +286,14 @@ def text_column(values: Sequence[str | None]) -> pyarrow.Array:
                              pyarrow.binary())
 
 
+def runs(values: Iterable[tuple[str, int]]) -> pyarrow.DictionaryArray:
+    """A column of (text, how often it follows itself), one run after another: the bucket of images by bucket."""
+    values = list(values)
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in values))}
+    indices = np.repeat(np.array([places[name] for name, _ in values], np.int32), [count for _, count in values])
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(indices), text_column(list(places)))
+
+
 def _wrong_type(name: str, found: str, root: Path) -> DataError:
     return DataError(f"{root}: column '{name}' should hold {COLUMNS[name][1]}, found {found}.")
 
@@ -244,14 +312,21 @@ def _check_types(table: pyarrow.Table, root: Path) -> None:
 
 
 def _check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
+    twice = repeated_text(ids)
+    if twice is not None:
+        raise DataError(f"{root}: the id '{twice}' is there twice; every image needs an id of its own.")
+
+
+def repeated_text(values: pyarrow.Array | pyarrow.ChunkedArray) -> str | None:
+    """A text that is there twice; None if all are different."""
     # Sorted and compared with the next: a hash table of 10 M ids takes 1.1 GB, their order 0.16.
-    order = compute.sort_indices(ids)
-    for start in range(0, len(ids) - 1, _BLOCK):
-        block = ids.take(order[start:start + _BLOCK + 1])
+    order = compute.sort_indices(values)
+    for start in range(0, len(values) - 1, _BLOCK):
+        block = values.take(order[start:start + _BLOCK + 1])
         place = compute.index(compute.equal(block[1:], block[:-1]), True).as_py()
         if place >= 0:
-            raise DataError(f"{root}: the id '{_decoded(block[place:place + 1])[0]}' is there twice; every image needs "
-                            'an id of its own.')
+            return plain_texts(block[place:place + 1])[0]
+    return None
 
 
 def _check_class_names(names: Sequence[str], root: Path) -> None:
@@ -276,5 +351,5 @@ def _check_labels(table: pyarrow.Table, num_classes: int, root: Path) -> None:
 
 def _check_below(paths: pyarrow.ChunkedArray, root: Path) -> None:
     odd = compute.or_(compute.starts_with(paths, '/'), compute.match_substring(paths, '..'))
-    for path in _decoded(paths.filter(odd)):  # pathlib takes 10 us per path, a test of text none
+    for path in plain_texts(paths.filter(odd)):  # pathlib takes 10 us per path, a test of text none
         inside(root, path)

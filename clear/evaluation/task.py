@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from clear.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from clear.datasets import ImageTable
     from clear.evaluation.image.rows import BucketRows
-    from clear.features import FeatureBank, Source
+    from clear.features import FeatureBank
 
 NEEDS = ('bank', 'maps', 'images', 'text')
 
@@ -25,14 +26,14 @@ class TaskData:
     Attributes:
         bank: the features.
         maps: banks that hold the feature maps of the task's `levels`, see `FeatureBank.maps`.
-        images: the images themselves, `source.open(row)`, with their ids and labels.
+        images: the images themselves, `images.open_image(row)`, with their ids and labels.
         text: one caption for each image.
         encoder_name: of the encoder, for messages.
     """
 
     bank: Mapping[str, FeatureBank | BucketRows] = field(default_factory=dict)
     maps: Mapping[str, FeatureBank] = field(default_factory=dict)
-    images: Mapping[str, Source] = field(default_factory=dict)
+    images: Mapping[str, ImageTable] = field(default_factory=dict)
     text: Mapping[str, Sequence[str]] = field(default_factory=dict)
     encoder_name: str = 'features'
 

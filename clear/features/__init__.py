@@ -6,8 +6,7 @@ from clear.features.identity import bank_path, identity_of
 from clear.features.join import join_bucket
 from clear.features.legacy import export_legacy, import_legacy
 from clear.features.planned import planned_banks
-from clear.features.sources import Source, build_source
 from clear.features.writing import write_bank
 
-__all__ = ['FeatureBank', 'Source', 'bank_path', 'build_source', 'export_legacy', 'extract', 'identity_of',
+__all__ = ['FeatureBank', 'bank_path', 'export_legacy', 'extract', 'identity_of',
            'import_legacy', 'join_bucket', 'planned_banks', 'write_bank']

@@ -16,19 +16,20 @@ from clear.core import dist
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger, progress_bar
+from clear.datasets.readers.build import read_images
+from clear.datasets.table import ImageTable
 from clear.features.bank import META_FILE, FeatureBank
 from clear.features.blocks import BlockFolder
 from clear.features.build import make_encoder
 from clear.features.identity import ROOT, bank_path, identity_of, require_same
 from clear.features.loading import ImageBatch, image_batches
 from clear.features.planned import PlannedBank, is_planning
-from clear.features.sources import Source, build_source
 from clear.features.writing import room_on_disk, write_small_files
 
 
-def extract(encoder: dict[str, Any] | nn.Module, source: dict[str, Any] | Source, out: str | Path | None = None, *,
-            root: str | Path = ROOT, identity: dict[str, Any] | None = None, batch_size: int = 64,
-            dtype: str = 'float16', maps: Sequence[int] | None = None, num_workers: int = 0,
+def extract(encoder: dict[str, Any] | nn.Module, source: dict[str, Any] | ImageTable,
+            out: str | Path | None = None, *, root: str | Path = ROOT, identity: dict[str, Any] | None = None,
+            batch_size: int = 64, dtype: str = 'float16', maps: Sequence[int] | None = None, num_workers: int = 0,
             device: str | torch.device | None = None, resume: bool = True, overwrite: bool = False,
             block_size: int | None = None, max_bad_fraction: float = 0.01,
             progress: Callable[[int, int], None] | None = None) -> FeatureBank:
@@ -67,7 +68,7 @@ def extract(encoder: dict[str, Any] | nn.Module, source: dict[str, Any] | Source
         DataError: if `out` holds something else, too many images are unreadable, features are not finite in `dtype`,
             or the disk is full.
     """
-    encoder, source = make_encoder(encoder), build_source(source)
+    encoder, source = make_encoder(encoder), read_images(source)
     block_size = check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
     if identity is None:
         identity = identity_of(encoder, source, dtype=dtype, maps=maps)
@@ -184,8 +185,8 @@ def _begin(folder: BlockFolder, resume: bool, held: contextlib.ExitStack) -> Non
     folder.prepare(resume)
 
 
-def _encode_blocks(encoder: nn.Module, source: Source, folder: BlockFolder, blocks: list[int], device: torch.device,
-                   num_workers: int, max_bad_fraction: float, progress) -> None:
+def _encode_blocks(encoder: nn.Module, source: ImageTable, folder: BlockFolder, blocks: list[int],
+                   device: torch.device, num_workers: int, max_bad_fraction: float, progress) -> None:
     """Encode and save the given blocks one after another, over one stream of batches."""
     batch_size = folder.plan['batch_size']
     ranges = [folder.block_range(block) for block in blocks]
@@ -211,8 +212,8 @@ def _encode_blocks(encoder: nn.Module, source: Source, folder: BlockFolder, bloc
 
 
 @torch.no_grad()
-def _encode_batch(encoder: nn.Module, source: Source, batch: ImageBatch, arrays: dict[str, np.ndarray], start: int,
-                  device: torch.device) -> None:
+def _encode_batch(encoder: nn.Module, source: ImageTable, batch: ImageBatch, arrays: dict[str, np.ndarray],
+                  start: int, device: torch.device) -> None:
     """Fill rows `start ...` of the block's arrays; rows of unreadable images become zero."""
     images = batch.images.to(device, non_blocking=True)
     found = {'features': encoder(images)}
@@ -231,7 +232,7 @@ def _encode_batch(encoder: nn.Module, source: Source, batch: ImageBatch, arrays:
         _check_finite(target, name, batch, source)
 
 
-def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: Source) -> None:
+def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: ImageTable) -> None:
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
         bad = int((~finite).nonzero()[0][0])
@@ -240,11 +241,13 @@ def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: Sour
         else:
             advice = f'They leave the range of {values.dtype}.' + (
                 " float16 ends at 65504; use dtype='float32'." if values.dtype == np.float16 else '')
-        raise DataError(f"The {name} of '{source.ids[batch.rows[bad]]}' are not finite. {advice}")
+        image = source.text('id', batch.rows[bad])
+        raise DataError(f"The {name} of '{image}' are not finite. {advice}")
 
 
-def _bad_record(source: Source, row: int, reason: str) -> dict[str, Any]:
-    return {'row': row, 'bucket': source.buckets[row], 'id': source.ids[row], 'reason': reason}
+def _bad_record(source: ImageTable, row: int, reason: str) -> dict[str, Any]:
+    bucket = source.text('bucket', row) if 'bucket' in source else None
+    return {'row': row, 'bucket': bucket, 'id': source.text('id', row), 'reason': reason}
 
 
 def _check_bad(num_bad: int, total: int, max_bad_fraction: float, folder: Path, last: Sequence[dict]) -> None:
@@ -255,7 +258,7 @@ def _check_bad(num_bad: int, total: int, max_bad_fraction: float, folder: Path, 
                         'raise max_bad_fraction to go on without them.')
 
 
-def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, max_bad_fraction: float) -> None:
+def _finish(folder: BlockFolder, source: ImageTable, encoder: nn.Module, max_bad_fraction: float) -> None:
     if not folder.is_complete:
         bad = folder.bad_samples()
         _check_bad(len(bad), len(source), max_bad_fraction, folder.path, bad)
@@ -264,8 +267,9 @@ def _finish(folder: BlockFolder, source: Source, encoder: nn.Module, max_bad_fra
         plan = folder.plan
         with room_on_disk(folder.path):
             write_small_files(
-                folder.path, identity=plan['identity'], dim=encoder.embed_dim, labels=source.labels, valid=valid,
-                ids=source.ids, paths=source.paths, buckets=source.buckets, timestamps=source.timestamps,
+                folder.path, identity=plan['identity'], dim=encoder.embed_dim, labels=source.label_array(),
+                valid=valid, ids=source.texts('id'), paths=source.texts('path'), buckets=source.buckets(),
+                timestamps=source.times(),
                 class_names=source.class_names, bad=bad,
                 maps={name.removeprefix('maps_'): shape for name, shape in plan['arrays'].items()
                       if name != 'features'},

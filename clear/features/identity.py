@@ -13,7 +13,7 @@ from clear.core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import nn
 
-    from clear.features.sources import Source
+    from clear.datasets.table import ImageTable
 
 FORMAT = 1
 DTYPES = ('float16', 'float32')
@@ -34,7 +34,7 @@ def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, 
     return json.loads(json.dumps(parts))  # tuples as lists, as they come back from a file
 
 
-def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', maps: Sequence[int] | None = None,
+def identity_of(encoder: nn.Module, source: ImageTable, *, dtype: str = 'float16', maps: Sequence[int] | None = None,
                 encoder_hash: str | None = None, data_hash: str | None = None) -> dict[str, Any]:
     """What the bank of this encoder over this source depends on; needs no forward pass.
 
@@ -57,7 +57,7 @@ def identity_of(encoder: nn.Module, source: Source, *, dtype: str = 'float16', m
                          encoder.preprocess.to_dict(), dtype, sorted(maps))
 
 
-def bank_path(encoder: nn.Module, source: Source, identity: dict[str, Any], root: str | Path = ROOT) -> Path:
+def bank_path(encoder: nn.Module, source: ImageTable, identity: dict[str, Any], root: str | Path = ROOT) -> Path:
     """Where a bank lies below `root` if nobody chose a place: data set, encoder and fingerprint."""
     plain = ''.join(char if char.isalnum() or char in '-_.' else '_' for char in source.name)
     return Path(root) / f'{plain}_{type(encoder).__name__}_{fingerprint_of(identity)[:16]}'

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from clear.datasets.images.decode import MAX_PIXELS, UnreadableImage
-from clear.features.sources import Source
+from clear.datasets.table import ImageTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class SourceImages(Dataset):
         preprocess: an encoder's transform specification (`resize`, `build()`).
     """
 
-    def __init__(self, source: Source, preprocess):
+    def __init__(self, source: ImageTable, preprocess):
         self.source = source
         self.resize = preprocess.resize
         self.preprocess = preprocess
@@ -45,14 +45,15 @@ class SourceImages(Dataset):
         if self._transform is None:  # built where it is used: transforms need not travel to workers
             self._transform = self.preprocess.build()
         try:
-            image = self.source.open(row)
+            image = self.source.open_image(row)
             self._check_resized(image)
         except UnreadableImage as error:
             return row, None, str(error)
         try:
             return row, self._transform(image), None
         except Exception as error:
-            error.add_note(f"in the transform of '{self.source.ids[row]}', {image.width} x {image.height} pixels")
+            name = self.source.text('id', row)
+            error.add_note(f"in the transform of '{name}', {image.width} x {image.height} pixels")
             raise
 
     def _check_resized(self, image: Image.Image) -> None:
@@ -63,7 +64,7 @@ class SourceImages(Dataset):
                                   f'{self.resize}, more than {MAX_PIXELS}')
 
 
-def image_batches(source: Source, preprocess, batches: Sequence[Sequence[int]], *, num_workers: int = 0,
+def image_batches(source: ImageTable, preprocess, batches: Sequence[Sequence[int]], *, num_workers: int = 0,
                   pin_memory: bool = False) -> Iterator[ImageBatch]:
     """The given batches of rows, in order. A batch of unreadable images only is zeros too."""
     crop = preprocess.crop

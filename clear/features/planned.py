@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from clear.datasets.table import ImageTable, text_column
 from clear.features.bank import FeatureBank
 from clear.features.identity import fingerprint_of
-from clear.features.sources import Source
 
 _is_planning: ContextVar[bool] = ContextVar('clear_planned_banks', default=False)
 
@@ -36,13 +36,13 @@ def is_planning() -> bool:
 class PlannedBank(FeatureBank):
     """A bank as it will be, with zeros for features and every image counted as readable; nothing is on disk."""
 
-    def __init__(self, path: Path, source: Source, dim: int, identity: dict[str, Any]):
+    def __init__(self, path: Path, source: ImageTable, dim: int, identity: dict[str, Any]):
         self.path = path
         self.meta = dict(fingerprint=fingerprint_of(identity), identity=identity, dtype=identity['dtype'], dim=dim,
                          count=len(source), num_valid=len(source), class_names=list(source.class_names), maps={},
                          source=source.kind)
         self.features = np.broadcast_to(np.zeros(1, np.float32), (len(source), dim))  # takes no memory
-        self.labels = source.labels
+        self.labels = source.label_array()
         self.valid = np.ones(len(source), dtype=bool)
         self._source = source
 
@@ -51,8 +51,8 @@ class PlannedBank(FeatureBank):
         import pyarrow
 
         source = self._source
-        return pyarrow.table({'row': range(len(source)), 'id': source.ids, 'path': source.paths,
-                              'bucket': source.buckets, 'timestamp': source.timestamps})
+        return pyarrow.table({'row': range(len(source)), 'id': source['id'], 'path': source['path'],
+                              'bucket': text_column(source.buckets()), 'timestamp': source.times()})
 
     def describe(self) -> str:
         """Its size on disk, and how to read what follows."""

@@ -18,11 +18,12 @@ from clear.core.configs.options import parse_options
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger, setup_logging
+from clear.datasets.readers.build import guess_reader, read_images
+from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
 from clear.features.build import make_encoder
 from clear.features.extract import check_sizes, extract
 from clear.features.identity import bank_path, fingerprint_of, identity_of
-from clear.features.sources import Source, build_source, guess_source
 
 DEFAULTS: dict[str, Any] = dict(dtype='float16', batch_size=64, block_size=None, maps=None, num_workers=0, device=None,
                                 max_bad_fraction=0.01)
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         if cfg.get('threads'):
             torch.set_num_threads(cfg['threads'])
         with building('The config'):
-            encoder, source = make_encoder(cfg['encoder']), build_source(cfg['data'])
+            encoder, source = make_encoder(cfg['encoder']), read_images(cfg['data'])
         options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
         identity = identity_of(encoder, source, dtype=options['dtype'], maps=options['maps'])
         out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, identity)
@@ -69,7 +70,7 @@ def read_config(args: argparse.Namespace) -> dict[str, Any]:
         replaced['encoder'] = _encoder_option(args.encoder)
     if args.data:
         is_config = Path(args.data).suffix == '.py'
-        replaced['data'] = _part_of(args.data, 'data') if is_config else guess_source(args.data)
+        replaced['data'] = _part_of(args.data, 'data') if is_config else guess_reader(args.data)
     others = {name: value for name, value in options.items() if name.split('.')[0] not in replaced}
     loaded, assigned = load_config(args.config, others)
     parts = Config(replaced)
@@ -113,7 +114,7 @@ def _part_of(path: str, key: str) -> dict[str, Any]:
     return part
 
 
-def _describe(encoder: nn.Module, source: Source, out: Path, identity: dict[str, Any]) -> str:
+def _describe(encoder: nn.Module, source: ImageTable, out: Path, identity: dict[str, Any]) -> str:
     """What an extraction will do: data, model, bank, disk."""
     dtype, maps = identity['dtype'], identity['maps']
     num_bytes = len(source) * encoder.embed_dim * torch.tensor([], dtype=getattr(torch, dtype)).element_size()

@@ -12,8 +12,8 @@ from tiny_encoder import TinyEncoder
 
 from clear.continual.scenarios import clear_benchmark
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import read_clear
-from clear.features import build_source, extract, write_bank
+from clear.datasets import read_clear, read_images
+from clear.features import extract, write_bank
 
 ROOT = Path(__file__).parents[2]
 ENCODER = dict(type='TorchvisionEncoder', arch='squeezenet1_1', preprocess=dict(resize=32, crop=32))
@@ -34,9 +34,9 @@ def info_of(tree, bank, **options):
 
 def by_hand(source, encoder, ids):
     """Features of images by id, one after another."""
-    rows = [source.ids.index(name) for name in ids]
+    rows = [source.texts('id').index(name) for name in ids]
     transform = encoder.preprocess.build()
-    return torch.stack([encoder(transform(source.open(row))[None])[0] for row in rows])
+    return torch.stack([encoder(transform(source.open_image(row))[None])[0] for row in rows])
 
 
 @pytest.mark.parametrize('options', [dict(seed=0), dict(seed=1), dict(evaluation_protocol='streaming', seed=None),
@@ -46,7 +46,7 @@ def test_experiences_are_the_features_of_the_lists(tree, tmp_path, options):
         pytest.skip('the new layout has no few-shot lists')
     info = info_of(tree, make_bank(tree, tmp_path / 'bank'), **options)
     lists = read_clear(tree, **options)
-    source, encoder = build_source(dict(type='CLEAR', data_root=str(tree))), TinyEncoder()
+    source, encoder = read_images(dict(type='CLEAR', data_root=str(tree))), TinyEncoder()
     for datasets, buckets in ((info.train, lists.train), (info.test, lists.test)):
         assert len(datasets) == 3
         for dataset, bucket in zip(datasets, buckets):
@@ -93,17 +93,18 @@ def test_bank_of_other_data_is_refused(tmp_path):
 
 def test_bank_without_an_image_or_with_another_label_is_refused(tmp_path):
     tree = write_clear_tree(tmp_path / 'tree')
-    source = build_source(dict(type='CLEAR', data_root=str(tree)))
+    source = read_images(dict(type='CLEAR', data_root=str(tree)))
     features = np.zeros((len(source), 2), np.float32)
-    short = write_bank(tmp_path / 'short', features[1:], source.labels[1:], ids=source.ids[1:],
+    short = write_bank(tmp_path / 'short', features[1:], source.label_array()[1:], ids=source.texts('id')[1:],
                        class_names=source.class_names)
     with pytest.raises(DataError, match='has no image'):
         info_of(tree, short, seed=0)
-    wrong = write_bank(tmp_path / 'wrong', features, (source.labels + 1) % 3, ids=source.ids,
+    wrong = write_bank(tmp_path / 'wrong', features, (source.label_array() + 1) % 3, ids=source.texts('id'),
                        class_names=source.class_names)
     with pytest.raises(DataError, match='in the list of bucket 1'):
         info_of(tree, wrong, seed=0)
-    classes = write_bank(tmp_path / 'classes', features, source.labels, ids=source.ids, class_names=['a', 'b', 'c'])
+    classes = write_bank(tmp_path / 'classes', features, source.label_array(), ids=source.texts('id'),
+                         class_names=['a', 'b', 'c'])
     with pytest.raises(DataError, match='3 classes'):
         info_of(tree, classes, seed=0)
 

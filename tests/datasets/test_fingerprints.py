@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clear.datasets import read_clear
+from clear.datasets import read_clear, read_images
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes, image_list_fingerprint
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.datasets.readers.image_lists import read_folder
-from clear.features import build_source
 
 TREE = Path(__file__).parents[1] / 'fixtures' / 'v1' / 'tree'
 IMAGES = TREE / 'labeled_images'
@@ -23,7 +22,7 @@ IMAGES = TREE / 'labeled_images'
     (dict(type='FileList', path=str(TREE / 'training_folder/filelists/1/all.txt'), root=str(TREE)),
      '65f01eb81243b97430c031685628f757f7720fbd9cd2af7039577d07a9331a02')], ids=lambda each: '')
 def test_banks_of_earlier_versions_are_found(cfg, expected):
-    assert build_source(cfg).fingerprint() == expected
+    assert read_images(cfg).fingerprint() == expected
 
 
 @pytest.mark.parametrize('read, expected', [

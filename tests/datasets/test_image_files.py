@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
+from clear.datasets import read_images
 from clear.datasets.make.check import check_tree
 from clear.datasets.make.make_splits import write_missing_splits
 from clear.datasets.make.merge import merge_official
@@ -18,7 +19,6 @@ from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.datasets.readers.image_files import first_repeated, image_files, plain_path
 from clear.datasets.readers.image_lists import read_folder
 from clear.features import import_legacy
-from clear.features.sources import build_source
 
 FILES = ['2010/cat/b.png', '2010/cat/B.JPG', '2010/cat/deep/er/1.png', '2010/dog/a-b/2.png', '2010/dog/a/2.png',
          '2010/dog/10.png', '2011/cat/x.webp', '2011/cat/y.gif', '2011/dog/1.png', '2011/dog/2.png']
@@ -39,7 +39,7 @@ def by_time(root):
 
 READERS = {'FolderByTime': by_time, 'FolderImages': lambda root: sorted(read_folder(root).paths),
            'BucketImages': lambda root: sorted(read_buckets(root, BucketChoice(None, 'all', layout='folder')).paths),
-           'ImageFolder': lambda root: sorted(build_source(dict(type='ImageFolder', root=str(root))).ids)}
+           'ImageFolder': lambda root: sorted(read_images(dict(type='ImageFolder', root=str(root))).texts('id'))}
 
 
 def add_hidden(root):
@@ -98,8 +98,8 @@ def test_a_linked_class_is_a_class(tmp_path):
     (linked / 'owl').mkdir(parents=True)
     (linked / 'owl/1.png').touch()
     (linked / 'cat').symlink_to(real / '2010/cat')
-    source = build_source(dict(type='ImageFolder', root=str(linked)))
-    assert source.class_names == ['cat', 'owl'] and source.labels.tolist() == [0, 0, 0, 1]
+    source = read_images(dict(type='ImageFolder', root=str(linked)))
+    assert source.class_names == ['cat', 'owl'] and source.label_array().tolist() == [0, 0, 0, 1]
 
 
 def test_hidden_copies_are_not_tested_on(tmp_path):
@@ -125,7 +125,7 @@ def test_fingerprints_of_clean_trees_are_what_they_were(tmp_path):
     assert read_folder(root).fingerprint() == '1bd771e7cd34ae6568d4a415c6b688d4127989e88a16b0ad75120a27a3a1058a'
     assert read_buckets(root, BucketChoice(None, 'all', layout='folder')).fingerprint() == \
         '56a0f268701748d0616950f25077f6e8d907e08eeb4a7b407d6ebf94fd062a80'
-    assert build_source(dict(type='ImageFolder', root=str(root))).fingerprint() == \
+    assert read_images(dict(type='ImageFolder', root=str(root))).fingerprint() == \
         'e034d222b771331432043ead0c92a0201a2d235336622cfcab66f09c8f503965'
 
 
@@ -163,7 +163,7 @@ WRONG_PATHS = ['no\0where', 'no\ud800where']
     lambda path: regroup(path, 'out'),
     lambda path: merge_official(path, path, 'out'),
     lambda path: import_legacy(path, 'out'),
-    lambda path: build_source(dict(type='TorchVision', dataset='CIFAR10', root=path)),
+    lambda path: read_images(dict(type='TorchVision', dataset='CIFAR10', root=path)),
     lambda path: check_tree(path)], ids=['splits', 'regroup', 'merge', 'import', 'torchvision', 'check'])
 def test_a_root_that_no_folder_can_have_is_a_user_error(read, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,13 +11,13 @@ from PIL import Image
 from pyarrow import parquet
 
 from clear.core.errors import DataError
+from clear.datasets import read_images
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_image, read_file
 from clear.datasets.loaders.evaluation import read_evaluation_images
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.datasets.readers.image_lists import read_folder, read_list, read_table
 from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
-from clear.features.sources import build_source
 
 # A file that is waited for ends the test.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(20)]
@@ -121,14 +121,14 @@ def from_table(root, paths):
     parquet.write_table(pyarrow.table(columns), root.parent / 't.parquet')
     data = read_table_by_time(root.parent / 't.parquet', Periods(freq='year'), SplitOptions('streaming', None),
                               Columns(), root=root)
-    assert build_source(dict(type='Table', path=str(root.parent / 't.parquet'), root=str(root))).paths == paths
+    assert read_images(dict(type='Table', path=str(root.parent / 't.parquet'), root=str(root))).texts('path') == paths
     assert list(read_table(root.parent / 't.parquet', root).paths) == paths
     return [path for bucket in data.train for path in bucket.paths]
 
 
 def from_list(root, paths):
     (root.parent / 'l.txt').write_text('\n'.join(f'{path} 1' for path in paths), encoding='utf-8')
-    assert build_source(dict(type='FileList', path=str(root.parent / 'l.txt'), root=str(root))).paths == paths
+    assert read_images(dict(type='FileList', path=str(root.parent / 'l.txt'), root=str(root))).texts('path') == paths
     (root.parent / 'l.txt').write_text('\n'.join(paths), encoding='utf-8')
     return list(read_list(root.parent / 'l.txt', root).paths)
 
@@ -146,7 +146,7 @@ def evaluated(root, paths):
 READERS = {'FolderByTime': by_time, 'FolderImages': lambda root, paths: list(read_folder(root).paths),
            'BucketImages': lambda root, paths: list(
                read_buckets(root, BucketChoice(None, 'all', layout='folder')).paths),
-           'ImageFolder': lambda root, paths: build_source(dict(type='ImageFolder', root=str(root))).paths,
+           'ImageFolder': lambda root, paths: read_images(dict(type='ImageFolder', root=str(root))).texts('path'),
            'EvaluationImages': evaluated, 'tables': from_table, 'lists': from_list, 'bucket file': from_bucket_file}
 NEED_UTF8 = ('tables', 'lists')  # text files and Arrow's text hold no other names
 

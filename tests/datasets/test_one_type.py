@@ -7,8 +7,9 @@ from PIL import Image
 from tiny_encoder import TinyEncoder
 
 from clear.continual.scenarios import folder_by_time
+from clear.datasets import read_images
 from clear.datasets.loaders.evaluation import read_evaluation_images
-from clear.features import build_source, extract
+from clear.features import extract
 from clear.registry import DATASETS
 
 EXPECTED = {time: [f'{time}/{name}' for name in ('bus/a.png', 'bus/b.PNG', 'bus/c.png', 'cat/1.png', 'cat/2.png',
@@ -41,13 +42,13 @@ def test_a_folder_by_time_is_one_for_all(tree, tmp_path, caplog):
     cfg = dict(type='FolderByTime', data_root=str(tree))
     files = [path for paths in EXPECTED.values() for path in paths]
     with caplog.at_level(logging.WARNING, 'clear'):
-        source = build_source(cfg)
-    assert source.ids == source.paths == files and source.class_names == ['bus', 'cat']
-    assert source.labels.tolist() == [0, 0, 0, 1, 1, 1] * 2 and source.buckets == ['1'] * 6 + ['2'] * 6
+        source = read_images(cfg)
+    assert source.texts('id') == source.texts('path') == files and source.class_names == ['bus', 'cat']
+    assert source.label_array().tolist() == [0, 0, 0, 1, 1, 1] * 2 and source.buckets() == ['1'] * 6 + ['2'] * 6
     assert "1 classes have no images and are left out: 'ant'" in caplog.text
     pretraining = DATASETS.build(dict(cfg, image_size=8))
     assert list(pretraining.ids) == files and pretraining.class_names == source.class_names
-    assert pretraining.labels == source.labels.tolist()
+    assert pretraining.labels == source.label_array().tolist()
     assert [span.name for span in pretraining.images.buckets] == ['1', '2']
     bank = extract(TinyEncoder(), cfg, tmp_path / 'bank')  # what a probe reads
     assert bank.column('id') == files and bank.class_names == source.class_names and bank.valid.all()
@@ -71,13 +72,14 @@ def test_a_bank_of_a_folder_by_time_is_the_scenario_s_own_in_whatever_order_of_n
 def test_class_folders_are_one_for_all(tree, tmp_path, caplog):
     cfg = dict(type='ImageFolder', root=str(tree / '1'))
     files = [path.removeprefix('1/') for path in EXPECTED['1']]
-    for read in (build_source, lambda cfg: DATASETS.build(dict(cfg, image_size=8))):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, 'clear'):
-            found = read(cfg)
-        assert list(found.ids) == list(found.paths) == files and found.class_names == ['bus', 'cat']
-        assert list(found.labels) == [0, 0, 0, 1, 1, 1]
-        assert "1 classes have no images and are left out: 'ant'" in caplog.text
+    with caplog.at_level(logging.WARNING, 'clear'):
+        source = read_images(cfg)
+        pretraining = DATASETS.build(dict(cfg, image_size=8))
+    assert source.texts('id') == source.texts('path') == files and source.class_names == ['bus', 'cat']
+    assert source.label_array().tolist() == [0, 0, 0, 1, 1, 1]
+    assert list(pretraining.ids) == list(pretraining.paths) == files and pretraining.class_names == ['bus', 'cat']
+    assert list(pretraining.labels) == [0, 0, 0, 1, 1, 1]
+    assert caplog.text.count("1 classes have no images and are left out: 'ant'") == 2
     bank = extract(TinyEncoder(), cfg, tmp_path / 'bank')
     assert bank.column('id') == files and bank.class_names == ['bus', 'cat'] and bank.valid.all()
     evaluated = read_evaluation_images(tree / '1', 8)

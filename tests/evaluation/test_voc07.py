@@ -16,13 +16,13 @@ from torchvision.transforms import v2
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
+from clear.datasets import read_images
 from clear.datasets.readers.voc import read_voc, voc_targets
 from clear.evaluation import VOC07SVM, VOC07Linear, voc07_classification
 from clear.evaluation.image.voc07 import probing_config
 from clear.evaluation.image.voc07_linear import VOC_MEAN, VOC_STD, learning_rates, summed_loss
 from clear.evaluation.image.voc07_svm import voc_metrics
 from clear.evaluation.task import TaskData
-from clear.features import build_source
 from clear.models.towers.image import Preprocess
 from clear.registry import TASKS
 
@@ -51,7 +51,7 @@ def base(tmp_path_factory):
 
 def images_of(base):
     """One source for all lists."""
-    source = build_source(dict(type='ImageFolder', root=str(base / 'JPEGImages')))
+    source = read_images(dict(type='ImageFolder', root=str(base / 'JPEGImages')))
     return TaskData(images=dict(train=source, test=source))
 
 

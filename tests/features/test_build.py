@@ -3,7 +3,8 @@ from PIL import Image
 from tiny_encoder import TinyEncoder, write_images
 from torch import nn
 
-from clear.features import FeatureBank, build_source, extract
+from clear.datasets import read_images
+from clear.features import FeatureBank, extract
 from clear.features.build import make_encoder
 from clear.models.towers.image.build import without_folders
 
@@ -43,7 +44,7 @@ def test_bank_is_made_once_and_found_again(tmp_path):
 
 
 def test_name_says_what_it_is(tmp_path):
-    source = build_source(dict(type='ImageFolder', root=str(write_images(tmp_path / 'my images', count=2))))
+    source = read_images(dict(type='ImageFolder', root=str(write_images(tmp_path / 'my images', count=2))))
     bank = extract(TinyEncoder(), source, root=tmp_path / 'banks')
     assert bank.path.name == f'my_images_TinyEncoder_{bank.fingerprint[:16]}'
     assert FeatureBank.open(bank.path, expect=bank.fingerprint).dim == 6

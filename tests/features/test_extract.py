@@ -17,9 +17,9 @@ from PIL import Image
 from tiny_encoder import TinyEncoder, content, write_images
 
 from clear.core.errors import ConfigError, DataError
+from clear.datasets import read_images
 from clear.features import FeatureBank, extract
 from clear.features.blocks import BlockFolder
-from clear.features.sources import build_source
 
 FORK = multiprocessing.get_context('fork')  # torch is loaded already; a fresh process would take seconds
 
@@ -32,17 +32,17 @@ def images(tmp_path):
 def by_hand(encoder, source):
     """Features image by image, with the encoder's own transform."""
     transform = encoder.preprocess.build()
-    return torch.stack([encoder(transform(source.open(row))[None])[0] for row in range(len(source))])
+    return torch.stack([encoder(transform(source.open_image(row))[None])[0] for row in range(len(source))])
 
 
 @pytest.mark.parametrize('batch_size, block_size, num_workers', [(1, None, 0), (3, 6, 0), (4, None, 2), (64, None, 0)])
 def test_features_equal_a_loop_over_images(tmp_path, images, batch_size, block_size, num_workers):
-    source = build_source(images)
+    source = read_images(images)
     bank = extract(TinyEncoder(), source, tmp_path / 'bank', batch_size=batch_size, block_size=block_size,
                    dtype='float32', num_workers=num_workers)
     assert np.allclose(bank.features, by_hand(TinyEncoder(), source), rtol=1e-5, atol=1e-6)
-    assert bank.labels.tolist() == source.labels.tolist() == [0] * 10 + [1] * 10
-    assert bank.index['id'].to_pylist() == source.ids and bank.valid.all()
+    assert bank.labels.tolist() == source.label_array().tolist() == [0] * 10 + [1] * 10
+    assert bank.index['id'].to_pylist() == source.texts('id') and bank.valid.all()
     assert not (tmp_path / 'bank.partial').exists()
 
 
@@ -56,8 +56,8 @@ def test_float16_is_the_rounded_float32(tmp_path, images):
 
 def test_maps_per_level(tmp_path, images):
     bank = extract(TinyEncoder(), images, tmp_path / 'bank', batch_size=3, dtype='float32', maps=[2, 0])
-    encoder, source = TinyEncoder(), build_source(images)
-    batch = torch.stack([encoder.preprocess.build()(source.open(row)) for row in range(20)])
+    encoder, source = TinyEncoder(), read_images(images)
+    batch = torch.stack([encoder.preprocess.build()(source.open_image(row)) for row in range(20)])
     for level in (0, 2):
         assert np.allclose(bank.maps(level), encoder.feature_maps(batch)[level], rtol=1e-5, atol=1e-6)
     with pytest.raises(DataError, match='no maps of level 1; it has levels 0, 2'):
@@ -312,7 +312,7 @@ def test_file_names_that_are_not_utf8(tmp_path, images):
     (root / os.fsdecode(b'\xe9t\xe9')).mkdir()
     (root / os.fsdecode(b'\xe9t\xe9') / '1.png').touch()
     with pytest.raises(DataError, match=r"the name of class '\\udce9t\\udce9' is not UTF-8. Rename it"):
-        build_source(images)
+        read_images(images)
 
 
 def cut(path):

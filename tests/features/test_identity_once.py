@@ -9,8 +9,9 @@ from clear_trees import write_clear_tree
 from short_runs import run
 from tiny_encoder import write_images
 
+from clear.datasets import read_images
 from clear.engine.probing.runner import ProbeRunner
-from clear.features import FeatureBank, build_source, extract
+from clear.features import FeatureBank, extract
 from clear.features.build import make_encoder
 from clear.models.towers.image import ImageEncoder
 
@@ -88,6 +89,6 @@ def test_probe(counted):
 
 
 def test_meta_has_the_config_of_an_encoder_that_was_built_before(tmp_path):
-    source = build_source(dict(type='ImageFolder', root=str(write_images(tmp_path / 'images', count=2))))
+    source = read_images(dict(type='ImageFolder', root=str(write_images(tmp_path / 'images', count=2))))
     bank = extract(make_encoder(ENCODER), source, tmp_path / 'bank')
     assert FeatureBank.open(bank.path).meta['encoder'] == dict(type='TorchvisionEncoder', config=ENCODER)

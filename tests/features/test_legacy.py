@@ -6,8 +6,8 @@ import torch
 from clear_trees import FEATURE_TYPE, write_clear_tree
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import read_clear
-from clear.features import build_source, export_legacy, import_legacy, write_bank
+from clear.datasets import read_clear, read_images
+from clear.features import export_legacy, import_legacy, write_bank
 
 
 def tree(root, layout):
@@ -22,7 +22,7 @@ def test_imported_rows_are_found_by_the_images_of_the_lists(tmp_path, layout):
     for by_image, by_feature in zip(images.train + images.test, features.train + features.test):
         found, labels = bank.tensors(bank.rows_of(by_image.ids))
         assert torch.equal(found, by_feature.features) and labels.tolist() == by_feature.targets.tolist()
-    assert bank.index['id'].to_pylist() == build_source(dict(type='CLEAR', data_root=str(root))).ids
+    assert bank.index['id'].to_pylist() == read_images(dict(type='CLEAR', data_root=str(root))).texts('id')
     assert bank.subset_rows(bucket='2').tolist() == list(range(12, 24))
 
 

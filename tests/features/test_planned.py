@@ -3,14 +3,14 @@ import torch
 from clear_trees import write_clear_tree
 from tiny_encoder import TinyEncoder
 
-from clear.datasets import read_clear
-from clear.features import build_source, extract, join_bucket, planned_banks
+from clear.datasets import read_clear, read_images
+from clear.features import extract, join_bucket, planned_banks
 from clear.features.planned import PlannedBank
 
 
 def test_planned_bank_is_the_one_that_will_be_made_but_for_its_features(tmp_path):
     root = write_clear_tree(tmp_path / 'tree', num_buckets=2)
-    source = build_source(dict(type='CLEAR', data_root=str(root)))
+    source = read_images(dict(type='CLEAR', data_root=str(root)))
     encoder = TinyEncoder()
     with planned_banks():
         planned = extract(encoder, source, root=tmp_path / 'banks', batch_size=4)
@@ -31,7 +31,7 @@ def test_planned_bank_is_the_one_that_will_be_made_but_for_its_features(tmp_path
 
 
 def test_description_tells_size_and_a_begun_extraction(tmp_path):
-    source = build_source(dict(type='CLEAR', data_root=str(write_clear_tree(tmp_path / 'tree', num_buckets=1))))
+    source = read_images(dict(type='CLEAR', data_root=str(write_clear_tree(tmp_path / 'tree', num_buckets=1))))
     with planned_banks():
         bank = extract(TinyEncoder(), source, root=tmp_path / 'banks')
         assert bank.describe().startswith('12 images to encode: 12 x 6 float16, 0.0 MB')

@@ -8,15 +8,15 @@ from pathlib import Path
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import BadSamples, ClearData
-from clear.features import FeatureBank, Source, build_source, extract, join_bucket
+from clear.datasets import BadSamples, ClearData, ImageTable, read_images
+from clear.features import FeatureBank, extract, join_bucket
 
 BANK_KEYS = {'bank'}
 ENCODER_KEYS = {'encoder', 'root', 'dtype', 'batch_size', 'num_workers', 'device'}
 
 
 def add_bank_features(info: ScenarioInfo, data: ClearData, feature: dict, max_bad_fraction: float,
-                      work_dir: str | None, source: Source | None = None) -> None:
+                      work_dir: str | None, source: ImageTable | None = None) -> None:
     """Fill `info` with features in place of images; unreadable images are left out of train and test and counted.
 
     Args:
@@ -39,7 +39,7 @@ def add_bank_features(info: ScenarioInfo, data: ClearData, feature: dict, max_ba
                 info.bad_samples.report(split, bucket.name, name, reasons.get(name, 'not valid in the bank'))
 
 
-def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, source: Source | None = None
+def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, source: ImageTable | None = None
               ) -> FeatureBank:
     """The bank of `dict(bank=PATH)`, or of `dict(encoder=...)` over all images of the tree, or of `source`.
 
@@ -56,7 +56,7 @@ def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, so
     keys = BANK_KEYS if 'bank' in feature else ENCODER_KEYS
     check_keys('scenario.feature', feature, keys, 'feature with a bank' if 'bank' in feature else
                'feature with an encoder')
-    source = source or build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
+    source = source or read_images(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
     if 'encoder' in feature:
         options = {key: value for key, value in feature.items() if key != 'encoder'}
         return extract(feature['encoder'], source, max_bad_fraction=max_bad_fraction, **options)
@@ -65,8 +65,8 @@ def open_bank(feature: dict, data: ClearData, max_bad_fraction: float = 0.01, so
     return bank
 
 
-def _check_data(bank: FeatureBank, source: Source) -> None:
-    if bank.class_names != source.class_names:
+def _check_data(bank: FeatureBank, source: ImageTable) -> None:
+    if bank.class_names != list(source.class_names):
         raise DataError(f'{bank.path} has {len(bank.class_names)} classes ({", ".join(bank.class_names[:4])} ...), '
                         f'{source.root} has {len(source.class_names)} ({", ".join(source.class_names[:4])} ...): the '
                         'bank was made from other data.')

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
 from clear.continual.scenarios.bucket_images import add_images
 from clear.datasets import ClearData
 from clear.datasets.images.cache import check_cache
-from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
-from clear.features import Source
+from clear.datasets.readers.by_time import SplitOptions, all_images, read_folder_by_time
+from clear.datasets.readers.table_by_time import Periods, read_table_by_time
+from clear.datasets.readers.table_file import Columns
 from clear.registry import SCENARIOS
 
 
@@ -91,17 +89,7 @@ def _benchmark(kind: str, data: ClearData, feature: dict | None, train_transform
     info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
                         protocol=protocol, fingerprint=data.fingerprint, train=[], test=[])
     if feature is not None:
-        add_bank_features(info, data, feature, max_bad_fraction, work_dir, _source(kind, data))
+        add_bank_features(info, data, feature, max_bad_fraction, work_dir, all_images(data).of_kind(kind))
     else:
         add_images(info, data, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
     return make_benchmark(info)
-
-
-def _source(kind: str, data: ClearData) -> Source:
-    """All images of the stream in an order that no split changes, so that one bank serves every seed."""
-    streams = [data.train] if data.protocol == 'streaming' else [data.train, data.test]
-    rows = sorted((place, name, path, int(target)) for stream in streams for place, bucket in enumerate(stream)
-                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
-    return Source(kind, data.root.name, data.root, ids=[row[1] for row in rows], paths=[row[2] for row in rows],
-                  labels=np.array([row[3] for row in rows]), class_names=data.class_names,
-                  buckets=[data.train[row[0]].name for row in rows])

@@ -14,6 +14,8 @@ from clear.datasets.readers.by_time import SplitOptions, order_times, read_folde
 from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, open_layout
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
 from clear.datasets.readers.image_lists import ImageList, existing_folder, span_arrays
+from clear.datasets.table import ImageTable, runs
+from clear.registry import READERS
 
 SPLITS = ('train', 'test', 'all')
 LAYOUTS = ('auto', 'old', 'new', 'folder', 'json')
@@ -91,6 +93,19 @@ def read_buckets(data_root: str | Path, choice: BucketChoice = BucketChoice()) -
     readers: dict[str, Callable[[Path, BucketChoice], ImageList]] = {
         'old': _read_clear, 'new': _read_clear, 'folder': _read_folders, 'json': _read_bucket_files}
     return readers[_layout(root, choice)](root, choice)
+
+
+@READERS.register_module(name='FolderByTime')
+def folder_by_time(data_root: str, times: Sequence[str] | None = None, part_folders: bool | None = None) -> ImageTable:
+    """All images of `<time>/<class>/<image>`, bucket by bucket, as `scenario.type='FolderByTime'` reads them."""
+    images = read_buckets(data_root, BucketChoice(None, 'all', layout='folder', times=times, part_folders=part_folders))
+    # As the scenario sorts them, which takes this bank for its own.
+    order = [row for span in images.buckets
+             for row in sorted(range(span.start, span.stop), key=images.paths.__getitem__)]
+    labels = [-1 if images.labels is None else images.labels[row] for row in order]
+    return ImageTable.from_columns(images.root, dict(
+        path=[images.paths[row] for row in order], label=labels,
+        bucket=runs((span.name, span.stop - span.start) for span in images.buckets)), images.class_names)
 
 
 def is_clear_tree(root: Path) -> bool:

@@ -21,6 +21,7 @@ from clear.datasets.readers.folder import warn_of_empty_classes
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
 from clear.datasets.readers.labels import check_names
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
+from clear.datasets.table import ImageTable, runs
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,16 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
     if not data.is_class_incremental:
         warn_of_lacking_classes(root, class_names, train, test, options.protocol)
     return data
+
+
+def all_images(data: ClearData) -> ImageTable:
+    """All images of a stream in an order that no split changes, so that one bank serves every seed."""
+    streams = [data.train] if data.protocol == 'streaming' else [data.train, data.test]
+    rows = sorted((place, name, path, int(target)) for stream in streams for place, bucket in enumerate(stream)
+                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
+    return ImageTable.from_columns(data.root, dict(
+        id=[row[1] for row in rows], path=[row[2] for row in rows], label=[row[3] for row in rows],
+        bucket=runs((data.train[row[0]].name, 1) for row in rows)), data.class_names)
 
 
 def _split(bucket: Bucket, class_names: list[str], options: SplitOptions) -> tuple[Bucket, Bucket]:

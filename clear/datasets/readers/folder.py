@@ -8,10 +8,20 @@ from pathlib import Path
 
 import pyarrow
 
-from clear.datasets.readers.image_files import folders_in, image_files
+from clear.datasets.readers.image_files import existing_folder, folders_in, image_files
 from clear.datasets.table import ImageTable
+from clear.registry import READERS
 
 logger = logging.getLogger('clear')
+
+
+@READERS.register_module(name='ImageFolder')
+def image_folder(root: str) -> ImageTable:
+    """`root/<class>/<anything>.jpg`, sorted by path; images right below `root` have no label.
+
+    See `read_class_folders`.
+    """
+    return read_class_folders(existing_folder(root))
 
 
 def read_class_folders(root: Path) -> ImageTable:

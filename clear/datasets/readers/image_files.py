@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pyarrow
+from pyarrow import compute
+
 from clear.core.errors import DataError
+from clear.datasets.table import plain_texts, repeated_text
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
@@ -64,6 +68,46 @@ def first_repeated(paths: Iterable[str]) -> tuple[int, int] | None:
         if earlier != position:
             return earlier, position
     return None
+
+
+def check_different(paths: Sequence[str] | pyarrow.Array | pyarrow.ChunkedArray, where: str | Path) -> None:
+    """Refuse a path that is there twice, in whatever spelling.
+
+    Raises:
+        DataError: naming the first and both its places.
+    """
+    if not isinstance(paths, Sequence):
+        # Without odd spellings equal paths are all there is to find, in less memory than names in Python take.
+        is_odd = compute.any(compute.match_substring_regex(paths, r'//|\./|/\.{0,2}$')).as_py()
+        if not is_odd and repeated_text(paths) is None:
+            return
+        paths = plain_texts(paths)
+    twice = first_repeated(paths)
+    if twice is not None:
+        one, other = (paths[row] for row in twice)
+        also = '' if one == other else f" (the first as '{one}')"
+        raise DataError(f"{where}: '{other}' is listed twice, as images {twice[0] + 1} and {twice[1] + 1}{also}.")
+
+
+def folder_of(file: Path, root: str | Path | None) -> Path:
+    """What the paths in a file are relative to: `root`, or the folder of the file.
+
+    Raises:
+        DataError: if it does not exist.
+    """
+    return file.resolve().parent if root is None else existing_folder(root)
+
+
+def existing_folder(path: str | Path) -> Path:
+    """The folder as an absolute path without links, so that a later change of folder harms nobody.
+
+    Raises:
+        DataError: if it does not exist.
+    """
+    root = real_path(path)
+    if not root.is_dir():
+        raise DataError(f'The folder {root} does not exist.')
+    return root
 
 
 def real_path(path: str | Path) -> Path:

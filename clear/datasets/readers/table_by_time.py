@@ -1,4 +1,4 @@
-"""A stream from a table of images with dates (CSV or Parquet), cut into periods."""
+"""A stream from a table of images with dates, cut into periods."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import inside, regular_file
-from clear.datasets.readers.by_time import SplitOptions, divide
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import inside
+from clear.datasets.readers.by_time import SplitOptions, all_images, divide
 from clear.datasets.readers.clear.clear import ClearData
 from clear.datasets.readers.clear.clear_layouts import Bucket
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.readers.labels import ordered_names, read_labels
+from clear.datasets.readers.table_file import Columns, check_filled, filled_text, read_columns, read_times
+from clear.datasets.table import ImageTable, plain_texts
+from clear.registry import READERS
 
 logger = logging.getLogger('clear')
 
@@ -54,18 +57,20 @@ class Periods:
             raise ConfigError(f"equal is {self.equal!r}; expected 'count' or 'time'.")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns that hold the path, the class name (or index) and the date."""
-
-    path: str = 'path'
-    label: str = 'label'
-    time: str = 'timestamp'
+@READERS.register_module(name='TableByTime')
+def table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None,
+                  edges: Sequence[Any] | None = None, freq: str | None = None, equal: str = 'count',
+                  path_column: str = 'path', label_column: str = 'label', time_column: str = 'timestamp',
+                  missing: str = 'refuse') -> ImageTable:
+    """All images of a table with dates, bucket by bucket, as `scenario.type='TableByTime'` reads them."""
+    return all_images(read_table_by_time(
+        table, Periods(num_buckets, edges, freq, equal), SplitOptions('streaming', None),
+        Columns(path_column, label_column, time_column), root=data_root, missing=missing))
 
 
 def read_table_by_time(table: str | Path, periods: Periods, options: SplitOptions, columns: Columns, *,
                        root: str | Path | None = None, missing: str = 'refuse') -> ClearData:
-    """Read a `.csv` or `.parquet` file with one row per image.
+    """Read a `.csv`, `.parquet` or `.jsonl` file with one row per image.
 
     Labels are class names, sorted; whole numbers, also as floats, are sorted as numbers. Rows of a bucket lie
     in the order of time, equal times in the order of paths.
@@ -102,56 +107,25 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
 
 
 def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str], list[str], list[datetime]]:
-    found = _read_table(table, columns)
-    labels = read_labels(found[columns.label], str(table))
-    for key, cells in ((columns.path, found[columns.path]), (columns.label, labels)):
-        empty = [row for row, value in enumerate(cells) if value is None or value == '']
-        if empty:
-            raise DataError(f"{table}: {len(empty)} rows have no {key}, first row {empty[0] + 1}.")
-    times = [_time(value, table, row) for row, value in enumerate(found[columns.time])]
+    wanted = [columns.path, columns.label, columns.time]
+    found = read_columns(table, wanted, text=wanted)
+    paths = plain_texts(filled_text(found[columns.path], columns.path, table))
+    labels, times = (cells if isinstance(cells, list) else cells.to_pylist()
+                     for cells in (found[columns.label], found[columns.time]))
+    labels = read_labels(labels, str(table))
+    check_filled([label is None for label in labels], columns.label, table)
+    times = read_times(times, table)
     kept = [row for row, time in enumerate(times) if time is not None]
     dropped = len(times) - len(kept)
     if dropped and missing == 'refuse':
         row = next(row for row, time in enumerate(times) if time is None)
         raise DataError(f"{table}: {dropped} of {len(times)} rows have no {columns.time}, first row {row + 1} "
-                        f"({found[columns.path][row]}). missing='drop' leaves them out.")
+                        f"({paths[row]}). missing='drop' leaves them out.")
     if not kept:
         raise DataError(f'{table} has no row with a {columns.time}.')
     if dropped:
         logger.warning('%s: %d of %d rows have no %s and are left out.', table, dropped, len(times), columns.time)
-    return ([str(found[columns.path][row]) for row in kept], [str(labels[row]) for row in kept],
-            [times[row] for row in kept])
-
-
-def _read_table(table: Path, columns: Columns) -> dict[str, list]:
-    import pyarrow
-    from pyarrow import csv, parquet
-
-    wanted = [columns.path, columns.label, columns.time]
-    try:
-        if regular_file(table).suffix.lower() == '.parquet':
-            found = parquet.read_table(table)
-        else:
-            # As text: a column of years or of seconds must not become what pyarrow guesses.
-            options = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()), null_values=[''],
-                                         strings_can_be_null=True)
-            found = csv.read_csv(table, convert_options=options)
-        names = found.column_names  # decoded here
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DataError(f'{table} cannot be read as a table: {error}') from error
-    for key in wanted:
-        if key not in names:
-            near = nearest(key, names)
-            raise DataError(f"{table} has no column '{key}'{f', nearest: {near}' if near else ''}. Columns: "
-                            f'{", ".join(names)}.')
-    return found.select(wanted).to_pydict()
-
-
-def _time(value: Any, table: Path, row: int) -> datetime | None:
-    try:
-        return parse_time(value)
-    except ValueError as error:
-        raise DataError(f'{table}, row {row + 1}: {error}.') from error
+    return [paths[row] for row in kept], [str(labels[row]) for row in kept], [times[row] for row in kept]
 
 
 def _cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:

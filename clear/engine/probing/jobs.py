@@ -23,7 +23,8 @@ from clear.features.identity import fingerprint_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from clear.features import FeatureBank, Source
+    from clear.datasets import ImageTable
+    from clear.features import FeatureBank
 
 JOBS_FILE = 'jobs.json'
 SCHEMA = 1
@@ -160,7 +161,7 @@ class DataFinder:
         self._encoder: nn.Module | None = None
         self._found: dict[str, FeatureBank] = {}
         self._encoder_hashes: dict[str, str] = {}
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, ImageTable] = {}
         self._data_hashes: dict[str, str] = {}
 
     def find(self, job: Job) -> tuple[nn.Module | None, TaskData]:
@@ -180,7 +181,8 @@ class DataFinder:
             wanted = {split: self._wanted(job.encoder_cfg, source) for split, source in job.data.items()}
             encoder = self._made_encoder(job.encoder_cfg).to(self.options.get('device') or 'cpu')
             found['images'] = {split: each['source'] for split, each in wanted.items()}
-            found['text'] = {split: getattr(source, 'captions', None) for split, source in found['images'].items()}
+            found['text'] = {split: images.texts('caption') for split, images in found['images'].items()
+                             if 'caption' in images}
             if not identities:
                 identities = {split: (fingerprint_of(each['identity']), each['identity']['encoder'])
                               for split, each in wanted.items()}
@@ -206,7 +208,7 @@ class DataFinder:
                     levels = _open(path).meta['maps']
                     missing = [str(level) for level in job.levels if str(level) not in levels]
                     lacking = f'maps of level {", ".join(missing)}; the bank {path} has none' if missing else ''
-                if 'text' in job.needs and getattr(self._source(source), 'captions', None) is None:
+                if 'text' in job.needs and 'caption' not in self._source(source):
                     lacking = f"text, but the images of type {source['type']} have no captions"
             if lacking:
                 raise ConfigError(f"{job.options['type']} needs {lacking} (data.{split} of {job.key}). Nothing was "
@@ -258,12 +260,12 @@ class DataFinder:
                                data_hash=self._data_hashes[place], maps=list(levels), **storage)
         return dict(encoder=encoder, source=built, identity=identity)
 
-    def _source(self, source: dict) -> Source:
-        from clear.features import build_source
+    def _source(self, source: dict) -> ImageTable:
+        from clear.datasets import read_images
 
         place = _key(_whole(source))
         if place not in self._sources:
-            self._sources[place] = build_source(_whole(source))
+            self._sources[place] = read_images(_whole(source))
         return self._sources[place]
 
     def _made_encoder(self, encoder_cfg: dict) -> nn.Module:

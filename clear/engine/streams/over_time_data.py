@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from clear.core.checks import check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import ClearData, read_clear
-from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
-from clear.features import Source, build_source
+from clear.datasets import ClearData, ImageTable, read_clear, read_images
+from clear.datasets.readers.by_time import SplitOptions, all_images, read_folder_by_time
+from clear.datasets.readers.table_by_time import Periods, read_table_by_time
+from clear.datasets.readers.table_file import Columns
 
 
-def read_stream(cfg: dict) -> tuple[ClearData, Source]:
+def read_stream(cfg: dict) -> tuple[ClearData, ImageTable]:
     """The buckets with their train and test lists, and all their images as the source of banks.
 
     Raises:
@@ -25,7 +23,7 @@ def read_stream(cfg: dict) -> tuple[ClearData, Source]:
     """
     options = dict(cfg)
     kind = check_text('data.type', options.pop('type'))
-    readers: dict[str, Callable[..., tuple[ClearData, Source]]] = {
+    readers: dict[str, Callable[..., tuple[ClearData, ImageTable]]] = {
         'CLEAR': _clear, 'FolderByTime': _folder_by_time, 'TableByTime': _table_by_time}
     if kind not in readers:
         raise ConfigError(f"data.type is '{kind}'. Known: {', '.join(readers)}.")
@@ -38,13 +36,13 @@ def read_stream(cfg: dict) -> tuple[ClearData, Source]:
 
 def _clear(data_root: str, data_name: str | None = None, seed: int = 0, shot: int | None = None, layout: str = 'auto'):
     data = read_clear(data_root, data_name=data_name, seed=seed, shot=shot, layout=layout)
-    return data, build_source(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
+    return data, read_images(dict(type='CLEAR', data_root=str(data.root), layout=data.layout))
 
 
 def _folder_by_time(data_root: str, times: list[str] | None = None, seed: int = 0, shot: int | None = None,
                     test_ratio: float = 0.3, part_folders: bool | None = None):
     data = read_folder_by_time(data_root, SplitOptions('iid', seed, shot, test_ratio, part_folders), times)
-    return data, _source('FolderByTime', data)
+    return data, all_images(data).of_kind('FolderByTime')
 
 
 def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None, edges: list | None = None,
@@ -52,17 +50,7 @@ def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | 
                    shot: int | None = None, test_ratio: float = 0.3):
     data = read_table_by_time(table, Periods(num_buckets, edges, freq, equal),
                               SplitOptions('iid', seed, shot, test_ratio), Columns(), root=data_root, missing=missing)
-    return data, _source('TableByTime', data)
-
-
-def _source(kind: str, data: ClearData) -> Source:
-    """All images of the stream in an order that no split changes, so that one bank serves every seed."""
-    rows = sorted((place, name, path, int(target)) for stream in (data.train, data.test)
-                  for place, bucket in enumerate(stream)
-                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
-    return Source(kind, data.root.name, data.root, ids=[row[1] for row in rows], paths=[row[2] for row in rows],
-                  labels=np.array([row[3] for row in rows]), class_names=data.class_names,
-                  buckets=[data.train[row[0]].name for row in rows])
+    return data, all_images(data).of_kind('TableByTime')
 
 
 def choose_buckets(data: ClearData, names: Sequence[Any] | None) -> list[int]:

@@ -12,11 +12,12 @@ from clear.core.checks import check_text
 from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
+from clear.datasets import read_images
 from clear.datasets.readers.voc import find_voc
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
 from clear.evaluation.task import TaskData, TaskResult
-from clear.features import build_source, extract
+from clear.features import extract
 from clear.features.build import make_encoder
 from clear.features.identity import ROOT
 
@@ -85,7 +86,7 @@ def voc07_classification(encoder: dict[str, Any] | nn.Module, data_root: str | P
     """
     task = make_protocol(protocol, data_root, device=str(device), num_workers=num_workers, **options)
     encoder = make_encoder(encoder)
-    source = build_source(dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages')))
+    source = read_images(dict(type='ImageFolder', root=str(find_voc(data_root) / 'JPEGImages')))
     if 'images' in task.needs:
         return task.run(encoder, TaskData(images={'train': source, 'test': source}))
     bank = extract(encoder, source, root=bank_root, batch_size=batch_size, num_workers=num_workers, device=device)

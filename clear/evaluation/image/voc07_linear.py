@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clear.datasets.table import ImageTable
-    from clear.features import Source
 
 # Of CLSA's VOC evaluation (Wang and Qi 2021, arXiv:2104.07713, published code).
 VOC_MEAN = (0.4573, 0.4388, 0.4073)
@@ -194,12 +193,12 @@ class _Part:
     name: str
     ids: list[str]
     targets: np.ndarray
-    source: Source
+    source: ImageTable
     rows: list[int]
 
     @classmethod
-    def of(cls, name: str, images: ImageTable, source: Source) -> _Part:
-        row_of = {path.rpartition('/')[2]: row for row, path in enumerate(source.ids)}
+    def of(cls, name: str, images: ImageTable, source: ImageTable) -> _Part:
+        row_of = {path.rpartition('/')[2]: row for row, path in enumerate(source.texts('id'))}
         return cls(name, images.texts('id'), voc_targets(images), source,
                    [row_of.get(path, -1) for path in file_names(images)])
 
@@ -209,7 +208,7 @@ class _Part:
     def open(self, index: int) -> Image.Image:
         if self.rows[index] < 0:
             raise UnreadableImage(f'{self.source.root} has no such image')
-        return self.source.open(self.rows[index])
+        return self.source.open_image(self.rows[index])
 
 
 class _Images(Dataset):

@@ -9,10 +9,10 @@ from short_runs import run
 from tiny_encoder import write_images
 
 from clear.core.errors import ConfigError, TrainingError
+from clear.datasets import ImageTable
 from clear.engine.probing.runner import ProbeRunner
 from clear.evaluation.task import TaskData, TaskResult, needs_of
 from clear.features import FeatureBank, write_bank
-from clear.features.sources import Source
 from clear.registry import TASKS
 
 ENCODER = dict(type='TorchvisionEncoder', arch='resnet18', preprocess=dict(resize=32, crop=32))
@@ -72,19 +72,19 @@ def test_images_come_with_the_encoder_and_without_a_bank():
     results = ProbeRunner(config('Looks'), Path('work')).run()
     (encoder, data), = SEEN
     assert results.metrics == {'net/Looks/rows': 1.0} and not Path('banks').exists()
-    assert isinstance(data.images['test'], Source) and len(data.images['test']) == 4
+    assert isinstance(data.images['test'], ImageTable) and len(data.images['test']) == 4
     assert (data.bank, data.maps, data.text, data.encoder_name) == ({}, {}, {}, 'net')
     assert encoder(torch.zeros(1, 3, 32, 32)).shape == (1, encoder.embed_dim)
     job = json.loads(Path('work/jobs.json').read_text())['jobs']['net--Looks']
     assert job['encoder_hash'] == encoder.fingerprint()[:16] and set(job['banks']) == {'test'}
 
 
-def test_text_is_what_a_source_with_captions_has(monkeypatch):
-    monkeypatch.setattr(Source, 'captions', property(lambda self: [f'a {name}' for name in self.ids]), raising=False)
-    ProbeRunner(config('Reads')).run()
+def test_text_is_the_captions_of_a_table():
+    Path('images/t.csv').write_text('path,caption\nbus/002.png,a bus\nbus/000.png,"two buses, parked"\n')
+    ProbeRunner(config('Reads', test=dict(type='Table', path='images/t.csv'))).run()
     (encoder, data), = SEEN
     assert encoder is not None and data.images == data.bank == {}
-    assert data.text['test'][0] == 'a bus/000.png' and len(data.text['test']) == 4
+    assert data.text['test'] == ['a bus', 'two buses, parked']
 
 
 def test_finished_task_on_images_is_done_again_when_the_images_changed():

@@ -13,22 +13,22 @@ from pyarrow import parquet
 from tiny_encoder import TinyEncoder, write_images
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import read_clear
-from clear.features import build_source, extract, write_bank
-from clear.features.sources import guess_source
+from clear.datasets import read_clear, read_images
+from clear.datasets.readers.build import guess_reader
+from clear.features import extract, write_bank
 
 
 @pytest.mark.parametrize('layout', ['old', 'new'])
 def test_clear_tree_holds_every_image_of_every_list_once(tmp_path, layout):
     root = write_clear_tree(tmp_path / 'tree', layout=layout)
-    source = build_source(dict(type='CLEAR', data_root=str(root)))
-    assert len(source) == 3 * 3 * 4 and source.buckets == ['1'] * 12 + ['2'] * 12 + ['3'] * 12
+    source = read_images(dict(type='CLEAR', data_root=str(root)))
+    assert len(source) == 3 * 3 * 4 and source.buckets() == ['1'] * 12 + ['2'] * 12 + ['3'] * 12
     lists = read_clear(root, seed=0)
     for bucket in lists.train + lists.test:
-        rows = [source.ids.index(name) for name in bucket.ids]
-        assert source.labels[rows].tolist() == bucket.targets.tolist()
-        assert {source.buckets[row] for row in rows} == {bucket.name}
-    assert sorted(source.ids) == sorted(name for bucket in lists.train + lists.test for name in bucket.ids)
+        rows = [source.texts('id').index(name) for name in bucket.ids]
+        assert source.label_array()[rows].tolist() == bucket.targets.tolist()
+        assert {source.buckets()[row] for row in rows} == {bucket.name}
+    assert sorted(source.texts('id')) == sorted(name for bucket in lists.train + lists.test for name in bucket.ids)
 
 
 def test_image_folder_is_sorted_by_class_and_file(tmp_path):
@@ -36,18 +36,18 @@ def test_image_folder_is_sorted_by_class_and_file(tmp_path):
     Image.new('RGB', (4, 4)).save(tmp_path / 'images' / 'loose.JPEG')
     (tmp_path / 'images' / 'ant' / 'notes.txt').write_text('no image')
     (tmp_path / 'images' / 'empty').mkdir()
-    source = build_source(dict(type='ImageFolder', root=str(tmp_path / 'images')))
-    assert source.ids == ['ant/001.png', 'ant/003.png', 'loose.JPEG', 'zebra/000.png', 'zebra/002.png']
-    assert source.labels.tolist() == [0, 0, -1, 1, 1] and source.class_names == ['ant', 'zebra']
+    source = read_images(dict(type='ImageFolder', root=str(tmp_path / 'images')))
+    assert source.texts('id') == ['ant/001.png', 'ant/003.png', 'loose.JPEG', 'zebra/000.png', 'zebra/002.png']
+    assert source.label_array().tolist() == [0, 0, -1, 1, 1] and source.class_names == ['ant', 'zebra']
 
 
 def test_list_file(tmp_path):
     write_images(tmp_path / 'images', count=3)
     (tmp_path / 'images' / 'list.txt').write_text('field hockey/001.png 2\n\nbus/000.png\nbus/002.png 0\n')
-    source = build_source(dict(type='FileList', path=str(tmp_path / 'images' / 'list.txt')))
-    assert source.ids == ['field hockey/001.png', 'bus/000.png', 'bus/002.png']
-    assert source.labels.tolist() == [1, -1, 0] and source.class_names == ['0', '2']
-    assert source.open(0).size == (12, 12)
+    source = read_images(dict(type='FileList', path=str(tmp_path / 'images' / 'list.txt')))
+    assert source.texts('id') == ['field hockey/001.png', 'bus/000.png', 'bus/002.png']
+    assert source.label_array().tolist() == [1, -1, 0] and source.class_names == ['0', '2']
+    assert source.open_image(0).size == (12, 12)
 
 
 def write_table(path, rows):
@@ -65,23 +65,25 @@ def test_table_with_every_column(tmp_path, suffix):
     path = tmp_path / f'images.{suffix}'
     write_table(path, [dict(path='b.png', label='bus', id='007', bucket='10', timestamp='2011-05-01 12:00:00'),
                        dict(path='a.png', label='ant', id='008', bucket='2', timestamp='2012-01-01 00:00:00')])
-    source = build_source(dict(type='Table', path=str(path)))
-    assert source.ids == ['007', '008'] and source.paths == ['b.png', 'a.png'] and source.buckets == ['10', '2']
-    assert source.labels.tolist() == [1, 0] and source.class_names == ['ant', 'bus']
-    assert source.timestamps[0] == datetime(2011, 5, 1, 12, tzinfo=UTC)
+    source = read_images(dict(type='Table', path=str(path)))
+    assert source.texts('id') == ['007', '008'] and source.texts('path') == ['b.png', 'a.png']
+    assert source.buckets() == ['10', '2']
+    assert source.label_array().tolist() == [1, 0] and source.class_names == ['ant', 'bus']
+    assert source.times()[0] == datetime(2011, 5, 1, 12, tzinfo=UTC)
 
 
 def test_table_with_numbers_and_gaps(tmp_path):
     write_table(tmp_path / 't.csv', [dict(path='a', label=3), dict(path='b', label=None)])
-    source = build_source(dict(type='Table', path=str(tmp_path / 't.csv'), class_names=['p', 'q', 'r', 's']))
-    assert source.labels.tolist() == [3, -1] and source.class_names == ['p', 'q', 'r', 's'] and source.ids == ['a', 'b']
+    source = read_images(dict(type='Table', path=str(tmp_path / 't.csv'), class_names=['p', 'q', 'r', 's']))
+    assert source.label_array().tolist() == [3, -1] and source.class_names == ['p', 'q', 'r', 's']
+    assert source.texts('id') == ['a', 'b']
 
 
 def test_class_indices_that_pandas_made_floats(tmp_path):
     columns = dict(path=['a', 'b', 'c'], label=pyarrow.array([10.0, float('nan'), 2.0]))
     parquet.write_table(pyarrow.table(columns), tmp_path / 't.parquet')
-    source = build_source(dict(type='Table', path=str(tmp_path / 't.parquet')))
-    assert source.labels.tolist() == [1, -1, 0] and source.class_names == ['2', '10']
+    source = read_images(dict(type='Table', path=str(tmp_path / 't.parquet')))
+    assert source.label_array().tolist() == [1, -1, 0] and source.class_names == ['2', '10']
 
 
 @pytest.mark.parametrize('numbers', [(0, 1, 2), (10, 20, 30), (7, 2_000_000, 10**15), (3, 10**30, 10**40)])
@@ -94,11 +96,11 @@ def test_classes_are_those_that_occur(tmp_path, numbers):
     for cfg in (dict(type='Table', path=str(tmp_path / 't.csv')), dict(type='FileList', path=str(tmp_path / 'l.txt'))):
         if numbers[-1] >= 2**63 and cfg['type'] == 'Table':
             continue  # a table has no column for such numbers
-        source = build_source(cfg)
-        assert source.class_names == names and source.labels.tolist() == [0, 1, 2] * 2
+        source = read_images(cfg)
+        assert source.class_names == names and source.label_array().tolist() == [0, 1, 2] * 2
         row, label = next((row, label) for row, label in enumerate(numbers, start=1) if label > 1)
         with pytest.raises(DataError, match=f"row {row}: label '{label}' is none of the 2 classes"):
-            build_source(dict(cfg, class_names=['a', 'b']))
+            read_images(dict(cfg, class_names=['a', 'b']))
     if numbers[-1] < 2**63:
         bank = write_bank(tmp_path / 'bank', np.eye(6, dtype=np.float32), [row['label'] for row in rows])
         assert bank.class_names == names and bank.labels.tolist() == [0, 1, 2] * 2
@@ -108,8 +110,8 @@ def test_a_table_takes_the_dates_of_every_reader(tmp_path):
     times = {'2010': (2010, 1, 1), '2010-05': (2010, 5, 1), '20100502132413': (2010, 5, 2, 13, 24, 13),
              '1272000000': (2010, 4, 23, 5, 20), '2010-05-02T13:24:13Z': (2010, 5, 2, 13, 24, 13)}
     write_table(tmp_path / 't.csv', [dict(path=f'{row}.png', timestamp=time) for row, time in enumerate(times)])
-    source = build_source(dict(type='Table', path=str(tmp_path / 't.csv')))
-    assert source.timestamps == [datetime(*time, tzinfo=UTC) for time in times.values()]
+    source = read_images(dict(type='Table', path=str(tmp_path / 't.csv')))
+    assert source.times() == [datetime(*time, tzinfo=UTC) for time in times.values()]
 
 
 @pytest.mark.parametrize('again', ['a/b.png', './a/b.png', 'a//b.png', 'a/./b.png', 'a/x/../b.png'])
@@ -118,8 +120,8 @@ def test_an_image_under_two_spellings_is_one_image(tmp_path, again):
                                      dict(path=again, label=1)])
     (tmp_path / 'l.txt').write_text(f'a/b.png 1\nc.png 1\n{again} 1\n')
     for cfg in (dict(type='Table', path=str(tmp_path / 't.csv')), dict(type='FileList', path=str(tmp_path / 'l.txt'))):
-        with pytest.raises(DataError, match=f"'{again}', image 3, is there twice: it is image 1 too"):
-            build_source(cfg)
+        with pytest.raises(DataError, match=f"'{again}' is listed twice, as images 1 and 3"):
+            read_images(cfg)
 
 
 def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
@@ -139,7 +141,7 @@ def test_buckets_and_timestamps_arrive_in_the_bank(tmp_path):
 def test_wrong_tables_are_refused(tmp_path, text, message):
     (tmp_path / 't.csv').write_text(text)
     with pytest.raises(DataError, match=message):
-        build_source(dict(type='Table', path=str(tmp_path / 't.csv')))
+        read_images(dict(type='Table', path=str(tmp_path / 't.csv')))
 
 
 def write_cifar(root):
@@ -165,8 +167,9 @@ def test_torchvision_set_with_images_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, 'test_list', test)
     monkeypatch.setattr(torchvision.datasets.CIFAR10, 'meta', {**torchvision.datasets.CIFAR10.meta, 'md5': meta})
     cfg = dict(type='TorchVision', dataset='CIFAR10', root=str(tmp_path), train=False)
-    source = build_source(cfg)
-    assert source.ids == ['CIFAR10/train=False/0', 'CIFAR10/train=False/1'] and source.class_names[3] == 'class 3'
+    source = read_images(cfg)
+    assert source.texts('id') == ['CIFAR10/train=False/0', 'CIFAR10/train=False/1']
+    assert source.class_names[3] == 'class 3' and source.select([1]).open_image(0) == source.open_image(1)
     bank = extract(TinyEncoder(), cfg, tmp_path / 'bank', dtype='float32')
     image = torchvision.datasets.CIFAR10(str(tmp_path), train=False).data[1]
     encoder = TinyEncoder()
@@ -180,11 +183,11 @@ def test_torchvision_set_with_images_in_memory(tmp_path, monkeypatch):
 def test_torchvision_set_with_files(tmp_path):
     write_images(tmp_path / 'images', count=4)
     cfg = dict(type='TorchVision', dataset='ImageFolder', root=str(tmp_path / 'images'))
-    source = build_source(cfg)
-    assert source.labels.tolist() == [0, 0, 1, 1] and source.open(3).size == (12, 12)
+    source = read_images(cfg)
+    assert source.label_array().tolist() == [0, 0, 1, 1] and source.open_image(3).size == (12, 12)
     fingerprint = source.fingerprint()
     Image.new('RGB', (99, 9)).save(tmp_path / 'images' / 'bus' / '000.png')
-    assert build_source(cfg).fingerprint() != fingerprint
+    assert read_images(cfg).fingerprint() != fingerprint
 
 
 class Folderless(torchvision.datasets.VisionDataset):
@@ -208,15 +211,15 @@ def test_torchvision_set_that_says_little(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, 'Folderless', Folderless, raising=False)
     (tmp_path / 'images.bin').write_bytes(b'abc')
     cfg = dict(type='TorchVision', dataset='Folderless', root=str(tmp_path))
-    source = build_source(cfg)
-    assert source.labels.tolist() == [0, 2] and source.class_names == ['crane', 'heron', 'crane #2']
-    assert source.open(1).getpixel((0, 0)) == (0, 0, 255)
+    source = read_images(cfg)
+    assert source.label_array().tolist() == [0, 2] and source.class_names == ['crane', 'heron', 'crane #2']
+    assert source.open_image(1).getpixel((0, 0)) == (0, 0, 255)
     fingerprint = source.fingerprint()
-    assert build_source(cfg).fingerprint() == fingerprint
+    assert read_images(cfg).fingerprint() == fingerprint
     (tmp_path / 'images.bin').write_bytes(b'abcd')
-    assert build_source(cfg).fingerprint() != fingerprint
+    assert read_images(cfg).fingerprint() != fingerprint
     with pytest.raises(ConfigError, match='one class each'):
-        build_source({**cfg, 'labels': ([1, 2], [3])})
+        read_images({**cfg, 'labels': ([1, 2], [3])})
 
 
 def test_bad_files_of_torchvision_sets_are_masked_by_our_rules(tmp_path):
@@ -253,15 +256,15 @@ def write_bomb(path):
     (dict(type='TorchVision', dataset='CIFAR10', root='.', trian=True), ConfigError, 'trian')])
 def test_wrong_sources_are_refused(cfg, error, message):
     with pytest.raises(error, match=message):
-        build_source(cfg)
+        read_images(cfg)
 
 
 def test_guess_by_looking(tmp_path):
     for layout in ('old', 'new'):
         root = write_clear_tree(tmp_path / layout, layout=layout, num_buckets=1, images=False)
-        assert guess_source(root) == dict(type='CLEAR', data_root=str(root))
+        assert guess_reader(root) == dict(type='CLEAR', data_root=str(root))
     write_images(tmp_path / 'images', count=1)
-    assert guess_source(tmp_path / 'images') == dict(type='ImageFolder', root=str(tmp_path / 'images'))
-    assert guess_source('a/b.txt')['type'] == 'FileList' and guess_source('a/b.parquet')['type'] == 'Table'
+    assert guess_reader(tmp_path / 'images') == dict(type='ImageFolder', root=str(tmp_path / 'images'))
+    assert guess_reader('a/b.txt')['type'] == 'FileList' and guess_reader('a/b.parquet')['type'] == 'Table'
     with pytest.raises(DataError, match='no folder, list'):
-        guess_source(tmp_path / 'nowhere')
+        guess_reader(tmp_path / 'nowhere')

@@ -1,4 +1,4 @@
-"""A torchvision data set that is already on disk, as a source of images."""
+"""A torchvision data set that is already on disk, as a table of images."""
 
 from __future__ import annotations
 
@@ -16,35 +16,42 @@ from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.images.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.readers.labels import class_indices
-from clear.features.sources import Source
+from clear.datasets.table import ImageTable
+from clear.registry import READERS
 
 
-@dataclass(eq=False)
-class TorchvisionSource(Source):
+@dataclass(frozen=True, eq=False)
+class TorchvisionImages(ImageTable):
     """The images of `dataset`, which gives (PIL image, class index). Paths are empty: not every set has files."""
 
     dataset: Any = None
 
     def __post_init__(self):
         super().__post_init__()
-        self._files = _files(self.dataset)
+        object.__setattr__(self, '_files', _files(self.dataset))
 
-    def open(self, row: int) -> Image.Image:
-        if self._files is not None:  # by the rules of every other source, huge and damaged files among them
-            return decode_image(self._files[row])
+    def _place(self, row: int) -> int:
+        return int(self.text('id', row).rpartition('/')[2])
+
+    def open_image(self, row: int) -> Image.Image:
+        place = self._place(row)
+        if self._files is not None:  # by the rules of every other table, huge and damaged files among them
+            return decode_image(self._files[place])
         try:
-            image = self.dataset[row][0]
+            image = self.dataset[place][0]
             return to_rgb(image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image)))
         except DECODE_ERRORS as error:
             raise UnreadableImage(str(error) or type(error).__name__) from error
 
     def fingerprint(self) -> str:
-        """As of any source; in place of file sizes the pixels where the set holds them in `data`.
+        """As of any table; in place of file sizes the pixels where the set holds them in `data`.
 
         Of a set that says neither where its files are nor holds pixels there, all files below the root count.
         """
+        known = self.texts('id'), self.label_array(), self.buckets()
         if self._files is not None:
-            return bank_source_fingerprint(self.ids, self.labels, self.buckets, self.class_names, _sizes(self._files))
+            return bank_source_fingerprint(*known, self.class_names,
+                                           _sizes(self._files[self._place(row)] for row in range(len(self))))
         pixels = np.asarray(getattr(self.dataset, 'data', ()))
         if pixels.size and pixels.dtype.kind in 'buif':
             digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode())
@@ -53,10 +60,11 @@ class TorchvisionSource(Source):
         else:
             found = sorted(path for path in self.root.rglob('*') if path.is_file())
             content = [f'{path.relative_to(self.root)} {size}' for path, size in zip(found, _sizes(found))]
-        return bank_source_fingerprint(self.ids, self.labels, self.buckets, [*self.class_names, *content])
+        return bank_source_fingerprint(*known, [*self.class_names, *content])
 
 
-def torchvision_source(dataset: str, root: str, **options) -> Source:
+@READERS.register_module(name='TorchVision')
+def torchvision_images(dataset: str, root: str, **options) -> TorchvisionImages:
     """A data set of `torchvision.datasets` by name; nothing is downloaded.
 
     Ids are `<name>/<options>/<index>`, for example 'CIFAR10/train=False/17'.
@@ -90,7 +98,8 @@ def torchvision_source(dataset: str, root: str, **options) -> Source:
     if not names:
         labels, names = class_indices(labels.tolist(), None, dataset)
     ids = [f'{dataset}/{which}{row}' for row in range(len(built))]
-    return TorchvisionSource('TorchVision', dataset.lower(), base, ids, [''] * len(ids), labels, names, dataset=built)
+    return TorchvisionImages.from_columns(base, dict(id=ids, path=[''] * len(ids), label=labels), names,
+                                          name=dataset.lower(), dataset=built)
 
 
 def _labels(dataset) -> np.ndarray:
