@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clear.evaluation.image.rows import BucketRows
     from clear.features import FeatureBank
 
-NEEDS = ('bank', 'maps', 'images', 'text')
+NEEDS = ('bank', 'maps', 'images', 'text', 'text_encoder')
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Task(Protocol):
     """What every task offers.
 
     Attributes:
-        needs: some of `NEEDS`. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
+        needs: some of `NEEDS`: a field of `TaskData`, or 'text_encoder' for an encoder that has
+            `encode_text(texts) -> (N, D)` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4
+            (coarse).
     """
 
     needs: ClassVar[tuple[str, ...]]

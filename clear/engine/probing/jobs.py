@@ -177,7 +177,7 @@ class DataFinder:
             banks = {split: self._bank(job.encoder_cfg, source, job.levels) for split, source in job.data.items()}
             identities = {split: (bank.fingerprint, bank.meta['identity']['encoder']) for split, bank in banks.items()}
             found = dict(bank={split: _rows(bank, job.data[split]) for split, bank in banks.items()}, maps=banks)
-        if {'images', 'text'} & {*needs}:
+        if {'images', 'text', 'text_encoder'} & {*needs}:
             wanted = {split: self._wanted(job.encoder_cfg, source) for split, source in job.data.items()}
             encoder = self._made_encoder(job.encoder_cfg).to(self.options.get('device') or 'cpu')
             found['images'] = {split: each['source'] for split, each in wanted.items()}
@@ -190,7 +190,7 @@ class DataFinder:
         hashes = {encoder_hash for _, encoder_hash in identities.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
-        return encoder, TaskData(encoder_name=job.encoder, **{need: found[need] for need in needs})
+        return encoder, TaskData(encoder_name=job.encoder, **{need: found[need] for need in needs if need in found})
 
     def check(self, job: Job) -> None:
         """Refuse a task that needs what its data cannot give, before anything is encoded.

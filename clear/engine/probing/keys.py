@@ -63,6 +63,8 @@ def check_probe_config(cfg: dict) -> None:
             _check_data(f'tasks[{index}].data', task_data(cfg, task), encoder, cfg['encoders'][encoder])
         needs = needs_of(build_task(task_options(cfg, task)))
         _check_given(f'tasks[{index}]', task, needs, task_data(cfg, task))
+        for name, encoder in cfg['encoders'].items() if 'text_encoder' in needs else ():
+            _check_encodes_text(f'tasks[{index}]', task, name, encoder)
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
@@ -154,7 +156,7 @@ def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> 
     """Banks hold no images and no text, and only features are given of a single bucket."""
     for split, source in data.items():
         for need in needs:
-            if source is None or need == 'bank':
+            if source is None or need in ('bank', 'text_encoder'):
                 continue
             if need != 'maps' and not (isinstance(source, dict) and 'type' in source):
                 raise ConfigError(f"{where}: {task['type']} needs {need}, but data.{split} is a bank, which has none. "
@@ -162,6 +164,13 @@ def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> 
             if isinstance(source, dict) and source.get('bucket') is not None:
                 raise ConfigError(f"{where}: {task['type']} needs {need}, which a whole data source gives and no "
                                   f'single bucket of it (data.{split}). List the images of the bucket.')
+
+
+def _check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
+    if 'bank' in encoder or not hasattr(MODELS.require(encoder['type']), 'encode_text'):
+        found = 'is a folder of banks' if 'bank' in encoder else f"is a {encoder['type']}"
+        raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; encoders.{name} {found}, "
+                          'which encodes no text.')
 
 
 def _check_name(where: str, name: Any) -> None:

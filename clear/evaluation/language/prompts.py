@@ -1,0 +1,72 @@
+"""Classes as text: names in templates, and one vector for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clear.core.checks import check_choice
+from clear.core.errors import ConfigError
+
+AVERAGES = ('normalised', 'raw')
+TEMPLATES = ('a photo of a {}.',)
+
+
+def readable(name: str) -> str:
+    """A class name as words: blanks for `_` and `/`."""
+    return name.replace('_', ' ').replace('/', ' ')
+
+
+def check_templates(templates: Sequence[str]) -> list[str]:
+    """The templates.
+
+    Raises:
+        ConfigError: for none, or one without `{}`.
+    """
+    if isinstance(templates, str) or not templates:
+        raise ConfigError(f'templates is {templates!r}; expected a list such as {list(TEMPLATES)}.')
+    for template in templates:
+        if not isinstance(template, str) or '{}' not in template:
+            raise ConfigError(f'templates holds {template!r}; expected text with {{}} where the class name goes.')
+    return list(templates)
+
+
+def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """All templates of the first class, then of the next; every `{}` of a template is the name."""
+    return [template.replace('{}', name) for name in names for template in templates]
+
+
+def class_vectors(encode: Callable[[list[str]], Tensor], names: Sequence[str], templates: Sequence[str],
+                  average: str = 'normalised') -> Tensor:
+    """(C, D) one unit vector for each class: the mean over its prompts.
+
+    Args:
+        encode: list of N strings -> (N, D).
+        average: 'normalised' takes the mean of unit vectors (CLIP, Radford et al. 2021, arXiv:2103.00020, their code),
+            'raw' that of the embeddings as they are (ITRA).
+
+    Raises:
+        ConfigError: for another average, or a template without `{}`.
+    """
+    check_choice('prompt_average', average, AVERAGES)
+    vectors = encode(class_prompts(names, check_templates(templates)))  # (C * T, D)
+    if average == 'normalised':
+        vectors = functional.normalize(vectors, dim=1)
+    vectors = vectors.reshape(len(names), len(templates), -1).mean(1)
+    return functional.normalize(vectors, dim=1)
+
+
+def check_encodes_text(encoder: torch.nn.Module | None, task: str) -> Callable[[list[str]], Tensor]:
+    """The encoder's `encode_text`.
+
+    Raises:
+        ConfigError: if it encodes images only.
+    """
+    encode = getattr(encoder, 'encode_text', None)
+    if encode is None:
+        found = 'a bank without its encoder' if encoder is None else f'a {type(encoder).__name__}'
+        raise ConfigError(f'{task} needs an encoder of images and of text, which has encode_text; got {found}.')
+    return encode
