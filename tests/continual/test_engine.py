@@ -9,6 +9,7 @@ import torch
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 from torch import nn
 
+from clear.continual.training.counts import sums_of_batch
 from clear.continual.training.loaders import IndexLoader
 from clear.continual.training.mixin import EngineMixin
 from clear.continual.training.parallel import average_batch_norm
@@ -250,7 +251,8 @@ def test_summed_gradients_are_those_of_the_whole_batch(world_size, size, penalty
         strategy = OneRank(copy.deepcopy(model), (len(own), size), inputs[rows], targets[rows])
         strategy.loss = strategy.loss + penalty * sum((value**2).sum() for value in strategy.model.parameters())
         strategy.backward()
-        sums += strategy._sums_of_own_rows() if world_size == 1 else strategy._batch_sums
+        sums += sums_of_batch(strategy._batch_loss, strategy._judged_output(), strategy.mb_y, len(own)) \
+            if world_size == 1 else strategy._batch_sums
         for part, parameter in zip(summed, strategy.model.parameters()):
             part += parameter.grad.double()
     for part, wanted in zip(summed, expected):

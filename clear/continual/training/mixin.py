@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from clear.continual.training.counts import EpochCounts, sums_of_batch
 from clear.continual.training.hooks import Hooks
-from clear.continual.training.loaders import BatchIterator, IndexLoader, translate, translate_iterator
+from clear.continual.training.loaders import BatchIterator, translate, translate_iterator
+from clear.continual.training.noise import NoiseStream
 from clear.continual.training.parallel import average_batch_norm
 from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.dist import gather_strided_rows
 from clear.core.errors import Interrupted, TrainingError
-from clear.core.seeding import derive_seed, seed_everything, seed_torch
+from clear.core.seeding import derive_seed, seed_everything
 from clear.datasets import SampleContext
 from clear.models.sync_batch_norm import synchronised
 
-# Batches whose loss and accuracy are counted together.
-FOLDED_BATCHES = 32
 # Iterations after which processes with GPUs ask each other whether one was told to stop: it makes them wait.
 GPU_STOP_INTERVAL = 20
 
@@ -53,8 +53,8 @@ class EngineMixin:
     rebuilt = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
         'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', '_stop_wanted', 'epoch_loss', 'epoch_accuracy',
-        '_batches', '_folded_sums', '_batch_loss', '_batch_sums', '_num_rows', '_draws_noise', '_pending', '_resumed',
-        '_dataloader', '_clock_started', '_is_plain_forward'})
+        'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise', '_pending', '_resumed', '_dataloader',
+        '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
@@ -85,13 +85,11 @@ class EngineMixin:
         self.stop_requested = self._stop_wanted = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
-        # Of this epoch, not folded yet: loss, logits (None where the output is none), targets, rows.
-        self._batches: list[tuple[Tensor, Tensor | None, Tensor, int]] = []
-        self._folded_sums = torch.zeros(4, dtype=torch.float64)
+        self.epoch_counts = EpochCounts()
         self._batch_loss: Tensor | None = None
         self._batch_sums: Tensor | None = None  # what a batch adds to the sums, of all processes
         self._num_rows = (0, 0)  # own rows and rows of the batch
-        self._draws_noise: bool | None = None
+        self._noise: NoiseStream | None = None
         self._pending: Callable[[], None] | None = None
         self._resumed = False
         # Avalanche prints its own remarks about plugins under several processes; ours are checked at the start.
@@ -143,7 +141,7 @@ class EngineMixin:
         experience = self.clock.train_exp_counter
         seed_everything(derive_seed(self.run_seed, 'experience', experience))
         self._tell_context(experience, 0)
-        self._draws_noise = None
+        self._noise = NoiseStream(self.device)
         self.seconds_used = 0.0
         super()._before_training_exp(**kwargs)
         self._translate_memory_loaders()
@@ -163,32 +161,13 @@ class EngineMixin:
         super()._before_training_epoch(**kwargs)
         seed_everything(derive_seed(self.run_seed, 'epoch', experience, epoch))
         self._tell_context(experience, epoch)
-        self._batches, self._folded_sums = [], torch.zeros(4, dtype=torch.float64, device=self.device)
+        self.epoch_counts = EpochCounts(self.device)
 
     def _tell_context(self, experience: int, epoch: int) -> None:
         if self.sample_context is not None:
             self.sample_context.seed = self.run_seed
             self.sample_context.experience = experience
             self.sample_context.epoch = epoch
-
-    @contextmanager
-    def _noise_of_its_own(self) -> Iterator[None]:
-        """Seed what the model draws in its forward pass, and leave the shared stream as it was."""
-        if self._draws_noise is False:
-            yield
-            return
-        shared = torch.get_rng_state()
-        clock = self.clock
-        seed_torch(derive_seed(self.run_seed, 'noise', clock.train_exp_counter, clock.train_exp_iterations,
-                               0 if self.mode == 'replicate' else dist.rank()))
-        seeded = torch.get_rng_state()
-        try:
-            yield
-        finally:
-            if self._draws_noise is None:  # found out in the first iteration of an experience
-                is_cpu = self.device.type == 'cpu'
-                self._draws_noise = not is_cpu or not torch.equal(torch.get_rng_state(), seeded)
-            torch.set_rng_state(shared)
 
     # The loop
 
@@ -261,7 +240,9 @@ class EngineMixin:
     def forward(self):
         if not self.is_training:
             return super().forward()
-        with self._noise_of_its_own():
+        clock = self.clock
+        with self._noise.seeded(self.run_seed, 'noise', clock.train_exp_counter, clock.train_exp_iterations,
+                                0 if self.mode == 'replicate' else dist.rank()):
             if self.mode == 'replicate' or dist.world_size() == 1:
                 return self._forward_batch()
             if self.mode == 'shard':
@@ -309,7 +290,7 @@ class EngineMixin:
             gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
             if self.mode == 'shard':
                 # With the gradients: the process that saves must know the sums of all, whose number may change.
-                self._batch_sums = self._sums_of_own_rows()
+                self._batch_sums = sums_of_batch(loss, self._judged_output(), self.mb_y, own)
                 gradients.append(self._batch_sums)
             dist.sum_flat(gradients)
         if self.scaler is not None:
@@ -342,59 +323,21 @@ class EngineMixin:
 
     def _count_batch(self) -> None:
         if self._batch_sums is not None:
-            self._folded_sums, self._batch_sums = self._folded_sums + self._batch_sums, None
+            self.epoch_counts.add(self._batch_sums)
+            self._batch_sums = None
             return
         rows = self._num_rows[0]
         if not rows:
             return
         # Strategies with a backward pass of their own leave no loss of the batch behind but this.
         loss = self.loss if self._batch_loss is None else self._batch_loss
-        self._batches.append((loss.detach().reshape(()), self._judged_output(), self.mb_y, rows))
-        if len(self._batches) == FOLDED_BATCHES:
-            self._fold_batches()
+        self.epoch_counts.note(loss.detach().reshape(()), self._judged_output(), self.mb_y, rows)
 
     def _judged_output(self) -> Tensor | None:
         """The logits of the batch; None where the output is none."""
         output = self.mb_output
         are_logits = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(self.mb_y)
         return output.detach() if are_logits and not self.embeds_in_training else None
-
-    def _sums_of_own_rows(self) -> Tensor:
-        """(4,): loss x rows, rows, correct and rows with logits of this process's part of the batch."""
-        rows, judged = self._num_rows[0], self._judged_output()
-        sums = torch.zeros(4, device=self.device)
-        if rows:
-            sums[0], sums[1] = self._batch_loss * rows, rows
-        if rows and judged is not None:
-            sums[2], sums[3] = (judged.argmax(1) == self.mb_y).sum(), rows
-        return sums
-
-    def _fold_batches(self) -> None:
-        """Add the noted batches to the sums of the epoch: a few calls for all of them in place of some for each."""
-        losses, outputs, targets, rows = zip(*self._batches)
-        self._batches = []
-        counts = torch.tensor(rows, dtype=torch.float64, device=self.device)
-        judged = [(output, target) for output, target in zip(outputs, targets) if output is not None]
-        correct = counts.new_zeros(())
-        if judged:
-            outputs, targets = zip(*judged)
-            is_correct = [output.argmax(1) == target for output, target in judged] \
-                if len({output.shape[1] for output in outputs}) > 1 else \
-                [torch.cat(outputs).argmax(1) == torch.cat(targets)]
-            correct = torch.cat(is_correct).sum().double()
-        self._folded_sums = self._folded_sums + torch.stack(
-            [(torch.stack(losses).double() * counts).sum(), counts.sum(), correct,
-             counts.new_tensor(sum(len(target) for _, target in judged))])
-
-    def _sums(self) -> Tensor:
-        """(4,): loss x rows, rows, correct and rows with logits of the epoch so far.
-
-        Of all processes where each holds the whole batch or it was divided in `backward`; in either case the epoch's
-        means stay the same when every process continues with them.
-        """
-        if self._batches:
-            self._fold_batches()
-        return self._folded_sums.cpu()
 
     def _check_budget(self) -> None:
         if self.max_iterations is not None and self.clock.train_exp_iterations >= self.max_iterations:
@@ -405,12 +348,12 @@ class EngineMixin:
                 self.stop_training()
 
     def _after_training_epoch(self, **kwargs):
-        loss, rows, correct, judged = dist.sum_over_ranks(self._sums().to(self.device)).tolist()
-        self.epoch_loss = loss / rows if rows else float('nan')
-        self.epoch_accuracy = correct / judged if judged else float('nan')
+        loss, accuracy = self.epoch_counts.means()
+        self.epoch_loss = math.nan if loss is None else loss
+        self.epoch_accuracy = math.nan if accuracy is None else accuracy
         super()._after_training_epoch(**kwargs)
-        if rows and (self.epoch_loss != self.epoch_loss or self.epoch_loss in (float('inf'), float('-inf'))):
-            raise TrainingError(f'The training loss is {self.epoch_loss} in experience {self.clock.train_exp_counter}, '
+        if loss is not None and not math.isfinite(loss):
+            raise TrainingError(f'The training loss is {loss} in experience {self.clock.train_exp_counter}, '
                                 f'epoch {self.clock.train_exp_epochs - 1}. {self._divergence_remedy()} The last '
                                 'finished experience is saved.')
         if self.on_epoch is not None:
@@ -428,41 +371,3 @@ class EngineMixin:
     def continue_from(self, restore: Callable[[], None]) -> None:
         """Let `restore` put back the state of an iteration, at the end of the next experience's prologue."""
         self._pending = restore
-
-    def iteration_state(self) -> dict[str, Any]:
-        """Where training is inside an experience, beside what `state.strategy_state` holds."""
-        iterator = getattr(self._dataloader, 'iterator', None)
-        if not isinstance(self._dataloader, IndexLoader) or iterator is None:
-            raise TrainingError(f'{type(self).__name__} reads its batches in a way that cannot be taken up in the '
-                                'middle of an experience.')
-        gradients = {name: None if parameter.grad is None else parameter.grad.detach().cpu().clone()
-                     for name, parameter in self.model.named_parameters()}
-        return dict(loader=iterator.state_dict(), gradients=gradients, sums=self._sums(),
-                    stop_training=self._stop_training, seconds_used=self.seconds_used,
-                    training=[module.training for module in self.model.modules()],
-                    requires_grad=[parameter.requires_grad for parameter in self.model.parameters()],
-                    scaler=None if self.scaler is None else self.scaler.state_dict())
-
-    def read_last_batch_again(self, state: dict[str, Any]) -> None:
-        """Let the loader, made anew by the prologue, go on behind the last batch of `iteration_state`'s result.
-
-        Plugins may look at that batch after an epoch, so it is read again.
-        """
-        last = BatchIterator(self._dataloader, {**state['loader'], 'position': state['loader']['position'] - 1})
-        self.mbatch = [column.to(self.device) for column in next(last)]
-        self._dataloader.resume(last.state_dict())
-
-    def load_iteration_state(self, state: dict[str, Any]) -> None:
-        """Put `iteration_state`'s result back, behind `read_last_batch_again`."""
-        for module, training in zip(self.model.modules(), state['training'], strict=True):
-            module.training = training
-        for parameter, requires_grad in zip(self.model.parameters(), state['requires_grad'], strict=True):
-            parameter.requires_grad_(requires_grad)
-        for name, parameter in self.model.named_parameters():
-            gradient = state['gradients'][name]
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self._batches, self._folded_sums = [], state['sums'].to(self.device)
-        self._stop_training = state['stop_training']
-        self.seconds_used = state['seconds_used']
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state['scaler'])

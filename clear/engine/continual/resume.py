@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clear.continual.training.iteration import load_iteration_state, read_last_batch_again
 from clear.core.errors import CheckpointError
 from clear.core.logs import logger
 from clear.core.seeding import set_rng_state
@@ -83,9 +84,9 @@ def _go_on_inside(runner: ContinualRunner, path: Path, inside: dict[str, Any]) -
 def _restore_iteration(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -> None:
     strategy = runner.strategy
     with reading(path):
-        strategy.read_last_batch_again(checkpoint['inside'])
+        read_last_batch_again(strategy, checkpoint['inside'])
         restore(runner, path, checkpoint)  # then: a strategy may change what it remembers when it gets a batch
-        strategy.load_iteration_state(checkpoint['inside'])
+        load_iteration_state(strategy, checkpoint['inside'])
     set_rng_state(checkpoint['rng'])
     runner.progress.start_at(runner.progress.done + strategy.clock.train_exp_iterations)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clear.continual.journal import append_entry, write_entries
+from clear.continual.training.iteration import iteration_state
 from clear.continual.training.versions import method_versions
 from clear.core import dist
 from clear.core.config import config_hash
@@ -78,7 +79,7 @@ class RunState:
             return
         try:
             started = time.monotonic()
-            state = dict(self._common(strategy.clock.train_exp_counter), inside=strategy.iteration_state())
+            state = dict(self._common(strategy.clock.train_exp_counter), inside=iteration_state(strategy))
             save_tensors(runner.work_dir / ITERATION, state)
             now = time.monotonic()
             self._next_save = now + max(SECONDS_BETWEEN, WRITING_SHARE * (now - started))
