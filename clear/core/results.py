@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -126,8 +127,9 @@ def find_results(run: str | Path) -> Path:
     return path
 
 
+@functools.cache
 def software() -> dict[str, Any]:
-    """`versions` and `git` of a `Results` of this process; takes a process of git's own, so ask once a run."""
+    """`versions` and `git` of a `Results` of this process, asked once: it runs what it imported."""
     return dict(versions=library_versions(), git=git_state(Path(__file__).parent))
 
 

@@ -1,6 +1,5 @@
 """Every strategy: a run that is killed inside an experience and resumed ends like one that was not, bit for bit."""
 
-import functools
 import gc
 import random
 import signal
@@ -16,7 +15,6 @@ from short_runs import FEATURE_CONFIG, environment, program, train, write_config
 from tiny_runs import checkpoint, results_without_time, weights, write_stream
 
 from clear.core.config import configs_folder, load_config
-from clear.engine.continual import runner as continual_runner
 
 METRICS = [dict(type='accuracy_metrics', minibatch=True, epoch=True, experience=True),
            dict(type='loss_metrics', epoch=True)]
@@ -31,14 +29,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
     root = write_stream(tmp_path_factory.mktemp('stream'))
-    with pytest.MonkeyPatch.context() as patch:
-        # Asked at every save and the same all along; the forked processes inherit the answers.
-        patch.setattr(continual_runner, 'software', functools.cache(continual_runner.software))
-        trained(built(root, 'Naive'))  # imports, before the first fork, what each process would have to import
-        gc.collect()
-        gc.freeze()  # else a collection in a forked process would write to, and so copy, all of its memory
-        yield root
-        gc.unfreeze()
+    trained(built(root, 'Naive'))  # imports, before the first fork, what each process would have to import
+    gc.collect()
+    gc.freeze()  # else a collection in a forked process would write to, and so copy, all of its memory
+    yield root
+    gc.unfreeze()
 
 
 def head_of(name):
