@@ -1,6 +1,7 @@
 """Settings of every test: no network, one thread, no display; and what ends a run that would not end by itself."""
 
 import faulthandler
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key  # noqa: E402
 
 COLLECTION_TIMEOUT_S = 300
 _lost_workers = []
+
+# The libraries make some million objects and no garbage. Looking through them while they are imported, again and
+# again in the tests, and last when the process ends takes a tenth of its time.
+gc.disable()
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -70,6 +75,13 @@ def pytest_collection(session):
 
 def pytest_collection_finish():
     faulthandler.cancel_dump_traceback_later()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    gc.freeze()
 
 
 # A worker that died takes its test file with it: pytest-xdist may wait for ever for somebody to run it.
