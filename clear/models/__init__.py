@@ -21,10 +21,18 @@ from clear.models.towers.image import (  # noqa: E402
     TorchvisionEncoder,
     build_encoder,
 )
+from clear.models.towers.text import (  # noqa: E402
+    HuggingFaceTextEncoder,
+    OpenCLIPTextEncoder,
+    SentenceTransformerEncoder,
+    TextEncoder,
+    build_text_encoder,
+)
 from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
-           'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',
+           'HuggingFaceTextEncoder', 'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder',
+           'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess', 'SentenceTransformerEncoder', 'TextEncoder',
            'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder',
-           'convert_sync_batch_norm', 'freeze', 'load_weights', 'losses', 'merge_lora', 'necks', 'selfsup',
-           'synchronised']
+           'build_text_encoder', 'convert_sync_batch_norm', 'freeze', 'load_weights', 'losses', 'merge_lora', 'necks',
+           'selfsup', 'synchronised']

@@ -110,7 +110,7 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
     if source != 'auto' and source not in SOURCES:
         near = nearest(source, SOURCES) or ', '.join(f"'{name}'" for name in ('auto', *SOURCES))
         raise ConfigError(f"load_from: no source '{source}' is known. Nearest: {near}.")
-    tensors = _apply_prefix_map(_read_state(path), prefix_map or {}, path)
+    tensors = _apply_prefix_map(read_state(path), prefix_map or {}, path)
     plans = [_plan(model, tensors, name, path, removed) for name in (SOURCES if source == 'auto' else [source])]
     best = max(plans, key=lambda plan: (plan.share, len(plan.report.matched), -len(plan.report.unexpected)))
     if best.share < (1 if min_matched is None else min_matched) or not best.state:
@@ -126,7 +126,7 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
     return best.report
 
 
-def _read_state(path: str | Path) -> dict[str, Tensor]:
+def read_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict in the file, names without wrappers."""
     value = load_tensors(path)
     state = _find_state(value)

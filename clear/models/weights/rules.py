@@ -18,7 +18,7 @@ _BYOL_HEADS = ('projector.', 'projection.', 'predictor.', 'fc.')
 # What files hold besides a backbone, by the beginning of the name after the rule.
 HEADS = ('fc.', 'head.', 'heads.', 'head_dist.', 'classifier.', 'last_linear.', 'neck.', 'projection_head.',
          'prototypes.', 'projector.', 'predictor.', 'data_preprocessor.', 'encoder_k.', 'queue', 'momentum_encoder.',
-         'target_generator.')
+         'target_generator.', 'AuxLogits.', 'aux1.', 'aux2.')
 
 # What our own pretraining puts around the backbone that is evaluated, and what it keeps beside it.
 _CLEAR = re.compile(r'(?:encoder_q|encoder|teacher)\.backbone\.(?:backbone\.)?')
@@ -69,6 +69,11 @@ def _from_openclip(key: str) -> str | None:
     return _below(key, 'visual.')
 
 
+def _from_openclip_text(key: str) -> str | None:
+    # The text tower of a whole model, whether its parts lie below `text.` or, as in CLIP itself, beside `visual.`.
+    return None if key.startswith(('visual.', 'logit_')) else key.removeprefix('text.')
+
+
 def _below(key: str, prefix: str, but: str | None = None) -> str | None:
     name = key.removeprefix(prefix) if key.startswith(prefix) else None
     return None if name is None or (but is not None and name.startswith(but)) else name
@@ -89,6 +94,7 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'exemplar': _from_vissl,
     'byol': _from_byol,
     'openclip': _from_openclip,
+    'openclip_text': _from_openclip_text,
     'efficientnet_pytorch': from_efficientnet_pytorch,
 }
 

@@ -1,32 +1,26 @@
-"""The contract of every image encoder: images in, one embedding each or five maps out, weights that never change."""
+"""The contract of every image encoder: images in, one embedding each or five maps out, frozen or trainable."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clear.core.errors import ConfigError
-from clear.core.logs import logger
-from clear.models.freeze import Freezable
+from clear.core.modes import evaluation_mode
+from clear.models.towers.base import Tower, load_tower_weights
 from clear.models.towers.image.maps import MapSource, collect, find_maps
 from clear.models.towers.image.preprocess import Preprocess
 from clear.models.towers.image.strip import pool, strip_classifier
-from clear.models.weights import package_weights
-from clear.models.weights.load import LoadReport, load_weights
 
 
-class ImageEncoder(Freezable):
-    """A frozen image network without its classifier. The makers below it differ only in where they get the network.
+class ImageEncoder(Tower):
+    """An image network without its classifier. The makers below it differ only in where they get the network.
 
-    It is in eval mode for good and no parameter takes a gradient. `fingerprint()` names the network and its weights,
-    wherever the file lay that they came from.
+    `fingerprint()` names the network and its weights, wherever the file lay that they came from; whether they train
+    is no part of it.
 
     Args:
         model: images (N, 3, H, W) -> logits, embedding or maps.
@@ -35,6 +29,8 @@ class ImageEncoder(Freezable):
             `load_weights`; `'package:efficientnet-lite0'`; or None for random ones. Nothing is ever downloaded.
         classifier: see `strip_classifier`.
         identity: what makes the network besides its weights, in plain values without paths.
+        trainable: False for a frozen network: no gradients, in eval mode whatever `train()` says. True for one that
+            trains (alignment, fine-tuning); it begins in eval mode.
 
     Attributes:
         config: what `build_encoder` built it from, in plain values; None if something else did. Of weights it has only
@@ -49,20 +45,18 @@ class ImageEncoder(Freezable):
     """
 
     def __init__(self, model: nn.Module, *, preprocess: Preprocess, weights: str | Path | Mapping | None = None,
-                 classifier: str | Iterable[str] | None = 'auto', identity: Mapping[str, Any]):
+                 classifier: str | Iterable[str] | None = 'auto', identity: Mapping[str, Any],
+                 trainable: bool = False):
         super().__init__()
-        self.config: dict[str, Any] | None = None
         self.preprocess = preprocess
         stripped = strip_classifier(model, preprocess.crop, classifier=classifier)
         self.embed_dim = stripped.embed_dim
         self.removed = stripped.removed
-        self.load_report = _load(model, weights, stripped.removed)
+        self.load_report = load_tower_weights(model, weights, stripped.removed)
         self.model = model
         self._identity = dict(identity, removed=list(self.removed), preprocess=preprocess.to_dict())
         self._sources: tuple[MapSource, ...] | None = None
-        self.requires_grad_(False)
-        self.frozen_modules = ('',)
-        self.eval()
+        self.set_trainable(trainable)
 
     def forward(self, images: Tensor) -> Tensor:
         return pool(self.model(images)).float()
@@ -89,58 +83,6 @@ class ImageEncoder(Freezable):
             images = torch.randn(1, 3, self.preprocess.crop, self.preprocess.crop,
                                  generator=torch.Generator().manual_seed(0))
             value = next(self.model.parameters(), images)
-            self._sources = find_maps(self.model, images.to(value.device, value.dtype))
+            with evaluation_mode(self.model):  # BatchNorm must not learn from noise.
+                self._sources = find_maps(self.model, images.to(value.device, value.dtype))
         return self._sources
-
-    def fingerprint(self) -> str:
-        """SHA-256 over the type, its arguments without paths, and every tensor by sorted name, type and shape."""
-        digest = hashlib.sha256(json.dumps([type(self).__name__, self._identity], sort_keys=True).encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f'\n{name} {value.dtype} {tuple(value.shape)}\n'.encode())
-            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy())
-        return digest.hexdigest()
-
-
-def _load(model: nn.Module, weights: str | Path | Mapping | None, removed: tuple[str, ...]) -> LoadReport | None:
-    if weights is None:
-        return None
-    options = dict(weights) if isinstance(weights, Mapping) else {'path': weights}
-    path = options.pop('path', None)
-    if not path:
-        raise ConfigError(f'weights must be a file or dict(path=..., source=...), got {weights!r}.')
-    unknown = sorted(set(options) - {'source', 'prefix_map', 'min_matched'})
-    if unknown:
-        raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched.")
-    if str(path).startswith('package:'):
-        path = package_weights(str(path).removeprefix('package:'))
-    report = load_weights(model, path, removed=removed, **options)
-    logger.info('weights %s', report)
-    return report
-
-
-def plain(value: Any, where: str) -> Any:
-    """A copy of a config value in plain types, for the identity of an encoder.
-
-    Raises:
-        ConfigError: if something in it cannot be written as JSON.
-    """
-    try:
-        return json.loads(json.dumps(value, sort_keys=True))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'{where} holds more than plain values ({error}): an encoder is named by its '
-                          'arguments.') from error
-
-
-@contextmanager
-def building(what: str) -> Iterator[None]:
-    """Turn whatever a library raises while it builds a network into one error that names the network."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError, ImportError,
-            OSError) as error:
-        raise ConfigError(f'{what} cannot be built: {error}') from error
-
-

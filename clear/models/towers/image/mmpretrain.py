@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError, nearest
 from clear.models.classifier import ComposedClassifier, build_classifier
-from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.base import building, plain
+from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
 
@@ -28,12 +29,13 @@ class MMPretrainEncoder(ImageEncoder):
         preprocess: values that replace some of: resize 256, crop 224 (or the backbone's `img_size`), bicubic, mean
             and std of ImageNet, RGB. Weights of mmpretrain were trained on RGB images.
         classifier: see `strip_classifier`; only with `arch`.
+        trainable: see `ImageEncoder`.
     """
 
     def __init__(self, backbone: Mapping[str, Any] | None = None, neck: Mapping[str, Any] | None = None,
                  arch: str | None = None, weights: str | Path | Mapping | None = None,
                  preprocess: Mapping[str, Any] | Preprocess | None = None,
-                 classifier: str | Iterable[str] | None = 'auto'):
+                 classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         if (backbone is None) == (arch is None) or (arch is not None and neck is not None):
             raise ConfigError("MMPretrainEncoder takes either backbone=dict(type='ResNet', depth=50), with a neck or "
                               "without, or arch='resnet50_8xb32_in1k'.")
@@ -45,7 +47,7 @@ class MMPretrainEncoder(ImageEncoder):
             classifier = None
             identity = dict(backbone=plain(backbone, 'backbone'), neck=plain(neck, 'neck'))
         super().__init__(model, preprocess=_default_preprocess(model.backbone, size).changed(preprocess),
-                         weights=weights, classifier=classifier, identity=identity)
+                         weights=weights, classifier=classifier, identity=identity, trainable=trainable)
 
 
 class _Features(nn.Module):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from clear.core.errors import ConfigError, nearest
-from clear.models.towers.image.base import ImageEncoder, building
+from clear.core.errors import ConfigError
+from clear.models.towers.base import building, plain
+from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
+from clear.models.towers.open_clip import open_clip_config, tag_weights
 from clear.registry import MODELS
 
 # What OpenAI's CLIP, and every model of open_clip that says nothing else, was trained with.
@@ -30,26 +31,33 @@ class OpenCLIPImageEncoder(ImageEncoder):
         weights: see `ImageEncoder`; a file of the whole model will do.
         preprocess: values that replace some of those that open_clip evaluates the model with. A model that squashes
             or pads images to a square (SigLIP) is read as resize and central crop, as with `TimmEncoder`.
-        quick_gelu: the activation of OpenAI's own weights; None does as the model's config says.
+        quick_gelu: the activation of OpenAI's own weights; None does as the tag or the model's config says.
+        tag: published weights by open_clip's name (`open_clip.list_pretrained_tags_by_model(arch)`), fetched if they
+            are not in its cache; in place of `weights`.
+        allow_network: whether a tag may be fetched.
+        cache_dir: where fetched files lie; None is the library's own place.
+        model_args: values that replace some of the model's config, e.g.
+            `dict(embed_dim=32, vision_cfg=dict(layers=2, width=64, head_width=32, patch_size=8, image_size=32))`.
+        trainable: see `ImageEncoder`.
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None, quick_gelu: bool | None = None):
-        config = _config(arch)
+                 preprocess: Mapping[str, Any] | Preprocess | None = None, quick_gelu: bool | None = None,
+                 tag: str | None = None, allow_network: bool = False, cache_dir: str | None = None,
+                 model_args: Mapping[str, Any] | None = None, trainable: bool = False):
+        config = open_clip_config(arch, model_args)
+        if tag is not None:
+            if weights is not None:
+                raise ConfigError('OpenCLIPImageEncoder takes either tag or weights, not both.')
+            weights, published = tag_weights(arch, tag, allow_network, cache_dir)
+            quick_gelu = bool(published.get('quick_gelu', False)) if quick_gelu is None else quick_gelu
         quick_gelu = bool(config.get('quick_gelu', False)) if quick_gelu is None else quick_gelu
         model = _build_tower(arch, config, quick_gelu)
+        identity = dict(arch=arch, quick_gelu=quick_gelu)
+        if model_args:
+            identity['model_args'] = plain(model_args, 'model_args')
         super().__init__(model, preprocess=_published_preprocess(config).changed(preprocess), weights=weights,
-                         classifier=None, identity=dict(arch=arch, quick_gelu=quick_gelu))
-
-
-def _config(arch: str) -> dict:
-    import open_clip
-
-    config = open_clip.get_model_config(arch)
-    if config is None:
-        near = nearest(arch, open_clip.list_models()) or 'none; see open_clip.list_models()'
-        raise ConfigError(f"open_clip has no model '{arch}'. Nearest: {near}.")
-    return copy.deepcopy(config)
+                         classifier=None, identity=identity, trainable=trainable)
 
 
 def _build_tower(arch: str, config: Mapping[str, Any], quick_gelu: bool) -> nn.Module:

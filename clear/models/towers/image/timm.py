@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from clear.core.errors import ConfigError, nearest
-from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.base import building, plain
+from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import INTERPOLATIONS, Preprocess
 from clear.registry import MODELS
 
@@ -26,17 +27,19 @@ class TimmEncoder(ImageEncoder):
             square, or pads them, is read as resize and central crop: this framework keeps aspect ratios.
         model_args: further arguments of `timm.create_model`.
         classifier: see `strip_classifier`.
+        trainable: see `ImageEncoder`.
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
-                 classifier: str | Iterable[str] | None = 'auto'):
+                 classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = build_timm(arch, model_args)
         if classifier == 'auto' and getattr(model, 'num_classes', None) == 0:
             classifier = None  # Made without a classifier: nothing to look for.
         super().__init__(model, preprocess=_data_config(model).changed(preprocess), weights=weights,
-                         classifier=classifier, identity=dict(arch=arch, model_args=plain(model_args, 'model_args')))
+                         classifier=classifier, identity=dict(arch=arch, model_args=plain(model_args, 'model_args')),
+                         trainable=trainable)
 
 
 def build_timm(arch: str, model_args: Mapping[str, Any] | None = None) -> nn.Module:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.base import building, plain
+from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
 
@@ -26,15 +27,16 @@ class TorchHubEncoder(ImageEncoder):
         model_args: arguments of the entry.
         allow_network: whether `repo` may be a name on GitHub.
         classifier: see `strip_classifier`.
+        trainable: see `ImageEncoder`.
     """
 
     def __init__(self, repo: str | Path, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
-                 allow_network: bool = False, classifier: str | Iterable[str] | None = 'auto'):
+                 allow_network: bool = False, classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = _build(str(repo), arch, model_args, allow_network)
         super().__init__(model, preprocess=Preprocess().changed(preprocess), weights=weights, classifier=classifier,
-                         identity=dict(arch=arch, model_args=plain(model_args, 'model_args')))
+                         identity=dict(arch=arch, model_args=plain(model_args, 'model_args')), trainable=trainable)
 
 
 def _build(repo: str, arch: str, model_args: Mapping[str, Any], allow_network: bool) -> nn.Module:

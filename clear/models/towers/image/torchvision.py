@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from clear.core.errors import ConfigError, nearest
-from clear.models.towers.image.base import ImageEncoder, building, plain
+from clear.models.towers.base import building, plain
+from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
 
@@ -24,15 +25,17 @@ class TorchvisionEncoder(ImageEncoder):
         preprocess: values that replace some of those published with torchvision's default weights.
         model_args: further arguments of the model's function.
         classifier: see `strip_classifier`.
+        trainable: see `ImageEncoder`.
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
-                 classifier: str | Iterable[str] | None = 'auto'):
+                 classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = build_torchvision(arch, model_args)
         super().__init__(model, preprocess=_published_preprocess(arch, model).changed(preprocess), weights=weights,
-                         classifier=classifier, identity=dict(arch=arch, model_args=plain(model_args, 'model_args')))
+                         classifier=classifier, identity=dict(arch=arch, model_args=plain(model_args, 'model_args')),
+                         trainable=trainable)
 
 
 def build_torchvision(arch: str, model_args: Mapping[str, Any] | None = None) -> nn.Module:
@@ -49,8 +52,9 @@ def build_torchvision(arch: str, model_args: Mapping[str, Any] | None = None) ->
         raise ConfigError(f"torchvision has no classification model '{arch}'. Nearest: {near}.")
     model_args = dict(model_args or {})
     if arch in ('googlenet', 'inception_v3'):
-        # They warn and take a minute to draw random numbers unless told how.
-        model_args.setdefault('init_weights', False)
+        # They warn and take a minute to draw random numbers unless told how; in training their auxiliary classifiers
+        # would come along with the embedding.
+        model_args = {'init_weights': False, 'aux_logits': False, **model_args}
     with building(f"torchvision's '{arch}'"):
         return models.get_model(arch, weights=None, **model_args)
 

@@ -1,0 +1,132 @@
+"""What image and text encoders share: one switch for training, a fingerprint, weights, optional libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from clear.core.errors import ConfigError
+from clear.core.logs import logger
+from clear.models.freeze import Freezable
+from clear.models.weights import package_weights
+from clear.models.weights.load import LoadReport, load_weights
+
+
+class Tower(Freezable):
+    """A network that gives one embedding for each input, frozen or trainable.
+
+    Frozen (the default) it is in eval mode for good and no parameter takes a gradient. Trainable, every parameter
+    takes one, and the mode follows `train()` and `eval()`; it is built in eval mode.
+
+    Attributes:
+        model: the network; its tensors have the names that its library gives them.
+        embed_dim: D of the (N, D) that a forward pass gives.
+        config: what it was built from, in plain values without folders; None if no builder did.
+    """
+
+    model: nn.Module
+    embed_dim: int
+    _identity: dict[str, Any]
+
+    def __init__(self):
+        super().__init__()
+        self.config: dict[str, Any] | None = None
+
+    def set_trainable(self, trainable: bool) -> None:
+        """All parameters train, or none does; the mode becomes eval."""
+        self.requires_grad_(trainable)
+        self.frozen_modules = () if trainable else ('',)
+        self.eval()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the type, its arguments without paths, and every tensor by sorted name, type and shape."""
+        digest = hashlib.sha256(json.dumps([type(self).__name__, self._identity], sort_keys=True).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f'\n{name} {value.dtype} {tuple(value.shape)}\n'.encode())
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy())
+        return digest.hexdigest()
+
+
+def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, removed: tuple[str, ...] = (),
+                       source: str = 'auto') -> LoadReport | None:
+    """Load what the argument `weights` of a tower names: see `ImageEncoder`.
+
+    Args:
+        removed: modules that were taken off the network.
+        source: format of the names where `weights` does not say.
+
+    Raises:
+        ConfigError: if `weights` is no file and no dict of options.
+        CheckpointError: if the file does not fit.
+    """
+    if weights is None:
+        return None
+    options = dict(weights) if isinstance(weights, Mapping) else {'path': weights}
+    path = options.pop('path', None)
+    if not path:
+        raise ConfigError(f'weights must be a file or dict(path=..., source=...), got {weights!r}.')
+    unknown = sorted(set(options) - {'source', 'prefix_map', 'min_matched'})
+    if unknown:
+        raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched.")
+    if str(path).startswith('package:'):
+        path = package_weights(str(path).removeprefix('package:'))
+    report = load_weights(model, path, removed=removed, **{'source': source, **options})
+    logger.info('weights %s', report)
+    return report
+
+
+def plain(value: Any, where: str) -> Any:
+    """A copy of a config value in plain types, for the identity of an encoder.
+
+    Raises:
+        ConfigError: if something in it cannot be written as JSON.
+    """
+    try:
+        return json.loads(json.dumps(value, sort_keys=True))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'{where} holds more than plain values ({error}): an encoder is named by its '
+                          'arguments.') from error
+
+
+@contextmanager
+def building(what: str) -> Iterator[None]:
+    """Turn whatever a library raises while it builds a network into one error that names the network."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError, ImportError,
+            OSError) as error:
+        raise ConfigError(f'{what} cannot be built: {error}') from error
+
+
+def require_library(name: str, user: str) -> ModuleType:
+    """An optional library of the extra `align`.
+
+    Raises:
+        ConfigError: in one line with the command that installs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"{user} needs {name}: pip install 'clear-framework[align]'") from error
+
+
+def changed_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    """A nested config with some values replaced, dicts by their keys."""
+    merged = dict(config)
+    for key, value in (changes or {}).items():
+        old = merged.get(key)
+        merged[key] = changed_config(old, value, f'{where}.{key}') if isinstance(old, Mapping) and isinstance(
+            value, Mapping) else value
+    return merged
