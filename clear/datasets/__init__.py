@@ -5,8 +5,9 @@ from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_i
 from clear.datasets.images.pipeline import ImagePipeline
 from clear.datasets.loaders.buckets import BucketDataset, SampleContext
 from clear.datasets.loaders.evaluation import EvaluationImages, read_evaluation_images
+from clear.datasets.loaders.pairs import ImageTextPairs
 from clear.datasets.loaders.replayed_buckets import ReplayedBuckets
-from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
+from clear.datasets.loaders.samplers import EpisodicSampler, EpochSampler, GlobalBatchSampler
 from clear.datasets.loaders.self_supervised import (
            BucketImages,
            FolderImages,
@@ -23,7 +24,7 @@ from clear.datasets.table import ImageTable
 from clear.datasets.transforms import ImageTransform, build_transform
 
 __all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketChoice', 'BucketDataset', 'BucketImages', 'ClearData',
-           'EpochSampler', 'EvaluationImages', 'FolderImages', 'GlobalBatchSampler', 'ImageDecoder', 'ImagePipeline',
-           'ImageTable', 'ImageTransform', 'ListImages', 'ReplayedBuckets', 'SampleContext', 'SelfSupervisedImages',
-           'TableImages', 'UnreadableImage', 'build_transform', 'decode_image', 'read_clear', 'read_evaluation_images',
-           'read_images', 'to_tensors']
+           'EpisodicSampler', 'EpochSampler', 'EvaluationImages', 'FolderImages', 'GlobalBatchSampler', 'ImageDecoder',
+           'ImagePipeline', 'ImageTable', 'ImageTextPairs', 'ImageTransform', 'ListImages', 'ReplayedBuckets',
+           'SampleContext', 'SelfSupervisedImages', 'TableImages', 'UnreadableImage', 'build_transform', 'decode_image',
+           'read_clear', 'read_evaluation_images', 'read_images', 'to_tensors']

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +31,12 @@ def _is_name(kind: pyarrow.DataType) -> bool:
     return _is_text(kind.value_type if types.is_dictionary(kind) else kind)
 
 
+def _is_caption(kind: pyarrow.DataType) -> bool:
+    """A text, or a list of texts; where many images have the same, as a dictionary."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return _is_text(kind.value_type if types.is_list(kind) else kind)
+
+
 def _is_label_list(kind: pyarrow.DataType) -> bool:
     return (types.is_list(kind) or types.is_large_list(kind)) and types.is_int32(kind.value_type)
 
@@ -39,7 +47,8 @@ def _is_time(kind: pyarrow.DataType) -> bool:
 
 # Column -> (test of its type, what the type should be).
 COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
-    **dict.fromkeys(('id', 'path', 'caption', 'mask'), (_is_text, 'text')),
+    **dict.fromkeys(('id', 'path', 'mask'), (_is_text, 'text')),
+    'caption': (_is_caption, 'text, or lists of text'),
     **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
     'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
     **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
@@ -58,7 +67,8 @@ class ImageTable:
     | `difficult`                | with `labels`: classes that are neither there nor absent for sure  |
     | `bucket`, `split`          | text, null = none                                                  |
     | `taken_at`                 | timestamp in UTC                                                   |
-    | `caption`, `mask`          | text; the path of a mask is relative to `root`                     |
+    | `caption`                  | text, or a list of texts per image                                 |
+    | `mask`                     | text: the path of a mask, relative to `root`                       |
 
     Attributes:
         root: what paths are relative to.
@@ -150,6 +160,36 @@ class ImageTable:
         """A whole column of text as a list: for few images, or where every one is read anyway."""
         return plain_texts(self[column])
 
+    def captions(self, row: int) -> list[str]:
+        """The captions of an image, which may be none.
+
+        Raises:
+            DataError: if these images have no captions.
+        """
+        value = self['caption'][row].as_py()
+        return [value] if isinstance(value, str) else value or []
+
+    def caption_counts(self) -> np.ndarray:
+        """(N,) int64: how many captions each image has.
+
+        Raises:
+            DataError: if these images have no captions.
+        """
+        column = self['caption'].combine_chunks()
+        values = column.dictionary if types.is_dictionary(column.type) else column
+        counts = compute.list_value_length(values) if types.is_list(values.type) else compute.is_valid(values)
+        counts = counts.cast(pyarrow.int64()).fill_null(0)
+        if types.is_dictionary(column.type):
+            counts = counts.take(column.indices)
+        return counts.fill_null(0).to_numpy(zero_copy_only=False)
+
+    def pairs_fingerprint(self) -> str:
+        """What a run of pairs knows its data by: `fingerprint` and every caption, in order."""
+        digest = hashlib.sha256(self.fingerprint().encode())
+        for row in range(len(self)):
+            digest.update(json.dumps(self.captions(row), ensure_ascii=False).encode('utf-8', 'surrogatepass'))
+        return digest.hexdigest()
+
     def buckets(self) -> list[str | None]:
         """The bucket of every image, None where there is none."""
         return self.texts('bucket') if 'bucket' in self else [None] * len(self)
@@ -176,6 +216,18 @@ class ImageTable:
         """
         return bank_source_fingerprint(self.texts('id'), self.label_array(), self.buckets(), self.class_names,
                                        file_sizes(self.root, self.texts('path')))
+
+    def with_column(self, name: str, values: pyarrow.Array) -> Self:
+        """The same images with one column more, or another one of that name.
+
+        Raises:
+            DataError: as the class does.
+        """
+        place = self.table.column_names.index(name) if name in self else len(self.table.column_names)
+        table = self.table.remove_column(place) if name in self else self.table
+        table = table.add_column(place, name, values)
+        _check_types(table, self.root)
+        return self._changed(table=table)
 
     def of_kind(self, kind: str) -> Self:
         """The same images, said to be read by a `type`."""
@@ -272,6 +324,8 @@ def _array(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.C
     try:
         if name not in COLUMNS or name in kinds:
             return pyarrow.array(values, kinds.get(name))
+        if name == 'caption' and any(isinstance(value, (list, tuple)) for value in values):
+            return pyarrow.array(values, pyarrow.list_(pyarrow.string()))
         return text_column(values)
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _wrong_type(name, f'values that are not: {error}', root) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sized
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -54,7 +55,47 @@ class EpochSampler(Sampler):
         if not self.shuffle:
             return list(range(len(self)))
         generator = torch.Generator().manual_seed(derive_seed('order', self.seed, 0, self.epoch))
-        return torch.randperm(len(self), generator=generator).tolist()
+        weights = getattr(self.dataset, 'sample_weights', None)
+        if weights is None:
+            return torch.randperm(len(self), generator=generator).tolist()
+        return weighted_draws(weights, len(self), generator)
+
+
+def weighted_draws(weights: np.ndarray, count: int, generator: torch.Generator) -> list[int]:
+    """Indices drawn with replacement in proportion to `weights`, of which there may be any number.
+
+    `torch.multinomial` takes 2**24 of them at most.
+    """
+    ends = np.cumsum(weights, dtype=np.float64)
+    places = torch.rand(count, generator=generator, dtype=torch.float64).numpy() * ends[-1]
+    return np.minimum(np.searchsorted(ends, places, side='right'), len(ends) - 1).tolist()
+
+
+@DATA_SAMPLERS.register_module()
+class EpisodicSampler(EpochSampler):
+    """An epoch is an episode: `episode_size` samples drawn with replacement from all rows of the data set.
+
+    Drawn from (seed, epoch), so that processes and workers agree. (ITRA draws from the first `episode_size` rows only,
+    unless it is told the size of the data.)
+
+    Args:
+        episode_size: samples of an epoch.
+        seed: as for `EpochSampler`.
+    """
+
+    def __init__(self, dataset: Sized, episode_size: int, seed: int | None = None):
+        super().__init__(dataset, seed)
+        self.episode_size = check_whole('episode_size', episode_size, 1)
+
+    def __len__(self) -> int:
+        return self.episode_size
+
+    def _order(self) -> list[int]:
+        generator = torch.Generator().manual_seed(derive_seed('episode', self.seed, 0, self.epoch))
+        weights = getattr(self.dataset, 'sample_weights', None)
+        if weights is None:
+            return torch.randint(len(self.dataset), (self.episode_size,), generator=generator).tolist()
+        return weighted_draws(weights, self.episode_size, generator)
 
 
 @DATA_SAMPLERS.register_module()

@@ -11,6 +11,10 @@ import clear.datasets.readers.bucket_lists
 import clear.datasets.readers.clear.images
 import clear.datasets.readers.folder
 import clear.datasets.readers.listing
+import clear.datasets.readers.pairs.coco_captions
+import clear.datasets.readers.pairs.parts
+import clear.datasets.readers.pairs.prompted
+import clear.datasets.readers.pairs.table
 import clear.datasets.readers.table_by_time
 import clear.datasets.readers.table_file
 import clear.datasets.readers.torchvision  # noqa: F401

@@ -98,7 +98,7 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
             inside(root, path)
     order = sorted(range(len(paths)), key=lambda row: (times[row], paths[row]))
     buckets = []
-    for name, rows in _cut([times[row] for row in order], periods, table):
+    for name, rows in cut([times[row] for row in order], periods, table):
         chosen = [order[position] for position in rows]
         names = [paths[row] for row in chosen]
         targets = np.array([label_of[labels[row]] for row in chosen], dtype=np.int64)
@@ -128,7 +128,7 @@ def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str
     return [paths[row] for row in kept], [str(labels[row]) for row in kept], [times[row] for row in kept]
 
 
-def _cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:
+def cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:
     """Name and positions of each bucket in `times`, which ascend."""
     if periods.freq is not None:
         names = [time.strftime(FREQUENCIES[periods.freq]) for time in times]

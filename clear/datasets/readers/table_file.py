@@ -98,7 +98,7 @@ def read_columns(file: Path, needed: Sequence[str], others: Sequence[str] = (), 
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f'{file} cannot be read as a table: {error}') from error
     for name in needed:
-        _require_column(file, name, names)
+        require_column(file, name, names)
     return {name: found[name] for name in dict.fromkeys([*needed, *others]) if name in names}
 
 
@@ -110,11 +110,11 @@ def _read_json_lines(file: Path, needed: Sequence[str], others: Sequence[str]) -
         raise DataError(f'{file}: expected an object {{"{needed[0]}": ...}} on every line.')
     names = dict.fromkeys(key for row in rows for key in row)
     for name in needed:
-        _require_column(file, name, list(names))
+        require_column(file, name, list(names))
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys([*needed, *others]) if name in names}
 
 
-def _require_column(file: Path, column: str, names: list[str]) -> None:
+def require_column(file: Path, column: str, names: list[str]) -> None:
     if column not in names:
         near = nearest(column, names)
         raise DataError(f"{file} has no column '{column}'{f', nearest: {near}' if near else ''}. Columns: "

@@ -10,15 +10,9 @@ from torch.nn import functional
 
 from clear.core.checks import check_choice
 from clear.core.errors import DataError
+from clear.datasets.prompts import TEMPLATES, check_templates, readable
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
-from clear.evaluation.language.prompts import (
-    AVERAGES,
-    TEMPLATES,
-    check_encodes_text,
-    check_templates,
-    class_vectors,
-    readable,
-)
+from clear.evaluation.language.prompts import AVERAGES, check_encodes_text, class_vectors
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 

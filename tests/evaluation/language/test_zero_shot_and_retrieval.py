@@ -7,7 +7,8 @@ from sklearn.metrics import average_precision_score
 from torch.nn.functional import normalize
 
 from clear.core.errors import ConfigError, DataError
-from clear.evaluation.language.prompts import class_prompts, class_vectors, readable
+from clear.datasets.prompts import class_prompts, readable
+from clear.evaluation.language.prompts import class_vectors
 from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.metrics.retrieval import first_hits, ranking_precision, recall_at

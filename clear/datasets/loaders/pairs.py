@@ -1,0 +1,178 @@
+"""Images with captions, for training two towers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from clear.core.checks import check_flag
+from clear.core.errors import ConfigError, DataError
+from clear.core.seeding import derive_seed, seeded_draws
+from clear.datasets.images.bad_samples import BadSamples
+from clear.datasets.images.reader import RowReader
+from clear.datasets.readers.build import read_images
+from clear.datasets.table import ImageTable
+from clear.datasets.transforms.build import build_transform
+from clear.registry import DATASETS
+
+Key = tuple[int, int]
+Sample = dict[str, Tensor | str | int]
+
+
+class OpenedImages(RowReader[Image.Image]):
+    """The images of a table, as its `open_image` gives them."""
+
+    def __init__(self, images: ImageTable, report):
+        super().__init__(report)
+        self.images = images
+
+    def __getitem__(self, row: int) -> Image.Image:
+        return self.images.open_image(row)
+
+
+@DATASETS.register_module()
+class ImageTextPairs(Dataset):
+    """`dataset[epoch, index]` is `dict(inputs=(3, H, W) float32, captions=str, labels=int, rows=int)`.
+
+    The caption is drawn from those of the image; that and the draws of the transform follow from (seed, epoch, id)
+    alone, so order, workers and processes play no part. A bad image is reported, and another pair of the same bucket
+    and class, with its own caption, stands in for it, chosen by (seed, epoch, id).
+
+    Args:
+        images: `dict(type=READER, ...)` or a table, with the column `caption`.
+        transform: list of transforms that ends in a tensor, e.g. in `dict(type='ToTensor')` and a `Normalize`.
+        every_caption: a sample for each caption of an image, so that an epoch has all of them; else one for each image.
+        max_bad_fraction: share of the images that may be bad before the run stops.
+
+    Attributes:
+        images: the table.
+        sample_weights: (N,) float64, how often a sample is drawn (see `EpochSampler`); None where the table has no
+            column `weight`.
+        seed: of the run; to be set before a loader starts its workers.
+        bad_samples: where bad images are reported, in memory at first; see `report_to`.
+
+    Raises:
+        ConfigError: for options that are unknown or a transform that gives no tensor.
+        DataError: if an image has no caption.
+    """
+
+    def __init__(self, images: Mapping | ImageTable, transform: Sequence[Mapping], *, every_caption: bool = False,
+                 max_bad_fraction: float = 0.01):
+        self.images = read_images(images, 'dataset.images')
+        counts = self.images.caption_counts()
+        bare = np.flatnonzero(counts == 0)
+        if len(bare):
+            raise DataError(f"{self.images.root}: {len(bare)} of {len(counts)} images have no caption; the first is "
+                            f"'{self.images.text('id', int(bare[0]))}'.")
+        self.labels = self.images.label_array()
+        self.class_names = self.images.class_names
+        self.every_caption = check_flag('every_caption', every_caption)
+        # The image of each sample, and which of its captions; -1 draws one.
+        self._rows = np.repeat(np.arange(len(counts)), counts) if every_caption else np.arange(len(counts))
+        starts = np.cumsum(counts) - counts
+        self._captions = np.arange(len(self._rows)) - starts[self._rows] if every_caption else None
+        self.sample_weights: np.ndarray | None = None
+        if 'weight' in self.images:
+            self.sample_weights = self.images['weight'].to_numpy()[self._rows]
+        self.seed = 0
+        self.max_bad_fraction = max_bad_fraction
+        self._transform = build_transform(transform)
+        self._reader = OpenedImages(self.images, self._report)
+        self._groups: np.ndarray | None = None
+        self.report_to(None)
+        self.blank_sample()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({len(self)} pairs of {len(self.images)} images in {self.images.root})'
+
+    def fingerprint(self) -> str:
+        """Identifies the images and their captions, wherever they lie; files by their size."""
+        return self.images.pairs_fingerprint()
+
+    def report_to(self, path: str | Path | None) -> None:
+        """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
+        self.bad_samples = BadSamples(path, {'train': len(self.images)}, self.max_bad_fraction)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The sample of an epoch, as the class describes.
+
+        Raises:
+            DataError: if too many images are bad.
+            TypeError: if the key is a bare index.
+        """
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise TypeError(f'expected a key (epoch, index), found {key!r}: an index alone would repeat the same draws '
+                            "in every epoch. Use sampler=dict(type='EpochSampler').")
+        epoch, index = int(key[0]), range(len(self))[key[1]]
+        row, own = int(self._rows[index]), row_caption(self._captions, index)
+        seed = self._seed('augment', epoch, index)
+        image = self._reader.find(row)
+        if image is None:
+            row, own, image = self._stand_in(epoch, index)
+        return dict(inputs=self._transformed(image, seed, f"'{self.images.text('id', row)}'"),
+                    captions=self._caption(epoch, index, row, own), labels=int(self.labels[row]), rows=row)
+
+    def blank_sample(self) -> Sample:
+        """A sample of a black image: what samples look like, without reading a file."""
+        image = self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image')
+        return dict(inputs=image, captions=self.images.captions(0)[0], labels=int(self.labels[0]), rows=0)
+
+    def _seed(self, purpose: str, epoch: int, index: int) -> int:
+        name = self.images.text('id', int(self._rows[index]))
+        number = row_caption(self._captions, index)
+        return derive_seed(purpose, self.seed, 0, epoch, name if number is None else f'{name}#{number}')
+
+    def _caption(self, epoch: int, index: int, row: int, own: int | None) -> str:
+        captions = self.images.captions(row)
+        if own is None:
+            own = self._seed('caption', epoch, index) % len(captions)
+        return captions[own]
+
+    def _transformed(self, image: Image.Image, seed: int, name: str) -> Tensor:
+        try:
+            with seeded_draws(seed):
+                pixels = self._transform(image)
+        except Exception as error:
+            error.add_note(f'in the transform of {name}, {image.width} x {image.height} pixels')
+            raise
+        if not isinstance(pixels, Tensor) or pixels.ndim != 3 or not pixels.is_floating_point():
+            found = f'a tensor {tuple(pixels.shape)} {pixels.dtype}' if isinstance(pixels, Tensor) else \
+                type(pixels).__name__
+            raise ConfigError(f'The transform gives {found}, expected a tensor (3, H, W) of floats. Is '
+                              "dict(type='ToTensor') missing at its end?")
+        return pixels
+
+    def _report(self, row: int, reason: str) -> None:
+        bucket = self.images.text('bucket', row) if 'bucket' in self.images else None
+        self.bad_samples.report('train', bucket or 'all', self.images.text('id', row), reason)
+
+    def _stand_in(self, epoch: int, index: int) -> tuple[int, None, Image.Image]:
+        """Another image of the same bucket and class, whose caption is drawn."""
+        row = int(self._rows[index])
+        for other in self._others(row, self._seed('stand-in', epoch, index)):
+            image = self._reader.find(other)
+            if image is not None:
+                return other, None, image
+        raise DataError(f"'{self.images.text('id', row)}' cannot be read ({self._reader.bad[row]}), and no other image "
+                        'of its bucket and class can stand in for it.')
+
+    def _others(self, row: int, seed: int) -> Iterator[int]:
+        if self._groups is None:
+            buckets = self.images.buckets()
+            codes = {name: code for code, name in enumerate(dict.fromkeys(buckets))}
+            self._groups = np.array([codes[name] for name in buckets]) * (self.labels.max() + 2) + self.labels + 1
+        mates = np.flatnonzero(self._groups == self._groups[row])
+        return (int(other) for other in np.random.default_rng(seed).permutation(mates[mates != row]))
+
+
+def row_caption(captions: np.ndarray | None, index: int) -> int | None:
+    """Which caption of its image a sample has; None if it is drawn."""
+    return None if captions is None else int(captions[index])

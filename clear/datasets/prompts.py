@@ -1,0 +1,33 @@
+"""Classes as text: their names in templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clear.core.errors import ConfigError
+
+TEMPLATES = ('a photo of a {}.',)
+
+
+def readable(name: str) -> str:
+    """A class name as words: blanks for `_` and `/`."""
+    return name.replace('_', ' ').replace('/', ' ')
+
+
+def check_templates(templates: Sequence[str]) -> list[str]:
+    """The templates.
+
+    Raises:
+        ConfigError: for none, or one without `{}`.
+    """
+    if isinstance(templates, str) or not templates:
+        raise ConfigError(f'templates is {templates!r}; expected a list such as {list(TEMPLATES)}.')
+    for template in templates:
+        if not isinstance(template, str) or '{}' not in template:
+            raise ConfigError(f'templates holds {template!r}; expected text with {{}} where the class name goes.')
+    return list(templates)
+
+
+def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """All templates of the first class, then of the next; every `{}` of a template is the name."""
+    return [template.replace('{}', name) for name in names for template in templates]
