@@ -297,6 +297,17 @@ CL_METRICS = Registry('continual metric', locations=['clear.continual'],
                       **_attribute_of('avalanche.evaluation.metrics', _is_metric_factory))
 LOGGERS = Registry('logger', locations=['clear.continual.loggers'],
                    **_attribute_of('avalanche.logging', _is_class))
-READERS = Registry('reader', locations=['clear.datasets.readers.build'])
+READERS = Registry('reader', locations=[
+    'clear.datasets.readers.bucket_lists',
+    'clear.datasets.readers.clear.images',
+    'clear.datasets.readers.folder',
+    'clear.datasets.readers.listing',
+    'clear.datasets.readers.pairs.coco_captions',
+    'clear.datasets.readers.pairs.parts',
+    'clear.datasets.readers.pairs.prompted',
+    'clear.datasets.readers.pairs.table',
+    'clear.datasets.readers.table_by_time',
+    'clear.datasets.readers.table_file',
+    'clear.datasets.readers.torchvision'])
 TASKS = Registry('task', locations=['clear.evaluation'])
 STAGES = Registry('stage', locations=['clear.curation'])

@@ -6,18 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Each registers its readers.
-import clear.datasets.readers.bucket_lists
-import clear.datasets.readers.clear.images
-import clear.datasets.readers.folder
-import clear.datasets.readers.listing
-import clear.datasets.readers.pairs.coco_captions
-import clear.datasets.readers.pairs.parts
-import clear.datasets.readers.pairs.prompted
-import clear.datasets.readers.pairs.table
-import clear.datasets.readers.table_by_time
-import clear.datasets.readers.table_file
-import clear.datasets.readers.torchvision  # noqa: F401
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets.readers.bucket_lists import is_clear_tree

@@ -13,6 +13,7 @@ from PIL import Image
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
+from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -31,8 +32,6 @@ def subset(images: Mapping, max_rows: int | None = None, fraction: float | None 
     Raises:
         ConfigError: unless exactly one of the three is given, or if it is out of range.
     """
-    from clear.datasets.readers.build import read_images  # which imports all readers
-
     given = dict(max_rows=max_rows, fraction=fraction, every=every)
     if sum(value is not None for value in given.values()) != 1:
         raise ConfigError(f'Subset takes one of max_rows, fraction and every; got {given}.')
@@ -73,8 +72,6 @@ def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = Non
         ConfigError: for no parts, or weights that are not one positive number for each.
         DataError: for parts of which one has captions and another none.
     """
-    from clear.datasets.readers.build import read_images  # which imports all readers
-
     if not isinstance(parts, (list, tuple)) or not parts:
         raise ConfigError(f'parts is {parts!r}; expected a list of dict(type=...).')
     tables = [read_images(part, f'parts[{place}]') for place, part in enumerate(parts)]

@@ -9,6 +9,7 @@ import pyarrow
 
 from clear.core.errors import DataError
 from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts, readable
+from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -27,8 +28,6 @@ def prompted_classification(images: Mapping, names: Sequence[str] | None = None,
         ConfigError: for a template without `{}`.
         DataError: for images without labels, or another number of names than classes.
     """
-    from clear.datasets.readers.build import read_images  # which imports all readers
-
     found = read_images(images, 'images')
     labels = found.label_array()
     if (labels < 0).any():
