@@ -226,7 +226,7 @@ def plain_encoder(backbone, width):
 
 def ours_loss(queue_size):
     from clear.models.losses import MoCoLoss
-    from clear.models.selfsup.parts.queue import enqueue
+    from clear.models.queue import enqueue
 
     query, key, queue, pointer = embeddings(queue_size)
     criterion = MoCoLoss(TEMPERATURE)

@@ -7,7 +7,7 @@ import torch
 from selfsup_cases import BATCH, CASES, build, make_views, total
 
 from clear.core.errors import ConfigError
-from clear.models.selfsup.parts.queue import enqueue, retrieval_accuracy
+from clear.models.queue import enqueue, retrieval_accuracy
 
 
 def close(found, expected):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
 from clear.models.losses import CLSALoss
+from clear.models.queue import retrieval_accuracy
 from clear.models.selfsup.moco import MoCo, unit_rows
 from clear.models.selfsup.parts.encoder import equal_size_groups, split_groups
-from clear.models.selfsup.parts.queue import retrieval_accuracy
 from clear.registry import MODELS
 
 ENQUEUED = ('key', 'second', 'both')

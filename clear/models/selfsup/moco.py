@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.core.dist import gather_rows
 from clear.models.losses import MoCoLoss
+from clear.models.queue import check_room, enqueue, retrieval_accuracy
 from clear.models.selfsup.parts.base import SelfSupervisedModel
 from clear.models.selfsup.parts.encoder import Encoder
 from clear.models.selfsup.parts.momentum import check_momentum, momentum_copy
-from clear.models.selfsup.parts.queue import check_room, enqueue, retrieval_accuracy
 from clear.models.selfsup.parts.shuffle_bn import shuffle_rows, shuffling_matters, unshuffle_rows
 from clear.registry import MODELS
 

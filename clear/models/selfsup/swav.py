@@ -14,10 +14,10 @@ from clear.core.dist import gather_rows
 from clear.core.errors import ConfigError
 from clear.models.losses import SwAVLoss
 from clear.models.necks import Prototypes
+from clear.models.queue import check_room, enqueue
 from clear.models.selfsup.moco import unit_rows
 from clear.models.selfsup.parts.base import SelfSupervisedModel
 from clear.models.selfsup.parts.encoder import Encoder, equal_size_groups, split_groups
-from clear.models.selfsup.parts.queue import check_room, enqueue
 from clear.registry import MODELS
 
 
