@@ -26,9 +26,14 @@ def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
     pointer.copy_((pointer + len(keys)) % size)
 
 
-def check_room(queue_size: int, num_rows: int) -> None:
-    """Raise ConfigError unless a queue can hold the rows that all processes enqueue at a time, `num_rows` each."""
-    world_size = dist.world_size()
+def check_room(queue_size: int, num_rows: int, *, gather: bool = True) -> None:
+    """Raise ConfigError unless a queue can hold the rows that are enqueued at a time.
+
+    Args:
+        num_rows: of one process.
+        gather: the rows of all processes are enqueued.
+    """
+    world_size = dist.world_size() if gather else 1
     if queue_size < world_size * num_rows:
         raise ConfigError(f'queue_size ({queue_size}) is smaller than the global batch ({world_size} x {num_rows} = '
                           f'{world_size * num_rows}): every key would be overwritten at once. Use at least '

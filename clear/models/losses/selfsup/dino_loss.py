@@ -72,17 +72,8 @@ class DINOLoss(nn.Module):
             total = total - (target * F.log_softmax(view / self.student_temp, 1)).sum(1).mean()
             num_pairs += len(targets) - is_shared
         if self.training:
-            self._update_center(teacher)
+            update_center(self.center, torch.cat(list(teacher)), self.center_momentum, gather=self.gather)
         return total / num_pairs
-
-    @torch.no_grad()
-    def _update_center(self, teacher: Sequence[Tensor]) -> None:
-        rows = torch.cat(list(teacher))
-        count = rows.new_full((1,), len(rows))
-        sums = torch.cat([rows.sum(0), count])
-        sums = dist.sum_with_gradient(sums) if self.gather else sums
-        mean = (sums[:-1] / sums[-1]).to(self.center.dtype)
-        self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)
 
     def _check(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
         check_views(self, student=student, teacher=teacher)
@@ -96,3 +87,17 @@ class DINOLoss(nn.Module):
     def extra_repr(self) -> str:
         return (f'out_dim={len(self.center)}, student_temp={self.student_temp}, teacher_temp={self.teacher_temp}, '
                 f'center_momentum={self.center_momentum}, gather={self.gather}')
+
+
+@torch.no_grad()
+def update_center(center: Tensor, outputs: Tensor, momentum: float, *, gather: bool) -> None:
+    """Move a centre (D,), in place, to the mean of outputs (N, D); of all processes if `gather`.
+
+    Args:
+        momentum: share of the old centre that is kept.
+    """
+    count = outputs.new_full((1,), len(outputs))
+    sums = torch.cat([outputs.sum(0), count])
+    sums = dist.sum_with_gradient(sums) if gather else sums
+    mean = (sums[:-1] / sums[-1]).to(center.dtype)
+    center.mul_(momentum).add_(mean, alpha=1 - momentum)

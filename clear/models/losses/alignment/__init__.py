@@ -1,0 +1,1 @@
+"""Losses of image-text alignment, one a file."""
