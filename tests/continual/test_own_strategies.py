@@ -3,66 +3,16 @@
 import pytest
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
+from own_strategies import HEAD, best, derpp, gdumb, places, plugin, run, spy
 from tiny_runs import built, config, same_weights, stop_in, train, weights, write_stream
 
-from clear.continual.sample_gradients import sum_one_by_one, sum_vectorised
-from clear.continual.samples import SampleIndex
 from clear.core.errors import ConfigError, Interrupted
-from clear.models import build_classifier
 from clear.registry import BUFFERS
-
-HEAD = 'StackedLinearClsHead'
 
 
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
     return write_stream(tmp_path_factory.mktemp('stream'))
-
-
-def places(runner, dataset):
-    """(experience, row) of each sample of a data set."""
-    experience, rows = SampleIndex([item.dataset for item in runner.experiences]).locate(dataset)
-    return list(zip(experience.tolist(), rows.tolist()))
-
-
-def plugin(runner, name):
-    return next(item for item in runner.strategy.plugins if type(item).__name__ == name)
-
-
-def spy(runner, hook, look):
-    """Call `look(strategy)` before a method of the strategy's, in a runner that was built."""
-    strategy, inner = runner.strategy, getattr(runner.strategy, hook)
-
-    def wrapped(*args, **kwargs):
-        look(strategy)
-        return inner(*args, **kwargs)
-
-    setattr(type(strategy), hook, lambda self, *args, **kwargs: wrapped(*args, **kwargs))
-
-
-def run(runner):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('clear.visualization.draw_figures', lambda *args, **kwargs: [])
-        patch.setattr('clear.visualization.write_report', lambda *args, **kwargs: None)
-        runner.train()
-    return runner
-
-
-def derpp(root, **options):
-    cfg = config(root, **options)
-    cfg['cl_strategy'].update(type='DERpp', mem_size=11, alpha=0.3, beta=0.7, batch_size_mem=5)
-    return cfg
-
-
-def gdumb(root, buffer='BiasedReservoirSamplingBuffer', reset=False, max_size=28, **options):
-    cfg = config(root, 'GDumb')
-    del cfg['cl_strategy']['mem_size']
-    cfg['cl_strategy'].update(buffer=dict(type=buffer, max_size=max_size, **options), reset=reset)
-    return cfg
-
-
-def best(root, head='LinearClsHead', strategy='Naive', epochs=4, **options):
-    return config(root, strategy, head=head, train_epochs=epochs, plugins=[dict(type='LoadBest', **options)])
 
 
 # Memories
@@ -183,79 +133,6 @@ def test_agem_projects_onto_the_reference_gradient_of_the_reservoir(stream):
     assert len(angles) == 2 * 2 * 4 and min(angles) > -1e-4
 
 
-# EWC
-
-
-@pytest.mark.parametrize('head', ['LinearClsHead', HEAD])
-def test_per_sample_fisher_is_the_mean_of_squared_gradients_by_loops(head, stream):
-    runner = built(config(stream, 'EWC', head=head, fisher=None))
-    run(runner)
-    inputs, targets = runner.info.train[-1].inputs, runner.info.train[-1].labels
-    model = runner.strategy.model.eval()
-    ewc = plugin(runner, 'PerSampleEWCPlugin')
-    importances = ewc.compute_importances(model, runner.strategy._criterion, runner.strategy.optimizer,
-                                          runner.experiences[-1].dataset, torch.device('cpu'), 8)
-    for name, parameter in model.named_parameters():
-        expected = torch.zeros_like(parameter)
-        for x, y in zip(inputs, targets):
-            model.zero_grad()
-            torch.nn.functional.cross_entropy(model(x[None]), y[None]).backward()
-            expected += parameter.grad**2 / len(inputs)
-        torch.testing.assert_close(importances[name].data, expected, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize('loss, measure', [(torch.nn.CrossEntropyLoss(), torch.square),
-                                           (lambda output, _: output.pow(2).sum(), torch.abs)])
-def test_both_ways_to_sample_gradients_agree_and_leave_gradients_alone(loss, measure):
-    model = build_classifier(dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
-                                  head=dict(type='LinearClsHead', num_classes=10, in_channels=120)))
-    model.head.fc.bias.requires_grad_(False)
-    inputs, targets = torch.randn(3, 1, 32, 32), torch.tensor([1, 5, 5])
-    one = sum_vectorised(model, loss, measure, inputs, targets)
-    other = sum_one_by_one(model, loss, measure, inputs, targets, torch.zeros(3, dtype=torch.int64))
-    assert one.keys() == other.keys() and 'head.fc.bias' not in one
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-9)
-    assert all(value.grad is None for value in model.parameters())
-
-
-@pytest.mark.parametrize('mode', ['separate', 'online'])
-@pytest.mark.parametrize('fisher', ['batch', 'sample'])
-def test_ewc_penalty_of_the_second_experience(fisher, mode, stream):
-    """lambda * sum F (theta - theta*)^2, with F and theta* taken by hand at the end of the first experience."""
-    decay = dict(decay_factor=0.5) if mode == 'online' else dict(decay_factor=None)
-    runner = built(config(stream, 'EWC', fisher=fisher, mode=mode, ewc_lambda=3.0, **decay))
-    kept, penalties = {}, []
-
-    def after_first(strategy):
-        if strategy.clock.train_exp_counter == 0 and strategy.clock.train_exp_epochs == 2:
-            kept['anchor'] = weights(runner)
-            kept['fisher'] = {name: torch.zeros_like(value) for name, value in strategy.model.named_parameters()}
-            size = 1 if fisher == 'sample' else strategy.train_mb_size
-            batches = torch.arange(28).split(size)
-            bucket = runner.info.train[0]
-            for rows in batches:
-                loss = torch.nn.functional.cross_entropy(strategy.model(bucket.inputs[rows]), bucket.labels[rows])
-                gradients = torch.autograd.grad(loss, list(strategy.model.parameters()))
-                for value, gradient in zip(kept['fisher'].values(), gradients):
-                    value += gradient**2 / len(batches)
-
-    def before_backward(strategy):
-        if strategy.clock.train_exp_counter == 1:
-            plain = torch.nn.functional.cross_entropy(strategy.mb_output, strategy.mb_y)
-            expected = sum((kept['fisher'][name] * (value - kept['anchor'][name])**2).sum()
-                           for name, value in strategy.model.named_parameters())
-            penalties.append((float((strategy.loss - plain).detach()), 3.0 * float(expected.detach())))
-
-    spy(runner, '_after_training_exp', after_first)
-    spy(runner, 'backward', before_backward)
-    run(runner)
-    # The first iteration begins at the anchor.
-    assert penalties[0] == (0.0, 0.0) and all(expected > 0 for _, expected in penalties[1:])
-    for found, expected in penalties:
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
-
-
 # DER++
 
 
@@ -302,101 +179,6 @@ def test_derpp_memory_keeps_logits_beside_their_samples(stream):
     row = next(row for row, (experience, _) in enumerate(places(runner, memory)) if experience == 2)
     inputs, _, _, logits = memory[row]
     torch.testing.assert_close(logits, runner.model.eval()(inputs[None])[0].detach())
-
-
-# LoadBest
-
-
-@pytest.mark.parametrize('metric', ['accuracy', 'loss'])
-@pytest.mark.parametrize('split', ['val', 'train'])
-def test_the_best_epoch_is_restored_before_importances_are_computed(metric, split, stream):
-    # A learning rate that makes later epochs worse, on and off.
-    cfg = best(stream, strategy='EWC', epochs=5, metric=metric, split=split, val_ratio=0.25)
-    cfg['cl_strategy']['optimizer']['lr'] = 3.0
-    cfg['cl_strategy']['scheduler'] = None
-    runner, epochs, after = built(cfg), [], []
-    loader = plugin(runner, 'LoadBest')
-    inner = loader.after_training_epoch
-
-    def after_training_epoch(strategy, **kwargs):
-        state = {name: value.detach().clone() for name, value in strategy.model.state_dict().items()}
-        model = strategy.model.eval()
-        if split == 'val':
-            held = [loader.validation[row] for row in range(len(loader.validation))]
-            logits, labels = model(torch.stack([item[0] for item in held])), torch.tensor([item[1] for item in held])
-            value = (float((logits.argmax(1) == labels).float().mean()) if metric == 'accuracy'
-                     else -float(torch.nn.functional.cross_entropy(logits, labels).detach()))
-        else:
-            value = strategy.epoch_accuracy if metric == 'accuracy' else -strategy.epoch_loss
-        model.train()
-        epochs.append((value, state))
-        inner(strategy, **kwargs)
-
-    loader.after_training_epoch = after_training_epoch
-    ewc = plugin(runner, 'EWCPlugin')
-    spy(runner, '_after_training_exp', lambda strategy: after.append(weights(runner)))
-    run(runner)
-    assert len(epochs) == 15
-    chosen = []
-    for number in range(3):
-        of_exp = epochs[5 * number:5 * number + 5]
-        values = [value for value, _ in of_exp]
-        chosen.append(values.index(max(values)))
-        assert same_weights(after[number], of_exp[chosen[-1]][1])
-    assert any(epoch < 4 for epoch in chosen)  # the choice mattered
-    anchor = ewc.saved_params[2]
-    assert all(torch.equal(anchor[name].data, value) for name, value in after[2].items())
-
-
-def test_held_out_samples_are_not_trained_on(stream):
-    runner, seen = built(best(stream, val_ratio=0.25)), []
-    loader = plugin(runner, 'LoadBest')
-    spy(runner, 'training_epoch', lambda strategy: seen.append(
-        (places(runner, strategy.dataloader.datasets[0]), places(runner, loader.validation))))
-    run(runner)
-    for trained, held_out in seen:
-        labels = [runner.info.train[experience].targets[row] for experience, row in held_out]
-        targets = runner.info.train[held_out[0][0]].targets
-        assert [labels.count(label) for label in range(4)] == [round(targets.count(label) / 4) for label in range(4)]
-        assert len(trained) + len(held_out) == 28 and not set(trained) & set(held_out)
-        assert {experience for experience, _ in trained + held_out} == {held_out[0][0]}
-    assert seen[0][1] == seen[3][1] and [row for _, row in seen[0][1]] != [row for _, row in seen[4][1]]
-
-
-def test_legacy_reads_the_accuracy_of_the_epoch_before_and_restores_last(stream):
-    cfg = best(stream, strategy='EWC', epochs=5, legacy=True)
-    cfg['cl_strategy']['optimizer']['lr'] = 3.0
-    cfg['cl_strategy']['scheduler'] = None
-    runner, epochs = built(cfg), []
-    spy(runner, '_after_training_epoch', lambda strategy: epochs.append([weights(runner), None]))
-    inner = runner._measure
-
-    def measure(experience):
-        values = [value for _, value in epochs[5 * experience:]]
-        judged = [None, *values[:-1]]  # the weights of epoch e by the accuracy of epoch e - 1
-        pick = judged.index(max(judged[1:]))
-        assert same_weights(weights(runner), epochs[5 * experience + pick][0])
-        anchor = plugin(runner, 'EWCPlugin').saved_params[experience]
-        assert all(torch.equal(anchor[name].data, value) for name, value in epochs[-1][0].items())
-        return inner(experience)
-
-    loader = plugin(runner, 'LoadBest')
-    offered = loader.after_training_epoch
-
-    def after_training_epoch(strategy, **kwargs):
-        epochs[-1][1] = strategy.epoch_accuracy
-        offered(strategy, **kwargs)
-
-    loader.after_training_epoch = after_training_epoch
-    runner._measure = measure
-    run(runner)
-    assert len(epochs) == 15
-
-
-def test_nothing_can_be_held_out_of_a_memory(stream):
-    cfg = config(stream, 'GDumb', plugins=[dict(type='LoadBest')])
-    with pytest.raises(ConfigError, match="GDumb trains on data of its own.*Use split='train'"):
-        built(cfg).train()
 
 
 # Resume
