@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeGuard, TypeVar
 
 from clear.core.errors import ConfigError
+
+Choice = TypeVar('Choice')
 
 # What torch and NumPy take as a seed, and more processes or threads than a machine has.
 _MOST_SEED, _MOST_PROCESSES = 2**63 - 1, 4096
@@ -14,7 +16,7 @@ _MOST_SEED, _MOST_PROCESSES = 2**63 - 1, 4096
 _SCOPES = ('clear', 'mmpretrain', 'mmengine')
 
 
-def check_whole(where: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+def check_whole(where: str, value: object, least: int | None = None, most: int | None = None) -> int:
     """A whole number in `least ... most`; True and False are none, nor is 600.0.
 
     Args:
@@ -28,21 +30,20 @@ def check_whole(where: str, value: Any, least: int | None = None, most: int | No
     return value
 
 
-def check_number(where: str, value: Any, least: float | None = None, most: float | None = None, *,
+def check_number(where: str, value: object, least: float | None = None, most: float | None = None, *,
                  above: float | None = None, below: float | None = None) -> float:
     """A finite number in `least ... most`, above `above` and below `below`.
 
     Raises:
         ConfigError: if `value` is text, a bool, NaN, infinite or out of the range.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if (not is_number or least is not None and value < least or most is not None and value > most
+    if (not _is_number(value) or least is not None and value < least or most is not None and value > most
             or above is not None and value <= above or below is not None and value >= below):
         raise ConfigError(f'{where} is {value!r}; expected a number{_range(least, most, above, below)}.')
     return value
 
 
-def check_flag(where: str, value: Any) -> bool:
+def check_flag(where: str, value: object) -> bool:
     """True or False; 0, 1 and 'False' are neither.
 
     Raises:
@@ -53,7 +54,7 @@ def check_flag(where: str, value: Any) -> bool:
     return value
 
 
-def check_text(where: str, value: Any) -> str:
+def check_text(where: str, value: object) -> str:
     """Text that is not empty and can be a name or a path.
 
     Raises:
@@ -66,17 +67,18 @@ def check_text(where: str, value: Any) -> str:
     return value
 
 
-def check_choice(where: str, value: Any, choices: Iterable[Any]) -> Any:
+def check_choice(where: str, value: object, choices: Iterable[Choice]) -> Choice:
     """One of `choices`.
 
     Raises:
         ConfigError: if `value` is none of them; True is not taken for 1.
     """
     choices = list(choices)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        *others, last = map(repr, choices)
-        raise ConfigError(f'{where} is {value!r}; expected {", ".join(others)}{" or " if others else ""}{last}.')
-    return value
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return choice
+    *others, last = map(repr, choices)
+    raise ConfigError(f'{where} is {value!r}; expected {", ".join(others)}{" or " if others else ""}{last}.')
 
 
 def check_shared_keys(cfg: dict) -> None:
@@ -126,8 +128,12 @@ def check_scheduler(where: str, cfg: dict) -> None:
         check_whole(f'{where}.milestones', item, 0)
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _range(least: float | None = None, most: float | None = None, above: float | None = None,

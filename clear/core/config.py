@@ -9,11 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 from clear.core.checks import check_flag
 from clear.core.errors import ClearError, ConfigError, nearest
 from clear.core.programs import signals
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from clear.core.types import Options, Plain
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
@@ -63,7 +68,7 @@ def find_config(path: str | Path) -> Path:
     raise ConfigError(f'Config {path} does not exist.' + (f' Nearest shipped configs: {close}.' if close else ''))
 
 
-def load_config(path: str | Path, options: dict[str, Any] | None = None) -> tuple[Any, set[str]]:
+def load_config(path: str | Path, options: Options | None = None) -> tuple[Config, set[str]]:
     """Read a config with its bases and apply command-line options.
 
     What its `custom_imports` names is found in the folder of the config and in the current one too, behind everything
@@ -125,7 +130,7 @@ def _reason(error: BaseException) -> str:
     return f'{type(error).__name__}: {error}'
 
 
-def _from_file(path: Path) -> Any:
+def _from_file(path: Path) -> Config:
     """The config of a file. One that computes a value with an imported package may stand in a chain of `_base_` files.
 
     mmengine takes every file with such an import for its other kind, whose bases are imported, and refuses the chain.
@@ -141,7 +146,7 @@ def _from_file(path: Path) -> Any:
     return Config({key: value for key, value in cfg.items() if not inspect.ismodule(value)}, filename=cfg.filename)
 
 
-def apply_options(cfg: Any, options: dict[str, Any]) -> None:
+def apply_options(cfg: Config, options: Options) -> None:
     """Put `{'a.b': value}` into a `mmengine.Config`.
 
     Raises:
@@ -154,7 +159,7 @@ def apply_options(cfg: Any, options: dict[str, Any]) -> None:
         raise ConfigError(f'--cfg-options {_as_text(options)}: {error}') from error
 
 
-def _refuse_text_for_lists(cfg, options: dict[str, Any]) -> None:
+def _refuse_text_for_lists(cfg, options: Options) -> None:
     """`metrics=a,b` is text; where the config has a list, a list was meant."""
     plain = dict(cfg.items())
     for key, value in options.items():
@@ -164,7 +169,7 @@ def _refuse_text_for_lists(cfg, options: dict[str, Any]) -> None:
                               f'A list is written {key}=[a,b].')
 
 
-def _value_at(value: Any, keys: list[str]) -> Any:
+def _value_at(value: object, keys: list[str]) -> object:
     """What the config holds below `keys`; None if it has no such place."""
     for key in keys:
         if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
@@ -176,7 +181,7 @@ def _value_at(value: Any, keys: list[str]) -> Any:
     return value
 
 
-def _as_text(options: dict[str, Any]) -> str:
+def _as_text(options: Options) -> str:
     return ' '.join(f'{key}={value}' for key, value in options.items())
 
 
@@ -192,7 +197,15 @@ def _rename_old_keys(cfg) -> None:
                 scenario[new] = scenario.pop(old)
 
 
-def to_plain(value: Any) -> Any:
+@overload
+def to_plain(value: dict) -> dict[str, Plain]: ...
+
+
+@overload
+def to_plain(value: object) -> Plain: ...
+
+
+def to_plain(value: object) -> Plain:
     """A config value as dicts, lists and plain values that JSON can hold."""
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
@@ -220,12 +233,12 @@ def is_hash_of(saved: str, cfg: dict) -> bool:
     return saved in (config_hash(cfg), _digest(_without(plain, ('scenario', 'data_root'))))
 
 
-def _without(value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _without(value: dict[str, Plain], path: tuple[str, ...]) -> dict[str, Plain]:
     key, *rest = path
     if not rest:
         return {name: item for name, item in value.items() if name != key}
     return {**value, key: _without(value[key], tuple(rest))} if isinstance(value.get(key), dict) else value
 
 
-def _digest(plain: dict[str, Any]) -> str:
+def _digest(plain: Mapping[str, Plain]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @runtime_checkable
 class PreparesModel(Protocol):
     """A strategy's plugin that needs the model to show more than logits, e.g. its features."""
 
-    def prepare_model(self, model: nn.Module) -> Any:
+    def prepare_model(self, model: nn.Module) -> object:
         """Change the strategy's model where it stands; raises ConfigError where that is not possible."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An object that says itself what of it belongs into a checkpoint: a memory, a plugin, or what these hold.
+    """An object that says itself what of it belongs into a checkpoint: a memory, a plugin, a hook, or what these hold.
 
-    It is built anew from the config before a resume, and then given what it had returned. Modules of torch have
-    methods of these names too and are saved with their modes and flags besides.
+    It is built anew from the config before a resume, then given what it had returned. Modules are saved as such.
     """
 
-    def state_dict(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, object]:
         """Tensors, arrays, numbers, text, None, Avalanche data sets, and lists, tuples, sets and dicts of these."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+    def load_state_dict(self, state: Mapping[str, object]) -> object:
         """Take over what `state_dict` returned; its tensors are on the CPU."""
+
+
+@runtime_checkable
+class GivesFeatures(Protocol):
+    """A model of the ordinary Runner that gives features, (N, 3, H, W) -> (N, D), to be evaluated while it trains."""
+
+    def features(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class FollowsProgress(Protocol):
+    """A model that is told where the training is, before every iteration, for a schedule of its own."""
+
+    def set_progress(self, iteration: int, max_iterations: int, iterations_per_epoch: int, is_step_start: bool
+                     ) -> None: ...
+
+
+@runtime_checkable
+class HoldsParameters(Protocol):
+    """A model that keeps parameters as they are for a while; the optimiser skips them in these steps."""
+
+    def held_parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A data set that knows what it holds and draws from (seed, epoch, index): its `seed` is set, it is asked so."""
+
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class ReportsBadSamples(Protocol):
+    """A data set that lists what it cannot read in `bad_samples` (`BadSamples`), and in a file from `report_to` on."""
+
+    bad_samples: object
+    def report_to(self, path: Path) -> None: ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A hook that gives numbers to `runner.add_measurements`; `measures` are their names, for `save_best`."""
+
+    measures: Sequence[str]
+
+
+@runtime_checkable
+class SharesState(Stateful, Protocol):
+    """A hook that has to know when another number of processes goes on, after it got the state of one of them."""
+
+    def merge_states(self, states: list[Mapping[str, object]]) -> None: ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A hook that lets go of something when training ends, however it ends."""
+
+    def close(self) -> None: ...

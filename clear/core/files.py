@@ -64,7 +64,7 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Write JSON with sorted structure kept as given; NaN and infinity are refused (JSON has none)."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
@@ -141,7 +141,7 @@ def read_json(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     return parse_json(read_text(path, max_bytes), path)
 
 
-def save_tensors(path: str | Path, value: Any) -> None:
+def save_tensors(path: str | Path, value: object) -> None:
     """`torch.save`, atomically. `value` holds tensors and plain values only."""
     import torch
 
@@ -162,7 +162,7 @@ class _NotingWriter:
         self._file = file
         self.error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         try:
             return self._file.write(data)
         except OSError as error:

@@ -8,14 +8,17 @@ import os
 import platform
 import pprint
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from clear.core.errors import DataError
 from clear.core.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
 
 SCHEMA = 1
 # Far beyond any accuracy, loss or time, and far enough from where sums and squares of floats overflow.
@@ -26,6 +29,13 @@ OPTIONAL_KEYS = ('joint', 'extras')
 _DISTRIBUTIONS = {'torch': ('torch',), 'torchvision': ('torchvision',), 'mmengine': ('mmengine',),
                   'mmcv': ('mmcv', 'mmcv-lite'), 'mmpretrain': ('mmpretrain',), 'avalanche': ('avalanche-lib',)}
 _GIT_TIMEOUT_S = 10
+
+
+class Software(TypedDict):
+    """What a run was made with: library -> version, and the commit of the checkout."""
+
+    versions: dict[str, str | None]
+    git: dict[str, Plain] | None
 
 
 @dataclass
@@ -49,17 +59,17 @@ class Results:
     name: str
     runner: str
     protocol: str
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Plain] = field(default_factory=dict)
     acc_matrix: list[list[float | None]] | None = None
     overlap_mask: list[list[bool]] | None = None
     config_hash: str | None = None
     seeds: dict[str, int | None] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
-    git: dict[str, Any] | None = None
+    git: dict[str, Plain] | None = None
     world_size: int = 1
-    timing: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
     joint: bool = False
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
         # The same values in memory as after a round trip through the file.
@@ -128,12 +138,12 @@ def find_results(run: str | Path) -> Path:
 
 
 @functools.cache
-def software() -> dict[str, Any]:
+def software() -> Software:
     """`versions` and `git` of a `Results` of this process, asked once: it runs what it imported."""
     return dict(versions=library_versions(), git=git_state(Path(__file__).parent))
 
 
-def config_text(config: dict[str, Any]) -> str:
+def config_text(config: Mapping[str, object]) -> str:
     """A plain config as Python, a key per line, as `extras.config_text` holds it."""
     return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
 
@@ -148,7 +158,7 @@ def library_versions() -> dict[str, str | None]:
     return versions
 
 
-def git_state(folder: str | Path) -> dict[str, Any] | None:
+def git_state(folder: str | Path) -> dict[str, Plain] | None:
     """`{'commit', 'dirty'}` of the checkout around `folder`; None without one, without a commit or without git.
 
     Untracked files do not count as dirty: the run's own output would change the answer between start and resume.
@@ -179,7 +189,7 @@ def _version_of(distribution: str) -> str | None:
         return None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Tensors, arrays and tuples as lists, their scalars as numbers, non-finite floats as None."""
     if hasattr(value, 'tolist'):
         value = value.tolist()
@@ -216,7 +226,7 @@ def _check_types(path: str | Path, results: Results) -> None:
         raise DataError(f'{path}: extras.bucket_names {names!r} do not name the columns of the matrix {shape}.')
 
 
-def _shape(path: str | Path, key: str, rows: Any, kinds: Sequence[type]) -> tuple[int, int] | None:
+def _shape(path: str | Path, key: str, rows: object, kinds: Sequence[type]) -> tuple[int, int] | None:
     """(rows, columns) of a matrix, None if there is none."""
     if rows is None:
         return None

@@ -6,13 +6,41 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
-def derive_seed(*parts: Any) -> int:
+class NumPyState(TypedDict):
+    """What `numpy.random.get_state` returns, by name."""
+
+    name: str
+    keys: Tensor
+    position: int
+    has_gauss: int
+    cached: float
+
+
+class PythonState(TypedDict):
+    """What `random.getstate` returns, by name."""
+
+    version: int
+    internal: Tensor
+    gauss: float | None
+
+
+class RngState(TypedDict):
+    """Every generator of this process; `cuda` where there are GPUs."""
+
+    torch: Tensor
+    numpy: NumPyState
+    python: PythonState
+    cuda: NotRequired[list[Tensor]]
+
+
+def derive_seed(*parts: object) -> int:
     """A 63-bit seed from a run seed and what it is for, e.g. `derive_seed(seed, 'epoch', 3, 0)`.
 
     The same parts give the same number on every machine and Python; different parts give unrelated numbers.
@@ -55,20 +83,21 @@ def seeded_draws(seed: int) -> Iterator[None]:
         random.setstate(states[2])
 
 
-def get_rng_state() -> dict[str, Any]:
+def get_rng_state() -> RngState:
     """The state of the CPU generators of torch, NumPy and `random` (and CUDA's), as tensors and plain values."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss_next = random.getstate()
-    state = dict(torch=torch.get_rng_state(),
-                 numpy=dict(name=name, keys=torch.from_numpy(keys.astype(np.int64)), position=position,
-                            has_gauss=has_gauss, cached=cached),
-                 python=dict(version=version, internal=torch.tensor(internal, dtype=torch.int64), gauss=gauss_next))
+    state: RngState = dict(
+        torch=torch.get_rng_state(),
+        numpy=dict(name=name, keys=torch.from_numpy(keys.astype(np.int64)), position=position, has_gauss=has_gauss,
+                   cached=cached),
+        python=dict(version=version, internal=torch.tensor(internal, dtype=torch.int64), gauss=gauss_next))
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state_all()
     return state
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: RngState) -> None:
     """Restore what `get_rng_state` returned. States of GPUs that are absent here are left alone."""
     torch.set_rng_state(state['torch'])
     numpy = state['numpy']

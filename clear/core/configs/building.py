@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from clear.core.errors import ClearError, ConfigError, DataError
 
@@ -49,7 +48,7 @@ def reason(error: Exception) -> str:
 
 def _owner(error: Exception) -> str:
     """'SGD: ' of the innermost class that mmengine was building, with the class of the same name that it hides."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if _builds(frame):
             found = frame.f_locals

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeAlias
 
 from clear.core.errors import ConfigError
 
@@ -21,10 +21,13 @@ _QUOTED = re.compile(r'\'[^\']*\'|"[^"]*"')
 _QUOTED_ITEM = re.compile(rf'\s*({_QUOTED.pattern})\s*(?=[,)\]]|$)')
 _CLOSING = {'[': ']', '(': ')'}
 _NOT_TEXT = re.compile('[\0\ud800-\udfff]')
+# What the text of an option can stand for.
+Value: TypeAlias = 'None | bool | int | float | str | list[Value] | tuple[Value, ...]'
+
 MAX_DEPTH = 50
 
 
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_options(pairs: Iterable[str]) -> dict[str, Value]:
     """`['a.b=1', 'c=[x,y]']` to `{'a.b': 1, 'c': ['x', 'y']}`; see `parse_value` for what follows the first `=`.
 
     Raises:
@@ -44,7 +47,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> Value:
     """The value that a text stands for.
 
     - a number, `True` and `False` (in any case), `None`;
@@ -61,7 +64,7 @@ def parse_value(text: str) -> Any:
     return _item(text, 0)
 
 
-def _item(text: str, depth: int) -> Any:
+def _item(text: str, depth: int) -> Value:
     if _QUOTED.fullmatch(text):
         return text[1:-1]
     if len(text) > 1 and _CLOSING.get(text[0]) == text[-1]:
@@ -76,7 +79,7 @@ def _item(text: str, depth: int) -> Any:
     return _scalar(text)
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str) -> Value:
     plain = text.strip()
     if _WHOLE.fullmatch(plain):
         return int(plain)

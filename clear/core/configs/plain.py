@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import yaml
 
@@ -27,7 +26,7 @@ class _PlainLoader(yaml.SafeLoader):
         self.depth = 0
         self.values_of: dict[int, int] = {}  # id of a finished node -> values in it
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: yaml.Node | int | None) -> yaml.Node:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
@@ -69,7 +68,7 @@ def _check_length(text: str) -> str:
     return text.removeprefix('\ufeff')
 
 
-def parse_yaml_config(text: str) -> Any:
+def parse_yaml_config(text: str) -> dict[str, object]:
     """The plain values of a YAML text.
 
     Raises:
@@ -80,7 +79,7 @@ def parse_yaml_config(text: str) -> Any:
     return check_mapping(yaml.load(_check_length(text), Loader=_PlainLoader))  # noqa: S506 - ours is a safe loader
 
 
-def parse_json_config(text: str) -> Any:
+def parse_json_config(text: str) -> dict[str, object]:
     """The values of a JSON text.
 
     Raises:
@@ -90,7 +89,7 @@ def parse_json_config(text: str) -> Any:
     return check_mapping(parse_json(_check_length(text), 'it'))
 
 
-def check_mapping(value: Any) -> dict[str, Any]:
+def check_mapping(value: object) -> dict[str, object]:
     """`value`, if it is what a config is: keys, all of them text, with values.
 
     Raises:
@@ -106,7 +105,7 @@ def check_mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_names(value: Any, depth: int = 0) -> None:
+def _check_names(value: object, depth: int = 0) -> None:
     """Numbers and dates are keys for YAML; no key of a config is one."""
     if depth > MAX_DEPTH:
         raise ConfigError(f'it is nested more than {MAX_DEPTH} deep.')

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from clear.core.errors import ConfigError, nearest
 
 
-def accepted_arguments(obj: Any) -> set[str] | None:
+def accepted_arguments(obj: Callable[..., object]) -> set[str] | None:
     """Names that can be passed by keyword: for a class, the union over its bases while they take `**kwargs`.
 
     Returns:
@@ -34,7 +33,7 @@ def accepted_arguments(obj: Any) -> set[str] | None:
     return None if accepted and not is_closed else accepted - {'self'}
 
 
-def _keywords(function: Any) -> tuple[set[str], bool]:
+def _keywords(function: Callable[..., object]) -> tuple[set[str], bool]:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -44,7 +43,7 @@ def _keywords(function: Any) -> tuple[set[str], bool]:
             any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters))
 
 
-def required_arguments(obj: Any) -> set[str]:
+def required_arguments(obj: Callable[..., object]) -> set[str]:
     """Names without a default in the constructor (or function) itself."""
     try:
         parameters = inspect.signature(obj).parameters.values()

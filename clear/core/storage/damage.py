@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
 
@@ -23,7 +23,7 @@ _SYMPTOMS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, A
 class OrNone:
     """A key that must be there, and may be None."""
 
-    kind: Any
+    kind: Shape
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Maybe(OrNone):
 class Each:
     """A list (or with `names`, a dict with text keys) whose every item is of a kind."""
 
-    kind: Any
+    kind: Shape
     names: bool = False
 
 
@@ -44,8 +44,11 @@ class Such:
     """A value for which `test` holds; `what` says so in a message."""
 
     what: str
-    test: Callable[[Any], bool]
+    test: Callable[[object], bool]
 
+
+# What `check_shape` compares with; of a dict, the keys that must be there.
+Shape: TypeAlias = 'type | tuple[type, ...] | Such | OrNone | Each | Mapping[str, Shape]'
 
 NUMBER = Such('a number', lambda value: isinstance(value, (int, float)) and not isinstance(value, bool))
 COUNT = Such('a whole number of at least 0', lambda value: type(value) is int and value >= 0)
@@ -55,7 +58,7 @@ RNG = dict(torch=torch.Tensor, numpy=dict(name=str, keys=torch.Tensor, position=
            python=dict(version=COUNT, internal=torch.Tensor, gauss=Maybe(NUMBER)))
 
 
-def check_shape(path: Path, value: Any, shape: Any, where: str = '') -> None:
+def check_shape(path: Path, value: object, shape: Shape, where: str = '') -> None:
     """Refuse a value that is not of a shape.
 
     Args:
@@ -88,7 +91,7 @@ def check_shape(path: Path, value: Any, shape: Any, where: str = '') -> None:
         _require(path, value, shape, where)
 
 
-def check_alike(path: Path, saved: Any, present: Mapping[str, Any], where: str) -> None:
+def check_alike(path: Path, saved: object, present: Mapping[str, object], where: str) -> None:
     """Refuse saved plain values that are not of the kinds of those that are to take them.
 
     Args:
@@ -103,7 +106,7 @@ def check_alike(path: Path, saved: Any, present: Mapping[str, Any], where: str) 
             raise damaged(path, f'{where}.{key} is {_short(saved[key])}')
 
 
-def is_alike(present: Any, saved: Any) -> bool:
+def is_alike(present: object, saved: object) -> bool:
     """Whether a plain value can take the place of another: text of text, a number of a number or of a tensor.
 
     None takes the place of all and all of None. A count that began at 0 or above is never below.
@@ -118,7 +121,7 @@ def is_alike(present: Any, saved: Any) -> bool:
     return not isinstance(present, (bool, int, float)) or not isinstance(saved, (dict, list, tuple))
 
 
-def check_rng(path: Path, state: Any, where: str = 'rng') -> None:
+def check_rng(path: Path, state: object, where: str = 'rng') -> None:
     """Refuse a state of the random number generators that cannot be put back; they stay as they are.
 
     Raises:
@@ -156,7 +159,7 @@ def damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f'{path} is damaged: {reason}. Take an older checkpoint, or start the run anew.')
 
 
-def _require(path: Path, value: Any, kind: Any, where: str) -> None:
+def _require(path: Path, value: object, kind: type | tuple[type, ...], where: str) -> None:
     # A bool is an int in Python, but none of our numbers.
     if not isinstance(value, kind) or isinstance(value, bool) and kind not in (bool, object):
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -164,6 +167,6 @@ def _require(path: Path, value: Any, kind: Any, where: str) -> None:
                             f"{' or '.join(item.__name__ for item in kinds)}")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f'a {type(value).__name__}'
     return text if len(text) <= 40 else f'{text[:37]}...'

@@ -29,14 +29,14 @@ class Record:
     """Stands for an object of another library: holds what the file says of it as data, and does nothing."""
 
     args: tuple
-    state: Any
+    state: object
 
-    def __new__(cls, *args: Any) -> Record:
+    def __new__(cls, *args: object) -> Record:
         record = super().__new__(cls)
         record.args, record.state = args, None
         return record
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
@@ -106,7 +106,7 @@ class _SummedFile:
         self._add(at, content)
         return content
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         at, done, view = self.file.tell(), 0, memoryview(buffer).cast('B')
         while done < len(view):
             # Pieces that are still in the processor's cache when they are summed.
@@ -154,7 +154,7 @@ class _Bounds:
         self.counts: dict[int, int] = {}
         self.tensors: set[int] = set()
 
-    def count(self, value: Any, depth: int = 0) -> int:
+    def count(self, value: object, depth: int = 0) -> int:
         """Values in `value`, itself included.
 
         Raises:

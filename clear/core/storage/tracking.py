@@ -7,9 +7,12 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.files import read_text, write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 EVENT_FILES = 'events.out.tfevents.*'
 WANDB_ID = 'wandb_id.txt'
@@ -21,7 +24,7 @@ def wandb_files(folder: str) -> list[str]:
     return [f'{folder}/{name}' for name in ('run-*', 'offline-run-*', 'latest-run', 'debug*.log')]
 
 
-def event_file(writer: Any) -> str:
+def event_file(writer: SummaryWriter) -> str:
     """Name of the file that a `SummaryWriter` writes."""
     return Path(writer.file_writer.event_writer._file_name).name
 
