@@ -12,7 +12,7 @@ import copy
 import inspect
 import operator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,14 @@ from clear.core.errors import CheckpointError
 from clear.core.storage.damage import is_alike
 from clear.registry import BUFFERS, MODELS, PLUGINS
 
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
+    from avalanche.training.utils import ParamData
+
+# What `encode` gives: tensors and plain values, and dicts with a `KIND` for all others.
+Encoded: TypeAlias = 'None | bool | int | float | str | torch.Tensor | list[Encoded] | dict[str, Encoded]'
+Kept = TypeVar('Kept')
+
 KIND = '__kind__'
 # In place of the fields of an object that was asked for its state; no attribute can have this name.
 ASKED = 'state_dict()'
@@ -34,7 +42,7 @@ KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tupl
 LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
 
 
-def encode(value: Any, index: SampleIndex, path: str) -> Any:
+def encode(value: object, index: SampleIndex, path: str) -> Encoded:
     """`value` as tensors and plain values.
 
     Raises:
@@ -105,7 +113,7 @@ def module_extras(module: nn.Module, index: SampleIndex, path: str) -> dict[str,
     return extras
 
 
-def _is_kept(value: Any) -> bool:
+def _is_kept(value: object) -> bool:
     # Flags, such as `training`, belong to the construction or are saved elsewhere.
     return isinstance(value, (dict, set, torch.Tensor, int, float)) and not isinstance(value, bool)
 
@@ -121,16 +129,16 @@ def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
         for name, values in attributes.items()])
 
 
-def _says_its_state(value: Any) -> bool:
+def _says_its_state(value: object) -> bool:
     # Of an optimiser only the strategy's own is saved, with the names of its parameters: a model may grow.
     return isinstance(value, Stateful) and not isinstance(value, (nn.Module, torch.optim.Optimizer, type))
 
 
-def _is_plain_object(value: Any) -> bool:
+def _is_plain_object(value: object) -> bool:
     return hasattr(value, '__dict__') and not is_callable_config(value)
 
 
-def _is_stateful(value: Any) -> bool:
+def _is_stateful(value: object) -> bool:
     """An object of Avalanche's, of ours, or of a class of the user's that derives from one or is registered."""
     if not hasattr(value, '__dict__'):
         return False
@@ -139,7 +147,7 @@ def _is_stateful(value: Any) -> bool:
         any(kind is item for registry in (BUFFERS, MODELS, PLUGINS) for item in registry.module_dict.values())
 
 
-def encode_object(value: Any, index: SampleIndex, path: str) -> dict:
+def encode_object(value: object, index: SampleIndex, path: str) -> dict:
     if _says_its_state(value):
         state = encode(dict(value.state_dict()), index, f'{path}.{ASKED}')
         _refuse_objects(state, f'{path}.{ASKED}')
@@ -150,7 +158,7 @@ def encode_object(value: Any, index: SampleIndex, path: str) -> dict:
     return {KIND: 'object', 'class': class_name(type(value)), 'fields': fields}
 
 
-def _refuse_objects(encoded: Any, path: str) -> None:
+def _refuse_objects(encoded: Encoded, path: str) -> None:
     # `load_state_dict` gets values: none of these could be made of a file alone.
     if isinstance(encoded, dict):
         if encoded.get(KIND) in ('object', 'module', 'batches'):
@@ -164,7 +172,7 @@ def _refuse_objects(encoded: Any, path: str) -> None:
             _refuse_objects(item, path)
 
 
-def _is_empty_iterator(value: Any) -> bool:
+def _is_empty_iterator(value: object) -> bool:
     # Avalanche's placeholder, `iter([])`.
     return isinstance(value, type(iter([]))) and operator.length_hint(value) == 0
 
@@ -208,7 +216,7 @@ class Decoder:
             (ReservoirSamplingBuffer, 0), (RankedExemplars, 0), (_ParametricSingleBuffer, 0),
             (AverageMeanClassAccuracy,))}
 
-    def value(self, encoded: Any, existing: Any = None) -> Any:
+    def value(self, encoded: Encoded, existing: object = None) -> Any:
         if not isinstance(encoded, dict):
             return encoded
         kind = encoded.get(KIND)
@@ -217,7 +225,7 @@ class Decoder:
                                   'version wrote it.')
         return getattr(self, f'_{kind}')(encoded, existing)
 
-    def into_object(self, target: Any, encoded: dict) -> Any:
+    def into_object(self, target: Kept, encoded: dict) -> Kept:
         if ASKED in encoded['fields']:
             if not _says_its_state(target):
                 raise CheckpointError(f'The checkpoint holds what state_dict() of {type(target).__name__} returned, '
@@ -228,13 +236,13 @@ class Decoder:
             self.into_field(target, name, item)
         return target
 
-    def into_field(self, target: Any, name: str, encoded: Any) -> None:
+    def into_field(self, target: object, name: str, encoded: Encoded) -> None:
         existing = getattr(target, name, None)
         if not isinstance(encoded, dict) and not is_alike(existing, encoded):
             raise ValueError(f'{type(target).__name__}.{name} was saved as {str(encoded)[:40]!r}')
         setattr(target, name, self.value(encoded, existing))
 
-    def _object(self, encoded: dict, existing: Any) -> Any:
+    def _object(self, encoded: dict, existing: object) -> object:
         name = encoded['class']
         if existing is None or not is_saved_as(type(existing), name):
             if name not in self.makers:
@@ -242,7 +250,7 @@ class Decoder:
             existing = self.makers[name]()
         return self.into_object(existing, encoded)
 
-    def _param(self, encoded: dict, _existing: Any) -> Any:
+    def _param(self, encoded: dict, _existing: object) -> ParamData:
         from avalanche.training.utils import ParamData
 
         device = torch.device(encoded['device'])
@@ -250,10 +258,10 @@ class Decoder:
             device = next(self.model.parameters()).device
         return ParamData(encoded['name'], init_tensor=encoded['data'].to(device), device=device)
 
-    def _array(self, encoded: dict, _existing: Any) -> np.ndarray:
+    def _array(self, encoded: dict, _existing: object) -> np.ndarray:
         return encoded['data'].numpy()
 
-    def _module(self, encoded: dict, existing: Any) -> nn.Module:
+    def _module(self, encoded: dict, existing: object) -> nn.Module:
         module = existing if isinstance(existing, nn.Module) else copy.deepcopy(self.model)
         self.load_module(module, encoded['state'], encoded['extras'])
         for part, training in zip(module.modules(), encoded['training'], strict=True):
@@ -280,16 +288,16 @@ class Decoder:
             for key, value in fields.items():
                 setattr(parts[name], key, self.value(value, getattr(parts[name], key, None)))
 
-    def _dataset(self, encoded: dict, _existing: Any) -> Any:
+    def _dataset(self, encoded: dict, _existing: object) -> AvalancheDataset:
         dataset = self.index.dataset(encoded['experience'], encoded['rows'])
         return _with_attributes(dataset, encoded['attributes']) if encoded['attributes'] else dataset
 
-    def _batches(self, encoded: dict, _existing: Any) -> IndexLoader | BatchIterator:
+    def _batches(self, encoded: dict, _existing: object) -> IndexLoader | BatchIterator:
         datasets = [self.value(dataset) for dataset in encoded['datasets']]
         loader = IndexLoader(datasets, encoded['batch_sizes'], **encoded['options'])
         return loader if encoded['iterator'] is None else BatchIterator(loader, encoded['iterator'])
 
-    def _dict(self, encoded: dict, existing: Any) -> dict:
+    def _dict(self, encoded: dict, existing: object) -> dict:
         # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.
         old = dict(existing) if isinstance(existing, dict) else {}
         target = existing if isinstance(existing, dict) else {}
@@ -301,21 +309,21 @@ class Decoder:
             target[key] = self.value(item, old[key] if key in old else make())
         return target
 
-    def _list(self, encoded: dict, existing: Any) -> list:
+    def _list(self, encoded: dict, existing: object) -> list:
         old = list(existing) if isinstance(existing, (list, tuple)) else []
         old += [None] * (len(encoded['items']) - len(old))
         return [self.value(item, was) for item, was in zip(encoded['items'], old)]
 
-    def _tuple(self, encoded: dict, existing: Any) -> tuple:
+    def _tuple(self, encoded: dict, existing: object) -> tuple:
         return tuple(self._list(encoded, existing))
 
-    def _set(self, encoded: dict, _existing: Any) -> set:
+    def _set(self, encoded: dict, _existing: object) -> set:
         return {self.value(item) for item in encoded['items']}
 
-    def _frozenset(self, encoded: dict, _existing: Any) -> frozenset:
+    def _frozenset(self, encoded: dict, _existing: object) -> frozenset:
         return frozenset(self._set(encoded, None))
 
 
-def is_callable_config(value: Any) -> bool:
+def is_callable_config(value: object) -> bool:
     """Functions and classes that a strategy was built with; they are no state."""
     return inspect.isroutine(value) or inspect.isclass(value)

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.core.errors import CheckpointError, DataError
@@ -24,12 +24,21 @@ SELF_CONTAINED = 100
 _NUMBERS = (int, float, type(None))
 
 
+class Entry(TypedDict):
+    """What is measured and logged of one experience: its rows of both matrices, and means of training."""
+
+    experience: int
+    row: list[float | None]
+    whole_buckets: list[float | None]
+    log: dict[str, float]
+
+
 def is_self_contained(num_buckets: int) -> bool:
     """Whether checkpoints and `results.json` of such a stream hold the whole matrix after every experience."""
     return num_buckets <= SELF_CONTAINED
 
 
-def append_entry(work_dir: Path, entry: dict[str, Any]) -> None:
+def append_entry(work_dir: Path, entry: Entry) -> None:
     """Add one experience: `experience`, its `row` and `whole_buckets` of the matrices, and its `log`."""
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / JOURNAL).open('a', encoding='utf-8') as file:
@@ -38,7 +47,7 @@ def append_entry(work_dir: Path, entry: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_entries(work_dir: Path) -> list[dict[str, Any]]:
+def read_entries(work_dir: Path) -> list[Entry]:
     """The entries of a run, experience by experience; a torn line and what comes after it are left out."""
     path, entries = work_dir / JOURNAL, []
     if not path.is_file():
@@ -55,7 +64,7 @@ def read_entries(work_dir: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def write_entries(work_dir: Path, entries: list[dict[str, Any]]) -> None:
+def write_entries(work_dir: Path, entries: list[Entry]) -> None:
     """Replace the journal by what a run begins with: on resume the experiences that the checkpoint has."""
     if not entries:
         (work_dir / JOURNAL).unlink(missing_ok=True)
@@ -63,7 +72,7 @@ def write_entries(work_dir: Path, entries: list[dict[str, Any]]) -> None:
     write_text(work_dir / JOURNAL, ''.join(map(_line, entries)))
 
 
-def require_entries(path: Path, finished: int) -> list[dict[str, Any]]:
+def require_entries(path: Path, finished: int) -> list[Entry]:
     """The first entries of the journal beside a checkpoint that holds no matrix.
 
     Raises:
@@ -97,7 +106,7 @@ def read_run(run: str | Path) -> Results:
     return results
 
 
-def streaming_results(matrix: list[list[float | None]], streaming: list[list[float | None]]) -> dict[str, Any]:
+def streaming_results(matrix: list[list[float | None]], streaming: list[list[float | None]]) -> dict[str, object]:
     """What an iid run gives under the streaming protocol, and how much the iid protocol overestimates."""
     metrics = clear_metrics(streaming, 'streaming')
     both = (clear_metrics(matrix, 'iid')['in_domain'], metrics['next_domain'])
@@ -106,7 +115,7 @@ def streaming_results(matrix: list[list[float | None]], streaming: list[list[flo
                 inflation_gap=None if None in both else both[0] - both[1])
 
 
-def _complete(results: Results, entries: list[dict[str, Any]], measured: int) -> None:
+def _complete(results: Results, entries: list[Entry], measured: int) -> None:
     for entry in entries[measured:]:
         results.acc_matrix[entry['experience']] = entry['row']
         results.extras['train_log'].append({name: None if value != value else value
@@ -119,12 +128,12 @@ def _complete(results: Results, entries: list[dict[str, Any]], measured: int) ->
         results.extras['streaming'] = streaming_results(results.acc_matrix, streaming)
 
 
-def _line(entry: dict[str, Any]) -> str:
+def _line(entry: Entry) -> str:
     log = {name: value if math.isfinite(value) else None for name, value in entry['log'].items()}
     return json.dumps({**entry, 'log': log}) + '\n'
 
 
-def _is_entry(entry: Any, experience: int) -> bool:
+def _is_entry(entry: object, experience: int) -> bool:
     return (isinstance(entry, dict) and entry.get('experience') == experience and isinstance(entry.get('log'), dict)
             and all(isinstance(value, _NUMBERS) for value in entry['log'].values())
             and all(isinstance(entry.get(name), list) and all(isinstance(value, _NUMBERS) for value in entry[name])

@@ -7,8 +7,16 @@ arXiv:2201.06289, section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Matrix: TypeAlias = 'Sequence[Sequence[float | None]] | np.ndarray | torch.Tensor'
+# Fractions, None where nothing was measured; `train_overlap` has a dict of them.
+Metrics: TypeAlias = dict[str, 'float | None | dict[str, float | None]']
 
 # iid and streaming are CLEAR's; every test set has all classes in the first three. In a class-incremental stream each
 # experience has classes of its own; with one test set all rows are tested on the same images.
@@ -34,7 +42,7 @@ _INDEX_SETS: dict[str, Callable[[int, int, int], bool]] = {
 }
 
 
-def clear_metrics(acc_matrix: Any, protocol: str = 'iid') -> dict[str, Any]:
+def clear_metrics(acc_matrix: Matrix, protocol: str = 'iid') -> Metrics:
     """The CLEAR metrics of an accuracy matrix.
 
     Transfer here is an accuracy, the mean of one triangle of the matrix, not the signed difference of GEM
@@ -72,12 +80,12 @@ def clear_metrics(acc_matrix: Any, protocol: str = 'iid') -> dict[str, Any]:
     values['forgetting'] = _forgetting(matrix)
     values['challenge_score'] = _mean([values[name] for name in CHALLENGE_METRICS])
     overlapped = OVERLAPPED_METRICS if protocol == 'streaming' else ()
-    result: dict[str, Any] = {name: None if name in overlapped else values[name] for name in CLEAR_METRICS}
+    result: Metrics = {name: None if name in overlapped else values[name] for name in CLEAR_METRICS}
     result['train_overlap'] = {name: values[name] for name in overlapped}
     return result
 
 
-def _class_incremental(matrix: list[list[float | None]]) -> dict[str, Any]:
+def _class_incremental(matrix: list[list[float | None]]) -> Metrics:
     n = len(matrix)
     incremental = [_mean(matrix[i][:i + 1]) for i in range(n)]
     return dict(final_accuracy=_mean(matrix[-1]), average_incremental_accuracy=_mean(incremental),
@@ -104,7 +112,7 @@ def _check_protocol(protocol: str) -> None:
                          f"{', '.join(map(repr, PROTOCOLS[2:]))}.")
 
 
-def _checked_matrix(acc_matrix: Any, columns: int | None) -> list[list[float | None]]:
+def _checked_matrix(acc_matrix: Matrix, columns: int | None) -> list[list[float | None]]:
     """The matrix as nested lists of floats, None where an entry is missing; square if `columns` is None."""
     rows = _plain(acc_matrix)
     rows = [_plain(row) for row in rows] if isinstance(rows, (list, tuple)) else None
@@ -120,12 +128,12 @@ def _checked_matrix(acc_matrix: Any, columns: int | None) -> list[list[float | N
     return [[_checked_entry(value, i, j) for j, value in enumerate(row)] for i, row in enumerate(rows)]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Metrics:
     """Arrays and tensors as lists."""
     return value.tolist() if hasattr(value, 'tolist') else value
 
 
-def _checked_entry(value: Any, i: int, j: int) -> float | None:
+def _checked_entry(value: float | None, i: int, j: int) -> float | None:
     if value is None or math.isnan(value):
         return None
     if not 0 <= value <= 1:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_definitions import PluginMetric
 from avalanche.logging import BaseLogger
@@ -21,19 +19,19 @@ class QuietEvaluator(EvaluationPlugin):
 
     is_saved_elsewhere = True
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: object, **kwargs: object):
         super().__init__(*args, **kwargs)
         listeners = [*self.metrics, *self.loggers]
         self._hooks = frozenset(name for listener in listeners for name in dir(type(listener))
                                 if name.startswith(HOOKS) and _overrides(listener, name))
 
-    def __getattribute__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> object:
         # Avalanche asks `hasattr` before it calls a hook.
         if name.startswith(HOOKS) and name not in object.__getattribute__(self, '__dict__').get('_hooks', ()):
             raise AttributeError(name)
         return super().__getattribute__(name)
 
 
-def _overrides(listener: Any, name: str) -> bool:
+def _overrides(listener: object, name: str) -> bool:
     own = getattr(type(listener), name)
     return all(own is not getattr(base, name, None) for base in (PluginMetric, BaseLogger, SupervisedPlugin))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from avalanche.logging import CSVLogger, TensorboardLogger, WandBLogger
 
@@ -20,11 +20,11 @@ class ResumableLogger(ABC):
     """What a checkpoint asks of a logger."""
 
     @abstractmethod
-    def log_state(self) -> dict[str, Any]:
+    def log_state(self) -> dict[str, int]:
         """How far the records are, for a checkpoint."""
 
     @abstractmethod
-    def resume(self, state: dict[str, Any] | None, finished: int) -> None:
+    def resume(self, state: dict[str, int] | None, finished: int) -> None:
         """Go on behind what a checkpoint knew of.
 
         Args:

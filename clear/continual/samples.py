@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +13,11 @@ from torch.utils.data import Dataset
 from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
-def resolve(data: Any) -> tuple[list, np.ndarray, np.ndarray]:
+
+def resolve(data: object) -> tuple[list, np.ndarray, np.ndarray]:
     """The sequences at the bottom of Avalanche's tree, and for each sample which of them and its row there.
 
     Args:
@@ -69,11 +72,11 @@ class GatheredRows(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> object:
         return self.datasets[self.which[index]][int(self.rows[index])]
 
 
-def _as_array(indices: Any) -> np.ndarray:
+def _as_array(indices: Sequence[int]) -> np.ndarray:
     from avalanche.benchmarks.utils.flat_data import LazyIndices, LazyRange
 
     if isinstance(indices, LazyRange):
@@ -106,7 +109,7 @@ class Block:
         return batch
 
 
-def as_block(dataset: Any) -> Block | None:
+def as_block(dataset: object) -> Block | None:
     """`dataset` as tensors, if all of its samples are rows of `TensorBucket`s that no transform changes, else None.
 
     Labels come from the data set's `targets`: a benchmark may have given the classes other numbers than the bottom.
@@ -133,7 +136,7 @@ def as_block(dataset: Any) -> Block | None:
     return Block([bottoms[0].inputs, targets, *extras], None if whole else torch.from_numpy(rows))
 
 
-def attribute_values(attribute: Any) -> torch.Tensor | None:
+def attribute_values(attribute: DataAttribute) -> torch.Tensor | None:
     """The values of a data attribute, one row per sample; None if they are neither numbers nor tensors."""
     from avalanche.benchmarks.utils.flat_data import ConstantSequence
 
@@ -153,19 +156,19 @@ def attribute_values(attribute: Any) -> torch.Tensor | None:
     return torch.stack(parts) if all(isinstance(part, torch.Tensor) for part in parts) else None
 
 
-def _transforms_inputs(flat: Any) -> bool:
+def _transforms_inputs(flat: object) -> bool:
     """True if a transform of the inputs is set anywhere in Avalanche's tree."""
     return any(first is not None for groups in _transform_groups(flat)
                for first in _parts_of(groups[groups.current_group])[:1])
 
 
-def has_transforms(flat: Any) -> bool:
+def has_transforms(flat: object) -> bool:
     """True if Avalanche's tree has any transform, of inputs or targets, in any of its groups."""
     return any(part is not None for groups in _transform_groups(flat) for transform in groups.transform_groups.values()
                for part in _parts_of(transform))
 
 
-def _transform_groups(flat: Any) -> Iterator:
+def _transform_groups(flat: object) -> Iterator:
     from avalanche.benchmarks.utils.flat_data import FlatData
 
     if isinstance(flat, FlatData):
@@ -175,7 +178,7 @@ def _transform_groups(flat: Any) -> Iterator:
             yield from _transform_groups(child)
 
 
-def _parts_of(transform: Any) -> list:
+def _parts_of(transform: object) -> list:
     """A tuple transform holds one for the inputs and one for the targets."""
     return list(getattr(transform, 'transforms', [transform]))
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ from clear.continual.training.traits import rebuilt_fields, trait
 from clear.continual.training.versions import VERSION_FIELDS
 from clear.core.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from clear.core.types import State
+
 # Fields of every Avalanche strategy that are built from the config, belong to one batch, or are saved elsewhere. All
 # others, of the strategy's own class, are state.
 COMMON_FIELDS = frozenset({
@@ -34,7 +37,19 @@ COMMON_FIELDS = frozenset({
     '_distributed_check', '_eval_streams', '_experiences', '_stop_training'})
 
 
-def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:
+class StrategyState(TypedDict):
+    """What `strategy_state` finds, encoded; `schedule` lies beside it in a checkpoint."""
+
+    plugins: dict[str, State]
+    fields: State
+    metrics: list[State]
+    last_metrics: State
+    model_extras: dict[str, State]
+    schedule: NotRequired[State]
+    criterion: NotRequired[State]
+
+
+def strategy_state(strategy, index: SampleIndex) -> StrategyState:
     """What `strategy` (Avalanche, under the engine's mix-in) remembers, beside model weights and optimiser.
 
     Raises:
@@ -52,7 +67,7 @@ def strategy_state(strategy, index: SampleIndex) -> dict[str, Any]:
                 **({'criterion': criterion} if criterion else {}))
 
 
-def _criterion_state(strategy, index: SampleIndex) -> dict[str, Any] | None:
+def _criterion_state(strategy, index: SampleIndex) -> State | None:
     """What a loss remembers, e.g. of the classes it has seen; None if nothing, or if it is a plugin too."""
     loss = getattr(strategy, '_criterion', None)
     if not isinstance(loss, nn.Module) or any(loss is plugin for plugin in strategy.plugins):
@@ -68,7 +83,7 @@ def loss_has_state(strategy) -> bool:
     return isinstance(loss, nn.Module) and bool(loss.state_dict())
 
 
-def _stateful_plugins(strategy) -> dict[str, Any]:
+def _stateful_plugins(strategy) -> dict[str, object]:
     return {f'{position}:{type(plugin).__name__}': plugin for position, plugin in enumerate(strategy.plugins)
             if not trait(plugin, 'is_saved_elsewhere')}
 
@@ -80,12 +95,12 @@ def _own_fields(strategy) -> list[str]:
             if name not in left_out and id(value) not in plugins and not is_callable_config(value)]
 
 
-def load_model_state(strategy, weights: dict[str, torch.Tensor], state: dict[str, Any], index: SampleIndex) -> None:
+def load_model_state(strategy, weights: dict[str, torch.Tensor], state: StrategyState, index: SampleIndex) -> None:
     """Put weights back into the strategy's model, and what `strategy_state` found in it beside them."""
     Decoder(index, strategy.model).load_module(strategy.model, weights, state['model_extras'])
 
 
-def load_strategy_state(strategy, state: dict[str, Any], index: SampleIndex, *, with_metrics: bool = True) -> None:
+def load_strategy_state(strategy, state: StrategyState, index: SampleIndex, *, with_metrics: bool = True) -> None:
     """Put `strategy_state`'s result back into a strategy of the same config.
 
     Args:
@@ -124,7 +139,7 @@ def _check_same(what: str, saved: list[str], present: list[str]) -> None:
                               f"has {', '.join(present) or '(none)'}. Resume with the config that wrote it.")
 
 
-def settings_of(state: Any) -> Any:
+def settings_of(state: object) -> object:
     """`strategy_state` of a strategy that saw nothing yet as plain values: a tensor is its type and shape."""
     if isinstance(state, torch.Tensor):
         return f'{state.dtype} {list(state.shape)}'
@@ -133,7 +148,7 @@ def settings_of(state: Any) -> Any:
     return [settings_of(item) for item in state] if isinstance(state, (list, tuple)) else state
 
 
-def with_settings(saved: Any, old: Any, new: Any) -> Any:
+def with_settings(saved: object, old: object, new: object) -> object:
     """`saved` with the settings of another config: what two strategies that saw nothing yet differ in.
 
     Args:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, SupportsInt
 
 import torch
-from avalanche.benchmarks.utils import make_avalanche_dataset
+from avalanche.benchmarks.utils import AvalancheDataset, make_avalanche_dataset
 from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.benchmarks.utils.utils import concat_datasets
 from avalanche.training.storage_policy import ClassBalancedBuffer as AvalancheClassBalancedBuffer
-from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.storage_policy import ExemplarsBuffer, ExemplarsSelectionStrategy
 from avalanche.training.storage_policy import ExperienceBalancedBuffer as AvalancheExperienceBalancedBuffer
 from avalanche.training.storage_policy import ParametricBuffer as AvalancheParametricBuffer
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoirSamplingBuffer
@@ -21,6 +21,10 @@ from avalanche.training.supervised.der import compute_dataset_logits
 from clear.core.checks import check_whole
 from clear.core.logs import logger
 from clear.registry import BUFFERS
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+    from avalanche.training.templates import SupervisedTemplate
 
 
 def share_out(max_size: int, held: dict[int, int], order: Sequence[int] | None = None) -> dict[int, int]:
@@ -80,10 +84,10 @@ class SharedPlaces:
         return [group.buffer for group in self.buffer_groups.values() if len(group.buffer)]
 
     @property
-    def buffer(self) -> Any:
+    def buffer(self) -> AvalancheDataset:
         return concat_datasets(self.buffer_datasets)
 
-    def take(self, agent: Any, new: dict[int, Any]) -> None:
+    def take(self, agent: SupervisedTemplate | None, new: dict[int, AvalancheDataset]) -> None:
         """Offer samples, a data set for each group that has new ones."""
         known = set(self.buffer_groups)
         for group, dataset in new.items():
@@ -93,7 +97,7 @@ class SharedPlaces:
             self._add(agent, self.buffer_groups[group], dataset)
         self._cut(agent, [group for group in new if group not in known])
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: SupervisedTemplate | None, new_size: int) -> None:
         if self.is_stock:
             super().resize(strategy, new_size)
             return
@@ -103,10 +107,10 @@ class SharedPlaces:
     def _make_group(self) -> ExemplarsBuffer:
         return AvalancheReservoirSamplingBuffer(self.max_size)
 
-    def _add(self, agent: Any, group: ExemplarsBuffer, dataset: Any) -> None:
+    def _add(self, agent: SupervisedTemplate | None, group: ExemplarsBuffer, dataset: AvalancheDataset) -> None:
         group.update_from_dataset(dataset)
 
-    def _cut(self, agent: Any, new: list[int]) -> None:
+    def _cut(self, agent: SupervisedTemplate | None, new: list[int]) -> None:
         held = {group: len(buffer.buffer) for group, buffer in self.buffer_groups.items()}
         order = None if len(held) <= self.max_size else self._drawn(held, new)
         for group, size in share_out(self.max_size, held, order).items():
@@ -130,7 +134,7 @@ class SharedPlaces:
         return sorted(drawn, key=drawn.__getitem__, reverse=True) + rest
 
 
-def rows_by_class(targets: Any) -> dict[int, list[int]]:
+def rows_by_class(targets: Iterable[SupportsInt]) -> dict[int, list[int]]:
     """The rows of each class, classes in the order in which they come first."""
     rows: dict[int, list[int]] = {}
     for row, target in enumerate(targets):
@@ -166,7 +170,7 @@ class ExperienceBalancedBuffer(SharedPlaces, AvalancheExperienceBalancedBuffer):
         super().__init__(max_size, adaptive_size, num_experiences)
         self.set_form(legacy)
 
-    def post_adapt(self, agent: Any, exp: Any) -> None:
+    def post_adapt(self, agent: SupervisedTemplate | None, exp: DatasetExperience) -> None:
         if self.is_stock:
             super().post_adapt(agent, exp)
             return
@@ -200,7 +204,7 @@ class ClassBalancedBuffer(SharedPlaces, AvalancheClassBalancedBuffer):
         super().__init__(max_size, adaptive_size, total_num_classes)
         self.set_form(legacy)
 
-    def update_from_dataset(self, new_data: Any, strategy: Any = None) -> None:
+    def update_from_dataset(self, new_data: AvalancheDataset, strategy: SupervisedTemplate | None = None) -> None:
         if self.is_stock or len(new_data) == 0:
             super().update_from_dataset(new_data, strategy)
             return
@@ -235,7 +239,7 @@ class ClassBalancedBufferWithLogits(SharedPlaces, AvalancheBufferWithLogits):
         super().__init__(max_size, adaptive_size, total_num_classes)
         self.set_form(legacy)
 
-    def update(self, strategy: Any, **kwargs) -> None:
+    def update(self, strategy: SupervisedTemplate, **kwargs) -> None:
         if self.is_stock:
             super().update(strategy, **kwargs)
             return
@@ -253,7 +257,7 @@ class ClassBalancedBufferWithLogits(SharedPlaces, AvalancheBufferWithLogits):
 class RankedExemplars(ExemplarsBuffer):
     """Samples in the order in which a rule prefers them; a smaller memory keeps the first ones."""
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: SupervisedTemplate | None, new_size: int) -> None:
         self.max_size = new_size
         if len(self.buffer) > new_size:
             self.buffer = self.buffer.subset(list(range(new_size)))
@@ -285,12 +289,12 @@ class ParametricBuffer(SharedPlaces, AvalancheParametricBuffer):
         {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
     """
 
-    def __init__(self, max_size: int, groupby: str | None = None, selection_strategy: Any = None, *,
-                 legacy: bool = False):
+    def __init__(self, max_size: int, groupby: str | None = None,
+                 selection_strategy: ExemplarsSelectionStrategy | None = None, *, legacy: bool = False):
         super().__init__(max_size, groupby, selection_strategy)
         self.set_form(legacy)
 
-    def post_adapt(self, agent: Any, exp: Any) -> None:
+    def post_adapt(self, agent: SupervisedTemplate | None, exp: DatasetExperience) -> None:
         if self.is_stock:
             for group in self.buffer_groups.values():
                 group.selection_strategy = self.selection_strategy  # not saved with each group
@@ -303,7 +307,7 @@ class ParametricBuffer(SharedPlaces, AvalancheParametricBuffer):
     def _make_group(self) -> ExemplarsBuffer:
         return RankedExemplars(self.max_size)
 
-    def _add(self, agent: Any, group: ExemplarsBuffer, dataset: Any) -> None:
+    def _add(self, agent: SupervisedTemplate | None, group: ExemplarsBuffer, dataset: AvalancheDataset) -> None:
         offered = group.buffer.concat(dataset) if len(group.buffer) else dataset
         order = self.selection_strategy.make_sorted_indices(strategy=agent, data=offered)
         group.buffer = offered.subset([int(row) for row in order][:self.max_size])

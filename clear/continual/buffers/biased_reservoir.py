@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
@@ -10,6 +10,10 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from clear.continual.buffers.flat import keep_rows
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.registry import BUFFERS
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+    from avalanche.benchmarks.utils import AvalancheDataset
 
 ALPHA_MODES = ('Fixed', 'Dynamic')
 
@@ -59,10 +63,10 @@ class BiasedReservoirSamplingBuffer(ExemplarsBuffer):
         self.num_seen = 0
         self.num_updates = 0
 
-    def post_adapt(self, agent: Any, exp: Any) -> None:
+    def post_adapt(self, agent: object, exp: DatasetExperience) -> None:
         self.update_from_dataset(exp.dataset)
 
-    def update_from_dataset(self, new_data: Any) -> None:
+    def update_from_dataset(self, new_data: AvalancheDataset) -> None:
         """Take samples of a bucket."""
         self.num_seen += len(new_data)
         select = self._select_legacy if self.legacy else self._select
@@ -97,7 +101,7 @@ class BiasedReservoirSamplingBuffer(ExemplarsBuffer):
         is_fitting = len(taken) <= self.max_size - num_old
         return torch.arange(num_old if is_fitting else max(0, num_old - len(taken))), taken
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: object, new_size: int) -> None:
         """Change the size; a smaller memory keeps a random part."""
         self.max_size = new_size
         if len(self.buffer) > new_size:

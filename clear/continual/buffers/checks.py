@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 
+if TYPE_CHECKING:
+    from avalanche.training.storage_policy import ExemplarsBuffer
 
-def check_buffer_size(buffer: Any, num_classes: int | None, where: str = 'the memory') -> None:
+
+def check_buffer_size(buffer: ExemplarsBuffer, num_classes: int | None, where: str = 'the memory') -> None:
     """Refuse a class-balanced memory with less than one place per class; warn about any other of that size.
 
     Args:
@@ -29,7 +32,7 @@ def check_buffer_size(buffer: Any, num_classes: int | None, where: str = 'the me
                    type(buffer).__name__, size, num_classes)
 
 
-def is_class_balanced(buffer: Any) -> bool:
+def is_class_balanced(buffer: ExemplarsBuffer) -> bool:
     """True for memories that divide their places over the classes."""
     from avalanche.training.storage_policy import ClassBalancedBuffer, ParametricBuffer
     from avalanche.training.supervised.der import ClassBalancedBufferWithLogits

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from clear.continual.samples import GatheredRows, has_transforms, resolve
 
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
-def keep_rows(old: Any, old_rows: torch.Tensor, new: Any, new_rows: torch.Tensor) -> Any:
+
+def keep_rows(old: AvalancheDataset, old_rows: torch.Tensor, new: AvalancheDataset, new_rows: torch.Tensor
+             ) -> AvalancheDataset:
     """One flat Avalanche data set of some samples of `old`, followed by some of `new`.
 
     Avalanche flattens the samples of a concatenation, but the attributes of each (task labels, stored logits) become a
@@ -35,7 +40,7 @@ def keep_rows(old: Any, old_rows: torch.Tensor, new: Any, new_rows: torch.Tensor
     return type(kept[-1][0])(parts, data_attributes=attributes, collate_fn=kept[0][0].collate_fn)
 
 
-def _gather(kept: list[tuple[Any, torch.Tensor]]) -> GatheredRows:
+def _gather(kept: list[tuple[AvalancheDataset, torch.Tensor]]) -> GatheredRows:
     """The rows of data sets without transforms as one data set."""
     datasets: list = []
     place: dict[int, int] = {}
@@ -52,7 +57,7 @@ def _gather(kept: list[tuple[Any, torch.Tensor]]) -> GatheredRows:
     return GatheredRows(datasets, np.concatenate(which), np.concatenate(rows))
 
 
-def _flat_attribute(name: str, kept: list[tuple[Any, torch.Tensor]]) -> Any:
+def _flat_attribute(name: str, kept: list[tuple[AvalancheDataset, torch.Tensor]]) -> DataAttribute:
     """The values of an attribute as one list; tensors keep the attribute class that stacks them."""
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
     from avalanche.benchmarks.utils.flat_data import FlatData

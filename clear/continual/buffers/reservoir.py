@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoirSamplingBuffer
@@ -10,6 +10,9 @@ from avalanche.training.storage_policy import ReservoirSamplingBuffer as Avalanc
 from clear.continual.buffers.flat import keep_rows
 from clear.core.checks import check_whole
 from clear.registry import BUFFERS
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
 
 
 @BUFFERS.register_module()
@@ -42,7 +45,7 @@ class ReservoirSamplingBuffer(AvalancheReservoirSamplingBuffer):
         super().__init__(check_whole('max_size', max_size, 1))
         self.legacy = legacy
 
-    def update_from_dataset(self, new_data: Any) -> None:
+    def update_from_dataset(self, new_data: AvalancheDataset) -> None:
         if self.legacy:
             super().update_from_dataset(new_data)
             return
@@ -52,7 +55,7 @@ class ReservoirSamplingBuffer(AvalancheReservoirSamplingBuffer):
         self.buffer = keep_rows(self.buffer, kept[kept < size], new_data, kept[kept >= size] - size)
         self._buffer_weights = keys[kept]
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: object, new_size: int) -> None:
         """Change the size; a smaller memory drops the samples with the smallest keys."""
         if self.legacy:
             super().resize(strategy, new_size)

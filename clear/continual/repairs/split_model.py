@@ -8,7 +8,6 @@ state dict, the optimiser's parameters and every other holder of the model stay 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from avalanche.models import FeCAMClassifier, NCMClassifier
@@ -68,7 +67,7 @@ class SplitMixin:
     def get_features(self, x: Tensor) -> Tensor:
         return _feature(self.head, self.extract_features(x))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A teacher is a deep copy, and torch does not copy tensors that belong to a graph.
         return {key: value for key, value in self.__dict__.items() if key != 'features'}
 

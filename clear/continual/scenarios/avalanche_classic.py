@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from torch.utils.data import Dataset
 
@@ -27,9 +27,17 @@ from clear.continual.scenarios.classic_repairs import (
     without_network,
 )
 from clear.core import dist
+from clear.core.checks import check_choice
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ClearError, ConfigError, DataError
 from clear.datasets.transforms import build_transform
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
+
+    from clear.core.types import Options
+
+Sample = TypeVar('Sample')
 
 MODULE = 'avalanche.benchmarks.classic'
 
@@ -76,7 +84,7 @@ def classic_arguments(name: str) -> set[str]:
 def classic_benchmark(name: str, *, data_root: str | None = None, download: bool = False,
                       train_transform: list[dict] | None = None, eval_transform: list[dict] | None = None,
                       cache: str | None = None, max_bad_fraction: float = 0.01, work_dir: str | None = None,
-                      **options: Any):
+                      **options: object):
     """Build a classic as a benchmark of ours; `benchmark.info` is its `ScenarioInfo`.
 
     The protocol follows from the classes: 'class-incremental' if no two experiences share one (tests are then the
@@ -97,8 +105,7 @@ def classic_benchmark(name: str, *, data_root: str | None = None, download: bool
         DataError: if the data are not there, naming the folder.
     """
     check_keys('scenario', options, classic_arguments(name) - OWN_KEYS, name)
-    if cache not in (None, 'ram'):
-        raise ConfigError(f"scenario.cache is {cache!r}; {name} knows None and 'ram'.")
+    check_choice(f'scenario.cache of {name}', cache, (None, 'ram'))
     if options.get('semseg'):
         raise ConfigError('EndlessCLSim with semseg=True labels pixels; models here classify whole images.')
     transforms = [_transform(name, key, given) for key, given in
@@ -146,12 +153,12 @@ def _data_root(name: str, data_root: str | None) -> Path:
     return Path(data_root) if data_root is not None else Path(default_dataset_location(folder))
 
 
-def _raw(sample: Any) -> Any:
+def _raw(sample: Sample) -> Sample:
     """The sample as it is. (Some of Avalanche's data sets call their transform without asking whether there is one.)"""
     return sample
 
 
-def _build(name: str, root: Path, download: bool, options: dict[str, Any]):
+def _build(name: str, root: Path, download: bool, options: Options):
     """Avalanche's benchmark without transforms.
 
     Raises:
@@ -193,7 +200,8 @@ def _missing(name: str, root: Path) -> str:
             'scenario.download=True to let Avalanche fetch them there.')
 
 
-def _divide(name: str, train: list, test: list) -> tuple[str, list[list[int]], list[tuple[Any, list[int]]]]:
+def _divide(name: str, train: list, test: list
+           ) -> tuple[str, list[list[int]], list[tuple[AvalancheDataset, list[int]]]]:
     """The protocol, rows of each training experience, and (data, rows) of each test set."""
     rows = [list(range(len(data))) for data in train]
     classes = [set(map(int, data.targets)) for data in train]
@@ -214,7 +222,7 @@ def _divide(name: str, train: list, test: list) -> tuple[str, list[list[int]], l
     return protocol, rows, parts
 
 
-def _class_names(train: list, test: list[tuple[Any, list[int]]], options: dict[str, Any]) -> list[str]:
+def _class_names(train: list, test: list[tuple[AvalancheDataset, list[int]]], options: Options) -> list[str]:
     """The data set's own names where ids were not changed, else the ids."""
     size = 1 + max(int(target) for data in [*train, *(data for data, _ in test)] for target in data.targets)
     names = getattr(_bottom(train[0]), 'classes', None)
@@ -224,7 +232,7 @@ def _class_names(train: list, test: list[tuple[Any, list[int]]], options: dict[s
     return [str(label) for label in range(size)]
 
 
-def _bottom(data: Any) -> Dataset | None:
+def _bottom(data: object) -> Dataset | None:
     """The data set that Avalanche's first wrapper lies on, while there is one below each."""
     while hasattr(data, '_flat_data') or hasattr(data, '_datasets'):
         inner = data._flat_data if hasattr(data, '_flat_data') else data._datasets
@@ -245,7 +253,7 @@ def _names(train: list, protocol: str) -> list[str]:
     return [str(place + 1) for place in range(len(train))]
 
 
-def _fingerprint(name: str, options: dict[str, Any], info: ScenarioInfo) -> str:
+def _fingerprint(name: str, options: Options, info: ScenarioInfo) -> str:
     """SHA-256 of the benchmark's arguments, and of labels and numbers of samples in order."""
     digest = hashlib.sha256(repr((name, sorted(options.items()), info.protocol, info.class_names)).encode())
     for dataset in info.train + info.test:

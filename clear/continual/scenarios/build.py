@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.continual.scenarios.avalanche_classic import CLASSICS, REFUSED, classic_arguments, classic_benchmark
 from clear.core.configs.signatures import accepted_arguments
 from clear.registry import SCENARIOS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 def scenario_arguments(name: str) -> set[str] | None:
@@ -23,7 +26,7 @@ def scenario_arguments(name: str) -> set[str] | None:
     return None if accepted is None else accepted - {'work_dir'}
 
 
-def build_scenario(cfg: dict[str, Any], work_dir: str | Path | None = None):
+def build_scenario(cfg: Options, work_dir: str | Path | None = None):
     """The Avalanche benchmark of a scenario; `benchmark.info` is its `ScenarioInfo`. `cfg` is not changed.
 
     Args:
@@ -39,5 +42,5 @@ def build_scenario(cfg: dict[str, Any], work_dir: str | Path | None = None):
     return SCENARIOS.build(cfg, default_args=dict(work_dir=place))
 
 
-def _is_classic(name: Any) -> bool:
+def _is_classic(name: object) -> bool:
     return (name in CLASSICS or name in REFUSED) and SCENARIOS.get_own(name) is None

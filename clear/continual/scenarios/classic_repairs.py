@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import BinaryIO, NoReturn
 from unittest import mock
 
 from clear.core.errors import DataError
@@ -66,12 +66,12 @@ def repaired() -> Iterator[None]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> NoReturn:
         raise DataError(f'A file of the data set is a pickle that asks for {module}.{name}; it was not loaded, because '
                         'doing so could run foreign code.')
 
 
-def load_plain_pickle(file: Any) -> Any:
+def load_plain_pickle(file: BinaryIO) -> object:
     """`pickle.load` for lists, dicts, text and numbers.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket, make_benchmark
-from clear.core.checks import check_whole
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError
 from clear.datasets.make.demo import CLASS_NAMES, Look, load_digits, render_digit, split_digits
 from clear.registry import SCENARIOS
@@ -81,8 +81,7 @@ def split_digits_by_class(n_experiences: int = 5, class_order: list[int] | None 
 
 def _check(n_experiences: int, size: int, seed: int) -> None:
     check_whole('scenario.n_experiences', n_experiences, 1)
-    if size not in SIZES:
-        raise ConfigError(f'scenario.size is {size!r}; digits come at 28 or 32 pixels.')
+    check_choice('scenario.size', size, SIZES)
     check_whole('scenario.seed', seed, 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
@@ -13,6 +13,9 @@ from clear.continual.buffers import ReservoirSamplingBuffer
 from clear.continual.repairs.regularisation.regularisers import replace_plugin
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 # Avalanche's.
 DEFAULT_SAMPLE_SIZE = 64
@@ -70,7 +73,7 @@ class AGEM(AvalancheAGEM):
     unmixed_batches = 'every'
 
     @classmethod
-    def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
+    def check_stream(cls, options: Options, num_buckets: int) -> None:
         sample_size = options.get('sample_size', DEFAULT_SAMPLE_SIZE)
         if sample_size < num_buckets and not options.get('reservoir'):
             raise ConfigError('AGEM draws its reference batch from every bucket: cl_strategy.sample_size is '

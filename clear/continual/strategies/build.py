@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
 from clear.continual.training.mixin import EngineMixin
@@ -34,7 +34,7 @@ def strategy_class(name: str) -> type:
     return with_traits(EngineMixin, base)
 
 
-def torch_class(name: str, module, what: str) -> Any:
+def torch_class(name: str, module, what: str) -> type:
     """The optimiser or scheduler class `name`: ours, else of that torch module.
 
     Raises:
@@ -75,7 +75,7 @@ def check_strategy(cfg: dict) -> None:
     check_parts('cl_strategy', cfg)
 
 
-def _check_loss(cls: type, loss: Any) -> None:
+def _check_loss(cls: type, loss: object) -> None:
     if not loss:
         return
     if trait(cls, 'own_loss') is True:
@@ -108,7 +108,7 @@ def check_distributed(cfg: dict, world_size: int) -> None:
                           f'processes: some would have no sample. Use at least {world_size}.')
 
 
-def build_loss(cfg: dict | None) -> Any:
+def build_loss(cfg: dict | None) -> Callable[[Tensor, Tensor], Tensor]:
     """The criterion of `cl_strategy.loss`, called with (logits, targets); cross-entropy by default."""
     cfg = cfg or dict(type='CrossEntropyLoss', loss_weight=1.0)
     if cfg['type'] == 'CrossEntropyLoss' and cfg.get('loss_weight', 1.0) == 1.0 and set(cfg) <= {'type', 'loss_weight'}:
@@ -180,7 +180,7 @@ def build_strategy(cfg: dict, model: nn.Module, *, device: torch.device, evaluat
     return strategy
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     # Avalanche tests `isinstance(value, (list, tuple))`; a config holds its own list and dict types.
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

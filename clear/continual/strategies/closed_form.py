@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
@@ -127,7 +125,7 @@ def write_head(head: nn.Module, weight: Tensor, bias: Tensor | None, seen: Tenso
         fc.bias.data.copy_(torch.where(seen, bias, torch.full_like(bias, UNSEEN)))
 
 
-def to_device(state: Any, names: tuple[str, ...], device: torch.device) -> None:
+def to_device(state: object, names: tuple[str, ...], device: torch.device) -> None:
     """Move tensors of a learner to where features are; a resumed one begins on the CPU."""
     for name in names:
         value = getattr(state, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from avalanche.training.plugins import GDumbPlugin as AvalancheGDumbPlugin
 from avalanche.training.supervised import GDumb as AvalancheGDumb
@@ -13,6 +13,11 @@ from clear.continual.repairs.rehearsal.replay import GDumbPlugin
 from clear.continual.strategies.replay import DEFAULT_SIZE, memory_size
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
+
+if TYPE_CHECKING:
+    from avalanche.training.storage_policy import ExemplarsBuffer
+
+    from clear.core.types import Options
 
 
 class KeepWeightsPlugin(GDumbPlugin):
@@ -42,11 +47,11 @@ class GDumb(AvalancheGDumb):
     is_cumulative = True
 
     @classmethod
-    def samples_at_most(cls, options: dict[str, Any]) -> int:
+    def samples_at_most(cls, options: Options) -> int:
         return (options.get('buffer') or {}).get('max_size') or options.get('mem_size') or DEFAULT_SIZE
 
-    def __init__(self, *, mem_size: int | None = None, buffer: Any = None, reset: bool = True, legacy: bool = False,
-                 **kwargs):
+    def __init__(self, *, mem_size: int | None = None, buffer: ExemplarsBuffer | None = None, reset: bool = True,
+                 legacy: bool = False, **kwargs):
         if legacy and buffer is not None:
             raise ConfigError('legacy is about the default memory; set it in buffer, or leave it out.')
         size = memory_size(mem_size, buffer, 'buffer')

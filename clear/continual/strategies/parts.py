@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
 
 from torch import nn
 
@@ -53,7 +52,7 @@ def check_parts(where: str, cfg: dict) -> None:
         _check_part(place, plugin, PLUGINS, {'classifier'} if brings else set())
 
 
-def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> None:
+def _check_part(where: str, cfg: object, registry, own: set[str] = frozenset()) -> None:
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(f'{where} needs a dict with a type, got {cfg!r}.')
     cls = registry.require(cfg['type'])
@@ -65,12 +64,12 @@ def _check_part(where: str, cfg: Any, registry, own: set[str] = frozenset()) -> 
     check_parts(where, {key: value for key, value in cfg.items() if key != 'plugins'})
 
 
-def _kind(cfg: Any) -> str | None:
+def _kind(cfg: object) -> str | None:
     kind = cfg.get('type') if isinstance(cfg, dict) else None
     return kind if isinstance(kind, str) else None  # anything else is refused by the registry
 
 
-def build_nested(where: str, arguments: dict, model: nn.Module) -> dict[str, Any]:
+def build_nested(where: str, arguments: dict, model: nn.Module) -> dict[str, object]:
     """`arguments` with the nested configs of memories and selection rules built; ready objects stay."""
     return {key: _build(f'{where}.{key}', value, NESTED[key], model)
             if key in NESTED and isinstance(value, dict) else value for key, value in arguments.items()}
@@ -95,7 +94,7 @@ def build_plugins(cfgs: list[dict] | None, model: nn.Module) -> list:
     return plugins
 
 
-def _build(where: str, cfg: dict, registry, model: nn.Module) -> Any:
+def _build(where: str, cfg: dict, registry, model: nn.Module) -> object:
     options = build_nested(where, {key: value for key, value in cfg.items() if key != 'type'}, model)
     cls = registry.require(cfg['type'])
     if _takes_model(cls, registry):
@@ -112,7 +111,7 @@ def _takes_model(cls: type, registry) -> bool:
     return registry is BUFFERS and 'model' in (accepted_arguments(cls) or ())
 
 
-def loss_class(name: str) -> Any:
+def loss_class(name: str) -> type:
     """The loss `name`: of our registries, else one of Avalanche's helpers, repaired where it has to be.
 
     Raises:

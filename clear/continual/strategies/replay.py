@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from avalanche.training.plugins import ReplayPlugin as AvalancheReplayPlugin
 from avalanche.training.supervised import Replay as AvalancheReplay
@@ -13,11 +13,14 @@ from clear.continual.repairs.rehearsal.replay import ReplayPlugin
 from clear.core.errors import ConfigError
 from clear.registry import STRATEGIES
 
+if TYPE_CHECKING:
+    from avalanche.training.storage_policy import ExemplarsBuffer
+
 # Avalanche's default of `mem_size` for Replay and GDumb.
 DEFAULT_SIZE = 200
 
 
-def memory_size(mem_size: int | None, buffer: Any | None, name: str) -> int:
+def memory_size(mem_size: int | None, buffer: ExemplarsBuffer | None, name: str) -> int:
     """The size of the memory, given directly, by the buffer, or by both alike.
 
     Raises:
@@ -52,8 +55,9 @@ class Replay(AvalancheReplay):
     division = 'shard'
     unmixed_batches = 'first'
 
-    def __init__(self, *, mem_size: int | None = None, storage_policy: Any = None, batch_size_mem: int | None = None,
-                 task_balanced_dataloader: bool = False, legacy: bool = False, **kwargs):
+    def __init__(self, *, mem_size: int | None = None, storage_policy: ExemplarsBuffer | None = None,
+                 batch_size_mem: int | None = None, task_balanced_dataloader: bool = False, legacy: bool = False,
+                 **kwargs):
         size = memory_size(mem_size, storage_policy, 'storage_policy')
         super().__init__(mem_size=size, **kwargs)
         plugin = ReplayPlugin(size, batch_size_mem=batch_size_mem, task_balanced_dataloader=task_balanced_dataloader,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avalanche.training.templates.base_sgd import BaseSGDTemplate
 
 
 class Hooks:
@@ -18,7 +21,7 @@ class Hooks:
     EVENTS = ('before_training_iteration', 'before_forward', 'after_forward', 'before_backward', 'after_backward',
               'before_update', 'after_update')
 
-    def __init__(self, strategy: Any, kwargs: dict[str, Any]):
+    def __init__(self, strategy: BaseSGDTemplate, kwargs: dict[str, object]):
         from avalanche.core import BaseSGDPlugin
         from avalanche.training.templates.base_sgd import BaseSGDTemplate
 

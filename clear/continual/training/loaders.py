@@ -11,13 +11,27 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from types import GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 from torch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
 from clear.continual.samples import as_block
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
+    from avalanche.benchmarks.utils.data_loader import MultiDatasetDataLoader
+
+
+Given = TypeVar('Given')
+
+
+class PassState(TypedDict):
+    """Where a pass over the data is: the seeds drawn for it, and the batches handed out."""
+
+    seeds: list[int]
+    position: int
 
 
 class SeedTape:
@@ -147,7 +161,7 @@ class IndexLoader:
         return batch
 
 
-def endless_batches(dataset: Any, batch_size: int, num_workers: int = 0) -> BatchIterator:
+def endless_batches(dataset: AvalancheDataset, batch_size: int, num_workers: int = 0) -> BatchIterator:
     """Random batches of a memory without end: of `batch_size`, or of all that it holds where that is less."""
     return iter(IndexLoader([dataset], [min(batch_size, len(dataset))], shuffle=True, drop_last=True, repeat=True,
                             num_workers=num_workers))
@@ -196,7 +210,7 @@ class BatchIterator:
             self._peeked = next(self._plan, None)
         return self._peeked is not None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> PassState:
         """Where the pass is: the seeds drawn for it, and the batches handed out."""
         if self._fetch is None:
             return self._state or dict(seeds=[], position=0)
@@ -251,7 +265,7 @@ def _own_rows(batches: Iterator, shard: tuple[int, int], sizes: deque) -> Iterat
         yield own or [(parts[0][0], parts[0][1][:1])]
 
 
-def translate(loader: Any, *, repeat: bool = False, shard: tuple[int, int] | None = None) -> Any:
+def translate(loader: Given, *, repeat: bool = False, shard: tuple[int, int] | None = None) -> Given | IndexLoader:
     """An `IndexLoader` that gives the same batches as a loader of Avalanche or torch; other objects as they are."""
     from avalanche.benchmarks.utils.data_loader import MultiDatasetDataLoader
 
@@ -267,7 +281,7 @@ def translate(loader: Any, *, repeat: bool = False, shard: tuple[int, int] | Non
     return loader
 
 
-def _translate_multi(loader: Any, repeat: bool, shard: tuple[int, int] | None) -> IndexLoader:
+def _translate_multi(loader: MultiDatasetDataLoader, repeat: bool, shard: tuple[int, int] | None) -> IndexLoader:
     from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
 
     options = loader.loader_kwargs
@@ -285,7 +299,7 @@ def _translate_multi(loader: Any, repeat: bool, shard: tuple[int, int] | None) -
     return translated
 
 
-def translate_iterator(iterator: Any) -> Any:
+def translate_iterator(iterator: Given) -> Given | BatchIterator:
     """A `BatchIterator` in place of a generator over a loader that has not started; other objects as they are.
 
     Avalanche's strategies keep `cycle(loader)` or `iter(loader)` as attributes; a generator has no state that could

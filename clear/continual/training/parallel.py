@@ -15,6 +15,7 @@ rows of the training batch (and of the test sets) are divided. Three modes:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def average_batch_norm(model: nn.Module) -> None:
         buffer /= dist.world_size()
 
 
-def check_equal_on_ranks(parts: dict[str, Any], device: torch.device | str = 'cpu') -> None:
+def check_equal_on_ranks(parts: Mapping[str, object], device: torch.device | str = 'cpu') -> None:
     """Compare a digest of each part over all processes.
 
     Args:
@@ -75,13 +76,13 @@ def check_equal_on_ranks(parts: dict[str, Any], device: torch.device | str = 'cp
                             'their number; the last finished experience is saved.')
 
 
-def _digest(value: Any) -> Tensor:
+def _digest(value: object) -> Tensor:
     digest = hashlib.sha256()
     _feed(digest, value)
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 
 
-def _feed(digest: Any, value: Any) -> None:
+def _feed(digest: Any, value: object) -> None:
     # Kind and length first: [1, 2] and [12] must not read the same.
     if isinstance(value, Tensor):
         digest.update(repr(('tensor', tuple(value.shape), value.dtype)).encode())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from avalanche.core import SupervisedPlugin
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from clear.core.storage.damage import is_alike
+
+if TYPE_CHECKING:
+    from clear.core.types import State
 
 POLICIES = ('reset', 'continue')
 
@@ -35,7 +38,7 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
         self.policy = policy
         self.by_epoch = by_epoch
         self.scheduler: LRScheduler | None = None
-        self._first_settings: list[dict[str, Any]] | None = None
+        self._first_settings: list[State] | None = None
 
     def before_training_exp(self, strategy, **kwargs):
         self.prepare(strategy.optimizer)
@@ -89,13 +92,13 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=True):
             optimizer._opt_called = True
 
 
-def _check_alike(what: str, saved: dict[str, Any], present: dict[str, Any]) -> None:
+def _check_alike(what: str, saved: State, present: State) -> None:
     for key, value in present.items():
         if key in saved and not is_alike(value, saved[key]):
             raise ValueError(f'{what}: {key} was saved as {saved[key]!r}')
 
 
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
+def _settings(group: State) -> State:
     return {key: copy.deepcopy(value) for key, value in group.items() if key != 'params'}
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
+
+
+Declared: TypeAlias = bool | int | str | tuple[str, ...] | None
 
 
 class Traits:
@@ -56,23 +62,23 @@ class Traits:
     eval_classifier: Literal['ncm', 'fecam'] | None = None
 
     @classmethod
-    def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
+    def check_stream(cls, options: Options, num_buckets: int) -> None:
         """Refuse `cl_strategy` for a stream of so many buckets, before anything is trained, with a ConfigError."""
 
     @classmethod
-    def samples_at_most(cls, options: dict[str, Any]) -> int | None:
+    def samples_at_most(cls, options: Options) -> int | None:
         """How many samples an experience trains on at most, e.g. a memory's size; None if there is no limit."""
         return None
 
     @staticmethod
-    def prepare_model(model: nn.Module, **options: Any) -> nn.Module:
+    def prepare_model(model: nn.Module, **options: object) -> nn.Module:
         """The model that the strategy trains, made of the config's; `options` are `device` and `cl_strategy`'s keys."""
         return model
 
 
 # The only table of names of strategies: these classes are Avalanche's, unmodified. What is registered under a name
 # of these is asked itself.
-AVALANCHE: dict[str, dict[str, Any]] = {
+AVALANCHE: dict[str, dict[str, Declared]] = {
     'Naive': dict(division='shard', unmixed_batches='every'),
     'Cumulative': dict(division='shard', unmixed_batches='first', is_cumulative=True),
     'FromScratchTraining': dict(division='shard', unmixed_batches='every'),
@@ -96,7 +102,7 @@ AVALANCHE: dict[str, dict[str, Any]] = {
 }
 
 
-def trait(part: Any, name: str) -> Any:
+def trait(part: object, name: str) -> Any:
     """What a class or instance declares as `name`, one of the attributes of `Traits`; else the default."""
     cls = part if isinstance(part, type) else type(part)
     if name == 'division':  # not inherited
@@ -116,5 +122,5 @@ def with_traits(mixin: type, base: type) -> type:
     return type(base.__name__, (mixin, base, Traits), declared)
 
 
-def _of_avalanche(cls: type) -> dict[str, Any]:
+def _of_avalanche(cls: type) -> dict[str, Declared]:
     return AVALANCHE.get(cls.__name__, {}) if cls.__module__.startswith('avalanche.') else {}

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.continual.training.traits import trait
 from clear.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
 
 # Fields of strategies and plugins that say what they compute; they follow from the config and are no state.
 VERSION_FIELDS = frozenset({'method_version', 'method_remedy'})
@@ -42,14 +45,14 @@ def check_versions(path: Path, saved: dict[str, int], strategy) -> None:
                               f'{what} There is no way back to the earlier form: start the run anew.')
 
 
-def without_remedies(config: Any, saved: Any, strategy) -> Any:
+def without_remedies(config: dict[str, Plain], saved: dict[str, Plain], strategy) -> dict[str, Plain]:
     """`config` without the keys that a remedy of the strategy names and the saved config does not have.
 
     The run that wrote `saved` computed that form before there was a key to ask for it.
     """
     text = ' '.join(remedy for _, remedy in _methods(strategy).values())
 
-    def trim(new: Any, old: Any) -> Any:
+    def trim(new: Plain, old: Plain) -> Plain:
         if isinstance(new, dict) and isinstance(old, dict):
             return {key: trim(value, old[key]) if key in old else value for key, value in new.items()
                     if key in old or f'{key}={value!r}' not in text}
@@ -66,7 +69,7 @@ def _methods(strategy) -> dict[str, tuple[int, str]]:
             for part in _parts(strategy)}
 
 
-def _parts(strategy) -> Iterator[Any]:
+def _parts(strategy) -> Iterator[object]:
     for part in (strategy, *strategy.plugins):
         yield part
         if hasattr(part, 'storage_policy'):  # a memory has forms of its own

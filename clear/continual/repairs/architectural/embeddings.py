@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.training.losses import SCRLoss
@@ -20,6 +20,9 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.datasets import BadSampleError
 from clear.registry import PLUGINS, STRATEGIES
+
+if TYPE_CHECKING:
+    from clear.datasets.transforms.build import ImageTransform
 
 
 @STRATEGIES.register_module()
@@ -85,7 +88,7 @@ class SCR(AvalancheSCR):
         super().compute_class_means()
 
 
-def _transform(configs: list[dict] | None) -> Any:
+def _transform(configs: list[dict] | None) -> ImageTransform | None:
     if not configs:
         return None
     from clear.datasets.transforms import build_transform

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from avalanche.core import SupervisedPlugin
@@ -22,7 +20,7 @@ from clear.core.logs import logger
 from clear.registry import PLUGINS, STRATEGIES
 
 
-def _build(cls: type, options: Any, needs: str) -> nn.Module:
+def _build(cls: type, options: object, needs: str) -> nn.Module:
     if not isinstance(options, dict) or 'shape' not in options:
         raise ConfigError(f'{needs} needs the shape of one sample, e.g. generator=dict(shape=[2048]) for features or '
                           'generator=dict(shape=[3, 32, 32]) for images.')

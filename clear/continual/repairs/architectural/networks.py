@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.files import load_tensors
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.scenarios.generic_scenario import CLExperience
 
 
 class ProgressiveNetwork(PNN):
@@ -39,7 +42,7 @@ class ProgressiveNetwork(PNN):
                          hidden_features_per_column=hidden_features_per_column, adapter=adapter)
         self.register_buffer('tasks', torch.zeros(0, dtype=torch.int64))
 
-    def adaptation(self, experience: Any) -> None:
+    def adaptation(self, experience: CLExperience) -> None:
         super().adaptation(experience)
         new = [int(task) for task in dict.fromkeys(experience.task_labels) if task not in self.tasks.tolist()]
         self.tasks = torch.cat([self.tasks, self.tasks.new_tensor(new)])
@@ -165,7 +168,7 @@ class PromptedClassifier(nn.Module):
         self.__dict__['reduce_sim'] = result.get('reduce_sim', x.new_zeros(()))
         return result['logits']
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, 'reduce_sim': None}  # belongs to a graph, which torch does not copy
 
     def _load(self, path: str) -> None:

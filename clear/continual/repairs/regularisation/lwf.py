@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from avalanche.models import MultiTaskModule
 from avalanche.training.plugins import LwFPlugin as AvalancheLwFPlugin
@@ -13,6 +13,9 @@ from clear.core.checks import check_number
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.registry import PLUGINS, STRATEGIES
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @PLUGINS.register_module()
@@ -69,7 +72,7 @@ class LwF(AvalancheLwF):
     unmixed_batches = 'every'
 
     @classmethod
-    def check_stream(cls, options: dict[str, Any], num_buckets: int) -> None:
+    def check_stream(cls, options: Options, num_buckets: int) -> None:
         alpha = options.get('alpha')
         if not isinstance(alpha, (list, tuple)):
             return

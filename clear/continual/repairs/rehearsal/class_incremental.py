@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.training.plugins import BiCPlugin as AvalancheBiCPlugin
@@ -21,6 +21,9 @@ from clear.continual.repairs.split_model import split, with_eval_classifier
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.registry import PLUGINS, STRATEGIES
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
 
 
 def need_disjoint_classes(experience, name: str) -> None:
@@ -213,7 +216,7 @@ class BiCPlugin(AvalancheBiCPlugin):
         model.output_correction = layer
 
 
-def _joined(datasets: list) -> Any:
+def _joined(datasets: list) -> AvalancheDataset:
     from avalanche.benchmarks.utils.utils import concat_datasets
 
     return concat_datasets(datasets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from avalanche.training.plugins import FeCAMOracle as AvalancheFeCAMOracle
 from avalanche.training.plugins import MemoryFeCAMUpdate as AvalancheMemoryFeCAMUpdate
@@ -10,6 +10,9 @@ from avalanche.training.plugins import MemoryNCMUpdate as AvalancheMemoryNCMUpda
 
 from clear.continual.buffers import ClassBalancedBuffer
 from clear.registry import PLUGINS
+
+if TYPE_CHECKING:
+    from avalanche.training.storage_policy import ExemplarsBuffer
 
 
 @PLUGINS.register_module()
@@ -25,7 +28,7 @@ class MemoryNCMUpdate(AvalancheMemoryNCMUpdate):
 
     eval_classifier = 'ncm'
 
-    def __init__(self, mem_size: int = 2000, storage_policy: Any = None, *, legacy: bool = False):
+    def __init__(self, mem_size: int = 2000, storage_policy: ExemplarsBuffer | None = None, *, legacy: bool = False):
         super().__init__(mem_size, storage_policy or ClassBalancedBuffer(mem_size, legacy=legacy))
 
 
@@ -56,7 +59,7 @@ class MemoryFeCAMUpdate(FreshFeCAM, AvalancheMemoryFeCAMUpdate):
         legacy: Avalanche's averages, and its shares in the default memory.
     """
 
-    def __init__(self, mem_size: int = 2000, storage_policy: Any = None, *, legacy: bool = False):
+    def __init__(self, mem_size: int = 2000, storage_policy: ExemplarsBuffer | None = None, *, legacy: bool = False):
         super().__init__(mem_size, storage_policy or ClassBalancedBuffer(mem_size, legacy=legacy))
         self.legacy = legacy
         if legacy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
@@ -25,6 +25,9 @@ from clear.core.errors import ConfigError
 from clear.core.modes import modes_kept
 from clear.registry import PLUGINS, STRATEGIES
 
+if TYPE_CHECKING:
+    from avalanche.training.storage_policy import ExemplarsBuffer
+
 
 @PLUGINS.register_module()
 class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
@@ -45,7 +48,8 @@ class ReplayPlugin(AvalancheReplayPlugin, supports_distributed=True):
     unmixed_batches = 'first'
 
     def __init__(self, mem_size: int = 200, batch_size: int | None = None, batch_size_mem: int | None = None,
-                 task_balanced_dataloader: bool = False, storage_policy: Any = None, *, legacy: bool = False):
+                 task_balanced_dataloader: bool = False, storage_policy: ExemplarsBuffer | None = None, *,
+                 legacy: bool = False):
         if legacy and storage_policy is not None:
             raise ConfigError('legacy is about the default memory; set it in storage_policy, or leave it out.')
         storage_policy = storage_policy or ExperienceBalancedBuffer(mem_size, legacy=legacy)
