@@ -1,7 +1,7 @@
 """Runners, loops and hooks. Names are imported when they are asked for: a continual run needs nothing of the others."""
 
 import importlib
-from typing import Any
+from collections.abc import Callable
 
 _HOME = {
     'clear.engine.continual.runner': ('ContinualRunner',),
@@ -19,7 +19,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type | Callable:
     if name not in _MODULE_OF:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from clear.core.checks import check_shared_keys
 from clear.core.logs import logger
 from clear.core.programs.startup import resume_collection, set_threads
 from clear.engine.work_dir import claimed, replacing, start_logs
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 class RunnerProgram:
@@ -32,12 +35,12 @@ class RunnerProgram:
     # A config that has this key and names no runner_type belongs to this runner.
     MARK: ClassVar[str | None] = None
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: Config):
         self.cfg = cfg
         self.work_dir = Path(cfg['work_dir'])
 
     @classmethod
-    def check(cls, cfg: Any, program: str = 'train') -> None:
+    def check(cls, cfg: Config, program: str = 'train') -> None:
         """Refuse what can be seen in the config alone, before anything is read or built; may change `cfg`.
 
         Args:

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from torch import nn
@@ -25,11 +25,21 @@ from clear.core.storage.damage import (
     Each,
     Maybe,
     OrNone,
+    Shape,
     Such,
     check_alike,
     check_shape,
 )
 from clear.models import load_weights
+
+if TYPE_CHECKING:
+    from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+    from clear.continual.state import StrategyState
+    from clear.core.seeding import RngState
+    from clear.core.types import State
+
+Kind = TypeVar('Kind')
 
 FORMAT = 1
 LATEST = 'latest.pth'
@@ -63,7 +73,31 @@ CONTINUAL = dict(
                                   ResumableWandBLogger=Maybe(dict(step=COUNT, exp_count=COUNT))))))
 
 
-def save_checkpoint(work_dir: Path, checkpoint: dict[str, Any], experience: int, *, keep_as_experience: bool,
+class Checkpoint(TypedDict):
+    """What the checkpoints of both kinds of run hold; the shapes above say what is looked at when one is read."""
+
+    format: int
+    state_dict: dict[str, torch.Tensor]
+    optimizer: State | None
+    config: dict[str, Any]
+    config_hash: str
+    data_fingerprint: str
+    progress: dict[str, Any]
+
+
+class ContinualCheckpoint(Checkpoint):
+    """What a continual run writes; with `inside` it is of an experience that is not finished."""
+
+    scheduler: State
+    rng: RngState
+    strategy: StrategyState
+    optimizer_parameters: NotRequired[list[list[str]] | None]
+    acc_matrix: list[list[float | None]] | None
+    inside: NotRequired[dict[str, Any]]
+    settings: NotRequired[dict[str, State] | None]
+
+
+def save_checkpoint(work_dir: Path, checkpoint: ContinualCheckpoint, experience: int, *, keep_as_experience: bool,
                     max_keep: int | None = None) -> None:
     """Write `latest.pth` and, if asked for, `exp_<experience>.pth`; each is whole or absent.
 
@@ -111,7 +145,7 @@ def link_checkpoint(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> ContinualCheckpoint:
     """Read a checkpoint of a continual run; nothing in it is executed.
 
     Raises:
@@ -120,7 +154,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return load_ours(path, CONTINUAL)
 
 
-def load_ours(path: Path, shape: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
+def load_ours(path: Path, shape: Shape, kind: str | None = None) -> dict[str, Any]:
     """A checkpoint of our format.
 
     Args:
@@ -169,7 +203,8 @@ def load_model_weights(model: nn.Module, path: Path) -> None:
                                   'earlier checkpoint.')
 
 
-def load_optimizer(path: Path, target: Any, state: dict[str, Any], optimizers: Sequence[Optimizer]) -> None:
+def load_optimizer(path: Path, target: Optimizer | OptimWrapper | OptimWrapperDict, state: State,
+                   optimizers: Sequence[Optimizer]) -> None:
     """Put a saved state into what holds some optimisers; their settings must all have been saved.
 
     Args:
@@ -189,7 +224,7 @@ def load_optimizer(path: Path, target: Any, state: dict[str, Any], optimizers: S
                                        for name in values}, 'optimizer.state')
 
 
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
+def _settings(group: State) -> State:
     return {name: value for name, value in group.items() if name != 'params'}
 
 
@@ -214,7 +249,7 @@ def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
     return path
 
 
-def cpu_copy(state: Any) -> Any:
+def cpu_copy(state: Kind) -> Kind:
     """Nested state with every tensor copied to the CPU."""
     if isinstance(state, torch.Tensor):
         return state.detach().to('cpu', copy=True)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.config import find_config, load_config
@@ -18,9 +18,12 @@ from clear.engine.base import RunnerProgram
 from clear.engine.runners import runner_type, runners
 from clear.engine.schema import check_names, check_options
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 
 @building('The config')
-def read_run_config(args: argparse.Namespace, program: str = 'train') -> Any:
+def read_run_config(args: argparse.Namespace, program: str = 'train') -> Config:
     """The config of a run: the file, then `--cfg-options`, then the options with a name of their own; checked.
 
     Args:
@@ -72,7 +75,7 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _runner_of(cfg: Any) -> RunnerProgram:
+def _runner_of(cfg: Config) -> RunnerProgram:
     return runners()[runner_type(cfg)](cfg)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.errors import CheckpointError
 from clear.core.logs import logger
 
+if TYPE_CHECKING:
+    from clear.engine.checkpoint import Checkpoint
 
-def check_origin(path: Path, checkpoint: dict[str, Any], *, key: str, method: str, otherwise: str, fingerprint: str,
+
+def check_origin(path: Path, checkpoint: Checkpoint, *, key: str, method: str, otherwise: str, fingerprint: str,
                  differs: str) -> None:
     """Refuse a checkpoint of another method, then one of other data.
 
@@ -31,7 +34,7 @@ def check_origin(path: Path, checkpoint: dict[str, Any], *, key: str, method: st
                               f'{differs}. Resume on the same data.')
 
 
-def note_processes(checkpoint: dict[str, Any], consequence: str) -> None:
+def note_processes(checkpoint: Checkpoint, consequence: str) -> None:
     """Tell if another number of processes wrote a checkpoint.
 
     Args:
@@ -43,6 +46,6 @@ def note_processes(checkpoint: dict[str, Any], consequence: str) -> None:
                     'and results are equal up to rounding%s', was, now, consequence)
 
 
-def world_size_of(checkpoint: dict[str, Any]) -> int:
+def world_size_of(checkpoint: Checkpoint) -> int:
     """Processes that wrote a checkpoint; those of early versions were written by one."""
     return checkpoint['progress'].get('world_size', 1)

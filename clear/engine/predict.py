@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.errors import ClearError, ConfigError
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.readers.clear.clear_files import read_class_names
 
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
 
-def predict(cfg: Any, args: argparse.Namespace) -> None:
+    from clear.core.types import Options
+
+
+def predict(cfg: Config, args: argparse.Namespace) -> None:
     """Print the `args.top` likeliest classes of every image of `args.images` by `args.checkpoint`.
 
     Raises:
@@ -47,7 +52,7 @@ def predict(cfg: Any, args: argparse.Namespace) -> None:
                                                    zip(top.values.tolist(), top.indices.tolist())))
 
 
-def class_names_of(cfg: dict[str, Any], checkpoint: Path, num_classes: int) -> list[str]:
+def class_names_of(cfg: Config | dict, checkpoint: Path, num_classes: int) -> list[str]:
     """The name of each class index: from the results beside the checkpoint, else from the data, else the numbers."""
     for read in (lambda: read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names'),
                  lambda: _beside_the_data(cfg['scenario']), lambda: _of_the_scenario(cfg['scenario'])):
@@ -62,13 +67,13 @@ def class_names_of(cfg: dict[str, Any], checkpoint: Path, num_classes: int) -> l
     return [str(index) for index in range(num_classes)]
 
 
-def _beside_the_data(scenario: dict[str, Any]) -> list[str] | None:
+def _beside_the_data(scenario: Options) -> list[str] | None:
     root = Path(scenario.get('data_root') or '.')
     places = [path for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt') if path.is_file()]
     return read_class_names(places[0]) if places else None
 
 
-def _of_the_scenario(scenario: dict[str, Any]) -> list[str] | None:
+def _of_the_scenario(scenario: ConfigDict) -> list[str] | None:
     from clear.continual.scenarios import build_scenario
 
     # A bank of features may have to be extracted first; names are not worth that.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from clear.core import dist
 from clear.core.config import config_hash, is_hash_of, to_plain
@@ -19,11 +19,34 @@ from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, read_results
 from clear.engine.schema import computed_config, differences
 
+if TYPE_CHECKING:
+    from clear.engine.continual.runner import ContinualRunner
+
+class Spread(TypedDict):
+    """A metric over repeats: mean, standard deviation, the ends of the interval, and the value of every run."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    values: list[float]
+
+
+class Summary(TypedDict):
+    """What `summary.json` holds."""
+
+    name: str
+    protocol: str
+    confidence: float
+    seeds: list[int | None]
+    metrics: dict[str, Spread]
+
+
 SUMMARY_FILE = 'summary.json'
 CONFIDENCE = 0.95
 
 
-def check_seeds(seeds: Any) -> list[int]:
+def check_seeds(seeds: object) -> list[int]:
     """The seeds of a config.
 
     Raises:
@@ -36,7 +59,7 @@ def check_seeds(seeds: Any) -> list[int]:
     return numbers
 
 
-def run_seeds(cfg: dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> dict[str, Any]:
+def run_seeds(cfg: dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> Summary:
     """Run a config once per seed, into `work_dir/seed_<n>`, and write `summary.json`.
 
     Runs that are finished are left as they are, so an interrupted command is continued by the same command with
@@ -105,7 +128,7 @@ def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
             check_versions(folder / LATEST, methods, runner.strategy)
 
 
-def _differences(results: Results, runner: Any, seed: int) -> list[str]:
+def _differences(results: Results, runner: ContinualRunner, seed: int) -> list[str]:
     """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
     from clear.continual.training.versions import without_remedies
 
@@ -122,7 +145,7 @@ def _differences(results: Results, runner: Any, seed: int) -> list[str]:
     return changed + differences(there, here)
 
 
-def _config_of(results: Results) -> dict[str, Any]:
+def _config_of(results: Results) -> dict[str, object]:
     """The config that stands in a results file; empty if it cannot be read there."""
     try:
         lines = ast.parse(results.extras.get('config_text') or '').body
@@ -131,7 +154,7 @@ def _config_of(results: Results) -> dict[str, Any]:
         return {}
 
 
-def summarise(runs: Sequence[Results]) -> dict[str, Any]:
+def summarise(runs: Sequence[Results]) -> Summary:
     """Mean, standard deviation and confidence interval of every metric over repeats.
 
     The deviation is that of a sample (N - 1); the interval is mean +- t s / sqrt(N) with Student's t of N - 1 degrees
@@ -139,7 +162,7 @@ def summarise(runs: Sequence[Results]) -> dict[str, Any]:
     """
     from scipy.stats import t
 
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Spread] = {}
     for name in runs[0].metrics:
         values = [run.metrics.get(name) for run in runs]
         if not all(isinstance(value, (int, float)) for value in values):
@@ -152,7 +175,7 @@ def summarise(runs: Sequence[Results]) -> dict[str, Any]:
                 seeds=[run.seeds.get('train') for run in runs], metrics=metrics)
 
 
-def format_summary(summary: dict[str, Any]) -> str:
+def format_summary(summary: Summary) -> str:
     """One line per metric: mean, deviation and interval."""
     lines = [f"{len(summary['seeds'])} seeds of {summary['name']}, mean +- std [95 % interval of the mean]"]
     for name, item in summary['metrics'].items():

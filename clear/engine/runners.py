@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 from clear.core.errors import ConfigError, nearest
 from clear.registry import RUNNERS
@@ -18,7 +18,7 @@ def runners() -> dict[str, type]:
     return {name: runner for name, runner in RUNNERS.module_dict.items() if not _lacks(runner)}
 
 
-def _lacks(runner: Any) -> str:
+def _lacks(runner: Callable[..., object]) -> str:
     """What keeps a registered class from being launched; empty if nothing does."""
     for name, kind in (('KEYS', 'the set of top-level keys that it reads'),
                        ('FILES', 'the names and patterns of the files that it writes, which --overwrite removes')):

@@ -8,19 +8,22 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Collection, Iterable, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_number, check_text
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, nearest
 
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
+
 # A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
 MISSPELT = 0.85
 LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 
 
-def filled_in(cfg: dict, defaults: dict[str, Any]) -> dict[str, Any]:
+def filled_in(cfg: dict, defaults: Options) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
     given = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
     return {**copy.deepcopy(defaults), **copy.deepcopy(given)}
@@ -64,7 +67,7 @@ def check_names(assigned: Iterable[str], known: Set[str]) -> None:
             raise ConfigError(f"The config assigns '{name}', which nobody reads. Did you mean '{close[0]}'?")
 
 
-def check_load_from(value: Any) -> None:
+def check_load_from(value: object) -> None:
     """`load_from` of any run: None, a path, or a dict with `path`.
 
     Raises:
@@ -80,7 +83,7 @@ def check_load_from(value: Any) -> None:
 
 
 def computed_config(cfg: dict, execution: Collection[str] = EXECUTION_KEYS, known: Set[str] | None = None
-                    ) -> dict[str, Any]:
+                    ) -> dict[str, Plain]:
     """The part of a config that decides the result, plain; checkpoints hold it, and a resumed run must have the same.
 
     Args:
@@ -91,7 +94,7 @@ def computed_config(cfg: dict, execution: Collection[str] = EXECUTION_KEYS, know
             if key == 'seed' or key not in execution and (known is None or key in known)}
 
 
-def differences(old: Any, new: Any, path: str = '') -> list[str]:
+def differences(old: object, new: object, path: str = '') -> list[str]:
     """Where two nested configs differ, as `a.b: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [item for key in sorted({*old, *new}) for item in

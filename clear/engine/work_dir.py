@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.errors import ConfigError
@@ -18,6 +18,9 @@ from clear.core.storage.locks import locked
 from clear.core.storage.tracking import WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
 from clear.engine.runners import runners
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # What every runner writes, beside its own `FILES`.
 COMMON_FILES = (RESULTS_FILE, 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl')
@@ -166,7 +169,7 @@ def _move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def start_logs(work_dir: Path, cfg: Any, is_resumed: bool) -> None:
+def start_logs(work_dir: Path, cfg: Config, is_resumed: bool) -> None:
     """Log into the folder from now on; keep the config and the environment there."""
     setup_logging(work_dir)
     if dist.is_main():

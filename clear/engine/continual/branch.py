@@ -131,7 +131,7 @@ def _with_values_of(path: Path, cfg: dict[str, Any], saved: dict[str, Any]) -> d
     return {**cfg, 'cl_strategy': {**merged, **free}}
 
 
-def _merged(path: Path, where: str, mine: Any, theirs: Any) -> Any:
+def _merged(path: Path, where: str, mine: object, theirs: object) -> object:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         if mine.get('type') != theirs.get('type'):
             raise _other(path, f'{where}.type')
@@ -145,7 +145,7 @@ def _merged(path: Path, where: str, mine: Any, theirs: Any) -> Any:
     return theirs
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     """A number, a boolean, nothing, or text that names nothing to import."""
     if isinstance(value, str):
         return not set(value) & set('./:')

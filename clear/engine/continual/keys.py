@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_choice, check_flag, check_number, check_shared_keys, check_text, check_whole
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine.schema import check_load_from, filled_in
 
-DEFAULTS: dict[str, Any] = dict(
+if TYPE_CHECKING:
+    from clear.core.types import Options
+
+DEFAULTS: Options = dict(
     seed=0, num_workers=0, threads=None, device=None, frozen=[], freeze_bn=False, load_from=None, work_dir=None,
     name=None, loggers=[dict(type='TextLogger')],
     metrics=[dict(type='accuracy_metrics', epoch=True), dict(type='loss_metrics', epoch=True)],

@@ -10,11 +10,13 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from clear.continual.scenarios import ScenarioInfo
+from clear.continual.scenarios.base import TensorBucket
 from clear.continual.strategies.build import strategy_class
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
+from clear.models.classifier import ComposedClassifier
 
 
 def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
@@ -96,7 +98,7 @@ def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[i
     parameters = list(model.parameters())
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
-    data = sum(dataset.inputs.nbytes for dataset in (*info.train, *info.test) if hasattr(dataset, 'inputs'))
+    data = sum(dataset.inputs.nbytes for dataset in (*info.train, *info.test) if isinstance(dataset, TensorBucket))
     interval = (cfg['checkpoint_config'] or {}).get('interval')
     files = 1 + (len(info.train) // interval if interval else 0)
     # A gradient and one optimiser state, of 4 bytes each; activations depend on the model and are not counted.
@@ -115,5 +117,5 @@ def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[i
 
 def _precision(model: nn.Module) -> str:
     """What the model computes in, as `set_precision` left it."""
-    dtype = next((module.amp_dtype for module in model.modules() if getattr(module, 'amp_dtype', None)), None)
+    dtype = next((module.amp_dtype for module in model.modules() if isinstance(module, ComposedClassifier)), None)
     return 'float32' if dtype is None else f"mixed precision ({str(dtype).removeprefix('torch.')})"

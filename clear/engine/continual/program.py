@@ -6,7 +6,7 @@ import argparse
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.continual.journal import JOURNAL
 from clear.core import dist
@@ -23,6 +23,9 @@ from clear.engine.continual.keys import KNOWN, check_continual_config, with_defa
 from clear.engine.work_dir import held, refuse_run, replacing
 from clear.registry import RUNNERS
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 
 @RUNNERS.register_module('ContinualRunner')
 class ContinualProgram(RunnerProgram):
@@ -35,7 +38,7 @@ class ContinualProgram(RunnerProgram):
 
     @classmethod
     @building('The config')
-    def check(cls, cfg: Any, program: str = 'train') -> None:
+    def check(cls, cfg: Config, program: str = 'train') -> None:
         """See `check_continual_config`; loggers and metrics are of training only."""
         unused = {} if program == 'train' else dict(loggers=[], metrics=[], load_from=None)
         check_continual_config(with_defaults(cfg) | unused)
@@ -81,7 +84,7 @@ class ContinualProgram(RunnerProgram):
                 check_finished(cfg, seeds, work_dir)
             with replacing(work_dir, args.overwrite and not args.resume, folders) as built:
 
-                def run(one: Any, folder: Path) -> None:
+                def run(one: Config, folder: Path) -> None:
                     options = copy.copy(args)
                     has_begun = any((folder / name).is_file() for name in (LATEST, ITERATION))
                     options.resume = bool(args.resume) and has_begun

@@ -23,6 +23,7 @@ from clear.features.identity import fingerprint_of
 if TYPE_CHECKING:
     from torch import nn
 
+    from clear.core.types import Options
     from clear.datasets import ImageTable
     from clear.features import FeatureBank
 
@@ -52,7 +53,7 @@ class Job:
     encoder: str
     task: str
     encoder_cfg: dict[str, Any]
-    options: dict[str, Any]
+    options: dict[str, object]
     data: dict[str, Any]
     state: str = 'pending'
     attempts: int = 0
@@ -155,7 +156,7 @@ class DataFinder:
         options: of `clear.features.extract`: root, dtype, batch_size, num_workers, device ...
     """
 
-    def __init__(self, options: dict[str, Any]):
+    def __init__(self, options: Options):
         self.options = options
         self._encoder_cfg: dict | None = None
         self._encoder: nn.Module | None = None
@@ -223,7 +224,7 @@ class DataFinder:
         self._turn_to(job.encoder_cfg)
         return {split: self._fingerprint(job.encoder_cfg, source, job.levels) for split, source in job.data.items()}
 
-    def _fingerprint(self, encoder_cfg: dict, source: Any, levels: list[int]) -> str:
+    def _fingerprint(self, encoder_cfg: dict, source: str | dict, levels: list[int]) -> str:
         path = bank_path(encoder_cfg, source)
         if path is not None:
             return _open(path).fingerprint
@@ -233,7 +234,7 @@ class DataFinder:
         if encoder_cfg != self._encoder_cfg:
             self._encoder_cfg, self._encoder, self._found = encoder_cfg, None, {}
 
-    def _bank(self, encoder_cfg: dict, source: Any, levels: list[int]) -> FeatureBank:
+    def _bank(self, encoder_cfg: dict, source: str | dict, levels: list[int]) -> FeatureBank:
         path = bank_path(encoder_cfg, source)
         key = _key([_whole(source), levels]) if path is None else _key(str(path))
         if key not in self._found:
@@ -276,7 +277,7 @@ class DataFinder:
         return self._encoder
 
 
-def _key(cfg: Any) -> str:
+def _key(cfg: object) -> str:
     return json.dumps(to_plain(cfg), sort_keys=True)
 
 
@@ -285,7 +286,7 @@ def _whole(source: dict) -> dict:
     return {key: value for key, value in source.items() if key != 'bucket'}
 
 
-def bank_path(encoder_cfg: dict, source: Any) -> Path | None:
+def bank_path(encoder_cfg: dict, source: str | dict) -> Path | None:
     """Where the bank lies if the config says so; None if it is to be found by fingerprint or made."""
     if isinstance(source, str):
         return Path(encoder_cfg['bank']) / source
@@ -298,6 +299,6 @@ def _open(path: Path) -> FeatureBank:
     return FeatureBank.open(path)
 
 
-def _rows(bank: FeatureBank, source: Any) -> FeatureBank | BucketRows:
+def _rows(bank: FeatureBank, source: str | dict) -> FeatureBank | BucketRows:
     bucket = source.get('bucket') if isinstance(source, dict) else None
     return bank if bucket is None else BucketRows(bank, bucket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
 from clear.core.configs.building import building
@@ -14,7 +14,10 @@ from clear.engine.schema import filled_in
 from clear.evaluation.task import Task, needs_of
 from clear.registry import MODELS, TASKS
 
-DEFAULTS: dict[str, Any] = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
+if TYPE_CHECKING:
+    from clear.core.types import Options
+
+DEFAULTS: Options = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
                                 grid={}, banks={})
 REQUIRED = ('encoders', 'tasks')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
@@ -75,12 +78,12 @@ def task_name(task: dict) -> str:
     return task.get('name') or task['type']
 
 
-def task_data(cfg: dict, task: dict) -> Any:
+def task_data(cfg: dict, task: dict) -> object:
     """Split -> source of a task: its own `data`, else the config's."""
     return task.get('data') if task.get('data') is not None else cfg['data']
 
 
-def task_options(cfg: dict, task: dict) -> dict[str, Any]:
+def task_options(cfg: dict, task: dict) -> dict[str, object]:
     """Type and arguments of a task: its own, else `grid` (linear probes), else the config's `seed`."""
     accepted = task_arguments(task['type'])
     own = {key: value for key, value in task.items() if key not in TASK_KEYS}
@@ -95,7 +98,7 @@ def task_arguments(kind: str) -> set[str]:
     return accepted_arguments(TASKS.require(kind)) or set(inspect.signature(TASKS.require(kind)).parameters)
 
 
-def build_task(options: dict[str, Any], device: str = 'cpu', num_workers: int = 0) -> Task:
+def build_task(options: dict[str, object], device: str = 'cpu', num_workers: int = 0) -> Task:
     """The task; `device` and `num_workers` where its arguments leave them open.
 
     Raises:
@@ -107,7 +110,7 @@ def build_task(options: dict[str, Any], device: str = 'cpu', num_workers: int = 
         return TASKS.build(options, default_args=filled)
 
 
-def _check_encoder(name: str, encoder: Any) -> None:
+def _check_encoder(name: str, encoder: object) -> None:
     _check_name('encoders', name)
     if not isinstance(encoder, dict) or ('type' in encoder) == ('bank' in encoder):
         raise ConfigError(f'encoders.{name} is {encoder!r}; expected dict(type=...) or dict(bank=<folder of banks>).')
@@ -118,7 +121,7 @@ def _check_encoder(name: str, encoder: Any) -> None:
                encoder.get('type', 'a folder of banks'))
 
 
-def _check_task(where: str, task: Any, cfg: dict) -> None:
+def _check_task(where: str, task: object, cfg: dict) -> None:
     if not isinstance(task, dict) or 'type' not in task:
         raise ConfigError(f"{where} is {task!r}; expected dict(type=...), with arguments and data.")
     accepted = task_arguments(task['type'])

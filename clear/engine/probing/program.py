@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError
@@ -14,6 +14,9 @@ from clear.engine.base import RunnerProgram
 from clear.engine.probing.keys import KNOWN, check_probe_config, with_defaults
 from clear.engine.work_dir import held, refuse_run, replacing, start_logs
 from clear.registry import RUNNERS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 @RUNNERS.register_module('ProbeRunner')
@@ -25,7 +28,7 @@ class ProbeProgram(RunnerProgram):
 
     @classmethod
     @building('The config')
-    def check(cls, cfg: Any, program: str = 'train') -> None:
+    def check(cls, cfg: Config, program: str = 'train') -> None:
         """See `check_probe_config`."""
         if program == 'test':
             raise ConfigError('tools/test.py evaluates checkpoints of training; run a probing config with '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from clear.core.files import atomic_writer
 from clear.engine.probing.jobs import Job
@@ -15,7 +15,10 @@ COLUMNS = ('encoder', 'method', 'pretrain_dataset', 'epochs', 'task', 'level', '
            'metric', 'value', 'higher_is_better', 'n_train', 'n_test', 'encoder_hash', 'time_s')
 
 
-def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[dict[str, Any]]:
+Row: TypeAlias = dict[str, str | int | float | bool | None]
+
+
+def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[Row]:
     """One row per job, metric and seed; a job without several seeds has `seed` empty. Unknown values are None."""
     tasks = {task_name(task): task for task in cfg['tasks']}
     rows = []
@@ -37,7 +40,7 @@ def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[dict[str, Any]]:
     return rows
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows with a header, atomically; None is empty, floats are in full precision."""
     with atomic_writer(path, 'w') as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from clear.core import dist
 from clear.core.checks import check_whole
@@ -22,13 +22,18 @@ from clear.datasets.readers.image_lists import ImageList
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from clear.core.types import Plain
+
 MODES = ('finetune', 'replay', 'distil')
 STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil'}
 DISTIL_KEYS = {'weight', 'hidden_channels'}
 STREAM_FILE = 'stream.json'
 SCHEMA = 1
 
-Run = Callable[[Any, Path, bool], None]
+Run: TypeAlias = 'Callable[[Config, Path, bool], None]'
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Stream:
     buckets: list[int | str]
     mode: str = 'finetune'
     replay_size: int | None = None
-    distil: dict[str, Any] | None = None
+    distil: dict[str, Plain] | None = None
 
 
 @dataclass
@@ -58,10 +63,10 @@ class FinishedBucket:
     checkpoint: str
     config_hash: str
     num_images: int
-    metrics: dict[str, Any]
+    metrics: dict[str, Plain]
 
 
-def read_stream_options(cfg: Any) -> Stream:
+def read_stream_options(cfg: Config) -> Stream:
     """The checked `stream` of a config.
 
     Raises:
@@ -94,7 +99,7 @@ def read_stream_options(cfg: Any) -> Stream:
     return Stream(buckets, mode, size, distil)
 
 
-def read_stream_images(cfg: Any, stream: Stream) -> ImageList:
+def read_stream_images(cfg: Config, stream: Stream) -> ImageList:
     """All images of the stream; `buckets` of it has their names. Nothing is decoded.
 
     Raises:
@@ -110,7 +115,7 @@ def read_stream_images(cfg: Any, stream: Stream) -> ImageList:
     return images
 
 
-def bucket_config(cfg: Any, stream: Stream, names: list[str], position: int, work_dir: Path) -> Any:
+def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, work_dir: Path) -> Config:
     """The config of the ordinary run on one bucket.
 
     Args:
@@ -147,7 +152,7 @@ def bucket_folder(work_dir: Path, name: str) -> Path:
     return work_dir / f'bucket_{name}'
 
 
-def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:
+def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:
     """Train on bucket after bucket; finished ones are kept, the one that was stopped continues.
 
     After each bucket `work_dir/stream.json` says what is there. The folder is then what
@@ -188,7 +193,7 @@ def train_stream(cfg: Any, work_dir: str | Path, run: Run, *, resume: bool = Fal
     return finished
 
 
-def _hash(cfg: Any, stream: Stream, names: list[str], position: int) -> str:
+def _hash(cfg: Config, stream: Stream, names: list[str], position: int) -> str:
     # As if it ran in the folder 'stream': the same wherever the work_dir lies.
     one = bucket_config(cfg, stream, names, position, Path('stream'))
     return runner_config_hash(computed_config(one, dist.world_size()))

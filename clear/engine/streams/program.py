@@ -7,7 +7,7 @@ import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.errors import ConfigError
@@ -17,6 +17,8 @@ from clear.engine.work_dir import held, replacing
 from clear.registry import RUNNERS
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.datasets.readers.image_lists import ImageList
     from clear.engine.streams.pretraining import Stream
 
@@ -36,7 +38,7 @@ class StreamProgram(TrainingProgram):
             launch_stream(self.cfg, args)
 
 
-def launch_stream(cfg: Any, args: argparse.Namespace) -> None:
+def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
     """Train on a stream as `tools/train.py` was told to; a dry run describes it and plans the first bucket's run.
 
     Raises:
@@ -65,7 +67,7 @@ def launch_stream(cfg: Any, args: argparse.Namespace) -> None:
     parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
     with held(work_dir), replacing(work_dir, is_replaced, parts) as built:
 
-        def run(one: Any, folder: Path, resume: bool) -> None:
+        def run(one: Config, folder: Path, resume: bool) -> None:
             options = copy.copy(args)
             options.resume, options.overwrite = resume, not resume
             TrainingProgram(one).run(options, built)
@@ -73,7 +75,7 @@ def launch_stream(cfg: Any, args: argparse.Namespace) -> None:
         train_stream(cfg, work_dir, run, resume=bool(args.resume))
 
 
-def check_later_batches(cfg: Any, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
+def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
     """Refuse a bucket after the first that leaves a batch of one sample per process, if the model cannot train on it.
 
     Such a bucket's run is built for it, with the first weights; where there is none, nothing is.

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
-from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
+from mmengine.visualization import BaseVisBackend, TensorboardVisBackend, Visualizer, WandbVisBackend
 
 from clear.core import dist
 from clear.core.storage.tracking import cut_events, event_file, event_sizes, wandb_run_id
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from clear.engine.training.runner import Runner
+
+
+Backend = TypeVar('Backend', bound=BaseVisBackend)
 
 
 def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:
@@ -30,7 +38,7 @@ def prepare_wandb(visualizer: Visualizer, work_dir: str) -> Visualizer:
     return visualizer
 
 
-def tensorboard_state(runner: Any) -> dict[str, int]:
+def tensorboard_state(runner: Runner) -> dict[str, int]:
     """Name -> bytes of the event files that a run has written so far, for a checkpoint."""
     sizes: dict[str, int] = {}
     for backend in _backends(runner.visualizer, TensorboardVisBackend):
@@ -39,7 +47,7 @@ def tensorboard_state(runner: Any) -> dict[str, int]:
     return sizes
 
 
-def resume_tensorboard(runner: Any, sizes: dict[str, int]) -> None:
+def resume_tensorboard(runner: Runner, sizes: dict[str, int]) -> None:
     """Cut the event files back to what a checkpoint knew of; the next number begins another file.
 
     Outside the work_dir files that the checkpoint does not know may be those of other runs, and stay.
@@ -54,11 +62,11 @@ def resume_tensorboard(runner: Any, sizes: dict[str, int]) -> None:
         backend._env_initialized = False
 
 
-def _backends(visualizer: Visualizer, kind: type) -> Iterator[Any]:
+def _backends(visualizer: Visualizer, kind: type[Backend]) -> Iterator[Backend]:
     return (backend for backend in (getattr(visualizer, '_vis_backends', None) or {}).values()
             if isinstance(backend, kind))
 
 
-def _add_config(backend: WandbVisBackend, config: Any, **_: Any) -> None:
+def _add_config(backend: WandbVisBackend, config: Config, **_: object) -> None:
     run = backend.experiment.run
     run.config.update(config.to_dict(), allow_val_change=backend._init_kwargs.get('allow_val_change', False))

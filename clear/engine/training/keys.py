@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from clear.core.checks import (
     check_choice,
@@ -22,6 +22,10 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
+    from clear.registry import Registry
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
@@ -67,7 +71,7 @@ def in_our_scope(cfg: dict) -> None:
             _drop_scope(loader.get(key))
 
 
-def _drop_scope(part: Any) -> None:
+def _drop_scope(part: object) -> None:
     if isinstance(part, dict):
         part.pop('_scope_', None)
     for item in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
@@ -133,7 +137,7 @@ def _check_values(cfg: dict) -> None:
         check_flag('find_unused_parameters', cfg['find_unused_parameters'])
 
 
-def _check_dict(where: str, value: Any) -> None:
+def _check_dict(where: str, value: object) -> None:
     if not isinstance(value, dict):
         raise ConfigError(f'{where} is {value!r}; expected a dict.')
 
@@ -153,7 +157,7 @@ def _check_model(model: dict, where: str = 'model', scope: str | None = None) ->
         _check_type(f'{where}.views', model['views'], TRANSFORMS)
 
 
-def _check_type(where: str, cfg: dict, registry: Any, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
+def _check_type(where: str, cfg: dict, registry: Registry, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
                 scope: str | None = None) -> None:
     if callable(cfg['type']):
         return  # a class itself, as mmengine's pure Python configs have
@@ -206,7 +210,7 @@ def _check_dataloader(where: str, cfg: dict) -> None:
             _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
 
 
-def _check_pipeline(where: str, pipeline: Any, scope: str | None) -> None:
+def _check_pipeline(where: str, pipeline: Iterable[object] | None, scope: str | None) -> None:
     from clear.registry import TRANSFORMS
 
     for index, step in enumerate(pipeline or ()):
@@ -256,7 +260,7 @@ def _check_optimisation(cfg: dict) -> None:
         _check_type(where, scheduler, PARAM_SCHEDULERS, extra=('convert_to_iter_based',), given_by_us=('optimizer',))
 
 
-def _check_clip_grad(clip: Any) -> None:
+def _check_clip_grad(clip: object) -> None:
     if not isinstance(clip, dict) or clip.get('type', 'norm') not in CLIP_KEYS:
         raise ConfigError(f"optim_wrapper.clip_grad is {clip!r}; expected a dict such as dict(max_norm=3.0), its type "
                           f"one of {', '.join(map(repr, CLIP_KEYS))}.")
@@ -278,7 +282,7 @@ def _check_hooks(cfg: dict) -> None:
             _check_type(where, hook, HOOKS, extra=('priority',))
 
 
-def computed_config(cfg: dict, world_size: int) -> dict[str, Any]:
+def computed_config(cfg: dict, world_size: int) -> dict[str, Plain]:
     """The part of a config that decides the result, with the batch of all processes in place of one's."""
     kept = schema.computed_config(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg), _EXECUTION, KNOWN)
     # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.
@@ -298,7 +302,7 @@ def computed_config(cfg: dict, world_size: int) -> dict[str, Any]:
     return kept
 
 
-def runner_config_hash(config: dict[str, Any]) -> str:
+def runner_config_hash(config: Mapping[str, Plain]) -> str:
     """First 16 hex digits of the SHA-256 of what `computed_config` kept, without the seed."""
     plain = {key: value for key, value in config.items() if key != 'seed'}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from clear.core.checks import check_flag, check_number
 from clear.registry import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from clear.core.types import State
 
 
 @OPTIMIZERS.register_module()
@@ -76,7 +79,7 @@ class PublishedLARS(Optimizer):
         torch._foreach_sub_(weights, torch._foreach_mul(gathered, rates))
         return loss
 
-    def _factors(self, groups: list[dict[str, Any]], weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
+    def _factors(self, groups: list[State], weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
         """q of each tensor, as tensors without dimensions."""
         own = torch.stack(torch._foreach_norm(weights))
         like = dict(dtype=own.dtype, device=own.device)

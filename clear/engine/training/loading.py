@@ -6,16 +6,17 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from mmengine.runner import Runner as MMRunner
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from clear.core import dist
 from clear.core.config import to_plain
+from clear.core.contracts import Fingerprinted
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed, seeded_draws
+from clear.datasets.loaders.samplers import GlobalBatchSampler
 
 # Samples of a foreign data set whose description goes into its fingerprint.
 _DESCRIBED_SAMPLES = 64
@@ -35,13 +36,13 @@ class SeededDataset(Dataset):
     def __init__(self, dataset: Dataset, seed: int):
         vars(self).update(dataset=dataset, seed=seed)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         # Python and torch ask for dunders by themselves; `dataset` is absent while a copy is being made.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self):
             vars(self)[name] = value
         else:
@@ -50,7 +51,7 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
+    def __getitem__(self, key: tuple[int, int]) -> object:
         epoch, index = key
         with seeded_draws(derive_seed('sample', self.seed, 0, epoch, index)):
             return self.dataset[index]
@@ -59,7 +60,7 @@ class SeededDataset(Dataset):
 class SkippingBatchSampler(Sampler):
     """Batches of `(epoch, index)` of any batch sampler, without the first `start`; then `start` is 0 again."""
 
-    def __init__(self, batch_sampler: Any):
+    def __init__(self, batch_sampler: BatchSampler | GlobalBatchSampler):
         self.inner = batch_sampler
         self.sampler = batch_sampler.sampler
         self.start = 0
@@ -92,11 +93,11 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
         raise ConfigError(f'train_dataloader: {len(loader.dataset)} samples make no batch of '
                           f'{_batch_size(loader)} x {dist.world_size()} process(es). Lower batch_size.')
     dataset, batch_sampler = loader.dataset, loader.batch_sampler
-    if hasattr(dataset, 'fingerprint'):
+    if isinstance(dataset, Fingerprinted):
         dataset.seed = seed
     else:
         dataset = SeededDataset(dataset, seed)
-    if not hasattr(batch_sampler, 'start'):
+    if not isinstance(batch_sampler, (GlobalBatchSampler, SkippingBatchSampler)):
         batch_sampler = SkippingBatchSampler(batch_sampler)
     # A generator of its own: starting an epoch then draws nothing from the generators of training.
     generator = torch.Generator().manual_seed(derive_seed(seed, 'workers', dist.rank()))
@@ -110,6 +111,12 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
     vars(rebuilt).update(batch_size=_batch_size(loader), sampler=batch_sampler.sampler,
                          drop_last=getattr(loader.batch_sampler, 'drop_last', False))
     return rebuilt
+
+
+def own_batch_sampler(loader: DataLoader) -> Sampler:
+    """The batch sampler of the config, below what continues it."""
+    sampler = loader.batch_sampler
+    return sampler.inner if isinstance(sampler, SkippingBatchSampler) else sampler
 
 
 def _with_defaults(cfg: dict) -> dict:
@@ -129,7 +136,7 @@ def _batch_size(loader: DataLoader) -> int | None:
 
 def data_fingerprint(dataset: Dataset) -> str:
     """What tells one data set from another: its own `fingerprint()`, else a hash of size, classes and some samples."""
-    if hasattr(dataset, 'fingerprint'):
+    if isinstance(dataset, Fingerprinted):
         return str(dataset.fingerprint())
     inner = dataset.dataset if isinstance(dataset, SeededDataset) else dataset
     described = dict(type=type(inner).__name__, size=len(inner), metainfo=to_plain(getattr(inner, 'metainfo', None)))

@@ -10,19 +10,27 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.loops import EpochBasedTrainLoop as MMEpochBasedTrainLoop
 from mmengine.runner.loops import IterBasedTrainLoop as MMIterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
-from torch import nn
+from torch import Tensor, nn
 
 from clear.core.checks import check_whole
 from clear.engine.training.optimisation import count_from
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import LOOPS
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from clear.engine.training.runner import Runner
+
+
+Batch: TypeAlias = Tensor | dict | list | tuple
 
 
 class _ResumableLoop:
@@ -30,7 +38,7 @@ class _ResumableLoop:
 
     batch = 0
 
-    def _batches(self, epoch: int) -> Iterator[Any]:
+    def _batches(self, epoch: int) -> Iterator[Batch]:
         """The rest of a pass over the data, from batch `self.batch` on; what was used before is not read again."""
         batch_sampler = self.dataloader.batch_sampler
         if hasattr(batch_sampler.sampler, 'set_epoch'):
@@ -38,7 +46,7 @@ class _ResumableLoop:
         batch_sampler.start = self.batch
         return iter(self.dataloader)
 
-    def _train_step(self, data_batch: Any) -> None:
+    def _train_step(self, data_batch: Batch) -> None:
         """One micro-batch with its hooks."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=self.batch, data_batch=data_batch)
@@ -57,8 +65,8 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEpochBasedTrainLoop):
         max_epochs: at least 1; the rest as mmengine's.
     """
 
-    def __init__(self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
-                 dynamic_intervals: list | None = None):
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, val_begin: int = 1,
+                 val_interval: int = 1, dynamic_intervals: list | None = None):
         check_whole('train_cfg.max_epochs', max_epochs, 1)
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
 
@@ -103,8 +111,8 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
         max_iters: at least 1; the rest as mmengine's.
     """
 
-    def __init__(self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
-                 dynamic_intervals: list | None = None):
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
+                 val_interval: int = 1000, dynamic_intervals: list | None = None):
         check_whole('train_cfg.max_iters', max_iters, 1)
         # Not mmengine's constructor: it would start the loader's workers.
         BaseLoop.__init__(self, runner, dataloader)
@@ -149,7 +157,7 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
                 and (self._iter % self.val_interval == 0 or self._iter == self._max_iters))
 
 
-def _num_rows(data_batch: Any) -> int:
+def _num_rows(data_batch: Batch) -> int:
     """Samples in a batch, from its first tensor."""
     if isinstance(data_batch, torch.Tensor):
         return len(data_batch)

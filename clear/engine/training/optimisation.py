@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -15,9 +15,14 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch import Tensor, nn
 
-from clear.core.checks import check_number
+from clear.core.checks import check_choice, check_number
 from clear.core.errors import ConfigError
 from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from clear.core.types import Options
 
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
@@ -45,8 +50,7 @@ class AmpOptimWrapper(OptimWrapper):
         if dtype is None:
             has_bf16 = self.device_type != 'cuda' or torch.cuda.is_bf16_supported()
             dtype = 'bfloat16' if has_bf16 else 'float16'
-        if dtype not in DTYPES:
-            raise ConfigError(f"optim_wrapper.dtype is {dtype!r}; expected 'float16', 'bfloat16' or None.")
+        check_choice('optim_wrapper.dtype', dtype, (*DTYPES, None))
         self.cast_dtype = DTYPES[dtype]
         self.loss_scaler = None
         if dtype == 'float16':
@@ -86,7 +90,7 @@ class AmpOptimWrapper(OptimWrapper):
             yield
 
 
-def _scaler_arguments(loss_scale: str | float | dict) -> dict[str, Any]:
+def _scaler_arguments(loss_scale: str | float | dict) -> dict[str, float]:
     if loss_scale == 'dynamic':
         return {}
     if isinstance(loss_scale, dict):
@@ -132,7 +136,8 @@ class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
         T_max: steps (epochs, or iterations with `by_epoch=False`) until 0; by default `end - begin`.
     """
 
-    def __init__(self, optimizer: Any, *args, T_max: int | None = None, begin: int = 0, end: int = INF, **kwargs):
+    def __init__(self, optimizer: Optimizer | OptimWrapper, *args, T_max: int | None = None, begin: int = 0,
+                 end: int = INF, **kwargs):
         if T_max is None and end == INF:
             raise ConfigError('QuarterCosineLR needs T_max, or an end.')
         self.T_max = T_max if T_max is not None else end - begin
@@ -152,7 +157,7 @@ class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
         return [value * factor for value in self.base_values]
 
 
-def hold_fixed_values(optim_wrapper: Any) -> None:
+def hold_fixed_values(optim_wrapper: OptimWrapper | OptimWrapperDict) -> None:
     """Put back what schedulers must not touch: the rate of groups marked `fix_lr=True`, and a weight decay of 0.
 
     A config marks them by `paramwise_cfg=dict(custom_keys={'predictor': dict(fix_lr=True)})`.
@@ -166,7 +171,7 @@ def hold_fixed_values(optim_wrapper: Any) -> None:
                 group['weight_decay'] = 0.0
 
 
-def check_rates(where: str, wrapper: Mapping[str, Any]) -> None:
+def check_rates(where: str, wrapper: Options) -> None:
     """Refuse a learning rate that no optimiser can use, in a wrapper or in several by name.
 
     Raises:
@@ -180,12 +185,12 @@ def check_rates(where: str, wrapper: Mapping[str, Any]) -> None:
             check_rates(f'{where}.{name}', value)
 
 
-def wrappers_of(optim_wrapper: Any) -> list[OptimWrapper]:
+def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
     """The wrapper itself, or those of a model with several optimisers."""
     return list(optim_wrapper.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
 
 
-def count_from(optim_wrapper: Any, done: int, total: int) -> None:
+def count_from(optim_wrapper: OptimWrapper | OptimWrapperDict, done: int, total: int) -> None:
     """Count micro-batches of gradient accumulation from `done`; the last of `total` always ends an optimiser step.
 
     mmengine counts over a whole run, so that a step may span two epochs; then no checkpoint between them would be
@@ -196,12 +201,12 @@ def count_from(optim_wrapper: Any, done: int, total: int) -> None:
         wrapper._remainder_counts = total % wrapper._accumulative_counts
 
 
-def is_step_start(optim_wrapper: Any) -> bool:
+def is_step_start(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     """True if the next micro-batch is the first of an optimiser step."""
     wrapper = wrappers_of(optim_wrapper)[0]
     return wrapper._inner_count % wrapper._accumulative_counts == 0
 
 
-def is_step_end(optim_wrapper: Any) -> bool:
+def is_step_end(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     """True if the last micro-batch ended an optimiser step: no gradients are waiting."""
     return wrappers_of(optim_wrapper)[0].should_update()

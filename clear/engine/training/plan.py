@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.engine.training.hooks.checkpoint import CheckpointHook
+from clear.engine.training.loading import SeededDataset, own_batch_sampler
 from clear.engine.training.optimisation import wrappers_of
 
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
 
-def describe_run(runner: Any, work_dir: Path) -> str:
+    from clear.engine.training.runner import Runner
+
+
+def describe_run(runner: Runner, work_dir: Path) -> str:
     """Data, model, steps, memory and disk of a built runner."""
     loop, model = runner.train_loop, runner.bare_model
     parameters = list(model.parameters())
@@ -23,7 +29,7 @@ def describe_run(runner: Any, work_dir: Path) -> str:
     states = 2 if 'Adam' in optimizer else 1
     batch = _batch_size(loop.dataloader)
     dataset = loop.dataloader.dataset
-    inner = getattr(dataset, 'dataset', dataset)
+    inner = dataset.dataset if isinstance(dataset, SeededDataset) else dataset
     micro = wrapper._accumulative_counts
     length = f'{loop.max_epochs} epochs of {len(loop.dataloader):,} = ' if runner.is_epoch_based else ''
     files = _files(runner)
@@ -40,12 +46,12 @@ def describe_run(runner: Any, work_dir: Path) -> str:
         f'work_dir  {work_dir}'])
 
 
-def _batch_size(dataloader: Any) -> int | str:
-    sampler = getattr(dataloader.batch_sampler, 'inner', dataloader.batch_sampler)
-    return getattr(sampler, 'batch_size', '?')
+def _batch_size(dataloader: DataLoader) -> int | str:
+    sampler = own_batch_sampler(dataloader)
+    return getattr(sampler, 'batch_size', '?')  # one of another library may have none
 
 
-def _files(runner: Any) -> int:
+def _files(runner: Runner) -> int:
     """Checkpoints that lie there at the end, `latest.pth` among them."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.configs.building import building
@@ -20,6 +20,11 @@ from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
 from clear.engine.training.keys import KNOWN, check_runner_config, in_our_scope
 from clear.registry import RUNNERS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from clear.engine.training.runner import Runner
 
 _TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
                   'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'custom_hooks')
@@ -34,14 +39,14 @@ class TrainingProgram(RunnerProgram):
              'figures/*.png', f'tensorboard/{EVENT_FILES}', *wandb_files('wandb'), *wandb_files('vis_data/wandb'))
 
     @staticmethod
-    def from_cfg(cfg: Any) -> Any:
+    def from_cfg(cfg: Config) -> Runner:
         """The Runner itself, for whoever builds it from the registry as mmengine does."""
         from clear.engine.training.runner import Runner
 
         return Runner.from_cfg(cfg)
 
     @classmethod
-    def check(cls, cfg: Any, program: str = 'train') -> None:
+    def check(cls, cfg: Config, program: str = 'train') -> None:
         """See `check_runner_config`; lets parts of a foreign base be ours (see `in_our_scope`)."""
         if program == 'predict':
             raise ConfigError('tools/predict.py reads continual configs (those with cl_strategy) so far.')
@@ -86,7 +91,7 @@ class TrainingProgram(RunnerProgram):
         test(self.cfg, Path(args.checkpoint), args.out)
 
 
-def prepare(cfg: Any, args: argparse.Namespace) -> None:
+def prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Put what the command line says into an ordinary config.
 
     Raises:
@@ -101,7 +106,7 @@ def prepare(cfg: Any, args: argparse.Namespace) -> None:
             logger.info('W&B: no key here, so this run is logged into the work_dir; `wandb sync` uploads it later.')
 
 
-def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
+def test(cfg: Config, checkpoint: Path, out: str | None) -> None:
     """Evaluate a checkpoint on the test data of an ordinary config, or its validation data if it has no others.
 
     Raises:
@@ -129,7 +134,7 @@ def test(cfg: Any, checkpoint: Path, out: str | None) -> None:
         write_json(out, dict(checkpoint=str(checkpoint), split=split, metrics=metrics))
 
 
-def set_precision(cfg: Any, amp: bool | None) -> None:
+def set_precision(cfg: Config, amp: bool | None) -> None:
     """Let `--amp`, `--no-amp` or the key `amp` decide the type of `optim_wrapper`."""
     choice = cfg.get('amp') if amp is None else amp
     wrapper = cfg.get('optim_wrapper')
@@ -145,7 +150,7 @@ def set_precision(cfg: Any, amp: bool | None) -> None:
             wrapper.pop(key, None)
 
 
-def build_runner(cfg: Any, is_training: bool = True) -> Any:
+def build_runner(cfg: Mapping[str, object], is_training: bool = True) -> Runner:
     """The built runner; what a constructor refuses is the config's fault.
 
     Raises:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmengine.dataset import default_collate
 from mmengine.logging import MMLogger
@@ -23,14 +23,16 @@ from torch import nn
 from clear.core import dist
 from clear.core.checks import check_number, check_shared_keys
 from clear.core.configs.building import building
+from clear.core.contracts import Closes, GivesFeatures, HoldsParameters, ReportsBadSamples
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import choose_device
 from clear.core.results import Results, software
-from clear.core.seeding import set_rng_state
-from clear.datasets import SelfSupervisedImages
+from clear.core.seeding import RngState, set_rng_state
+from clear.datasets import BadSamples, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
+from clear.engine.progress import Progress
 from clear.engine.training.backends import prepare_wandb
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
@@ -44,6 +46,15 @@ from clear.engine.training.weights import load_start_weights
 from clear.models.selfsup import SelfSupervisedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.optim import OptimWrapper, OptimWrapperDict
+    from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+    from mmengine.visualization import Visualizer
+    from torch.optim import Optimizer
+
+    from clear.core.types import LogEntry
 
 _serial = itertools.count()
 
@@ -61,7 +72,7 @@ class Runner(MMRunner):
         ConfigError: for parts that do not fit together.
     """
 
-    def __init__(self, *args, cfg: Any = None, **kwargs):
+    def __init__(self, *args, cfg: Config | dict | None = None, **kwargs):
         cfg = cfg if cfg is not None else {}
         self.device = choose_device(cfg.get('device'))
         self.run_name = cfg.get('name') or 'run'
@@ -84,16 +95,16 @@ class Runner(MMRunner):
             kwargs['visualizer'] = {**kwargs['visualizer'], 'name': kwargs['experiment_name']}
         self.stop_requested = False
         self.has_cpu_sync_bn = False
-        self.waiting_rng: dict[str, Any] | None = None
+        self.waiting_rng: RngState | None = None
         self.measured_at_start: dict[str, float] = {}
         self.known_events: set[str] = set()  # TensorBoard's files of this run before it was resumed
-        self.train_log: list[dict[str, Any]] = []
+        self.train_log: list[LogEntry] = []
         self.timing: dict[str, float] = {}
         self._software = software()
         super().__init__(*args, cfg=cfg, **kwargs)
 
     @classmethod
-    def from_cfg(cls, cfg: Any) -> Runner:
+    def from_cfg(cls, cfg: Config | dict) -> Runner:
         """The Runner of a config in mmengine's keys; `cfg` is not changed."""
         cfg = copy.deepcopy(cfg)
         in_our_scope(cfg)
@@ -126,13 +137,13 @@ class Runner(MMRunner):
     def dump_config(self) -> None:
         """Nothing: `config.py` was written when the work_dir was claimed."""
 
-    def build_visualizer(self, visualizer: Any = None) -> Any:
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """As mmengine's; W&B goes on after a resume, and gets no code unless `log_code_name` asks for it."""
         return prepare_wandb(super().build_visualizer(visualizer), self.work_dir)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """mmengine's defaults and ours; None in the config takes one out."""
-        defaults: dict[str, Any] = dict(
+        defaults: dict[str, dict | None] = dict(
             runtime_info=dict(type='RuntimeInfoHook'), nan_guard=dict(type='NaNGuardHook'),
             progress=dict(type='ProgressHook'), timer=dict(type='IterTimerHook'),
             sampler_seed=dict(type='DistSamplerSeedHook'), results=dict(type='ResultsHook'),
@@ -188,7 +199,7 @@ class Runner(MMRunner):
         return built
 
     @building('optim_wrapper')
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+    def build_optim_wrapper(self, optim_wrapper: Optimizer | OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
         """As mmengine's, and with `clip_grad=dict(type='norm_per_parameter', ...)`, which its wrappers refuse.
 
         Raises:
@@ -219,7 +230,7 @@ class Runner(MMRunner):
     def is_training(self) -> bool:
         return isinstance(self._train_loop, BaseLoop)
 
-    def all_schedulers(self) -> list[Any]:
+    def all_schedulers(self) -> list[_ParamScheduler]:
         """Every parameter scheduler, also of several optimisers."""
         if not self.param_schedulers:
             return []
@@ -245,7 +256,7 @@ class Runner(MMRunner):
         if bar := self._progress():
             bar.clear()
 
-    def _progress(self) -> Any | None:
+    def _progress(self) -> Progress | None:
         return next((hook.bar for hook in self.hooks if isinstance(hook, ProgressHook)), None)
 
     # Training
@@ -259,7 +270,7 @@ class Runner(MMRunner):
         self._train_loop = self.build_train_loop(self._train_loop)
         dataset = self.train_dataloader.dataset
         self.data_fingerprint = data_fingerprint(dataset)
-        if hasattr(dataset, 'report_to'):
+        if isinstance(dataset, ReportsBadSamples):
             dataset.report_to(Path(self.work_dir) / 'bad_samples.jsonl')
         with self._quiet():
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
@@ -285,7 +296,7 @@ class Runner(MMRunner):
             for size in {self.train_dataloader.batch_sampler.batch_size, smallest_of_epoch(self.train_dataloader)}:
                 model.check_batch(views, size)
 
-    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
+    def scale_lr(self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict | None = None) -> None:
         """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""
         if auto_scale_lr and auto_scale_lr.get('enable'):
             parts = wrappers_of(optim_wrapper)[0]._accumulative_counts
@@ -298,10 +309,10 @@ class Runner(MMRunner):
 
         A gradient of zero alone would still make Adam count steps, and its first real ones several times too long.
         """
-        if not hasattr(self.bare_model, 'held_parameters'):
+        if not isinstance(self.bare_model, HoldsParameters):
             return
 
-        def skip(*_: Any) -> None:
+        def skip(*_: object) -> None:
             for parameter in self.bare_model.held_parameters():
                 parameter.grad = None
 
@@ -337,7 +348,7 @@ class Runner(MMRunner):
             self.call_hook('after_run')
         finally:
             for hook in self.hooks:
-                if hasattr(hook, 'close'):
+                if isinstance(hook, Closes):
                     hook.close()
         logger.info('trained in %.0f s', time.monotonic() - started)
         return self.results()
@@ -356,7 +367,7 @@ class Runner(MMRunner):
     @contextmanager
     def _quiet(self) -> Iterator[None]:
         """Without mmengine's line per parameter, and its advice that does not apply here."""
-        level = self.logger.level if hasattr(self, 'logger') else logging.INFO
+        level = self.logger.level if hasattr(self, 'logger') else logging.INFO  # from mmengine's constructor on
         instance = MMLogger.get_current_instance()
         instance.setLevel(logging.ERROR)
         try:
@@ -376,10 +387,10 @@ class Runner(MMRunner):
                       train_log=self.train_log)
         if self.measured_at_start:
             extras['before_training'] = self.measured_at_start
-        bad = getattr(self.train_dataloader.dataset, 'bad_samples', None)
-        if hasattr(bad, 'counts'):
-            extras['bad_samples'] = bad.counts()
-        protocol = 'pretraining' if hasattr(self.bare_model, 'features') else 'training'
+        dataset = self.train_dataloader.dataset
+        if isinstance(dataset, ReportsBadSamples) and isinstance(dataset.bad_samples, BadSamples):
+            extras['bad_samples'] = dataset.bad_samples.counts()
+        protocol = 'pretraining' if isinstance(self.bare_model, GivesFeatures) else 'training'
         return Results(name=self.run_name, runner=type(self).__name__, protocol=f'{protocol}/v1', metrics=metrics,
                        config_hash=runner_config_hash(config), seeds=dict(train=self.seed),
                        **self._software, world_size=dist.world_size(), timing=self.timing, extras=extras)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dataset import default_collate
@@ -21,11 +21,18 @@ from clear.core.errors import ConfigError
 from clear.datasets import SelfSupervisedImages
 from clear.datasets.loaders.samplers import GlobalBatchSampler
 from clear.engine.continual.plan import first_readable
+from clear.engine.training.loading import own_batch_sampler
 from clear.models.sync_batch_norm import synchronised
 from clear.registry import PLUGINS
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+    from torch.utils.data import DataLoader
 
-def check_last_batches(cfg: dict, strategy: Any, info: ScenarioInfo, device: torch.device) -> None:
+    from clear.engine.training.runner import Runner
+
+
+def check_last_batches(cfg: dict, strategy: SupervisedTemplate, info: ScenarioInfo, device: torch.device) -> None:
     """Refuse a bucket that leaves a global batch of one sample, if the model cannot train on it.
 
     Looked at are the experiences in which batches are those of one bucket by what strategy and plugins declare
@@ -53,7 +60,7 @@ def check_last_batches(cfg: dict, strategy: Any, info: ScenarioInfo, device: tor
                       f'model cannot train: {reason}. {advice} Larger images or freeze_bn=True help as well.')
 
 
-def _num_unmixed(options: dict, strategy: Any, num_buckets: int) -> int:
+def _num_unmixed(options: dict, strategy: SupervisedTemplate, num_buckets: int) -> int:
     """How many experiences, from the first on, have no batches but those of their bucket, as far as is declared."""
     added = {PLUGINS.require(plugin['type']) for plugin in options.get('plugins') or ()}
     kinds = {trait(strategy, 'unmixed_batches')}
@@ -70,7 +77,7 @@ def _smallest(count: int, size: int, budget: int | None = None) -> int:
     return size if whole and (not rest or budget is not None and budget <= whole) else rest
 
 
-def check_training_batch(runner: Any) -> None:
+def check_training_batch(runner: Runner) -> None:
     """Refuse batches of one sample per process in an ordinary run, if the model cannot train on them.
 
     Raises:
@@ -102,16 +109,16 @@ def check_training_batch(runner: Any) -> None:
     raise ConfigError(f'{where} is a single sample, on which {type(model).__name__} cannot train: {reason}. {advice}')
 
 
-def smallest_of_epoch(loader: Any) -> int | None:
+def smallest_of_epoch(loader: DataLoader) -> int | None:
     """Samples of this process in the smallest batch; None where the batches are not ours to count."""
-    sampler = getattr(loader.batch_sampler, 'inner', loader.batch_sampler)
+    sampler = own_batch_sampler(loader)
     if not isinstance(sampler, GlobalBatchSampler):
         return loader.batch_size
     rest = len(sampler.sampler) % (sampler.batch_size * dist.world_size()) // dist.world_size()
     return sampler.batch_size if sampler.drop_last or not rest else rest
 
 
-def _refusal(model: nn.Module, step: Callable[[nn.Module], Any]) -> str | None:
+def _refusal(model: nn.Module, step: Callable[[nn.Module], object]) -> str | None:
     """What a copy of the model in train mode says to a step; None if it takes it. Nothing is left behind."""
     trial = copy.deepcopy(model).train()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []

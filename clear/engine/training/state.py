@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.logging import HistoryBuffer, MessageHub
+from torch import Tensor
 
 from clear.core import dist
+from clear.core.contracts import SharesState, Stateful
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import load_tensors, parse_json, save_tensors, write_text
 from clear.core.logs import logger
@@ -26,12 +28,21 @@ from clear.core.storage.damage import (
     damaged,
     reading,
 )
-from clear.engine.checkpoint import COMMON, FORMAT, LATEST, cpu_copy, load_optimizer, load_ours
+from clear.engine.checkpoint import COMMON, FORMAT, LATEST, Checkpoint, cpu_copy, load_optimizer, load_ours
 from clear.engine.origin import check_origin, note_processes
 from clear.engine.schema import differences
 from clear.engine.training.backends import resume_tensorboard, tensorboard_state
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.engine.training.optimisation import wrappers_of
+
+if TYPE_CHECKING:
+    from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+
+    from clear.core.seeding import RngState
+    from clear.core.types import LogEntry, State
+    from clear.engine.training.runner import Runner
+
+Kind = TypeVar('Kind')
 
 KIND = 'Runner'
 _HISTORY = dict(values=torch.Tensor, counts=torch.Tensor)
@@ -47,7 +58,39 @@ _INFO_SET_ANEW = ('cfg', 'seed', 'experiment_name', 'mmengine_version', 'dataset
                   'max_iters')
 
 
-def write_checkpoint(runner: Any, path: Path) -> None:
+class RunProgress(TypedDict):
+    """Where an ordinary run was, and what it had measured."""
+
+    kind: str
+    model: str
+    epoch: int
+    iter: int
+    batch: int
+    stop_training: bool
+    train_log: list[LogEntry]
+    timing: dict[str, float]
+    measured_at_start: dict[str, float]
+    world_size: int
+    events: NotRequired[dict[str, int] | None]
+
+
+class Messages(TypedDict):
+    """mmengine's message hub: the histories of numbers as values and counts, and what is no number."""
+
+    scalars: dict[str, dict[str, Tensor]]
+    info: dict[str, object]
+
+
+class RunCheckpoint(Checkpoint):
+    """What an ordinary run writes: generators and states of hooks of every process."""
+
+    scheduler: list[State]
+    message: Messages
+    rng: NotRequired[list[RngState]]
+    hooks: NotRequired[list[dict[str, State]]]
+
+
+def write_checkpoint(runner: Runner, path: Path) -> None:
     """Write the state of a run to `path`, whole or not at all; every process takes part, the first one writes."""
     ranks = _gather(dict(rng=get_rng_state(), hooks=_hook_states(runner)))
     if dist.is_main():
@@ -60,7 +103,7 @@ def write_checkpoint(runner: Any, path: Path) -> None:
     dist.barrier()
 
 
-def runner_state(runner: Any) -> dict[str, Any]:
+def runner_state(runner: Runner) -> RunCheckpoint:
     """The part of a checkpoint that is the same on every process."""
     loop = runner.train_loop
     config = computed_config(runner.cfg, dist.world_size())
@@ -76,7 +119,7 @@ def runner_state(runner: Any) -> dict[str, Any]:
         config=config, config_hash=runner_config_hash(config), data_fingerprint=runner.data_fingerprint)
 
 
-def load_run(path: Path) -> dict[str, Any]:
+def load_run(path: Path) -> RunCheckpoint:
     """Read a checkpoint of an ordinary run; nothing in it is executed.
 
     Raises:
@@ -85,7 +128,7 @@ def load_run(path: Path) -> dict[str, Any]:
     return load_ours(path, CHECKPOINT, KIND)
 
 
-def resume_run(runner: Any, path: Path) -> None:
+def resume_run(runner: Runner, path: Path) -> None:
     """Put a run where the checkpoint left it.
 
     Raises:
@@ -127,7 +170,7 @@ def resume_run(runner: Any, path: Path) -> None:
                 loop.max_epochs, loop.iter, loop.max_iters)
 
 
-def check_run(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
+def check_run(runner: Runner, path: Path, checkpoint: RunCheckpoint) -> None:
     """Refuse a checkpoint of another algorithm, other data or another config, in this order."""
     model = type(runner.bare_model).__name__
     check_origin(path, checkpoint, key='model', method=model, fingerprint=runner.data_fingerprint,
@@ -145,7 +188,7 @@ def check_run(runner: Any, path: Path, checkpoint: dict[str, Any]) -> None:
                               f"same config, or start a new run (from these weights with load_from='{path}').")
 
 
-def check_scheduler_state(path: Path, state: dict[str, Any], scheduler: Any) -> None:
+def check_scheduler_state(path: Path, state: State, scheduler: _ParamScheduler) -> None:
     """What a scheduler counts must be of its kind; names and what is None come from the config and stay.
 
     Raises:
@@ -158,7 +201,7 @@ def check_scheduler_state(path: Path, state: dict[str, Any], scheduler: Any) -> 
             raise damaged(path, f'{where}.{name} is {state[name]!r}, not {value!r}')
 
 
-def _check_place(runner: Any, path: Path, progress: dict[str, Any]) -> None:
+def _check_place(runner: Runner, path: Path, progress: RunProgress) -> None:
     """What is finished must lie inside the run that this config describes."""
     loop = runner.train_loop
     for name, most in (('epoch', loop.max_epochs), ('iter', loop.max_iters)):
@@ -170,7 +213,7 @@ def _check_place(runner: Any, path: Path, progress: dict[str, Any]) -> None:
                             f"{progress['batch']} batches")
 
 
-def describe_last_checkpoint(runner: Any) -> str:
+def describe_last_checkpoint(runner: Runner) -> str:
     """One sentence on the newest checkpoint of a run, for messages."""
     path = Path(runner.work_dir) / LATEST
     if not path.is_file():
@@ -202,7 +245,7 @@ def _is_before(line: str, iteration: int, step: int) -> bool:
     return all(value is None or isinstance(value, (int, float)) and value <= most for value, most in at)
 
 
-def message_state(hub: MessageHub) -> dict[str, Any]:
+def message_state(hub: MessageHub) -> Messages:
     """mmengine's message hub as tensors and plain values."""
     scalars = {name: dict(values=torch.as_tensor(history.data[0], dtype=torch.float64),
                           counts=torch.as_tensor(history.data[1], dtype=torch.int64))
@@ -211,7 +254,7 @@ def message_state(hub: MessageHub) -> dict[str, Any]:
     return dict(scalars=scalars, info=info)
 
 
-def load_message_state(hub: MessageHub, state: dict[str, Any]) -> None:
+def load_message_state(hub: MessageHub, state: Messages) -> None:
     """Put back what `message_state` returned."""
     for name, history in state['scalars'].items():
         hub.log_scalars[name] = HistoryBuffer(history['values'].numpy(), history['counts'].numpy())
@@ -220,12 +263,12 @@ def load_message_state(hub: MessageHub, state: dict[str, Any]) -> None:
         hub.update_info(name, value)
 
 
-def _plain_state(scheduler: Any) -> dict[str, Any]:
+def _plain_state(scheduler: _ParamScheduler) -> State:
     # What is no plain value (milestones as a Counter, functions) comes from the config.
     return {name: value for name, value in scheduler.state_dict().items() if _is_plain(value)}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(item) for item in value)
     if type(value) is dict:
@@ -233,21 +276,21 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _hook_states(runner: Any) -> dict[str, Any]:
-    return {type(hook).__name__: cpu_copy(hook.state_dict()) for hook in runner.hooks if hasattr(hook, 'state_dict')}
+def _hook_states(runner: Runner) -> dict[str, State]:
+    return {type(hook).__name__: cpu_copy(hook.state_dict()) for hook in runner.hooks if isinstance(hook, Stateful)}
 
 
-def _load_hook_states(runner: Any, states: list[dict[str, Any]]) -> None:
+def _load_hook_states(runner: Runner, states: list[dict[str, State]]) -> None:
     """Each process takes its own; one that was not there before takes the first one's."""
     own = states[dist.rank()] if len(states) == dist.world_size() else states[0]
     for hook in runner.hooks:
-        if hasattr(hook, 'load_state_dict') and type(hook).__name__ in own:
+        if isinstance(hook, Stateful) and type(hook).__name__ in own:
             hook.load_state_dict(own[type(hook).__name__])
-            if len(states) != dist.world_size() and hasattr(hook, 'merge_states'):
+            if len(states) != dist.world_size() and isinstance(hook, SharesState):
                 hook.merge_states([state[type(hook).__name__] for state in states])
 
 
-def rng_of_rank(*parts: Any) -> dict[str, Any] | None:
+def rng_of_rank(*parts: object) -> RngState | None:
     """Generators that this process begins with: a stream of its own, which follows from `parts` and the rank.
 
     None for the first process, whose generators go on as they are: alone it draws what it always drew.
@@ -261,14 +304,14 @@ def rng_of_rank(*parts: Any) -> dict[str, Any] | None:
     return state
 
 
-def _own_rng(states: list[dict[str, Any]], runner: Any) -> dict[str, Any]:
+def _own_rng(states: list[RngState], runner: Runner) -> RngState:
     if dist.rank() < len(states):
         return states[dist.rank()]
     # A process that the saved run did not have: numbers of its own, the same at every resume.
     return rng_of_rank(runner.seed, 'resumed', runner.train_loop.iter)
 
 
-def _gather(value: Any) -> list[Any]:
+def _gather(value: Kind) -> list[Kind]:
     """`value` of every process, by rank."""
     if dist.world_size() == 1:
         return [value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -13,8 +13,11 @@ from clear.core.logs import logger
 from clear.engine.checkpoint import FORMAT
 from clear.models import load_weights
 
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
-def load_start_weights(model: nn.Module, load_from: str | dict[str, Any]) -> None:
+
+def load_start_weights(model: nn.Module, load_from: str | Options) -> None:
     """Put the weights of `load_from` into a model; optimiser, schedules and position start anew.
 
     A checkpoint of the same algorithm is taken whole, with heads, momentum encoder and queue. Of any other file what

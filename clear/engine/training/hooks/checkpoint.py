@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
 from clear.core import dist
 from clear.core.checks import check_choice, check_flag, check_whole
+from clear.core.contracts import Measures
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.logs import logger
 from clear.engine.checkpoint import LATEST, link_checkpoint, numbered_checkpoints
 from clear.engine.training.optimisation import is_step_end
 from clear.engine.training.state import write_checkpoint
 from clear.registry import HOOKS
+
+if TYPE_CHECKING:
+    from clear.engine.training.runner import Runner
 
 # Iterations between two questions to the other processes on GPUs, where asking waits for the device.
 GPU_INTERVAL = 10
@@ -71,16 +75,17 @@ class CheckpointHook(Hook):
         self._online: tuple[str, ...] = ()
         self._is_best = self._is_overdue = self._keeps = self._stop_agreed = False
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float | None]:
         return dict(best=self.best)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
         self.best = None if state['best'] is None else float(state['best'])
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if self.save_best is None or not runner.is_training:
             return
-        self._online = tuple(name for hook in runner.hooks for name in getattr(hook, 'measures', ()))
+        self._online = tuple(name for hook in runner.hooks if isinstance(hook, Measures)
+                             for name in hook.measures)
         if runner._val_loop is not None:
             return  # What it measures shows when it has run.
         if self.save_best == 'auto' and self._online:
@@ -90,11 +95,11 @@ class CheckpointHook(Hook):
                               f'{self._measured()}. Add val_dataloader, val_cfg and val_evaluator, or an '
                               'OnlineKNNHook.')
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         if runner.iter > 0 and dist.is_main():
             self._drop_old(Path(runner.work_dir))  # a kill may have come before
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.save_best is None or not metrics or self.save_best in self._online:
             return
         name = next(iter(metrics)) if self.save_best == 'auto' else self.save_best
@@ -103,7 +108,7 @@ class CheckpointHook(Hook):
                               f'{", ".join(metrics)}, and {self._measured()}.')
         self._compare(name, metrics[name])
 
-    def after_measurement(self, runner: Any, metrics: dict[str, float]) -> None:
+    def after_measurement(self, runner: Runner, metrics: dict[str, float]) -> None:
         """What an online evaluation measured, in the first process alone: it also names the files."""
         if self.save_best in metrics:
             self._compare(self.save_best, metrics[self.save_best])
@@ -117,7 +122,7 @@ class CheckpointHook(Hook):
     def _measured(self) -> str:
         return f'online evaluations measure {", ".join(self._online) or "nothing"}'
 
-    def after_whole_iter(self, runner: Any) -> None:
+    def after_whole_iter(self, runner: Runner) -> None:
         loop = runner.train_loop
         done = runner.iter
         self._is_overdue |= self.iter_interval is not None and done % self.iter_interval == 0
@@ -137,19 +142,19 @@ class CheckpointHook(Hook):
             raise Interrupted(f'Stopped by a signal after iteration {done} of {runner.max_iters}; saved in '
                               f'{Path(runner.work_dir) / LATEST}. Continue with --resume.')
 
-    def after_whole_epoch(self, runner: Any) -> None:
+    def after_whole_epoch(self, runner: Runner) -> None:
         epoch = runner.epoch
         is_kept = self.by_epoch and self.interval > 0 and epoch % self.interval == 0
         names = [f'epoch_{epoch}.pth'] if runner.is_epoch_based and (is_kept or epoch in self.milestones) else []
         self._is_overdue = False
         self._save(runner, names)
 
-    def after_epoch_saved(self, runner: Any) -> None:
+    def after_epoch_saved(self, runner: Runner) -> None:
         if runner.iter < runner.max_iters and dist.any_rank(runner.stop_requested, runner.device):
             raise Interrupted(f'Stopped by a signal after epoch {runner.epoch} of {runner.max_epochs}; saved in '
                               f'{Path(runner.work_dir) / LATEST}. Continue with --resume.')
 
-    def _must_stop(self, runner: Any) -> bool:
+    def _must_stop(self, runner: Runner) -> bool:
         if dist.world_size() == 1:
             return runner.stop_requested
         if self._stop_agreed:
@@ -159,7 +164,7 @@ class CheckpointHook(Hook):
         self._stop_agreed = dist.any_rank(runner.stop_requested, runner.device)
         return self._stop_agreed
 
-    def _save(self, runner: Any, names: list[str]) -> None:
+    def _save(self, runner: Runner, names: list[str]) -> None:
         """Write a checkpoint under all of `names`, and `latest.pth`; every process takes part."""
         runner.call_hook('before_checkpoint')
         if self._is_best:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
@@ -13,6 +13,12 @@ from clear.core.errors import TrainingError
 from clear.engine.training.hooks.checkpoint import GPU_INTERVAL
 from clear.engine.training.state import describe_last_checkpoint
 from clear.registry import HOOKS
+
+if TYPE_CHECKING:
+    from mmengine.hooks.hook import DATA_BATCH
+    from torch import Tensor
+
+    from clear.engine.training.runner import Runner
 
 
 @HOOKS.register_module()
@@ -34,10 +40,10 @@ class NaNGuardHook(Hook):
     def __init__(self, interval: int = GPU_INTERVAL):
         self.interval = check_whole('NaNGuardHook.interval', interval, 1)
         self._is_finite: torch.Tensor | None = None
-        self._last: dict[str, Any] = {}
+        self._last: dict[str, Tensor] = {}
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-                         ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
+                         outputs: dict | None = None) -> None:
         loss = (outputs or {}).get('loss')
         if not isinstance(loss, torch.Tensor):
             return
@@ -47,7 +53,7 @@ class NaNGuardHook(Hook):
         if loss.device.type == 'cpu' or (runner.iter + 1) % self.interval == 0:
             self._look(runner, runner.iter + 1)
 
-    def before_checkpoint(self, runner: Any) -> None:
+    def before_checkpoint(self, runner: Runner) -> None:
         self._look(runner, runner.iter)
         bad = [name for name, tensor in runner.bare_model.state_dict().items()
                if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
@@ -55,7 +61,7 @@ class NaNGuardHook(Hook):
             raise TrainingError(f'After iteration {runner.iter} the weights are not finite ({len(bad)} tensors, first '
                                 f'{bad[:1]}), though the losses were. {self._advice(runner)}')
 
-    def _look(self, runner: Any, iteration: int) -> None:
+    def _look(self, runner: Runner, iteration: int) -> None:
         if self._is_finite is None:
             return
         is_bad, self._is_finite = not bool(self._is_finite), None
@@ -66,6 +72,6 @@ class NaNGuardHook(Hook):
         raise TrainingError(f'The loss is not finite at iteration {iteration} (epoch {epoch + 1}, batch {batch + 1}): '
                             f'{values}. {self._advice(runner)}')
 
-    def _advice(self, runner: Any) -> str:
+    def _advice(self, runner: Runner) -> str:
         return (f'Nothing of this was saved; {describe_last_checkpoint(runner)} Lower the learning rate, warm it up '
                 'longer, or train without --amp.')

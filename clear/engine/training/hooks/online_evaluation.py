@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from mmengine.hooks import Hook
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clear.core import dist
 from clear.core.checks import check_whole
 from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.contracts import GivesFeatures
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
@@ -22,8 +23,14 @@ from clear.evaluation.image.linear_probe import LinearProbe
 from clear.evaluation.image.rows import LabelledRows, ProbeData
 from clear.registry import HOOKS
 
+if TYPE_CHECKING:
+    from clear.datasets.loaders.evaluation import EvaluationImages
+    from clear.engine.training.runner import Runner
+
 # Of ImageNet, as in the recipes of the views.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Images with labels: as tensors, as they were read, or what `read_evaluation_images` takes.
+Labelled: TypeAlias = 'tuple[Tensor, Tensor] | EvaluationImages | dict'
 
 
 class _OnlineEvaluation(Hook):
@@ -43,8 +50,8 @@ class _OnlineEvaluation(Hook):
     # Names of what `score` returns.
     measures: tuple[str, ...] = ()
 
-    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
-                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
+    def __init__(self, train: Labelled, test: Labelled, interval: int = 1, at_start: bool = False,
+                 batch_size: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
         for key, value in (('interval', interval), ('batch_size', batch_size)):
             check_whole(f'{type(self).__name__}.{key}', value, 1)
         self.interval, self.at_start, self.batch_size = interval, at_start, batch_size
@@ -53,8 +60,8 @@ class _OnlineEvaluation(Hook):
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
         self._failed: Exception | None = None
 
-    def before_run(self, runner: Any) -> None:
-        if not hasattr(runner.bare_model, 'features'):
+    def before_run(self, runner: Runner) -> None:
+        if not isinstance(runner.bare_model, GivesFeatures):
             raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
                               f'{type(runner.bare_model).__name__} does not have.')
         if not runner.is_epoch_based:
@@ -64,11 +71,11 @@ class _OnlineEvaluation(Hook):
             self._data = read_images(**self._sources)
             self.check(self._data['train'][1], self._data['test'][1])
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         if self.at_start and runner.iter == 0:
             self._evaluate(runner, 0)
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         epoch = runner.epoch + 1
         if epoch % self.interval == 0 or epoch == runner.max_epochs:
             try:
@@ -77,7 +84,7 @@ class _OnlineEvaluation(Hook):
             except Exception as error:
                 self._failed = error
 
-    def after_epoch_saved(self, runner: Any) -> None:
+    def after_epoch_saved(self, runner: Runner) -> None:
         if dist.any_rank(self._failed is not None, runner.device):
             raise self._failed or DataError('The online evaluation failed in the first process.')
 
@@ -95,14 +102,14 @@ class _OnlineEvaluation(Hook):
         """Measured value by name."""
         raise NotImplementedError
 
-    def _evaluate(self, runner: Any, epoch: int) -> None:
+    def _evaluate(self, runner: Runner, epoch: int) -> None:
         try:
             if dist.is_main():
                 self._evaluate_here(runner, epoch)
         finally:
             dist.barrier()
 
-    def _evaluate_here(self, runner: Any, epoch: int) -> None:
+    def _evaluate_here(self, runner: Runner, epoch: int) -> None:
         with undisturbed(runner.bare_model):
             rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size, mean=self.mean,
                                                 std=self.std, device=runner.device), labels)
@@ -128,8 +135,8 @@ class OnlineKNNHook(_OnlineEvaluation):
 
     measures = ('knn_top1',)
 
-    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
-                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD, k: int = 20,
+    def __init__(self, train: Labelled, test: Labelled, interval: int = 1, at_start: bool = False,
+                 batch_size: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD, k: int = 20,
                  temperature: float | None = 0.07):
         super().__init__(train, test, interval, at_start, batch_size, mean, std)
         self.task = KNN(k=k, temperature=temperature)
@@ -153,9 +160,9 @@ class OnlineLinearHook(_OnlineEvaluation):
 
     measures = ('linear_top1',)
 
-    def __init__(self, train: Any, test: Any, interval: int = 1, at_start: bool = False, batch_size: int = 256,
-                 mean: Sequence[float] = MEAN, std: Sequence[float] = STD, lr: float = 0.1, epochs: int = 20,
-                 probe_batch_size: int = 256):
+    def __init__(self, train: Labelled, test: Labelled, interval: int = 1, at_start: bool = False,
+                 batch_size: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD, lr: float = 0.1,
+                 epochs: int = 20, probe_batch_size: int = 256):
         super().__init__(train, test, interval, at_start, batch_size, mean, std)
         self.task = LinearProbe(lrs=[lr], seeds=1, epochs=epochs, batch_size=probe_batch_size)
 
@@ -163,7 +170,7 @@ class OnlineLinearHook(_OnlineEvaluation):
         return dict(linear_top1=self.task.fit(data).result.value)
 
 
-def read_images(train: Any, test: Any) -> dict[str, tuple[Tensor, Tensor]]:
+def read_images(train: Labelled, test: Labelled) -> dict[str, tuple[Tensor, Tensor]]:
     """Images (N, 3, H, W) and labels (N,) of both splits, with the classes of 'test' numbered as those of 'train'.
 
     Raises:
@@ -174,8 +181,9 @@ def read_images(train: Any, test: Any) -> dict[str, tuple[Tensor, Tensor]]:
     for split, source in (('train', train), ('test', test)):
         if isinstance(source, dict):
             source = _from_files(source)
-        names[split] = getattr(source, 'class_names', None)
-        images, labels = (source.images, source.labels) if hasattr(source, 'images') else source
+        is_pair = isinstance(source, (tuple, list))
+        names[split] = None if is_pair else source.class_names
+        images, labels = source if is_pair else (source.images, source.labels)
         labels = torch.as_tensor(labels, dtype=torch.int64)
         if images.ndim != 4 or images.shape[1] != 3 or len(images) != len(labels) or not len(labels):
             raise ConfigError(f'{split}: images {tuple(images.shape)} and labels {tuple(labels.shape)}; expected '
@@ -190,7 +198,7 @@ def read_images(train: Any, test: Any) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _from_files(options: dict) -> Any:
+def _from_files(options: dict) -> EvaluationImages:
     from clear.datasets.loaders.evaluation import read_evaluation_images
     from clear.datasets.readers.bucket_lists import BucketChoice
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
+from clear.core.contracts import FollowsProgress
 from clear.engine.progress import Progress
 from clear.engine.training.optimisation import is_step_start
 from clear.registry import HOOKS
+
+if TYPE_CHECKING:
+    from mmengine.hooks.hook import DATA_BATCH
+
+    from clear.engine.training.runner import Runner
 
 
 @HOOKS.register_module()
@@ -27,21 +33,23 @@ class ProgressHook(Hook):
 
     def __init__(self):
         self.bar: Progress | None = None
+        self._is_followed = False
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         self.bar = Progress(runner.max_iters)
         self.bar.start_at(runner.iter)
+        self._is_followed = isinstance(runner.bare_model, FollowsProgress)
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        if hasattr(runner.bare_model, 'set_progress'):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        if self._is_followed:
             runner.bare_model.set_progress(runner.iter, runner.max_iters, len(runner.train_dataloader),
                                            is_step_start(runner.optim_wrapper))
 
-    def after_whole_iter(self, runner: Any) -> None:
+    def after_whole_iter(self, runner: Runner) -> None:
         where = f'epoch {runner.epoch + 1}/{runner.max_epochs}' if runner.is_epoch_based else 'training'
         self.bar.step(where)
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         self.close()
 
     def close(self) -> None:

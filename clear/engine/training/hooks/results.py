@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -16,8 +17,24 @@ from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, write_results
 from clear.registry import HOOKS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mmengine.hooks.hook import DATA_BATCH
+
+    from clear.core.types import LogEntry
+    from clear.engine.training.runner import Runner
+
 # Numbers that one name may hold in the log of an epoch: a confusion matrix of 100 classes.
 LARGEST = 10_000
+
+
+class Sums(TypedDict):
+    """What a checkpoint holds of an epoch that is not finished."""
+
+    sums: dict[str, torch.Tensor]
+    counts: dict[str, int]
+    lr: float | None
+    measured: dict[str, float | list]
 
 
 @HOOKS.register_module()
@@ -42,26 +59,26 @@ class ResultsHook(Hook):
         self._lr: float | None = None
         self._started = time.monotonic()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Sums:
         return dict(sums={name: value.cpu() for name, value in self.sums.items()}, counts=dict(self.counts),
                     lr=self._lr, measured=dict(self._measured))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Sums) -> None:
         self.sums = {name: torch.as_tensor(value) for name, value in state['sums'].items()}
         self.counts = {name: int(state['counts'][name]) for name in self.sums}
         self._lr = None if state['lr'] is None else float(state['lr'])
         # Numbers, or lists of them; anything else is refused here.
         self._measured = {name: np.asarray(value, dtype=float).tolist() for name, value in state['measured'].items()}
 
-    def merge_states(self, states: list[dict[str, Any]]) -> None:
+    def merge_states(self, states: list[Sums]) -> None:
         """Share the sums of another number of processes out, so that means over all stay what they are."""
         self.sums = {name: sum(state['sums'][name] for state in states) / len(states) for name in states[0]['sums']}
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         self._started = time.monotonic()
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-                         ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
+                         outputs: dict | None = None) -> None:
         for name, value in (outputs or {}).items():
             value = torch.as_tensor(value, dtype=torch.float64).detach().reshape(())
             known = self.sums.get(name)
@@ -69,7 +86,7 @@ class ResultsHook(Hook):
             self.counts[name] = self.counts.get(name, 0) + 1
         self._lr = runner.optim_wrapper.param_groups[0]['lr']
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         for name, value in (metrics or {}).items():
             self.add(f'val_{name}', value)
 
@@ -79,9 +96,9 @@ class ResultsHook(Hook):
         if plain is not None:
             self._measured[name] = plain
 
-    def after_whole_epoch(self, runner: Any) -> None:
+    def after_whole_epoch(self, runner: Runner) -> None:
         # Before the checkpoint of the epoch, which must hold its entry: CheckpointHook comes later in the order.
-        entry: dict[str, Any] = dict(epoch=runner.epoch, iteration=runner.iter, lr=self._lr)
+        entry: LogEntry = dict(epoch=runner.epoch, iteration=runner.iter, lr=self._lr)
         if self.sums:
             # A model may measure something in some iterations only: each name has its own count.
             means = torch.stack([value.to(runner.device) / self.counts[name] for name, value in self.sums.items()])
@@ -94,13 +111,13 @@ class ResultsHook(Hook):
         self._started = now
         self.sums, self.counts, self._measured = {}, {}, {}
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         if dist.is_main():
             self._write(runner)
             if self.figures:
                 draw_curves(runner)
 
-    def after_epoch_saved(self, runner: Any) -> None:
+    def after_epoch_saved(self, runner: Runner) -> None:
         if not dist.is_main():
             return
         self._write(runner)
@@ -110,11 +127,11 @@ class ResultsHook(Hook):
                             if name not in ('epoch', 'iteration') and isinstance(value, float))
         logger.info('epoch %d/%d  %s  ETA %s', entry['epoch'], runner.max_epochs, numbers, runner.eta())
 
-    def _write(self, runner: Any) -> None:
+    def _write(self, runner: Runner) -> None:
         write_results(Path(runner.work_dir) / RESULTS_FILE, runner.results())
 
 
-def measured_value(value: Any) -> float | list | None:
+def measured_value(value: object) -> float | list | None:
     """What an evaluator measured as a number, or as lists of numbers (a value per class, a confusion matrix).
 
     None for what is neither, or holds more than 10,000 numbers.
@@ -128,7 +145,7 @@ def measured_value(value: Any) -> float | list | None:
     return array.item() if array.size == 1 else array.tolist()
 
 
-def draw_curves(runner: Any) -> list[Path]:
+def draw_curves(runner: Runner) -> list[Path]:
     """Write `figures/<name>.png` of everything that was logged over epochs; none where matplotlib is absent."""
     try:
         from clear.visualization.figures import new_figure, write_figures
@@ -139,7 +156,8 @@ def draw_curves(runner: Any) -> list[Path]:
         return []
 
 
-def _curves(train_log: list[dict[str, Any]], title: str, new_figure: Any) -> dict[str, Any]:
+def _curves(train_log: list[LogEntry], title: str, new_figure: Callable[[float, float, str, str], Figure]
+           ) -> dict[str, Figure]:
     """Losses in one figure; what validation and online evaluations measured in another, if there is any."""
     names = dict.fromkeys(key for entry in train_log for key in entry if key not in ('epoch', 'iteration', 'lr'))
     groups = dict(loss=[name for name in names if name.startswith('loss')],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import LoggerHook
@@ -10,6 +10,11 @@ from mmengine.hooks import RuntimeInfoHook as MMRuntimeInfoHook
 
 from clear.core import dist
 from clear.registry import HOOKS
+
+if TYPE_CHECKING:
+    from mmengine.hooks.hook import DATA_BATCH
+
+    from clear.engine.training.runner import Runner
 
 # Values that a history keeps at least. mmengine's grows to a million, and copies all of it at every iteration.
 HISTORY = 10_000
@@ -27,13 +32,13 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         self._waiting: list[dict[str, torch.Tensor]] = []
         self._interval = 1
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = min(intervals, default=10)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-                         ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
+                         outputs: dict | None = None) -> None:
         if outputs:
             # float64, or a plain number such as 1.111 or 2**24 + 1 would be rounded on its way.
             self._waiting.append({key: torch.as_tensor(value, dtype=torch.float64).detach()
@@ -44,10 +49,10 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         if is_free or is_last or (batch_idx + 1) % self._interval == 0 or (runner.iter + 1) % self._interval == 0:
             self._fetch(runner)
 
-    def before_checkpoint(self, runner: Any) -> None:
+    def before_checkpoint(self, runner: Runner) -> None:
         self._fetch(runner)
 
-    def _fetch(self, runner: Any) -> None:
+    def _fetch(self, runner: Runner) -> None:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
