@@ -117,7 +117,7 @@ class Registry(MMRegistry):
         left_out: names that are not there on purpose, with the reason that `require` gives.
     """
 
-    def __init__(self, name: str, *, library: Callable[[str], Any] | None = None,
+    def __init__(self, name: str, *, library: Callable[[str], Callable[..., object] | None] | None = None,
                  library_names: Callable[[], Iterable[str]] = tuple, library_title: str = '',
                  left_out: dict[str, str] | None = None, **kwargs):
         super().__init__(name, scope='clear', **kwargs)
@@ -126,7 +126,7 @@ class Registry(MMRegistry):
         self._library_names = library_names
         self._library_title = library_title
 
-    def get(self, key: str) -> Any | None:
+    def get(self, key: str) -> Callable[..., object] | None:
         """The object registered under `key`, else the library's, else None."""
         if not isinstance(key, str):
             raise TypeError(f'{self.name}: a type is a name, not {key!r}.')
@@ -141,7 +141,7 @@ class Registry(MMRegistry):
             found = self._library(key)
         return found
 
-    def _is_registered(self, obj: Any) -> bool:
+    def _is_registered(self, obj: object) -> bool:
         chain = [self, *self._import_parents()]
         return any(obj is item for registry in chain for item in registry.module_dict.values())
 
@@ -152,7 +152,7 @@ class Registry(MMRegistry):
         return next((f'{registry.scope}.{key}' for registry in self._import_parents() if key in registry.module_dict),
                     None)
 
-    def get_own(self, key: str) -> Any | None:
+    def get_own(self, key: str) -> Callable[..., object] | None:
         """The object that `clear` itself registered under `key`, parents and libraries left out, else None."""
         self.import_from_location()
         return self.module_dict.get(key)
@@ -224,17 +224,17 @@ class Registry(MMRegistry):
         super()._register_module(module, module_name, force)
 
 
-def _place(obj: Any) -> str:
+def _place(obj: object) -> str:
     try:
         return f'{inspect.getsourcefile(obj)}:{inspect.getsourcelines(obj)[1]}'
     except (TypeError, OSError):
         return repr(obj)
 
 
-def _attribute_of(module_name: str, accepts: Callable[[str, Any], bool]) -> dict:
+def _attribute_of(module_name: str, accepts: Callable[[str, object], bool]) -> dict:
     """Keyword arguments of `Registry` that look names up in a module, imported when first asked."""
 
-    def library(name: str) -> Any | None:
+    def library(name: str) -> Callable[..., object] | None:
         obj = getattr(importlib.import_module(module_name), name, None)
         return obj if obj is not None and accepts(name, obj) else None
 
@@ -245,15 +245,15 @@ def _attribute_of(module_name: str, accepts: Callable[[str, Any], bool]) -> dict
     return dict(library=library, library_names=names, library_title=module_name)
 
 
-def _is_class(_: str, obj: Any) -> bool:
+def _is_class(_: str, obj: object) -> bool:
     return inspect.isclass(obj)
 
 
-def _is_public_callable(name: str, obj: Any) -> bool:
+def _is_public_callable(name: str, obj: object) -> bool:
     return not name.startswith('_') and callable(obj)
 
 
-def _is_metric_factory(name: str, obj: Any) -> bool:
+def _is_metric_factory(name: str, obj: object) -> bool:
     return name.endswith('_metrics') and callable(obj)
 
 

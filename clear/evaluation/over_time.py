@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import Bucket
@@ -13,13 +13,23 @@ from clear.evaluation.task import classification_metrics, over_seeds
 from clear.features import FeatureBank, join_bucket
 from clear.registry import TASKS
 
+if TYPE_CHECKING:
+    from clear.core.types import Options
+    from clear.evaluation.image.few_shot import FewShotProbe
+    from clear.evaluation.image.knn import KNN
+    from clear.evaluation.image.logistic_probe import LogisticProbe
+    from clear.evaluation.image.nearest_class_mean import NearestClassMean
+
 PER_BUCKET, OWN_BUCKET = 'probe_per_bucket', 'probe_of_own_bucket'
 PROTOCOLS = (PER_BUCKET, OWN_BUCKET)
 # Tasks that learn from labelled rows and are tested on others.
 PROBES = ('KNN', 'LinearProbe', 'LogisticProbe', 'NearestClassMean', 'FewShotProbe')
 
 
-def build_probe(options: Mapping[str, Any], device: str = 'cpu') -> Any:
+Probe: TypeAlias = 'KNN | LinearProbe | LogisticProbe | NearestClassMean | FewShotProbe'
+
+
+def build_probe(options: Options, device: str = 'cpu') -> Probe:
     """The probe of `dict(type='KNN', k=20)`; `device` where its arguments leave it open.
 
     Raises:
@@ -56,7 +66,7 @@ def wanted_cells(protocols: Sequence[str], own: int | None, num_buckets: int) ->
     return {train: sorted(tests) for train, tests in sorted(cells.items())}
 
 
-def score_probe(probe: Any, bank: FeatureBank, train: Bucket, tests: Sequence[Bucket], class_names: list[str]
+def score_probe(probe: Probe, bank: FeatureBank, train: Bucket, tests: Sequence[Bucket], class_names: list[str]
                 ) -> list[float]:
     """Top-1 of a probe that is trained on one bucket, on the test lists of others; the mean over its seeds.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +86,9 @@ class TaskResult:
     metric: str
     value: float
     higher_is_better: bool = True
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, object] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON; `TaskResult(**result.to_dict())` is the way back."""
         return dict(metric=self.metric, value=self.value, higher_is_better=self.higher_is_better, extras=self.extras)
 
@@ -143,10 +143,10 @@ def over_seeds(per_seed: dict[int, dict[str, float]]) -> tuple[dict[str, float],
     return means, {name: column.std().item() for name, column in columns.items()} if len(per_seed) > 1 else {}
 
 
-def seed_extras(per_seed: dict[int, dict[str, float]]) -> dict[str, Any]:
+def seed_extras(per_seed: dict[int, dict[str, float]]) -> dict[str, object]:
     """The entries `metrics`, and for several seeds `std` and `per_seed`, of `TaskResult.extras`."""
     means, deviations = over_seeds(per_seed)
-    extras: dict[str, Any] = dict(metrics=means)
+    extras: dict[str, object] = dict(metrics=means)
     if len(per_seed) > 1:
         extras.update(std=deviations, per_seed={str(seed): metrics for seed, metrics in per_seed.items()})
     return extras

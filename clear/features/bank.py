@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 from clear.core.errors import DataError
 from clear.core.files import parse_json, read_json, read_text, regular_file
-from clear.features.identity import DTYPES, FORMAT, fingerprint_of, require_same
+from clear.features.identity import DTYPES, FORMAT, Identity, fingerprint_of, require_same
 
 META_FILE = 'meta.json'
 INDEX_FILE = 'index.parquet'
@@ -32,7 +32,22 @@ INDEX_COLUMNS = ('row', 'id', 'path', 'bucket', 'timestamp')
 _NPY_MAGIC = b'\x93NUMPY'
 
 
-def _is_size(value: Any) -> bool:
+class Meta(TypedDict):
+    """The content of `meta.json`; besides, `encoder`, `block_size` and `batch_size` say how the bank was made."""
+
+    format: NotRequired[int]  # not of a bank that is planned only
+    fingerprint: str
+    identity: Identity
+    dtype: str
+    dim: int
+    count: int
+    num_valid: int
+    class_names: list[str]
+    maps: dict[str, list[int]]
+    source: NotRequired[str]
+
+
+def _is_size(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
@@ -60,7 +75,7 @@ class FeatureBank:
         valid: (N,) bool, False where the image could not be read.
     """
 
-    def __init__(self, path: Path, meta: dict[str, Any]):
+    def __init__(self, path: Path, meta: Meta):
         self.path = path
         self.meta = meta
         self.features: np.memmap = _load(path / 'features.npy', meta['dtype'], (meta['count'], meta['dim']), 'r')
@@ -226,7 +241,7 @@ class FeatureBank:
         return rows
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: Path) -> Meta:
     meta = read_json(path)
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
         found = meta.get('format') if isinstance(meta, dict) else None

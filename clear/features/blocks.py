@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -26,9 +26,22 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, remove_left_overs, write_json
 from clear.core.logs import logger
 from clear.core.storage.locks import locked
-from clear.features.bank import META_FILE
-from clear.features.identity import require_same
+from clear.features.bank import META_FILE, Meta
+from clear.features.identity import Identity, require_same
 from clear.features.writing import allocate_array, remove_folder, room_on_disk, write_rows
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
+
+
+class Plan(TypedDict):
+    """What blocks make: the bank, its rows and those of a block, images in a forward pass, array -> shape of a row."""
+
+    identity: Identity
+    count: int
+    block_size: int
+    batch_size: int
+    arrays: dict[str, list[int]]
 
 
 class BlockFolder:
@@ -39,7 +52,7 @@ class BlockFolder:
         plan: `identity`, `count`, `block_size`, `batch_size`, and `arrays`: name -> row shape.
     """
 
-    def __init__(self, out: Path, plan: dict[str, Any]):
+    def __init__(self, out: Path, plan: Plan):
         self.out = out
         self.path = out.with_name(f'{out.name}.partial')
         self.plan = plan
@@ -176,7 +189,7 @@ class BlockFolder:
             yield
 
 
-def _read_plan(path: Path) -> dict[str, Any] | None:
+def _read_plan(path: Path) -> Plan | Meta | None:
     """What `plan.json` or `meta.json` say, or None if they are damaged."""
     try:
         plan = read_json(path)
@@ -185,7 +198,7 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
     return plan if isinstance(plan, dict) and isinstance(plan.get('identity'), dict) else None
 
 
-def _sum(arrays: dict[str, np.ndarray], bad: Any) -> int:
+def _sum(arrays: dict[str, np.ndarray], bad: list[dict[str, Plain]]) -> int:
     """CRC-32 of a block's rows, array by array, and of its unreadable images."""
     value = zlib.crc32(json.dumps(bad).encode())
     for name in sorted(arrays):

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,14 +21,16 @@ from clear.datasets.table import ImageTable
 from clear.features.bank import META_FILE, FeatureBank
 from clear.features.blocks import BlockFolder
 from clear.features.build import make_encoder
-from clear.features.identity import ROOT, bank_path, identity_of, require_same
+from clear.features.identity import ROOT, Identity, bank_path, identity_of, require_same
 from clear.features.loading import ImageBatch, image_batches
 from clear.features.planned import PlannedBank, is_planning
 from clear.features.writing import room_on_disk, write_small_files
 
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
-def extract(encoder: dict[str, Any] | nn.Module, source: dict[str, Any] | ImageTable,
-            out: str | Path | None = None, *, root: str | Path = ROOT, identity: dict[str, Any] | None = None,
+def extract(encoder: Options | nn.Module, source: Options | ImageTable,
+            out: str | Path | None = None, *, root: str | Path = ROOT, identity: Identity | None = None,
             batch_size: int = 64, dtype: str = 'float16', maps: Sequence[int] | None = None, num_workers: int = 0,
             device: str | torch.device | None = None, resume: bool = True, overwrite: bool = False,
             block_size: int | None = None, max_bad_fraction: float = 0.01,
@@ -110,7 +112,7 @@ def check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float
     check_number('max_bad_fraction', max_bad_fraction, 0, 1)
     if block_size is None:
         return batch_size if has_maps else -(-512 // batch_size) * batch_size  # maps of 512 images are gigabytes
-    if type(block_size) is not int or block_size < 1 or block_size % batch_size:
+    if check_whole('block_size', block_size, 1) % batch_size:
         raise ConfigError(f'block_size is {block_size!r}, expected a multiple of batch_size ({batch_size}).')
     return block_size
 
@@ -245,7 +247,7 @@ def _check_finite(values: np.ndarray, name: str, batch: ImageBatch, source: Imag
         raise DataError(f"The {name} of '{image}' are not finite. {advice}")
 
 
-def _bad_record(source: ImageTable, row: int, reason: str) -> dict[str, Any]:
+def _bad_record(source: ImageTable, row: int, reason: str) -> dict[str, Plain]:
     bucket = source.text('bucket', row) if 'bucket' in source else None
     return {'row': row, 'bucket': bucket, 'id': source.text('id', row), 'reason': reason}
 
@@ -278,7 +280,7 @@ def _finish(folder: BlockFolder, source: ImageTable, encoder: nn.Module, max_bad
     folder.publish()
 
 
-def _config_of(encoder: nn.Module) -> dict[str, Any] | None:
+def _config_of(encoder: nn.Module) -> dict[str, Plain] | None:
     # Networks of other libraries may have a `config` that is an object.
     config = getattr(encoder, 'config', None)
     return config if isinstance(config, dict) else None

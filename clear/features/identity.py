@@ -6,13 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
+from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from clear.core.types import Plain
     from clear.datasets.table import ImageTable
 
 FORMAT = 1
@@ -21,7 +23,17 @@ LEVELS = (0, 1, 2, 3, 4)
 ROOT = 'work_dirs/banks'
 
 
-def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, maps: list[int] = ()) -> dict[str, Any]:
+class Identity(TypedDict):
+    """What decides the content of a bank; `encoder` and `data` are fingerprints."""
+
+    encoder: str
+    data: str
+    preprocess: dict[str, Plain] | None
+    dtype: str
+    maps: list[int]
+
+
+def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, maps: list[int] = ()) -> Identity:
     """The parts that decide what a bank holds, as plain JSON values.
 
     Batch and block size are not among them: they change features by rounding at most.
@@ -35,7 +47,7 @@ def bank_identity(encoder: str, data: str, preprocess: dict | None, dtype: str, 
 
 
 def identity_of(encoder: nn.Module, source: ImageTable, *, dtype: str = 'float16', maps: Sequence[int] | None = None,
-                encoder_hash: str | None = None, data_hash: str | None = None) -> dict[str, Any]:
+                encoder_hash: str | None = None, data_hash: str | None = None) -> Identity:
     """What the bank of this encoder over this source depends on; needs no forward pass.
 
     It hashes every weight and asks for the size of every file, so a run does it once for each bank.
@@ -46,8 +58,7 @@ def identity_of(encoder: nn.Module, source: ImageTable, *, dtype: str = 'float16
     Raises:
         ConfigError: for an unknown dtype or level.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
+    check_choice('dtype', dtype, DTYPES)
     if not isinstance(maps, (list, tuple, type(None))):
         raise ConfigError(f'maps is {maps!r}; expected a list of levels from 0 (fine) to 4 (coarse).')
     maps = list(maps or [])
@@ -57,19 +68,19 @@ def identity_of(encoder: nn.Module, source: ImageTable, *, dtype: str = 'float16
                          encoder.preprocess.to_dict(), dtype, sorted(maps))
 
 
-def bank_path(encoder: nn.Module, source: ImageTable, identity: dict[str, Any], root: str | Path = ROOT) -> Path:
+def bank_path(encoder: nn.Module, source: ImageTable, identity: Identity, root: str | Path = ROOT) -> Path:
     """Where a bank lies below `root` if nobody chose a place: data set, encoder and fingerprint."""
     plain = ''.join(char if char.isalnum() or char in '-_.' else '_' for char in source.name)
     return Path(root) / f'{plain}_{type(encoder).__name__}_{fingerprint_of(identity)[:16]}'
 
 
-def fingerprint_of(identity: dict[str, Any]) -> str:
+def fingerprint_of(identity: Identity) -> str:
     """SHA-256 of an identity and the format of the bank."""
     text = json.dumps({'format': FORMAT, **identity}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def require_same(where: str, found: dict[str, Any], expected: str | dict[str, Any], advice: str) -> None:
+def require_same(where: str, found: Identity, expected: str | Identity, advice: str) -> None:
     """Refuse a bank that is not the one asked for.
 
     Args:
@@ -89,7 +100,7 @@ def require_same(where: str, found: dict[str, Any], expected: str | dict[str, An
                     f'{wanted}.{parts} {advice}')
 
 
-def _differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+def _differences(found: Identity, expected: Identity) -> list[str]:
     lines = []
     for key in expected:
         old, new = found.get(key), expected[key]
@@ -101,6 +112,6 @@ def _differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     is_hash = isinstance(value, str) and len(value) > 40
     return value[:12] + '...' if is_hash else repr(value)

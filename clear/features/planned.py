@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from clear.datasets.table import ImageTable, text_column
 from clear.features.bank import FeatureBank
-from clear.features.identity import fingerprint_of
+from clear.features.identity import Identity, fingerprint_of
 
 _is_planning: ContextVar[bool] = ContextVar('clear_planned_banks', default=False)
 
@@ -36,7 +35,7 @@ def is_planning() -> bool:
 class PlannedBank(FeatureBank):
     """A bank as it will be, with zeros for features and every image counted as readable; nothing is on disk."""
 
-    def __init__(self, path: Path, source: ImageTable, dim: int, identity: dict[str, Any]):
+    def __init__(self, path: Path, source: ImageTable, dim: int, identity: Identity):
         self.path = path
         self.meta = dict(fingerprint=fingerprint_of(identity), identity=identity, dtype=identity['dtype'], dim=dim,
                          count=len(source), num_valid=len(source), class_names=list(source.class_names), maps={},

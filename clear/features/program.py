@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.config import Config
@@ -23,9 +23,12 @@ from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
 from clear.features.build import make_encoder
 from clear.features.extract import check_sizes, extract
-from clear.features.identity import bank_path, fingerprint_of, identity_of
+from clear.features.identity import Identity, bank_path, fingerprint_of, identity_of
 
-DEFAULTS: dict[str, Any] = dict(dtype='float16', batch_size=64, block_size=None, maps=None, num_workers=0, device=None,
+if TYPE_CHECKING:
+    from clear.core.types import Options
+
+DEFAULTS: Options = dict(dtype='float16', batch_size=64, block_size=None, maps=None, num_workers=0, device=None,
                                 max_bad_fraction=0.01)
 KNOWN = {'encoder', 'data', 'out', 'threads', 'default_scope', *DEFAULTS}
 
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         dist.stop()
 
 
-def read_config(args: argparse.Namespace) -> dict[str, Any]:
+def read_config(args: argparse.Namespace) -> dict[str, object]:
     """The config with the command line's changes as plain values, its keys checked.
 
     Raises:
@@ -89,7 +92,7 @@ def read_config(args: argparse.Namespace) -> dict[str, Any]:
     return cfg
 
 
-def _check_values(cfg: dict[str, Any]) -> None:
+def _check_values(cfg: dict[str, object]) -> None:
     check_shared_keys(cfg)
     if cfg.get('out') is not None:
         check_text('out', cfg['out'])
@@ -97,7 +100,7 @@ def _check_values(cfg: dict[str, Any]) -> None:
     check_sizes(options['batch_size'], options['block_size'], options['max_bad_fraction'], bool(options['maps']))
 
 
-def _encoder_option(text: str) -> dict[str, Any]:
+def _encoder_option(text: str) -> dict[str, object]:
     if text.endswith('.py'):
         return _part_of(text, 'encoder')
     kind, colon, arch = text.partition(':')
@@ -107,14 +110,14 @@ def _encoder_option(text: str) -> dict[str, Any]:
     return dict(type=kind, arch=arch)
 
 
-def _part_of(path: str, key: str) -> dict[str, Any]:
+def _part_of(path: str, key: str) -> dict[str, object]:
     part = load_config(path)[0].to_dict().get(key)
     if not isinstance(part, dict):
         raise ConfigError(f'{path} has no {key}=dict(type=...).')
     return part
 
 
-def _describe(encoder: nn.Module, source: ImageTable, out: Path, identity: dict[str, Any]) -> str:
+def _describe(encoder: nn.Module, source: ImageTable, out: Path, identity: Identity) -> str:
     """What an extraction will do: data, model, bank, disk."""
     dtype, maps = identity['dtype'], identity['maps']
     num_bytes = len(source) * encoder.embed_dim * torch.tensor([], dtype=getattr(torch, dtype)).element_size()

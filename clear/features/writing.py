@@ -10,19 +10,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clear.core.errors import NO_ROOM, ConfigError, DataError
+from clear.core.checks import check_choice
+from clear.core.errors import NO_ROOM, DataError
 from clear.core.files import atomic_writer, write_json
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.labels import check_names, class_indices
 from clear.datasets.table import text_column
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
-from clear.features.identity import DTYPES, FORMAT, bank_identity, fingerprint_of
+from clear.features.identity import DTYPES, FORMAT, Identity, bank_identity, fingerprint_of
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @contextmanager
@@ -87,10 +91,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
         file.write(memoryview(np.ascontiguousarray(array)).cast('B'))
 
 
-def write_small_files(folder: Path, *, identity: dict[str, Any], dim: int, labels: np.ndarray, valid: np.ndarray,
+def write_small_files(folder: Path, *, identity: Identity, dim: int, labels: np.ndarray, valid: np.ndarray,
                       ids: Sequence[str], paths: Sequence[str], buckets: Sequence[str | None],
                       timestamps: Sequence[datetime | None], class_names: Sequence[str], bad: Sequence[dict] = (),
-                      maps: dict[str, list[int]] | None = None, notes: dict[str, Any] | None = None) -> None:
+                      maps: dict[str, list[int]] | None = None, notes: Options | None = None) -> None:
     """Write everything of a bank but its features and maps; `meta.json` last.
 
     Args:
@@ -154,7 +158,7 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
                ids: Sequence[str] | None = None, paths: Sequence[str] | None = None,
                buckets: Sequence[str | None] | None = None, timestamps: Sequence[datetime | None] | None = None,
                class_names: Sequence[str] | None = None, valid: Sequence[bool] | None = None, dtype: str = 'float32',
-               encoder: str | None = None, notes: dict[str, Any] | None = None, overwrite: bool = False) -> FeatureBank:
+               encoder: str | None = None, notes: Options | None = None, overwrite: bool = False) -> FeatureBank:
     """Store features that are in memory as a bank.
 
     Args:
@@ -172,8 +176,7 @@ def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Seq
             name, or `out` has content.
         ConfigError: for an unknown dtype.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f'dtype is {dtype!r}, expected one of {", ".join(map(repr, DTYPES))}.')
+    check_choice('dtype', dtype, DTYPES)
     features = np.asarray(features)
     count = len(features)
     labels = np.asarray(labels, dtype=np.int64)

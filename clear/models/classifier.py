@@ -6,7 +6,6 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from mmengine.model import BaseModule, Sequential
@@ -37,7 +36,7 @@ def _levit_logits(head: LeViTClsHead, feats: tuple) -> Tensor:
 
 
 # Heads whose call does not give the logits that their own `predict` uses, with the way to get those.
-_LOGITS: dict[type, Callable[[Any, tuple], Tensor]] = {
+_LOGITS: dict[type, Callable[..., Tensor]] = {
     ConformerHead: _conformer_logits,
     LeViTClsHead: _levit_logits,
 }
@@ -102,7 +101,7 @@ class ComposedClassifier(Freezable, BaseModule):
         stated = getattr(self.head, 'num_classes', None)
         return stated if isinstance(stated, int) and stated > 0 else self._count_logits()
 
-    def _classify(self, feats: tuple) -> Any:
+    def _classify(self, feats: tuple) -> object:
         if self.head is None:
             return feats
         call = next((_LOGITS[kind] for kind in type(self.head).__mro__ if kind in _LOGITS), None)
@@ -229,7 +228,7 @@ def _refuse_pretrained_below(where: str, cfg: Mapping) -> None:
             _refuse_pretrained_below(f'{where}.{key}', value)  # LoRA's own backbone, say
 
 
-def _only_tensor(outputs: Any, where: str, part: nn.Module | None) -> Tensor:
+def _only_tensor(outputs: object, where: str, part: nn.Module | None) -> Tensor:
     while isinstance(outputs, (tuple, list)) and len(outputs) == 1:
         outputs = outputs[0]
     if isinstance(outputs, Tensor):

@@ -6,12 +6,13 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.core.errors import DataError
 from clear.core.results import Results
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow is left out, it vanishes on white.
@@ -178,7 +179,7 @@ def next_domain_figure(groups: Sequence[RunGroup]) -> Figure:
     return figure
 
 
-def _draw_point(panel: Any, row: int, values: Sequence[float]) -> None:
+def _draw_point(panel: Axes, row: int, values: Sequence[float]) -> None:
     if not values:
         return
     color = COLORS[row % len(COLORS)]
@@ -188,7 +189,7 @@ def _draw_point(panel: Any, row: int, values: Sequence[float]) -> None:
     panel.errorbar(mean, row, xerr=std, fmt=_MARKERS[row % len(_MARKERS)], color=color, capsize=3, markersize=6)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

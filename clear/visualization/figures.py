@@ -10,13 +10,15 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.core.files import atomic_writer
 from clear.core.results import Results
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _DPI = 130
 _MISSING_COLOR = '0.85'
@@ -138,7 +140,7 @@ def plain_text(text: str, width: int) -> str:
     return cut.replace('$', r'\$')
 
 
-def set_bucket_ticks(axes: Any, names: Sequence[str], which: str, every: bool = False) -> None:
+def set_bucket_ticks(axes: Axes, names: Sequence[str], which: str, every: bool = False) -> None:
     """Bucket names along an axis: all of them, or about six; slanted where they are long."""
     step = 1 if every else max(1, math.ceil(len(names) / 6))
     places = range(0, len(names), step)
@@ -171,7 +173,7 @@ def write_figures(figures: dict[str, Figure], folder: str | Path) -> list[Path]:
     return paths
 
 
-def _annotate(axes: Any, image: Any, results: Results) -> None:
+def _annotate(axes: Axes, image: AxesImage, results: Results) -> None:
     """Write each number into its cell, dark on light and light on dark; hatch what measures training data."""
     from matplotlib.patches import Rectangle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from clear.core.results import Results
 from clear.visualization.comparison import COLORS
@@ -12,7 +12,13 @@ from clear.visualization.figures import new_figure, plain_text
 from clear.visualization.tables import MISSING, shorten
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+
+    from clear.core.types import Plain
+
+# A setting of a grid with its validation accuracy, as `results.json` has it.
+Entry: TypeAlias = 'dict[str, Plain]'
 
 _MAX_NAME = 24
 _MISSING_COLOR = '0.85'
@@ -92,7 +98,7 @@ def bar_chart(results: Results) -> Figure:
     return figure
 
 
-def lr_figure(name: str, task: str, grids: dict[str, list[dict[str, Any]]]) -> Figure:
+def lr_figure(name: str, task: str, grids: dict[str, list[Entry]]) -> Figure:
     """Validation accuracy over the learning rate: a panel per encoder, a line per optimiser, schedule and decay."""
     columns = min(len(grids), 3)
     rows = math.ceil(len(grids) / columns)
@@ -121,7 +127,7 @@ def lr_figure(name: str, task: str, grids: dict[str, list[dict[str, Any]]]) -> F
     return figure
 
 
-def _cells(results: Results) -> dict[tuple[str, str], dict[str, Any]]:
+def _cells(results: Results) -> dict[tuple[str, str], dict[str, Plain]]:
     """(encoder, task) -> state, and of a finished job metric, value, higher_is_better, extras."""
     return {(job['encoder'], job['task']): {'state': job['state'], **(job.get('result') or {})}
             for job in (results.extras.get('jobs') or {}).values()}
@@ -155,7 +161,7 @@ def _text(cell: dict | None) -> str:
     return f'{cell["value"]:.3f}' + (f' ± {deviation:.3f}' if deviation else '')
 
 
-def _within_task(values: Any, signs: list[int]) -> Any:
+def _within_task(values: np.ndarray, signs: list[int]) -> np.ndarray:
     """Each row stretched to 0 ... 1, 1 the best; a row of equal values is 0.5 throughout; NaN stays."""
     import numpy as np
 
@@ -169,11 +175,11 @@ def _within_task(values: Any, signs: list[int]) -> Any:
     return shades
 
 
-def _curves(grid: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _curves(grid: list[Entry]) -> dict[str, list[Entry]]:
     """Label of a line -> its settings by learning rate; none if the grid was not measured on validation."""
     if all(entry['val_top1'] is None for entry in grid):
         return {}
-    curves: dict[str, list[dict[str, Any]]] = {}
+    curves: dict[str, list[Entry]] = {}
     for entry in sorted(grid, key=lambda entry: entry['lr']):
         label = f"{entry['optimizer']}, {entry['schedule']}, decay {entry['weight_decay']:g}"
         curves.setdefault(label, []).append(entry)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.core.files import atomic_writer
 from clear.core.results import Results
@@ -20,6 +20,8 @@ from clear.visualization.tables import MISSING, OVERLAP_NOTE, format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from clear.core.types import Plain
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -106,7 +108,7 @@ def _unfinished_note(run: Results) -> str:
     return f'<p class="warning">Unfinished: {run.progress[0]} of {run.progress[1]} buckets measured.</p>'
 
 
-def _metrics_tables(metrics: Mapping[str, Any]) -> str:
+def _metrics_tables(metrics: Mapping[str, Plain]) -> str:
     """The headline table, and below it, marked, what measures training data."""
     headline = {key: value for key, value in metrics.items() if key != 'train_overlap' and value is not None}
     overlapped = {key: value for key, value in (metrics.get('train_overlap') or {}).items() if value is not None}
@@ -163,14 +165,14 @@ def _comparison_table(groups: Sequence[RunGroup], overlapped: bool) -> str:
     return '<div class="scroll"><table>\n' + '\n'.join(lines) + '\n</table></div>'
 
 
-def _facts_table(facts: Mapping[str, Any]) -> str:
+def _facts_table(facts: Mapping[str, object]) -> str:
     """Keys and values in two columns."""
     lines = [f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(_fact(value))}</td></tr>'
              for key, value in facts.items()]
     return '<div class="scroll"><table>\n' + '\n'.join(lines) + '\n</table></div>'
 
 
-def _fact(value: Any) -> str:
+def _fact(value: object) -> str:
     """A value as readable text: nested dicts on one line, floats with three decimals."""
     if isinstance(value, dict):
         return ', '.join(f'{key}: {_fact(item)}' for key, item in value.items()) or MISSING

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.visualization.comparison import RunGroup, group_value, metric_names
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
 
 MISSING = '-'
 OVERLAP_NOTE = 'measures training data'
@@ -13,7 +16,7 @@ _MAX_LABEL = 12
 _MAX_COLUMN = 7
 
 
-def format_matrix(acc_matrix: Sequence[Sequence[float | None]], bucket_names: Sequence[Any] | None = None) -> str:
+def format_matrix(acc_matrix: Sequence[Sequence[float | None]], bucket_names: Sequence[object] | None = None) -> str:
     """The accuracy matrix in fixed width: at most 100 columns of text for 11 buckets.
 
     Args:
@@ -35,7 +38,7 @@ def format_matrix(acc_matrix: Sequence[Sequence[float | None]], bucket_names: Se
     return '\n'.join(lines)
 
 
-def format_metrics(metrics: Mapping[str, Any]) -> str:
+def format_metrics(metrics: Mapping[str, Plain]) -> str:
     """One line per metric, `in_domain 0.912`; None is left out.
 
     Metrics in `train_overlap` measure training data; their lines start with `train_overlap` and say so, so that
@@ -63,7 +66,7 @@ def format_comparison(groups: Sequence[RunGroup], width: int = 120) -> str:
     return '\n'.join(parts)
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Three decimals for a float, a dash for None, anything else as it is."""
     if value is None:
         return MISSING

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ import torch
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import atomic_writer, inside, parse_json
 from clear.datasets.images.decode import UnreadableImage, read_file
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
 
 CACHES = (None, 'ram', 'disk')
 FORMAT = 1
@@ -139,7 +142,7 @@ class DiskCache:
     """
 
     def __init__(self, cache_dir: str | Path, root: str | Path, paths: Sequence[str | Path], decode: Decode, *,
-                 settings: dict[str, Any], rows_per_shard: int = ROWS_PER_SHARD):
+                 settings: dict[str, Plain], rows_per_shard: int = ROWS_PER_SHARD):
         self.root = Path(root)
         self.paths = [str(path) for path in paths]
         self.rows_per_shard = rows_per_shard
@@ -230,7 +233,7 @@ class DiskCache:
             file.write(index)
             file.write(_TAIL.pack(len(index), _MAGIC))
 
-    def _write_row(self, file: IO, row: int, place: int, old: _Shard | None) -> dict[str, Any]:
+    def _write_row(self, file: IO, row: int, place: int, old: _Shard | None) -> dict[str, int | str | None]:
         content, sha256, reason = self._read(row)
         if content is None:
             return {'sha256': None, 'reason': reason}
@@ -249,7 +252,7 @@ class DiskCache:
 class _Shard:
     """One file: the pixels of its images, an index in JSON, the length of the index and a mark."""
 
-    def __init__(self, pixels: np.ndarray, records: list[dict[str, Any]]):
+    def __init__(self, pixels: np.ndarray, records: list[dict[str, int | str | None]]):
         self.pixels = pixels
         self.records = records
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import Report
@@ -170,8 +171,7 @@ def write_demo(out: str | Path, layout: str = 'old', *, seeds: Sequence[int] | N
 
 def _parameters(layout: str, seeds: Sequence[int] | None, limit: int | None) -> dict:
     """All that decides the content, as stored in the marker file."""
-    if layout not in ('old', 'new'):
-        raise ConfigError(f"layout is '{layout}', expected 'old' or 'new'.")
+    check_choice('layout', layout, ('old', 'new'))
     chosen = list(seeds) if seeds is not None else (list(DEFAULT_SEEDS) if layout == 'old' else [0])
     if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
         raise ConfigError(f'seeds are {chosen}, expected at least one, all different and none negative.')

@@ -7,10 +7,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside, write_json
 from clear.core.logs import Report
@@ -30,6 +31,10 @@ MARKER = 'regroup.json'
 LINKS = ('symlink', 'hard', 'copy')
 MISSING_VALUES = ('drop', 'first', 'last')
 KINDS = ('auto', 'date', 'number', 'text')
+
+
+# By which images are sorted; all of one kind, None where an image has none.
+Value: TypeAlias = datetime | float | str | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class _Image:
     bucket: str
     file: Path
     record: dict
-    value: Any  # comparable with the other values; None if there is none
+    value: Value  # comparable with the other values; None if there is none
     reason: str = ''
 
 
@@ -107,8 +112,7 @@ def regroup(root: str | Path, out: str | Path, *, by: str = 'date_taken', num_bu
 def _check_options(num_buckets: int, kind: str, missing: str, link: str, seeds: Sequence[int], test_ratio: float
                    ) -> None:
     for name, value, known in (('kind', kind, KINDS), ('missing', missing, MISSING_VALUES), ('link', link, LINKS)):
-        if value not in known:
-            raise ConfigError(f'{name} is {value!r}; expected one of {", ".join(known)}.')
+        check_choice(name, value, known)
     check_whole('num_buckets', num_buckets, 1)
     for seed in seeds:
         check_split_options(test_ratio, seed)
@@ -156,20 +160,20 @@ def _collect(parts: list[LabeledMetadata], by: str, kind: str) -> list[_Image]:
 _ABSENT = object()
 
 
-def _lookup(record: dict, key: str) -> Any:
+def _lookup(record: dict, key: str) -> object:
     return next((value for name, value in record.items() if name.lower() == key.lower()), _ABSENT)
 
 
-def _reader(by: str, kind: str, values: list) -> Callable[[Any], tuple[Any, str]]:
+def _reader(by: str, kind: str, values: list) -> Callable[[object], tuple[Value, str]]:
     """A function from a raw value to (comparable value or None, reason of None)."""
-    converters: dict[str, Callable[[Any], Any]] = {'date': parse_time, 'number': _number, 'text': str}
+    converters: dict[str, Callable[[object], Value]] = {'date': parse_time, 'number': _number, 'text': str}
     if kind == 'auto':
         named = 'date' if 'date' in by.lower() or 'time' in by.lower() else None
         fitting = (each for each in ('number', 'date') if _all_fit(converters[each], values))
         kind = named or next(fitting, 'text')
     convert = converters[kind]
 
-    def read(raw: Any) -> tuple[Any, str]:
+    def read(raw: object) -> tuple[Value, str]:
         if raw is _ABSENT or raw is None or str(raw).strip().lower() in MISSING:
             return None, f'no {by}'
         try:
@@ -181,7 +185,7 @@ def _reader(by: str, kind: str, values: list) -> Callable[[Any], tuple[Any, str]
     return read
 
 
-def _all_fit(convert: Callable[[Any], Any], values: Iterable) -> bool:
+def _all_fit(convert: Callable[[object], Value], values: Iterable) -> bool:
     try:
         for value in values:
             if value is not _ABSENT and value is not None and str(value).strip().lower() not in MISSING:
@@ -191,7 +195,7 @@ def _all_fit(convert: Callable[[Any], Any], values: Iterable) -> bool:
     return True
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     number = float(str(value))
     if not math.isfinite(number):
         raise ValueError(f"'{value}' is no finite number")

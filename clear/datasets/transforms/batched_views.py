@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from clear.datasets.transforms.clsa_augment import OPERATIONS
 from clear.datasets.transforms.multi_crop import IMAGENET_MEAN, IMAGENET_STD, check_normalisation
 from clear.datasets.transforms.view_recipes import View, build_views
 from clear.registry import TRANSFORMS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 # Values of input that a CPU works on at a time: more would only take memory, less costs a call per step and chunk.
 _CHUNK_VALUES = 2**22
@@ -49,8 +52,8 @@ class BatchedMultiCrop:
 
     is_random = True
 
-    def __init__(self, recipe: str | Sequence[View | Mapping] = 'moco_v2', options: Mapping[str, Any] | None = None,
-                 changes: Mapping[str, Any] | None = None, mean: Sequence[float] = IMAGENET_MEAN,
+    def __init__(self, recipe: str | Sequence[View | Mapping] = 'moco_v2', options: Options | None = None,
+                 changes: Options | None = None, mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD):
         check_normalisation(mean, std)
         self.views = build_views(recipe, options, changes)

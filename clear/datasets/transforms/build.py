@@ -107,7 +107,7 @@ def _build_one(config: Mapping, where: str) -> tuple[Callable, bool]:
     return step, is_random
 
 
-def _construct(kind: Callable, arguments: dict[str, Any], where: str, name: str) -> Callable:
+def _construct(kind: Callable, arguments: dict[str, object], where: str, name: str) -> Callable:
     try:
         return kind(**arguments)
     except ConfigError as error:  # which says it all but where
@@ -141,7 +141,7 @@ def _find_torchvision(name: str, where: str) -> type:
                         + ', '.join(f"'{each}' ({known[each]})" for each in close) + '.')
 
 
-def _with_enums(arguments: dict[str, Any], where: str) -> dict[str, Any]:
+def _with_enums(arguments: dict[str, object], where: str) -> dict[str, object]:
     """Names of interpolations and dtypes as the objects that torchvision wants."""
     from torchvision.transforms import InterpolationMode
 
@@ -159,5 +159,5 @@ def _with_enums(arguments: dict[str, Any], where: str) -> dict[str, Any]:
     return arguments
 
 
-def _is_config_list(value: Any) -> bool:
+def _is_config_list(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(each, Mapping) for each in value)

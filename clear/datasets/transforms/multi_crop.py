@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFilter
 from torch import Tensor
@@ -14,6 +14,9 @@ from clear.datasets.transforms.build import ImageTransform, build_transform
 from clear.datasets.transforms.clsa_augment import CLSAStrongAugment
 from clear.datasets.transforms.view_recipes import View, build_views
 from clear.registry import TRANSFORMS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -59,8 +62,8 @@ class MultiCrop:
 
     is_random = True
 
-    def __init__(self, recipe: str | Sequence[View | Mapping] = 'moco_v2', options: Mapping[str, Any] | None = None,
-                 changes: Mapping[str, Any] | None = None, mean: Sequence[float] = IMAGENET_MEAN,
+    def __init__(self, recipe: str | Sequence[View | Mapping] = 'moco_v2', options: Options | None = None,
+                 changes: Options | None = None, mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD):
         check_normalisation(mean, std)
         self.views = build_views(recipe, options, changes)

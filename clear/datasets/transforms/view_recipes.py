@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.datasets.transforms.clsa_augment import check_strong
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
@@ -69,8 +72,7 @@ class View:
         if len(self.jitter) != 4 or min(self.jitter) < 0 or self.jitter[3] > 0.5:
             raise ConfigError(f'View: jitter is {self.jitter!r}, expected strengths >= 0 of brightness, contrast, '
                               'saturation and hue, the last at most 0.5.')
-        if self.interpolation not in INTERPOLATIONS:
-            raise ConfigError(f"View: interpolation is {self.interpolation!r}, expected 'bilinear' or 'bicubic'.")
+        check_choice('View: interpolation', self.interpolation, INTERPOLATIONS)
         try:
             check_strong(self.strong_ops, self.strong_max_level, self.strong_prob)
         except ValueError as error:
@@ -150,8 +152,8 @@ def clsa_multi(size_crops: Sequence[int] = (224, 192, 160, 128, 96), num_crops: 
 RECIPES = {recipe.__name__: recipe for recipe in (moco_v1, moco_v2, simclr, byol, swav, dino, clsa, clsa_multi)}
 
 
-def build_views(recipe: str | Sequence[View | Mapping], options: Mapping[str, Any] | None = None,
-                changes: Mapping[str, Any] | None = None) -> list[View]:
+def build_views(recipe: str | Sequence[View | Mapping], options: Options | None = None,
+                changes: Options | None = None) -> list[View]:
     """The views of a recipe, one entry per output (`count` is written out).
 
     Args:
@@ -179,14 +181,14 @@ def build_views(recipe: str | Sequence[View | Mapping], options: Mapping[str, An
     return [dataclasses.replace(view, count=1) for view in views for _ in range(view.count)]
 
 
-def _view_of(values: Mapping[str, Any], where: str) -> View:
+def _view_of(values: Options, where: str) -> View:
     if not isinstance(values, Mapping) or 'size' not in values:
         raise ConfigError(f'{where}: expected a dict with the size of a view, found {values!r}.')
     _check_names(values, View.__dataclass_fields__, where)
     return View(**values)
 
 
-def _check_names(values: Mapping[str, Any], known: Any, where: str) -> None:
+def _check_names(values: Options, known: Collection[str], where: str) -> None:
     if not isinstance(values, Mapping):
         raise ConfigError(f'{where}: expected a dict, found {values!r}.')
     for name in values:

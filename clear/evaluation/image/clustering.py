@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clear.core.checks import check_whole
-from clear.core.errors import ConfigError, DataError
+from clear.core.checks import check_choice, check_whole
+from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows, read_splits
 from clear.evaluation.task import TaskData, TaskResult
@@ -48,8 +48,7 @@ class Clustering:
     def __init__(self, *, num_clusters: int | None = None, restarts: int = 10, max_iterations: int = 300,
                  tolerance: float = 1e-4, fit_on: str = 'train', scale_to_unit: bool = True, seed: int = 0,
                  device: str = 'cpu'):
-        if fit_on not in ('train', 'test'):
-            raise ConfigError(f"fit_on is {fit_on!r}; expected 'train' or 'test'.")
+        check_choice('fit_on', fit_on, ('train', 'test'))
         self.num_clusters = num_clusters if num_clusters is None else check_whole('num_clusters', num_clusters, 1)
         self.options = dict(restarts=check_whole('restarts', restarts, 1), tolerance=tolerance,
                             max_iterations=check_whole('max_iterations', max_iterations, 1), seed=seed)

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from clear.core.checks import check_whole
-from clear.core.errors import ConfigError
+from clear.core.checks import check_choice, check_whole
 from clear.evaluation.image.logistic_probe import check_strengths, fit_logistic
 from clear.evaluation.image.nearest_class_mean import nearest_mean_scores
 from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sample_shots, seed_list
@@ -48,8 +47,7 @@ class FewShotProbe:
 
     def __init__(self, *, shots: int = 5, seeds: int | Sequence[int] = 5, classifier: str = 'logistic', c: float = 10.0,
                  scale: str = 'l2', seed: int = 0, device: str = 'cpu'):
-        if classifier not in CLASSIFIERS:
-            raise ConfigError(f'classifier is {classifier!r}; expected one of {", ".join(map(repr, CLASSIFIERS))}.')
+        check_choice('classifier', classifier, CLASSIFIERS)
         self.shots, self.seeds = check_whole('shots', shots, 1), seed_list(seeds, seed)
         self.classifier, self.scale, self.device = classifier, check_scale(scale), device
         self.c = check_strengths(c)[0]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.errors import ConfigError, DataError
-from clear.evaluation.image.rows import ProbeData, read_splits
+from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 BACKENDS = ('auto', 'torch', 'faiss')
 # 1024 queries x 4096 rows of float32 similarities are 16 MB: within reach of the caches, large enough for the GEMM.
 _QUERIES_PER_BLOCK, _ROWS_PER_BLOCK = 1024, 4096
+
+
+Item = TypeVar('Item')
 
 
 @TASKS.register_module()
@@ -79,7 +85,7 @@ class KNN:
             extras['candidates'] = table
         return TaskResult('top1', metrics['top1'], True, extras)
 
-    def _select(self, data: ProbeData) -> tuple[int, float | None, list[dict[str, Any]]]:
+    def _select(self, data: ProbeData) -> tuple[int, float | None, list[dict[str, int | float | None]]]:
         pairs = list(itertools.product(self.ks, self.temperatures))
         if len(pairs) == 1:
             return *pairs[0], []
@@ -91,7 +97,7 @@ class KNN:
         best = max(range(len(table)), key=lambda index: (table[index]['val_top1'], -index))
         return *pairs[best], table
 
-    def _votes(self, queries: Tensor, base: Any, pairs: Sequence[tuple], num_classes: int) -> list[Tensor]:
+    def _votes(self, queries: Tensor, base: LabelledRows, pairs: Sequence[tuple], num_classes: int) -> list[Tensor]:
         """Scores (Q, C) by votes of each pair of k and temperature, from one search."""
         similarity, rows = nearest_neighbours(queries, base.features, max(k for k, _ in pairs), backend=self.backend)
         labels = base.labels[rows]
@@ -175,7 +181,7 @@ def _search_block(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor
     return best, rows
 
 
-def _search_faiss(faiss: Any, queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _search_faiss(faiss: ModuleType, queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(torch.get_num_threads())
     try:
@@ -194,7 +200,7 @@ def _in_order(similarity: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return similarity, rows.gather(1, order)
 
 
-def _faiss(backend: str) -> Any | None:
+def _faiss(backend: str) -> ModuleType | None:
     """The faiss module if `backend` wants it and it is there.
 
     Raises:
@@ -214,12 +220,11 @@ def _faiss(backend: str) -> Any | None:
 
 def check_backend(backend: str) -> str:
     """`backend`, refused unless it is known."""
-    if backend not in BACKENDS:
-        raise ConfigError(f'backend is {backend!r}; expected one of {", ".join(map(repr, BACKENDS))}.')
+    check_choice('backend', backend, BACKENDS)
     return backend
 
 
-def _as_list(where: str, value: Any) -> list[Any]:
+def _as_list(where: str, value: Item | Sequence[Item]) -> list[Item]:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     if not values or any(isinstance(item, float) and math.isnan(item) for item in values):
         raise ConfigError(f'{where} is {value!r}; expected a value or a list of values.')

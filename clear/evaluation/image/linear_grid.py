@@ -11,12 +11,12 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
 from clear.evaluation.image.rows import shuffled
@@ -25,6 +25,15 @@ from clear.evaluation.image.schedules import check_schedule, lr_factors, schedul
 OPTIMIZERS = ('sgd', 'adam')
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch.optim.Adam's defaults
 _LOGITS_PER_CHUNK = 2**24  # bounds the memory of an evaluation: 64 MB of float32 logits
+
+
+class Setting(TypedDict):
+    """The hyper-parameters of a column, without its seed."""
+
+    lr: float
+    weight_decay: float
+    optimizer: str
+    schedule: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class GridPoint:
     schedule: str | dict = 'constant'
     seed: int = 0
 
-    def setting(self) -> dict[str, Any]:
+    def setting(self) -> Setting:
         """The hyper-parameters without the seed, as plain values."""
         return dict(lr=self.lr, weight_decay=self.weight_decay, optimizer=self.optimizer,
                     schedule=schedule_name(self.schedule))
@@ -61,8 +70,7 @@ def expand_grid(lrs: Sequence[float], weight_decays: Sequence[float] = (0.0,), o
     for value in weight_decays:
         check_number('weight_decays', value, 0)
     for name in optimizers:
-        if name not in OPTIMIZERS:
-            raise ConfigError(f"optimizers holds {name!r}; known: {', '.join(map(repr, OPTIMIZERS))}.")
+        check_choice('an item of optimizers', name, OPTIMIZERS)
     for schedule in schedules:
         check_schedule(schedule)
     return [GridPoint(float(lr), float(decay), optimizer, schedule, seed) for lr, decay, optimizer, schedule, seed

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from clear.core.errors import TrainingError
-from clear.evaluation.image.linear_grid import TrainedGrid, check_training, expand_grid, train_grid
+from clear.evaluation.image.linear_grid import Setting, TrainedGrid, check_training, expand_grid, train_grid
 from clear.evaluation.image.rows import ProbeData, read_splits, seed_list
-from clear.evaluation.image.scaling import check_scale, fit_scale
+from clear.evaluation.image.scaling import Scaler, check_scale, fit_scale
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
+
+
+class Entry(Setting):
+    """A setting and what validation says of it: None where it was not asked, or the setting diverged."""
+
+    diverged: bool
+    val_top1: float | None
+    val_loss: float | None
 
 
 @TASKS.register_module()
@@ -90,7 +98,7 @@ class LinearProbe:
         result = TaskResult('top1', extras['metrics']['top1'], True, extras)
         return FittedProbe(result, grid.weight[list(columns)], grid.bias[list(columns)], scale)
 
-    def _table(self, grid: TrainedGrid, data: ProbeData, scale: Any) -> list[dict[str, Any]]:
+    def _table(self, grid: TrainedGrid, data: ProbeData, scale: Scaler) -> list[Entry]:
         """One entry per setting: its hyper-parameters, whether it diverged, validation accuracy and loss."""
         shape = (self.num_settings, len(self.seeds))
         diverged = grid.diverged.view(shape).any(1)
@@ -107,7 +115,7 @@ class LinearProbe:
                 entry.update(val_top1=accuracy[index].item(), val_loss=loss[index].item())
         return table
 
-    def _test(self, grid: TrainedGrid, columns: Sequence[int], data: ProbeData, scale: Any) -> dict[int, dict]:
+    def _test(self, grid: TrainedGrid, columns: Sequence[int], data: ProbeData, scale: Scaler) -> dict[int, dict]:
         """Seed -> test metrics, of the selected columns alone."""
         logits = torch.cat([part for _, part in grid.logits(scale(data.test.features), list(columns))], 2)  # (S, C, N)
         return {seed: classification_metrics(scores.T, data.test.labels) for seed, scores in zip(self.seeds, logits)}
@@ -120,10 +128,10 @@ class FittedProbe:
     result: TaskResult
     weight: torch.Tensor
     bias: torch.Tensor
-    scale: Any
+    scale: Scaler
 
 
-def select(table: Sequence[Mapping[str, Any]], name: str = 'features') -> int:
+def select(table: Sequence[Entry], name: str = 'features') -> int:
     """Index of the setting to test: highest `val_top1`, then lowest `val_loss`, then first; never a diverged one.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from clear.features.bank import FeatureBank
 
 MOST_SEEDS = 1000
 SPLITS = ('train', 'val', 'test')
@@ -66,13 +69,13 @@ class ProbeData:
                             f"the validation split ({fraction:.0%} of 'train'). Give a 'val' bank, or one setting.")
         return ProbeData(self.train.take(train), self.test, self.class_names, self.train.take(val), self.unlabelled)
 
-    def sizes(self) -> dict[str, Any]:
+    def sizes(self) -> dict[str, int | dict[str, int]]:
         """The entries `n_train`, `n_val`, `n_test` and `unlabelled` of `TaskResult.extras`."""
         sizes = dict(n_train=len(self.train), n_val=len(self.val) if self.val is not None else 0, n_test=len(self.test))
         return {**sizes, **({'unlabelled': self.unlabelled} if self.unlabelled else {})}
 
 
-def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') -> ProbeData:
+def read_splits(banks: Mapping[str, FeatureBank | BucketRows], device: torch.device | str = 'cpu') -> ProbeData:
     """The splits of a task from its feature banks, with the classes of 'val' and 'test' renumbered to those of 'train'.
 
     Classes are matched by name (the number, for a bank without names). Rows without a label (-1) are left out
@@ -106,7 +109,7 @@ def read_splits(banks: Mapping[str, Any], device: torch.device | str = 'cpu') ->
     return ProbeData(train, found['test'], names, found.get('val'), unlabelled)
 
 
-def check_splits(found: Mapping[str, Any], required: Sequence[str], what: str = 'bank') -> None:
+def check_splits(found: Mapping[str, object], required: Sequence[str], what: str = 'bank') -> None:
     """Refuse missing and unknown splits of what a task needs."""
     for split in found:
         if split not in SPLITS:
@@ -118,7 +121,8 @@ def check_splits(found: Mapping[str, Any], required: Sequence[str], what: str = 
         raise ConfigError(f"The task needs {needed}; got {', '.join(map(repr, found)) or 'none'}.")
 
 
-def read_rows(bank: Any, split: str, device: torch.device | str = 'cpu') -> tuple[LabelledRows, int]:
+def read_rows(bank: FeatureBank | BucketRows, split: str, device: torch.device | str = 'cpu'
+             ) -> tuple[LabelledRows, int]:
     """The valid, labelled rows of a bank and how many valid rows have no label.
 
     Raises:
@@ -150,7 +154,7 @@ def check_features(features: Tensor, split: str) -> None:
                         f'{row} of the valid, labelled ones, which holds {kind}). Extract the bank again.')
 
 
-def class_names_of(bank: Any, labels: Tensor) -> list[str]:
+def class_names_of(bank: FeatureBank | BucketRows, labels: Tensor) -> list[str]:
     """The names of a bank's classes, '0', '1', ... if it has none.
 
     Raises:
@@ -228,7 +232,7 @@ def rows_by_class(labels: Tensor) -> dict[int, Tensor]:
     return dict(zip(classes.tolist(), order.split(counts.tolist())))
 
 
-def shuffled(count: int, seed: int, *purpose: Any) -> Tensor:
+def shuffled(count: int, seed: int, *purpose: object) -> Tensor:
     """A permutation of 0 ... count-1 that depends on the seed and the purpose alone."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, *purpose)))
 
@@ -257,7 +261,7 @@ class BucketRows:
         DataError: if the bank has no such bucket.
     """
 
-    def __init__(self, bank: Any, bucket: str):
+    def __init__(self, bank: FeatureBank, bucket: str):
         self.bank = bank
         self.rows = bank.subset_rows(bucket=str(bucket))
         self.class_names = bank.class_names

@@ -7,7 +7,6 @@ alone: `StepLR`, `CosineAnnealingLR`, `OneCycleLR(cycle_momentum=False)`, `Polyn
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, nearest
 
 # Schedule -> its options and their defaults. None for step_size: half of the epochs.
-SCHEDULES: dict[str, dict[str, Any]] = {
+SCHEDULES: dict[str, dict[str, float | None]] = {
     'constant': {},
     'step': dict(step_size=None, gamma=0.1),
     'cosine': dict(min_factor=0.0),
@@ -68,7 +67,7 @@ def _cosine_between(start: float, stop: float, share: Tensor) -> Tensor:
     return stop + (start - stop) / 2 * (1 + (math.pi * share).cos())
 
 
-def check_schedule(schedule: str | dict) -> tuple[str, dict[str, Any]]:
+def check_schedule(schedule: str | dict) -> tuple[str, dict[str, float | None]]:
     """(name, all options) of a schedule.
 
     Raises:

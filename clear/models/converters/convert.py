@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from clear.core.checks import check_choice
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.models.towers.image.base import ImageEncoder
@@ -37,7 +37,7 @@ class Conversion:
         encoder: the network with these weights, ready for a sanity check.
     """
 
-    state: dict[str, Any]
+    state: dict[str, object]
     report: LoadReport
     encoder: ImageEncoder
 
@@ -83,8 +83,7 @@ def random_encoder(arch: str) -> ImageEncoder:
 
 
 def _check_target(target: str, arch: str) -> None:
-    if target not in TARGETS:
-        raise ConfigError(f"target is '{target}', expected one of {TARGETS}.")
+    check_choice('target', target, TARGETS)
     library, name = _split(arch)
     if target != 'torchvision' and (library not in ('torchvision', 'cifar') or not name.startswith(_SHARED_NAMES)):
         raise ConfigError(f'--target {target}: {target} names the tensors of {arch} differently. Only ResNet, '
@@ -93,7 +92,7 @@ def _check_target(target: str, arch: str) -> None:
         raise ConfigError("--target detectron2: its ResNet has a 7 x 7 stem, a network for small images a 3 x 3 one.")
 
 
-def _encoder_config(arch: str) -> dict[str, Any]:
+def _encoder_config(arch: str) -> dict[str, object]:
     library, name = _split(arch)
     if library != 'cifar':
         return dict(type=_MAKERS[library], arch=name)
@@ -112,7 +111,7 @@ def _split(arch: str) -> tuple[str, str]:
     return library, name
 
 
-def write_weights(path: str | Path, state: dict[str, Any], target: str = 'torchvision') -> None:
+def write_weights(path: str | Path, state: dict[str, object], target: str = 'torchvision') -> None:
     """Write a conversion's `state`, whole or not at all: as safetensors if `path` ends so, else as a file of torch.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,13 +51,13 @@ def check_views(owner: object, **groups: Sequence[Tensor]) -> None:
                              for index, view in enumerate(views)})
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: object) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [each for item in value for each in _tensors(item)] if isinstance(value, (list, tuple)) else []
 
 
-def _raised(value: Any) -> Any:
+def _raised(value: object) -> object:
     if isinstance(value, Tensor):
         return value.to(torch.promote_types(value.dtype, torch.float32)) if value.is_floating_point() else value
     return [_raised(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from clear.models.necks.projection_mlp import check_sizes
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
 
 
 @MODELS.register_module()
@@ -56,9 +59,9 @@ def hold(weight: Tensor) -> Tensor:
 
 class _Hold(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, weight: Tensor) -> Tensor:
         return weight.view_as(weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         return torch.zeros_like(gradient)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -144,7 +143,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return {names[key]: value for key, value in state.items()}
 
 
-def _find_state(value: Any) -> dict[str, Tensor] | None:
+def _find_state(value: object) -> dict[str, Tensor] | None:
     if not isinstance(value, Mapping):
         return None
     inner = [value[key] for key in _STATE_KEYS if isinstance(value.get(key), Mapping)]
@@ -158,7 +157,7 @@ def _find_state(value: Any) -> dict[str, Tensor] | None:
     return {key: item for key, item in value.items() if isinstance(item, Tensor)} or None
 
 
-def _below(value: Any, keys: Sequence[str]) -> Mapping | None:
+def _below(value: object, keys: Sequence[str]) -> Mapping | None:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else None

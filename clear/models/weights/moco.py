@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +20,7 @@ _NECK_LAYER = re.compile(r'encoder_[qk]\.neck\.layers\.(\d+)\.(weight|bias)')
 _PUBLISHED_HEAD = re.compile(r'fc\.(?:(\d)\.)?(weight|bias)')
 
 
-def to_published(checkpoint: Mapping[str, Any], arch: str) -> dict[str, Any]:
+def to_published(checkpoint: Mapping[str, object], arch: str) -> dict[str, object]:
     """A checkpoint of `MoCo` or `CLSA` as the published repository writes it: `epoch`, `arch`, `state_dict`.
 
     The optimiser stays behind: its state is by position, and the order of parameters differs.
@@ -64,7 +63,7 @@ def from_published(path: str | Path) -> dict[str, Tensor]:
     return ours
 
 
-def _pretraining_state(checkpoint: Any) -> dict[str, Tensor]:
+def _pretraining_state(checkpoint: object) -> dict[str, Tensor]:
     state = checkpoint.get('state_dict') if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
         raise CheckpointError("The file is no pretraining checkpoint: it has no 'state_dict'.")
@@ -94,7 +93,7 @@ def _our_name(name: str) -> str:
     return f'neck.layers.{found[1] or 0}.{found[2]}'
 
 
-def _epoch_of(checkpoint: Mapping[str, Any]) -> int:
+def _epoch_of(checkpoint: Mapping[str, object]) -> int:
     progress = checkpoint.get('progress')
     epoch = progress.get('epoch') if isinstance(progress, Mapping) else None
     return epoch if isinstance(epoch, int) else 0

@@ -8,11 +8,10 @@ gradient of the former.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 # Scores held at a time: on a CPU what fits into its cache, on a GPU few launches (128 MB in float32).
 TILE_SCORES = {'cpu': 2**19, 'cuda': 2**25}
@@ -31,7 +30,7 @@ def retrieve(queries: Tensor, candidates: Sequence[Tensor], temperature: float) 
 
 class _Retrieval(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, temperature: float, *candidates: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: FunctionCtx, queries: Tensor, temperature: float, *candidates: Tensor) -> tuple[Tensor, Tensor]:
         log_sum, mean = _stream(queries / temperature, candidates)
         ctx.save_for_backward(mean)
         ctx.temperature = temperature
@@ -41,7 +40,7 @@ class _Retrieval(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple:
+    def backward(ctx: FunctionCtx, gradient: Tensor, _: Tensor) -> tuple:
         [mean] = ctx.saved_tensors
         return (gradient.unsqueeze(1) * mean / ctx.temperature, None) + (None,) * ctx.num_blocks
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,12 +107,12 @@ class Distillation(nn.Module):
     def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         self._seen = [] if _mode(args, kwargs) == 'loss' else None
 
-    def _see(self, backbone: nn.Module, args: tuple, output: Any) -> None:
+    def _see(self, backbone: nn.Module, args: tuple, output: object) -> None:
         # Momentum copies are other modules; what runs without a gradient is a target of the method itself.
         if self._seen is not None and torch.is_grad_enabled():
             self._seen.append((args[0], pool(output)))
 
-    def _end(self, model: nn.Module, args: tuple, kwargs: dict, losses: Any) -> Any:
+    def _end(self, model: nn.Module, args: tuple, kwargs: dict, losses: object) -> object:
         seen, self._seen = self._seen, None
         if not seen:
             return losses

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -72,7 +71,7 @@ class Encoder(BaseModule):
         """
         return torch.cat([self.pooled(_one_batch([views[index] for index in group])) for group in groups])
 
-    def _apply(self, *args: Any, **kwargs: Any) -> Encoder:
+    def _apply(self, *args: object, **kwargs: object) -> Encoder:
         # Every move to a device or type comes through here: `to`, `cuda`, `double` of this module or of one around it.
         super()._apply(*args, **kwargs)
         self._set_memory_format()

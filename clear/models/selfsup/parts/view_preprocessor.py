@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from clear.core.errors import ConfigError
 from clear.registry import MODELS, TRANSFORMS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @MODELS.register_module()
@@ -33,12 +36,12 @@ class ViewPreprocessor(BaseDataPreprocessor):
         ConfigError: from a call, if the batch is of the other form.
     """
 
-    def __init__(self, views: Mapping[str, Any] | Callable | None = None, non_blocking: bool = False):
+    def __init__(self, views: Options | Callable | None = None, non_blocking: bool = False):
         super().__init__(non_blocking=non_blocking)
         self.views = TRANSFORMS.build(dict(views)) if isinstance(views, Mapping) else views
 
     @torch.no_grad()
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, list[Tensor]]:
+    def forward(self, data: dict[str, object], training: bool = False) -> dict[str, list[Tensor]]:
         inputs = data['inputs']
         _check_form(inputs, self.views is not None)
         inputs = self.cast_data(inputs)
@@ -49,7 +52,7 @@ class ViewPreprocessor(BaseDataPreprocessor):
             return dict(inputs=list(self.views(inputs, data['seeds'])))
 
 
-def _check_form(inputs: Any, makes_views: bool) -> None:
+def _check_form(inputs: object, makes_views: bool) -> None:
     is_whole = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
     if makes_views and not is_whole:
         raise ConfigError(f'data_preprocessor.views makes views of whole images, but a batch holds {_form(inputs)}. '
@@ -62,7 +65,7 @@ def _check_form(inputs: Any, makes_views: bool) -> None:
         raise ConfigError(f'expected a list of views (N, 3, h, w), but a batch holds {_form(inputs)}. {advice}')
 
 
-def _form(inputs: Any) -> str:
+def _form(inputs: object) -> str:
     if isinstance(inputs, Tensor):
         return f'{inputs.dtype} {tuple(inputs.shape)}'
     if isinstance(inputs, (list, tuple)) and inputs:

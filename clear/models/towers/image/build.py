@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
 from clear.models.towers.image.base import ImageEncoder
 from clear.registry import MODELS
 
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
-def build_encoder(cfg: Mapping[str, Any] | ImageEncoder) -> ImageEncoder:
+
+def build_encoder(cfg: Options | ImageEncoder) -> ImageEncoder:
     """The encoder of a config such as `dict(type='TimmEncoder', arch='resnet18')`: frozen, in eval mode, on the CPU.
 
     An encoder that is built already is returned as it is.
@@ -38,7 +41,7 @@ def build_encoder(cfg: Mapping[str, Any] | ImageEncoder) -> ImageEncoder:
     return encoder
 
 
-def without_folders(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def without_folders(cfg: Options) -> dict[str, Plain]:
     """An encoder's config in plain values, of the weights' file the name only."""
     plain, weights = to_plain(dict(cfg)), cfg.get('weights')
     if isinstance(weights, Mapping) and weights.get('path'):

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +41,7 @@ class MapSource:
     channels: int
     prefix: int = 0
 
-    def as_map(self, output: Any, image: tuple[int, int]) -> Tensor:
+    def as_map(self, output: object, image: tuple[int, int]) -> Tensor:
         """The output as (N, C, H, W), for images of this height and width."""
         value = _tensor_of(output)
         if self.layout == 'NHWC':
@@ -100,7 +99,7 @@ def collect(model: nn.Module, images: Tensor, sources: Sequence[MapSource]) -> l
     size = tuple(images.shape[2:])
 
     def keep(name: str):
-        def hook(_: nn.Module, __: tuple, output: Any) -> None:
+        def hook(_: nn.Module, __: tuple, output: object) -> None:
             key = (name, seen[name])
             seen[name] += 1
             if key in wanted:
@@ -126,7 +125,7 @@ def _at_level(value: Tensor, level: int, wanted: int, image: tuple[int, int]) ->
     return functional.interpolate(value, size, mode='bilinear', align_corners=False)
 
 
-def _nearest_level(level: int, known: dict[int, Any]) -> int:
+def _nearest_level(level: int, known: Collection[int]) -> int:
     finer = [other for other in known if other <= level]
     return max(finer) if finer else min(known)
 
@@ -143,7 +142,7 @@ def _watch(model: nn.Module, images: Tensor) -> list[_Call]:
         return hook
 
     def after(name: str):
-        def hook(module: nn.Module, _: tuple, output: Any) -> None:
+        def hook(module: nn.Module, _: tuple, output: object) -> None:
             key, start = running.pop()
             value = _source(name, counts[name], _tensor_of(output), size, grids)
             around = tuple(identity for identity, _ in running)
@@ -188,7 +187,7 @@ def _blocks(trunk: Sequence[_Call]) -> list[MapSource]:
     return list(max(chains.values(), key=len, default={}).values())
 
 
-def _tensor_of(value: Any) -> Tensor | None:
+def _tensor_of(value: object) -> Tensor | None:
     while isinstance(value, (tuple, list)) and value:
         value = value[0]
     return value if isinstance(value, Tensor) else None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'lanczos', 'box', 'hamming')
 # Without antialiasing torch does the resizing, which knows fewer ways.
@@ -49,20 +53,17 @@ class Preprocess:
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
         if not all(value > 0 for value in self.std):
             raise ConfigError(f'preprocess.std is {self.std}, expected numbers above 0.')
-        if not _is_size(self.crop) or not (self.resize is None or _is_size(self.resize)):
-            raise ConfigError(f'preprocess: resize is {self.resize!r} and crop {self.crop!r}, expected pixels '
-                              '(resize may be None).')
-        if self.resize is not None and self.resize < self.crop:
+        check_whole('preprocess.crop', self.crop, 1)
+        if self.resize is not None and check_whole('preprocess.resize', self.resize, 1) < self.crop:
             raise ConfigError(f'preprocess: the crop of {self.crop} pixels is larger than the shorter side after '
                               f'resizing, {self.resize}: every image would get a black border.')
         known = INTERPOLATIONS if self.antialias else _PLAIN_INTERPOLATIONS
         if self.interpolation not in known:
             raise ConfigError(f'preprocess.interpolation is {self.interpolation!r}, expected one of {known} with '
                               f'antialias={self.antialias}.')
-        if self.channel_order not in ('RGB', 'BGR'):
-            raise ConfigError(f"preprocess.channel_order is {self.channel_order!r}, expected 'RGB' or 'BGR'.")
+        check_choice('preprocess.channel_order', self.channel_order, ('RGB', 'BGR'))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Plain]:
         """Plain values for JSON; `Preprocess(**value)` gives an equal one back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -70,7 +71,7 @@ class Preprocess:
         """The transform: RGB PIL image -> float tensor (3, crop, crop)."""
         return ApplyPreprocess(self)
 
-    def changed(self, override: Mapping[str, Any] | Preprocess | None) -> Preprocess:
+    def changed(self, override: Options | Preprocess | None) -> Preprocess:
         """This one with some values replaced.
 
         Raises:
@@ -124,11 +125,7 @@ class ApplyPreprocess:
                                  antialias=self.spec.antialias)
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _three_numbers(name: str, values: Any) -> tuple[float, ...]:
+def _three_numbers(name: str, values: object) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
