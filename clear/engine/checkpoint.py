@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
     from clear.continual.state import StrategyState
+    from clear.continual.training.iteration import Inside
     from clear.core.seeding import RngState
     from clear.core.types import State
 
@@ -93,7 +94,7 @@ class ContinualCheckpoint(Checkpoint):
     strategy: StrategyState
     optimizer_parameters: NotRequired[list[list[str]] | None]
     acc_matrix: list[list[float | None]] | None
-    inside: NotRequired[dict[str, Any]]
+    inside: NotRequired[Inside]
     settings: NotRequired[dict[str, State] | None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +38,20 @@ class TaskData:
     encoder_name: str = 'features'
 
 
+@runtime_checkable
+class EncodesText(Protocol):
+    """An encoder of images that encodes text into the same space."""
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """N texts -> (N, D)."""
+
+
 class Task(Protocol):
     """What every task offers.
 
     Attributes:
-        needs: some of `NEEDS`: a field of `TaskData`, or 'text_encoder' for an encoder that has
-            `encode_text(texts) -> (N, D)` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4
-            (coarse).
+        needs: some of `NEEDS`: a field of `TaskData`, or 'text_encoder' for an encoder that
+            `EncodesText` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
     """
 
     needs: ClassVar[tuple[str, ...]]

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from clear.continual.training.counts import EpochCounts
-from clear.continual.training.loaders import BatchIterator, IndexLoader
+from clear.continual.training.loaders import BatchIterator, IndexLoader, PassState
 from clear.core.errors import TrainingError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from clear.continual.training.mixin import EngineMixin
+    from clear.core.types import State
 
 
-def iteration_state(strategy: EngineMixin) -> dict[str, Any]:
+class Inside(TypedDict):
+    """Where training is inside an experience: the pass over the data, and what the finished batches of it left."""
+
+    loader: PassState
+    gradients: dict[str, Tensor | None]
+    sums: Tensor
+    stop_training: bool
+    seconds_used: float
+    training: list[bool]
+    requires_grad: list[bool]
+    scaler: State | None
+
+
+def iteration_state(strategy: EngineMixin) -> Inside:
     """Where training is inside an experience, beside what `state.strategy_state` holds.
 
     Raises:
@@ -32,7 +48,7 @@ def iteration_state(strategy: EngineMixin) -> dict[str, Any]:
                 scaler=None if strategy.scaler is None else strategy.scaler.state_dict())
 
 
-def read_last_batch_again(strategy: EngineMixin, state: dict[str, Any]) -> None:
+def read_last_batch_again(strategy: EngineMixin, state: Inside) -> None:
     """Let the loader, made anew by the prologue, go on behind the last batch of `iteration_state`'s result.
 
     Plugins may look at that batch after an epoch, so it is read again.
@@ -43,7 +59,7 @@ def read_last_batch_again(strategy: EngineMixin, state: dict[str, Any]) -> None:
     loader.resume(last.state_dict())
 
 
-def load_iteration_state(strategy: EngineMixin, state: dict[str, Any]) -> None:
+def load_iteration_state(strategy: EngineMixin, state: Inside) -> None:
     """Put `iteration_state`'s result back, behind `read_last_batch_again`."""
     for module, training in zip(strategy.model.modules(), state['training'], strict=True):
         module.training = training

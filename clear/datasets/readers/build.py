@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError, nearest
@@ -13,8 +13,11 @@ from clear.datasets.readers.table_file import TABLE_SUFFIXES
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
-def read_images(cfg: Mapping[str, Any] | ImageTable, where: str = 'data') -> ImageTable:
+
+def read_images(cfg: Options | ImageTable, where: str = 'data') -> ImageTable:
     """The images of `dict(type=READER, ...)`, READER a name of `READERS`; at least one. A table is given back.
 
     Args:
@@ -48,7 +51,7 @@ def _nearest(kind: str, known: Iterable[str]) -> str:
     return f'{f", nearest: {near}" if near else ""}. Known: {", ".join(sorted(known))}'
 
 
-def guess_reader(path: str | Path) -> dict[str, Any]:
+def guess_reader(path: str | Path) -> dict[str, object]:
     """The config of the reader for what a path looks like: a CLEAR tree, an image folder, a list or a table.
 
     Raises:

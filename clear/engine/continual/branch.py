@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clear.continual.state import settings_of, strategy_state, with_settings
+from clear.continual.state import StrategyState, settings_of, strategy_state, with_settings
 from clear.continual.training.versions import check_versions
 from clear.core.errors import CheckpointError, ClearError
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed, seed_everything
 from clear.core.storage.damage import reading
-from clear.engine.checkpoint import experience_checkpoints, load_checkpoint
+from clear.engine.checkpoint import ContinualCheckpoint, experience_checkpoints, load_checkpoint
 from clear.engine.continual.restore import METRICS_LEFT, adapt_model, check_stream, restore
 from clear.engine.continual.state import SETTINGS
 from clear.engine.origin import note_processes
@@ -24,6 +24,8 @@ from clear.engine.schema import computed_config, differences
 from clear.models import build_classifier
 
 if TYPE_CHECKING:
+    from clear.continual.samples import SampleIndex
+    from clear.core.types import State
     from clear.engine.continual.runner import ContinualRunner
 
 # Of `cl_strategy`: what a branch may change as it likes, because no strategy holds it among its settings.
@@ -87,8 +89,8 @@ def _check_unfinished(runner: ContinualRunner, path: Path, finished: int) -> Non
                           f'{advice}')
 
 
-def _remembered(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any], fresh: dict[str, Any], index: Any
-               ) -> dict[str, Any]:
+def _remembered(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckpoint, fresh: StrategyState,
+                index: SampleIndex) -> StrategyState:
     """What another run's strategy remembers, with memory sizes, factors and the like of this run's config.
 
     Args:
@@ -105,7 +107,8 @@ def _remembered(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any],
             for part, value in checkpoint['strategy'].items()}
 
 
-def _settings_of_values(runner: ContinualRunner, path: Path, saved: dict[str, Any], index: Any) -> dict[str, Any]:
+def _settings_of_values(runner: ContinualRunner, path: Path, saved: dict[str, Any], index: SampleIndex
+                       ) -> dict[str, State]:
     """The settings of a strategy of this run's config, but with the values of the saved one."""
     from clear.continual.strategies import build_strategy, quiet_avalanche
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from clear.continual.journal import is_self_contained, require_entries, streaming_results
+from clear.continual.journal import Entry, is_self_contained, require_entries, streaming_results
 from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.config import config_hash
-from clear.core.results import Results, config_text
+from clear.core.results import Results, Software, config_text
 from clear.core.storage.damage import damaged
 from clear.engine.schema import computed_config
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
+    from clear.engine.checkpoint import ContinualCheckpoint
 
 Matrix = list[list[float | None]]
 
@@ -37,9 +41,9 @@ class RunRecord:
     acc_matrix: Matrix
     streaming_matrix: Matrix
     is_joint: bool = False
-    train_log: list[dict[str, Any]] = field(default_factory=list)
+    train_log: list[dict[str, float]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=lambda: dict(train_s=0.0, eval_s=0.0))
-    branched_from: dict[str, Any] | None = None
+    branched_from: dict[str, Plain] | None = None
 
     @classmethod
     def empty(cls, rows: int, columns: int, *, is_joint: bool = False) -> RunRecord:
@@ -71,18 +75,18 @@ class RunRecord:
 
     # The journal
 
-    def entry(self, experience: int) -> dict[str, Any]:
+    def entry(self, experience: int) -> Entry:
         """What the journal holds of a finished experience."""
         return dict(experience=experience, row=self.acc_matrix[experience],
                     whole_buckets=self.streaming_matrix[experience], log=self.train_log[experience])
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Entry]:
         """Those of all finished experiences."""
         return [self.entry(experience) for experience in range(len(self.train_log))]
 
     # Checkpoints
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What a checkpoint holds of it: `acc_matrix`, and `progress`; of a long stream the journal has the rows."""
         has_rows = is_self_contained(len(self.acc_matrix))
         return dict(acc_matrix=self.acc_matrix if has_rows else None,
@@ -90,7 +94,7 @@ class RunRecord:
                                   train_log=self.train_log if has_rows else None,
                                   streaming_matrix=self.streaming_matrix if has_rows else None))
 
-    def check(self, path: Path, checkpoint: dict[str, Any]) -> None:
+    def check(self, path: Path, checkpoint: ContinualCheckpoint) -> None:
         """Refuse a checkpoint whose place or matrices cannot be of this stream.
 
         The rows that the checkpoint of a long stream leaves to its journal are put into `checkpoint` first.
@@ -119,7 +123,7 @@ class RunRecord:
             if not all(value is None or 0 <= value <= 1 for row in matrix for value in row):
                 raise damaged(path, f'{name} holds what is no accuracy')
 
-    def _fill_in(self, checkpoint: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    def _fill_in(self, checkpoint: ContinualCheckpoint, entries: list[Entry]) -> None:
         matrices = dict(row=[list(row) for row in self.acc_matrix],
                         whole_buckets=[list(row) for row in self.streaming_matrix])
         for entry in entries[:len(self.acc_matrix)]:
@@ -129,13 +133,13 @@ class RunRecord:
         checkpoint['progress'].update(streaming_matrix=matrices['whole_buckets'],
                                       train_log=[entry['log'] for entry in entries])
 
-    def take_rows(self, checkpoint: dict[str, Any]) -> None:
+    def take_rows(self, checkpoint: ContinualCheckpoint) -> None:
         """Take over the rows and the log of a checkpoint that was checked, of this run or of another one."""
         self.acc_matrix = checkpoint['acc_matrix']
         self.streaming_matrix = checkpoint['progress']['streaming_matrix']
         self.train_log = checkpoint['progress']['train_log']
 
-    def take(self, checkpoint: dict[str, Any]) -> None:
+    def take(self, checkpoint: ContinualCheckpoint) -> None:
         """Go on as this run's own checkpoint says, which was checked."""
         self.take_rows(checkpoint)
         self.timing = checkpoint['progress']['timing']
@@ -143,7 +147,7 @@ class RunRecord:
 
     # Results
 
-    def to_results(self, cfg: dict, info: ScenarioInfo, runner: str, software: dict[str, Any]) -> Results:
+    def to_results(self, cfg: dict, info: ScenarioInfo, runner: str, software: Software) -> Results:
         """The results of what is finished.
 
         Args:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.continual.training.versions import check_versions, without_remedies
 from clear.core import dist
 from clear.core.config import is_hash_of, to_plain
 from clear.core.errors import CheckpointError
 from clear.core.storage.damage import check_rng, check_shape
-from clear.engine.checkpoint import load_optimizer
+from clear.engine.checkpoint import ContinualCheckpoint, load_optimizer
 from clear.engine.origin import check_origin, world_size_of
 from clear.engine.schema import computed_config, differences
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 METRICS_LEFT = ". The state of Avalanche's metrics is not taken over."
 
 
-def check_run(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -> None:
+def check_run(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckpoint) -> None:
     """Refuse a checkpoint of another strategy, other data, another config or another form of the method.
 
     Raises:
@@ -40,7 +40,7 @@ def check_run(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -
     check_versions(path, checkpoint['progress'].get('methods', {}), runner.strategy)
 
 
-def check_stream(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -> None:
+def check_stream(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckpoint) -> None:
     """Refuse a checkpoint of another strategy or other data, and one that is damaged.
 
     Raises:
@@ -55,7 +55,7 @@ def check_stream(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]
     _check_fields(path, checkpoint)
 
 
-def _check_fields(path: Path, checkpoint: dict[str, Any]) -> None:
+def _check_fields(path: Path, checkpoint: ContinualCheckpoint) -> None:
     """Everything that the strategy held at first must have been saved."""
     settings, strategy = checkpoint.get('settings'), checkpoint['strategy']
     if settings is None:
@@ -78,7 +78,7 @@ def adapt_model(runner: ContinualRunner, finished: int) -> None:
         strategy.make_optimizer(reset_optimizer_state=True)
 
 
-def restore(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -> None:
+def restore(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckpoint) -> None:
     """Fill strategy, model and optimiser with what a checkpoint holds; the generators are left as they are."""
     from clear.continual.state import load_model_state, load_strategy_state
     from clear.continual.strategies import quiet_avalanche

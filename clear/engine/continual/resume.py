@@ -8,19 +8,20 @@ loaders, and then the second is put over it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clear.continual.training.iteration import load_iteration_state, read_last_batch_again
 from clear.core.errors import CheckpointError
 from clear.core.logs import logger
 from clear.core.seeding import set_rng_state
 from clear.core.storage.damage import damaged, reading
-from clear.engine.checkpoint import ITERATION, LATEST, load_checkpoint
+from clear.engine.checkpoint import ITERATION, LATEST, ContinualCheckpoint, load_checkpoint
 from clear.engine.continual.restore import METRICS_LEFT, adapt_model, check_run, restore
 from clear.engine.continual.state import resumable_logs
 from clear.engine.origin import note_processes
 
 if TYPE_CHECKING:
+    from clear.core.types import State
     from clear.engine.continual.runner import ContinualRunner
 
 
@@ -52,7 +53,8 @@ def resume_run(runner: ContinualRunner, path: Path) -> int:
     return finished
 
 
-def _take_finished(runner: ContinualRunner, path: Path, inside: dict[str, Any] | None) -> dict[str, Any] | None:
+def _take_finished(runner: ContinualRunner, path: Path, inside: ContinualCheckpoint | None
+                  ) -> ContinualCheckpoint | None:
     """Put back what stood behind the last finished experience; None where none is finished."""
     if not path.is_file():
         behind = inside['progress']['experience']
@@ -70,7 +72,7 @@ def _take_finished(runner: ContinualRunner, path: Path, inside: dict[str, Any] |
     return checkpoint
 
 
-def _go_on_inside(runner: ContinualRunner, path: Path, inside: dict[str, Any]) -> None:
+def _go_on_inside(runner: ContinualRunner, path: Path, inside: ContinualCheckpoint) -> None:
     """Let the next experience begin where the run was left inside it."""
     check_run(runner, path, inside)
     note_processes(inside, METRICS_LEFT)
@@ -81,7 +83,7 @@ def _go_on_inside(runner: ContinualRunner, path: Path, inside: dict[str, Any]) -
     runner.strategy.continue_from(lambda: _restore_iteration(runner, path, inside))
 
 
-def _restore_iteration(runner: ContinualRunner, path: Path, checkpoint: dict[str, Any]) -> None:
+def _restore_iteration(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckpoint) -> None:
     strategy = runner.strategy
     with reading(path):
         read_last_batch_again(strategy, checkpoint['inside'])
@@ -91,7 +93,7 @@ def _restore_iteration(runner: ContinualRunner, path: Path, checkpoint: dict[str
     runner.progress.start_at(runner.progress.done + strategy.clock.train_exp_iterations)
 
 
-def _with_inside(path: Path) -> tuple[Path, dict[str, Any] | None]:
+def _with_inside(path: Path) -> tuple[Path, ContinualCheckpoint | None]:
     """The checkpoint of finished experiences that `path` means, and the one inside the next beside it, if there is."""
     if path.name == ITERATION:
         return path.with_name(LATEST), _load_inside(path)
@@ -99,7 +101,7 @@ def _with_inside(path: Path) -> tuple[Path, dict[str, Any] | None]:
     return path, _load_inside(beside) if path.name == LATEST and beside.exists() else None
 
 
-def _load_inside(path: Path) -> dict[str, Any]:
+def _load_inside(path: Path) -> ContinualCheckpoint:
     checkpoint = load_checkpoint(path)
     if 'inside' not in checkpoint:
         raise damaged(path, "no key 'inside'")
@@ -112,7 +114,7 @@ def _load_inside(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _clock_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _clock_of(checkpoint: ContinualCheckpoint) -> State:
     """Avalanche's counters as they were saved."""
     return next((plugin['fields'] for name, plugin in checkpoint['strategy']['plugins'].items()
                  if name.endswith(':Clock')), {})

@@ -15,12 +15,21 @@ from clear.core.errors import CheckpointError, TrainingError
 from clear.core.files import save_tensors
 from clear.core.logs import logger
 from clear.core.seeding import get_rng_state
-from clear.engine.checkpoint import FORMAT, ITERATION, LATEST, cpu_copy, keep_latest, save_checkpoint
+from clear.engine.checkpoint import (
+    FORMAT,
+    ITERATION,
+    LATEST,
+    ContinualCheckpoint,
+    cpu_copy,
+    keep_latest,
+    save_checkpoint,
+)
 from clear.engine.schema import computed_config
 
 if TYPE_CHECKING:
     from clear.continual.resumable_loggers import ResumableLogger
     from clear.continual.training.mixin import EngineMixin
+    from clear.core.types import State
     from clear.engine.continual.runner import ContinualRunner
 
 # Without `checkpoint_config.iter_interval`: seconds between two files, and how often the time of writing one must fit
@@ -42,7 +51,7 @@ class RunState:
         self.runner = runner
         self._can_save_iterations = True
         self._next_save = time.monotonic() + SECONDS_BETWEEN
-        self._settings: dict[str, Any] = {}
+        self._settings: dict[str, State] = {}
 
     def note_settings(self) -> None:
         """Keep what the strategy holds before it sees anything; every checkpoint will say it.
@@ -96,7 +105,7 @@ class RunState:
             return strategy.clock.train_exp_iterations % interval == 0
         return time.monotonic() >= self._next_save
 
-    def _common(self, finished: int) -> dict[str, Any]:
+    def _common(self, finished: int) -> ContinualCheckpoint:
         from clear.continual.state import strategy_state
 
         runner = self.runner
@@ -150,12 +159,12 @@ class RunState:
             'random numbers': random_numbers}, self.runner.device)
 
 
-def _marked_methods(strategy: EngineMixin) -> dict[str, Any]:
+def _marked_methods(strategy: EngineMixin) -> dict[str, dict[str, int]]:
     versions = method_versions(strategy)
     return dict(methods=versions) if versions else {}
 
 
-def _log_states(strategy: EngineMixin) -> dict[str, Any]:
+def _log_states(strategy: EngineMixin) -> dict[str, dict[str, dict[str, int]]]:
     states = {type(log).__name__: log.log_state() for log in resumable_logs(strategy)}
     return dict(logs=states) if states else {}
 

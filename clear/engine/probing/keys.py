@@ -11,7 +11,7 @@ from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine.schema import filled_in
-from clear.evaluation.task import Task, needs_of
+from clear.evaluation.task import EncodesText, Task, needs_of
 from clear.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
@@ -170,13 +170,14 @@ def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> 
 
 
 def _check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
-    if 'bank' in encoder or not hasattr(MODELS.require(encoder['type']), 'encode_text'):
+    kind = None if 'bank' in encoder else MODELS.require(encoder['type'])
+    if not (isinstance(kind, type) and issubclass(kind, EncodesText)):
         found = 'is a folder of banks' if 'bank' in encoder else f"is a {encoder['type']}"
         raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; encoders.{name} {found}, "
                           'which encodes no text.')
 
 
-def _check_name(where: str, name: Any) -> None:
+def _check_name(where: str, name: object) -> None:
     # Two hyphens separate encoder and task in the key of a job.
     if not isinstance(name, str) or not _NAME.fullmatch(name) or '--' in name:
         raise ConfigError(f'{where}: {name!r} is no name; use letters, digits, and after the first _ . + and single -.')

@@ -11,6 +11,7 @@ from torch.nn import functional
 from clear.core.checks import check_choice
 from clear.core.errors import ConfigError
 from clear.datasets.prompts import check_templates, class_prompts
+from clear.evaluation.task import EncodesText
 
 AVERAGES = ('normalised', 'raw')
 
@@ -41,8 +42,7 @@ def check_encodes_text(encoder: torch.nn.Module | None, task: str) -> Callable[[
     Raises:
         ConfigError: if it encodes images only.
     """
-    encode = getattr(encoder, 'encode_text', None)
-    if encode is None:
+    if not isinstance(encoder, EncodesText):
         found = 'a bank without its encoder' if encoder is None else f'a {type(encoder).__name__}'
         raise ConfigError(f'{task} needs an encoder of images and of text, which has encode_text; got {found}.')
-    return encode
+    return encoder.encode_text
