@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from clear.models.towers.base import Tower, load_tower_weights
 from clear.models.towers.image.maps import MapSource, collect, find_maps
 from clear.models.towers.image.preprocess import Preprocess
 from clear.models.towers.image.strip import pool, strip_classifier
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 class ImageEncoder(Tower):
@@ -45,7 +48,7 @@ class ImageEncoder(Tower):
     """
 
     def __init__(self, model: nn.Module, *, preprocess: Preprocess, weights: str | Path | Mapping | None = None,
-                 classifier: str | Iterable[str] | None = 'auto', identity: Mapping[str, Any],
+                 classifier: str | Iterable[str] | None = 'auto', identity: Options,
                  trainable: bool = False):
         super().__init__()
         self.preprocess = preprocess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -14,6 +14,9 @@ from clear.models.towers.base import building, plain
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @MODELS.register_module()
@@ -32,9 +35,9 @@ class MMPretrainEncoder(ImageEncoder):
         trainable: see `ImageEncoder`.
     """
 
-    def __init__(self, backbone: Mapping[str, Any] | None = None, neck: Mapping[str, Any] | None = None,
+    def __init__(self, backbone: Options | None = None, neck: Options | None = None,
                  arch: str | None = None, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None,
+                 preprocess: Options | Preprocess | None = None,
                  classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         if (backbone is None) == (arch is None) or (arch is not None and neck is not None):
             raise ConfigError("MMPretrainEncoder takes either backbone=dict(type='ResNet', depth=50), with a neck or "
@@ -53,12 +56,12 @@ class MMPretrainEncoder(ImageEncoder):
 class _Features(nn.Module):
     """Backbone and neck; gives what the last of them gives."""
 
-    def __init__(self, backbone: Mapping[str, Any], neck: Mapping[str, Any] | None):
+    def __init__(self, backbone: Options, neck: Options | None):
         super().__init__()
         parts = build_classifier(dict(backbone=backbone, neck=neck))
         self.backbone, self.neck = parts.backbone, parts.neck
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor) -> Tensor | tuple | list:
         feats = self.backbone(images)
         return feats if self.neck is None else self.neck(feats)
 

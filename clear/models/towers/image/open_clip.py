@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,6 +14,9 @@ from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.models.towers.open_clip import open_clip_config, tag_weights
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 # What OpenAI's CLIP, and every model of open_clip that says nothing else, was trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -42,7 +45,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None, quick_gelu: bool | None = None,
+                 preprocess: Options | Preprocess | None = None, quick_gelu: bool | None = None,
                  tag: str | None = None, allow_network: bool = False, cache_dir: str | None = None,
                  model_args: Mapping[str, Any] | None = None, trainable: bool = False):
         config = open_clip_config(arch, model_args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -14,6 +14,9 @@ from clear.models.towers.base import building, plain
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import INTERPOLATIONS, Preprocess
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @MODELS.register_module()
@@ -31,7 +34,7 @@ class TimmEncoder(ImageEncoder):
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
+                 preprocess: Options | Preprocess | None = None, model_args: Options | None = None,
                  classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = build_timm(arch, model_args)
@@ -42,7 +45,7 @@ class TimmEncoder(ImageEncoder):
                          trainable=trainable)
 
 
-def build_timm(arch: str, model_args: Mapping[str, Any] | None = None) -> nn.Module:
+def build_timm(arch: str, model_args: Options | None = None) -> nn.Module:
     """A model of timm with random weights.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -13,6 +13,9 @@ from clear.models.towers.base import building, plain
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
 
 
 @MODELS.register_module()
@@ -31,7 +34,7 @@ class TorchHubEncoder(ImageEncoder):
     """
 
     def __init__(self, repo: str | Path, arch: str, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
+                 preprocess: Options | Preprocess | None = None, model_args: Options | None = None,
                  allow_network: bool = False, classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = _build(str(repo), arch, model_args, allow_network)
@@ -39,7 +42,7 @@ class TorchHubEncoder(ImageEncoder):
                          identity=dict(arch=arch, model_args=plain(model_args, 'model_args')), trainable=trainable)
 
 
-def _build(repo: str, arch: str, model_args: Mapping[str, Any], allow_network: bool) -> nn.Module:
+def _build(repo: str, arch: str, model_args: Options, allow_network: bool) -> nn.Module:
     import torch
 
     is_local = (Path(repo) / 'hubconf.py').is_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -13,6 +13,11 @@ from clear.models.towers.base import building, plain
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from torchvision.transforms._presets import ImageClassification
+
+    from clear.core.types import Options
 
 
 @MODELS.register_module()
@@ -29,7 +34,7 @@ class TorchvisionEncoder(ImageEncoder):
     """
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
-                 preprocess: Mapping[str, Any] | Preprocess | None = None, model_args: Mapping[str, Any] | None = None,
+                 preprocess: Options | Preprocess | None = None, model_args: Options | None = None,
                  classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
         model_args = dict(model_args or {})
         model = build_torchvision(arch, model_args)
@@ -38,7 +43,7 @@ class TorchvisionEncoder(ImageEncoder):
                          trainable=trainable)
 
 
-def build_torchvision(arch: str, model_args: Mapping[str, Any] | None = None) -> nn.Module:
+def build_torchvision(arch: str, model_args: Options | None = None) -> nn.Module:
     """A classification model of torchvision with random weights.
 
     Raises:
@@ -69,7 +74,7 @@ def _published_preprocess(arch: str, model: nn.Module) -> Preprocess:
     return next((spec for spec in specs if spec.crop == size), specs[0].changed({'resize': size, 'crop': size}))
 
 
-def _to_preprocess(transform: Any) -> Preprocess:
+def _to_preprocess(transform: ImageClassification) -> Preprocess:
     return Preprocess(resize=transform.resize_size[0], crop=transform.crop_size[0], mean=tuple(transform.mean),
                       std=tuple(transform.std), interpolation=transform.interpolation.value,
                       antialias=bool(transform.antialias))
