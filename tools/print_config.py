@@ -40,12 +40,10 @@ def check_new_keys(options: set[str]) -> None:
     from clear.core.configs.signatures import accepted_arguments
     from clear.engine.runners import runners
     from clear.engine.schema import check_options
-    from clear.engine.streams import over_time_keys
     from clear.evaluation.image.voc07 import probing_config
     from clear.features import program
 
-    keys = accepted_arguments(probing_config).union(over_time_keys.KNOWN, program.KNOWN,
-                                                    *(runner.KEYS for runner in runners().values()))
+    keys = accepted_arguments(probing_config).union(program.KNOWN, *(runner.KEYS for runner in runners().values()))
     check_options(sorted(options), set(), keys)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from clear.core.checks import check_shared_keys
+from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.programs.startup import resume_collection, set_threads
-from clear.engine.work_dir import claimed, replacing, start_logs
+from clear.engine.work_dir import claimed, held, refuse_run, replacing, start_logs
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -89,3 +90,58 @@ class RunnerProgram:
             logger.info('%s', self.describe())
             resume_collection()
             self.train(args)
+
+
+class Measuring(Protocol):
+    """Measures frozen encoders part by part, and notes every part that is finished."""
+
+    def resume(self) -> int:
+        """Take over the finished parts of an earlier run; how many."""
+
+    def plan(self) -> None:
+        """Build everything; nothing is encoded or written."""
+
+    def describe(self) -> str:
+        """What will be done."""
+
+    def run(self) -> object:
+        """Do what is not done yet, and report."""
+
+
+class MeasuringProgram(RunnerProgram):
+    """A run that measures frozen encoders: no checkpoint, since what is finished stands in the work_dir."""
+
+    def measuring(self) -> Measuring:
+        """What does the work; nothing is encoded or written yet."""
+        raise NotImplementedError
+
+    def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
+        """Do what is not done yet; nothing is built before its turn comes.
+
+        Raises:
+            ConfigError: also for an option that such runs do not have.
+        """
+        if args.amp:
+            raise ConfigError('--amp: heads on frozen features are trained in float32; leave it out.')
+        if args.resume not in (None, False, True):
+            raise ConfigError(f"--resume takes no checkpoint for a {self.cfg['runner_type']}: what is finished stands "
+                              'in the work_dir.')
+        set_threads(self.cfg.get('threads'))
+        measuring = self.measuring()
+        if args.dry_run:
+            if args.resume:
+                measuring.resume()
+            measuring.plan()
+            logger.info('%s\ndry run: nothing was encoded, trained or written', measuring.describe())
+            return
+        with held(self.work_dir):
+            if not args.resume and not args.overwrite:
+                refuse_run(self.work_dir, [self.work_dir])
+            with replacing(self.work_dir, args.overwrite and not args.resume):
+                # A rerun may add to what is measured: its config is the one to keep.
+                start_logs(self.work_dir, self.cfg, is_resumed=False)
+            if args.resume:
+                measuring.resume()
+            logger.info('%s', measuring.describe())
+            resume_collection()
+            measuring.run()

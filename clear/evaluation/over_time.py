@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+import math
+from collections.abc import Callable, Sequence
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.datasets import Bucket
 from clear.evaluation.image.linear_probe import FittedProbe, LinearProbe
-from clear.evaluation.image.rows import LabelledRows, ProbeData, check_features
-from clear.evaluation.task import classification_metrics, over_seeds
+from clear.evaluation.image.rows import LabelledRows, ListedRows, check_features, read_splits
+from clear.evaluation.task import Task, TaskData, classification_metrics, needs_of, over_seeds
 from clear.features import FeatureBank, join_bucket
-from clear.registry import TASKS
-
-if TYPE_CHECKING:
-    from clear.core.types import Options
-    from clear.evaluation.image.few_shot import FewShotProbe
-    from clear.evaluation.image.knn import KNN
-    from clear.evaluation.image.logistic_probe import LogisticProbe
-    from clear.evaluation.image.nearest_class_mean import NearestClassMean
 
 PER_BUCKET, OWN_BUCKET = 'probe_per_bucket', 'probe_of_own_bucket'
 PROTOCOLS = (PER_BUCKET, OWN_BUCKET)
-# Tasks that learn from labelled rows and are tested on others.
-PROBES = ('KNN', 'LinearProbe', 'LogisticProbe', 'NearestClassMean', 'FewShotProbe')
+DEFAULT_TASKS = [dict(type='KNN')]
 
 
-Probe: TypeAlias = 'KNN | LinearProbe | LogisticProbe | NearestClassMean | FewShotProbe'
-
-
-def build_probe(options: Options, device: str = 'cpu') -> Probe:
-    """The probe of `dict(type='KNN', k=20)`; `device` where its arguments leave it open.
+def check_needs(where: str, task: Task) -> None:
+    """Refuse a task that reads more than features.
 
     Raises:
-        ConfigError: if it is none of `PROBES`, or refuses a value.
+        ConfigError: saying what.
     """
-    if not isinstance(options, Mapping) or options.get('type') not in PROBES:
-        raise ConfigError(f'tasks: {options!r} is no probe; expected dict(type=...) with one of {", ".join(PROBES)}.')
-    try:
-        return TASKS.build(dict(options), default_args=dict(device=device))
-    except TypeError as error:
-        raise ConfigError(f'tasks: {options["type"]}: {error}') from error
+    others = [need for need in needs_of(task) if need != 'bank']
+    if others:
+        raise ConfigError(f"{where}: {type(task).__name__} needs {' and '.join(others)}; an encoder over time gives "
+                          "features alone, to tasks of needs = ('bank',).")
 
 
 def wanted_cells(protocols: Sequence[str], own: int | None, num_buckets: int) -> dict[int, list[int]]:
@@ -66,9 +52,9 @@ def wanted_cells(protocols: Sequence[str], own: int | None, num_buckets: int) ->
     return {train: sorted(tests) for train, tests in sorted(cells.items())}
 
 
-def score_probe(probe: Probe, bank: FeatureBank, train: Bucket, tests: Sequence[Bucket], class_names: list[str]
-                ) -> list[float]:
-    """Top-1 of a probe that is trained on one bucket, on the test lists of others; the mean over its seeds.
+def score_task(task: Task, bank: FeatureBank, train: Bucket, tests: Sequence[Bucket], class_names: list[str]
+               ) -> list[float]:
+    """The value of a task, top-1 of a probe, that is trained on one bucket and tested on the test lists of others.
 
     A class without a training sample in that bucket can still occur in a test list: it is then simply wrong, as the
     accuracy is of all test images. What a probe chooses by validation is chosen on the training bucket alone.
@@ -79,26 +65,29 @@ def score_probe(probe: Probe, bank: FeatureBank, train: Bucket, tests: Sequence[
 
     Raises:
         DataError: if an image is not in the bank, none of a list could be read, or features are not finite.
-        TrainingError: if every setting of a linear probe diverged.
+        TrainingError: if every setting of a linear probe diverged, or a value is not finite.
     """
-    rows = _rows(bank, train, 'train', probe.device)
+    rows = _rows(bank, train, 'train', class_names)
     fitted: FittedProbe | None = None
     scores = []
     for bucket in tests:
-        data = ProbeData(rows, _rows(bank, bucket, 'test', probe.device), class_names)
-        if isinstance(probe, LinearProbe):
+        banks = dict(train=rows, test=_rows(bank, bucket, 'test', class_names))
+        if isinstance(task, LinearProbe):
             # Training does not see the test rows, so one training serves all of them.
-            fitted = fitted or probe.fit(data)
+            data = read_splits(banks, task.device)
+            fitted = fitted or task.fit(data)
             scores.append(_top1_of_heads(fitted, data.test))
         else:
-            scores.append(probe.fit(data).value)
+            scores.append(task.run(None, TaskData(bank=banks)).value)
+        if not math.isfinite(scores[-1]):
+            raise TrainingError(f'{type(task).__name__} gives {scores[-1]} on bucket {bucket.name}; expected a number.')
     return scores
 
 
-def _rows(bank: FeatureBank, bucket: Bucket, split: str, device: str) -> LabelledRows:
+def _rows(bank: FeatureBank, bucket: Bucket, split: str, class_names: list[str]) -> ListedRows:
     joined = join_bucket(bank, bucket)
     check_features(joined.features, f'{split} list of bucket {bucket.name}')
-    return LabelledRows(joined.features.to(device), joined.targets.to(device))
+    return ListedRows(joined.features, joined.targets, class_names)
 
 
 def _top1_of_heads(fitted: FittedProbe, test: LabelledRows) -> float:

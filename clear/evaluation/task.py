@@ -13,7 +13,7 @@ from clear.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from clear.datasets import ImageTable
-    from clear.evaluation.image.rows import BucketRows
+    from clear.evaluation.image.rows import BucketRows, ListedRows
     from clear.features import FeatureBank
 
 NEEDS = ('bank', 'maps', 'images', 'text', 'text_encoder')
@@ -31,7 +31,7 @@ class TaskData:
         encoder_name: of the encoder, for messages.
     """
 
-    bank: Mapping[str, FeatureBank | BucketRows] = field(default_factory=dict)
+    bank: Mapping[str, FeatureBank | BucketRows | ListedRows] = field(default_factory=dict)
     maps: Mapping[str, FeatureBank] = field(default_factory=dict)
     images: Mapping[str, ImageTable] = field(default_factory=dict)
     text: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -52,6 +52,9 @@ class Task(Protocol):
     Attributes:
         needs: some of `NEEDS`: a field of `TaskData`, or 'text_encoder' for an encoder that
             `EncodesText` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
+
+    A class that says `reads_grid = True` (its base does not count) takes the arguments in the `grid` of a probing
+    config where it has none of its own.
     """
 
     needs: ClassVar[tuple[str, ...]]

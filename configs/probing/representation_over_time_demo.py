@@ -1,7 +1,8 @@
-# python tools/analysis_tools/representation_over_time.py configs/probing/representation_over_time_demo.py
+# python tools/train.py configs/probing/representation_over_time_demo.py
 # An encoder of every time on every bucket of the demo data. As shipped there is only the network with random weights,
 # that of the pretraining recipes configs/selfsup/continual_*_demo.py; give it the folder of such a run:
 #   --cfg-options checkpoints=work_dirs/continual_mocov2-finetune_resnet18_1xb64-cos-2e_demo
+runner_type = 'OverTimeRunner'
 encoder = dict(type='MMPretrainEncoder', neck=dict(type='GlobalAveragePooling'), preprocess=dict(resize=32, crop=32),
                backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=32, base_channels=32,
                              strides=(2, 2, 2, 2)))

@@ -256,7 +256,7 @@ def test_two_marks_are_refused():
 
 
 def test_every_runner_says_what_it_reads_and_writes():
-    assert set(runners()) == {'ContinualRunner', 'ProbeRunner', 'Runner', 'StreamRunner'}
+    assert set(runners()) == {'ContinualRunner', 'OverTimeRunner', 'ProbeRunner', 'Runner', 'StreamRunner'}
     for name, runner in runners().items():
         assert {'work_dir', 'name', 'seed', 'device', 'runner_type'} <= set(runner.KEYS), name
 

@@ -16,11 +16,13 @@ import make_v0  # noqa: E402
 import make_v1  # noqa: E402
 from voc_tree import write_voc  # noqa: E402
 
+from clear.core.config import config_hash  # noqa: E402
 from clear.core.errors import CheckpointError  # noqa: E402
 from clear.core.files import load_tensors, read_json, write_json  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
 from clear.engine.probing.runner import ProbeRunner  # noqa: E402
 from clear.engine.repeats import is_finished  # noqa: E402
+from clear.engine.streams.over_time_keys import with_defaults  # noqa: E402
 from clear.engine.training.runner import Runner  # noqa: E402
 from clear.features import FeatureBank  # noqa: E402
 
@@ -186,12 +188,15 @@ def test_stream_of_pretraining(newer):
 def test_encoder_over_time_measures_only_what_is_missing(newer):
     tool = 'analysis_tools/representation_over_time'
     cells = read_json(newer / 'over_time/cells.json')['cells']
+    first = read_results(newer / 'over_time/results.json')
+    assert config_hash(with_defaults(make_v1.over_time_config(1))) == first.config_hash
     banks = {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')}
     resumed = finish(make_v1.over_time_config(), 'over_time', program=tool)
     after = read_json(newer / 'over_time/cells.json')['cells']
     # Every bucket's probe on its own test part, and the first one's on the two others.
     assert len(cells) == 5 and len(after) == 10 and cells.items() <= after.items()
     assert {path: path.stat().st_mtime_ns for path in (newer / 'banks').rglob('*.npy')} == banks
+    assert resumed.extras['matrices'].items() >= first.extras['matrices'].items()
     assert resumed.metrics == finish(make_v1.over_time_config(), 'whole', program=tool).metrics
 
 

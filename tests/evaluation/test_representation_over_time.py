@@ -3,16 +3,16 @@ import pytest
 import torch
 from banks import blobs
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.datasets import Bucket
-from clear.evaluation import KNN, LabelledRows, LinearProbe, ProbeData
+from clear.evaluation import KNN, Clustering, LabelledRows, LinearProbe, ProbeData, TaskResult, VOC07Linear
 from clear.evaluation.over_time import (
     OWN_BUCKET,
     PER_BUCKET,
     accuracy_matrix,
-    build_probe,
     by_bucket,
-    score_probe,
+    check_needs,
+    score_task,
     wanted_cells,
 )
 from clear.features import write_bank
@@ -47,7 +47,7 @@ def test_knn_scores_are_those_of_scikit_learn(stream):
     from sklearn.neighbors import KNeighborsClassifier
 
     bank, lists, *_ = stream
-    scores = score_probe(KNN(k=1), bank, lists[1][0], [pair[1] for pair in lists], CLASSES)
+    scores = score_task(KNN(k=1), bank, lists[1][0], [pair[1] for pair in lists], CLASSES)
     peer = KNeighborsClassifier(1, metric='cosine').fit(*map(np.asarray, (rows(stream, 1, 'train').features,
                                                                          rows(stream, 1, 'train').labels)))
     expected = [peer.score(rows(stream, j, 'test').features.numpy(), rows(stream, j, 'test').labels.numpy())
@@ -59,7 +59,7 @@ def test_knn_scores_are_those_of_scikit_learn(stream):
 def test_one_training_of_a_linear_probe_serves_all_buckets(stream):
     bank, lists, *_ = stream
     probe = LinearProbe(lrs=[0.01, 0.1], epochs=4, seeds=2, val_fraction=0.2)
-    scores = score_probe(probe, bank, lists[0][0], [pair[1] for pair in lists], CLASSES)
+    scores = score_task(probe, bank, lists[0][0], [pair[1] for pair in lists], CLASSES)
     alone = [probe.fit(ProbeData(rows(stream, 0, 'train'), rows(stream, j, 'test'), CLASSES)).result.value
              for j in range(3)]
     assert scores == pytest.approx(alone)
@@ -71,8 +71,8 @@ def test_a_class_that_the_probe_never_saw_is_wrong(stream):
     few = np.flatnonzero(train.targets < 2)
     without_c = Bucket('0', [train.ids[row] for row in few], [], train.targets[few])
     test = lists[0][1]
-    score, = score_probe(KNN(k=1), bank, without_c, [test], CLASSES)
-    whole, = score_probe(KNN(k=1), bank, train, [test], CLASSES)
+    score, = score_task(KNN(k=1), bank, without_c, [test], CLASSES)
+    whole, = score_task(KNN(k=1), bank, train, [test], CLASSES)
     assert 0 < score <= (test.targets < 2).mean() and score < whole
 
 
@@ -100,9 +100,55 @@ def test_rows_are_put_in_the_order_of_buckets():
         by_bucket([[0.1, 0.2], [0.3, 0.4]], [1, 1], 2)
 
 
-def test_only_probes_are_built():
-    assert build_probe(dict(type='KNN', k=3)).ks == [3]
-    with pytest.raises(ConfigError, match='no probe'):
-        build_probe(dict(type='Clustering'))
-    with pytest.raises(ConfigError, match='neighbours'):
-        build_probe(dict(type='KNN', neighbours=3))
+class Spread:
+    """Of a user: the share of test rows further from the mean of the training rows than the median one of those."""
+
+    needs = ('bank',)
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def run(self, encoder, data):
+        assert encoder is None and data.bank['train'].class_names == data.bank['test'].class_names == CLASSES
+        (train, _), (test, labels) = data.bank['train'].tensors(), data.bank['test'].tensors()
+        assert len(test) == len(labels)
+        limit = (train - train.mean(0)).norm(dim=1).median() * self.factor
+        return TaskResult('share', ((test - train.mean(0)).norm(dim=1) > limit).double().mean().item())
+
+
+def test_any_task_on_features_is_measured(stream):
+    bank, lists, features, _ = stream
+    found = score_task(Spread(), bank, lists[0][0], [pair[1] for pair in lists], CLASSES)
+    train = features[:40].numpy()
+    distances = np.linalg.norm(train - train.mean(0), axis=1)
+    wanted = [np.mean(np.linalg.norm(features[60 * j + 40:60 * j + 60].numpy() - train.mean(0), axis=1)
+                      > np.sort(distances)[19]) for j in range(3)]
+    assert found == pytest.approx(wanted) and len(set(found)) > 1
+
+
+def test_a_task_that_reads_banks_sees_the_classes_of_the_stream(stream):
+    """One without training rows is no error, as it is where two banks do not fit together."""
+    bank, lists, *_ = stream
+    few = np.flatnonzero(lists[0][0].targets < 2)
+    without_c = Bucket('0', [lists[0][0].ids[row] for row in few], [], lists[0][0].targets[few])
+    value, = score_task(Clustering(num_clusters=3), bank, without_c, [lists[0][1]], CLASSES)
+    assert value == pytest.approx(Clustering(num_clusters=3).fit(
+        rows(stream, 0, 'train').take(torch.from_numpy(few)).features, torch.from_numpy(without_c.targets),
+        rows(stream, 0, 'test').features, rows(stream, 0, 'test').labels).value)
+
+
+def test_a_value_that_is_no_number_is_refused(stream):
+    bank, lists, *_ = stream
+
+    class Nothing:
+        def run(self, encoder, data):
+            return TaskResult('share', float('nan'))
+
+    with pytest.raises(TrainingError, match='Nothing gives nan on bucket 1'):
+        score_task(Nothing(), bank, lists[0][0], [lists[1][1]], CLASSES)
+
+
+def test_only_tasks_on_features_are_measured():
+    check_needs('tasks[0]', KNN(k=3))
+    with pytest.raises(ConfigError, match=r'tasks\[1\]: VOC07Linear needs images; an encoder over time gives features'):
+        check_needs('tasks[1]', VOC07Linear(data_root='x'))

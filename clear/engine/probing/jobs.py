@@ -95,7 +95,7 @@ def plan_jobs(cfg: dict) -> list[Job]:
         encoder_cfg = {key: value for key, value in encoder.items() if key != 'info'}
         for task in cfg['tasks']:
             data = {split: source for split, source in task_data(cfg, task).items() if source is not None}
-            jobs.append(Job(name, task_name(task), encoder_cfg, task_options(cfg, task), data))
+            jobs.append(Job(name, task_name(task), encoder_cfg, task_options(task, cfg['seed'], cfg['grid']), data))
     return jobs
 
 

@@ -55,7 +55,8 @@ def check_probe_config(cfg: dict) -> None:
     check_whole('banks.batch_size', cfg['banks'].get('batch_size', 1), 1)
     check_text('banks.root', cfg['banks'].get('root', '.'))
     check_choice('banks.dtype', cfg['banks'].get('dtype', 'float16'), ('float16', 'float32'))
-    check_keys('grid', cfg['grid'], task_arguments('LinearProbe') - {'device'}, 'LinearProbe')
+    with_grid = sorted(filter(_reads_grid, TASKS.known_names()))
+    check_keys('grid', cfg['grid'], set().union(*map(task_arguments, with_grid)) - {'device'}, ' and '.join(with_grid))
     for name, encoder in cfg['encoders'].items():
         _check_encoder(name, encoder)
     names = []
@@ -64,7 +65,7 @@ def check_probe_config(cfg: dict) -> None:
         names.append(task_name(task))
         for encoder in cfg['encoders']:
             _check_data(f'tasks[{index}].data', task_data(cfg, task), encoder, cfg['encoders'][encoder])
-        needs = needs_of(build_task(task_options(cfg, task)))
+        needs = needs_of(build_task(task_options(task, cfg['seed'], cfg['grid'])))
         _check_given(f'tasks[{index}]', task, needs, task_data(cfg, task))
         for name, encoder in cfg['encoders'].items() if 'text_encoder' in needs else ():
             _check_encodes_text(f'tasks[{index}]', task, name, encoder)
@@ -83,13 +84,13 @@ def task_data(cfg: dict, task: dict) -> object:
     return task.get('data') if task.get('data') is not None else cfg['data']
 
 
-def task_options(cfg: dict, task: dict) -> dict[str, object]:
-    """Type and arguments of a task: its own, else `grid` (linear probes), else the config's `seed`."""
+def task_options(task: dict, seed: int, grid: dict[str, object] | None = None) -> dict[str, object]:
+    """Type and arguments of a task: its own, else those of `grid` if it reads them, else the run's `seed`."""
     accepted = task_arguments(task['type'])
     own = {key: value for key, value in task.items() if key not in TASK_KEYS}
-    shared = dict(cfg['grid']) if task['type'] == 'LinearProbe' else {}
+    shared = {key: value for key, value in (grid or {}).items() if key in accepted} if _reads_grid(task['type']) else {}
     if 'seed' in accepted:
-        shared.setdefault('seed', cfg['seed'])
+        shared.setdefault('seed', seed)
     return {'type': task['type'], **shared, **own}
 
 
@@ -108,6 +109,10 @@ def build_task(options: dict[str, object], device: str = 'cpu', num_workers: int
     filled = {key: value for key, value in dict(device=device, num_workers=num_workers).items() if key in accepted}
     with building(f'Task {options["type"]}'):
         return TASKS.build(options, default_args=filled)
+
+
+def _reads_grid(kind: str) -> bool:
+    return vars(TASKS.require(kind)).get('reads_grid', False)
 
 
 def _check_encoder(name: str, encoder: object) -> None:

@@ -16,18 +16,19 @@ from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, software, write_results
+from clear.engine.probing.keys import build_task, task_name, task_options
 from clear.engine.progress import Progress
+from clear.engine.schema import check_names
 from clear.engine.streams.over_time_data import choose_buckets, read_stream
-from clear.engine.streams.over_time_keys import Checkpoint, find_checkpoints, task_name, task_options, with_defaults
-from clear.engine.streams.over_time_table import matrix_metrics, write_table
-from clear.evaluation.over_time import (
-    OWN_BUCKET,
-    PER_BUCKET,
-    accuracy_matrix,
-    build_probe,
-    score_probe,
-    wanted_cells,
+from clear.engine.streams.over_time_keys import (
+    KNOWN,
+    Checkpoint,
+    check_over_time_config,
+    find_checkpoints,
+    with_defaults,
 )
+from clear.engine.streams.over_time_table import format_results, matrix_metrics, write_table
+from clear.evaluation.over_time import OWN_BUCKET, PER_BUCKET, accuracy_matrix, score_task, wanted_cells
 from clear.features import FeatureBank, extract, identity_of, planned_banks
 from clear.features.build import make_encoder
 
@@ -48,16 +49,20 @@ class RepresentationOverTime:
     Args:
         cfg: see `clear.engine.streams.over_time_keys`; not changed.
         work_dir: where cells, results, table and figures are written.
+        is_checked: whether its keys have been checked.
 
     Raises:
         ConfigError, DataError, CheckpointError: for a config that cannot be run, before anything is encoded.
     """
 
     @building('The config')
-    def __init__(self, cfg: dict, work_dir: str | Path):
+    def __init__(self, cfg: dict, work_dir: str | Path, is_checked: bool = False):
         if dist.world_size() > 1:
             raise ConfigError('This program works in one process; tools/extract_features.py makes banks with several.')
         self.cfg = with_defaults(cfg)
+        if not is_checked:
+            check_names(cfg, KNOWN)
+            check_over_time_config(self.cfg)
         self.work_dir = Path(work_dir)
         self.device = choose_device(self.cfg['device'])
         self.checkpoints = find_checkpoints(self.cfg['checkpoints'])
@@ -66,7 +71,7 @@ class RepresentationOverTime:
         self.bucket_names = [self.data.train[place].name for place in self.columns]
         self.owns = [self.bucket_names.index(each.through) if each.through in self.bucket_names else None
                      for each in self.checkpoints]
-        self.tasks = {task_name(task): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
+        self.tasks = {str(task_name(task)): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
         self._cells: dict[str, float] = {}
         self._keys: dict[tuple, str] = {}  # (checkpoint, task, trained on, tested on) -> key of the cell
         self._software = software()
@@ -87,6 +92,12 @@ class RepresentationOverTime:
             for checkpoint in self.checkpoints:
                 self._bank(checkpoint)
 
+    def resume(self) -> int:
+        """How many cells there are of an earlier run in the work_dir; `run` takes every one that still holds."""
+        count = len(read_cells(self.work_dir / CELLS_FILE))
+        logger.info('resumed: %d cells are there', count)
+        return count
+
     def run(self) -> Results:
         """Measure what is missing; the results are also in the work_dir."""
         self._cells = read_cells(self.work_dir / CELLS_FILE)
@@ -99,7 +110,9 @@ class RepresentationOverTime:
                         len(self.checkpoints), progress.eta())
         progress.close()
         self._draw()
-        return self.results(time.monotonic() - started)
+        results = self.results(time.monotonic() - started)
+        logger.info('%s\n\nresults  %s', format_results(results), self.work_dir / RESULTS_FILE)
+        return results
 
     def _bank(self, checkpoint: Checkpoint) -> FeatureBank:
         encoder = dict(self.cfg['encoder'])
@@ -126,14 +139,14 @@ class RepresentationOverTime:
         """Fill the cells of one checkpoint; each probe's are written as soon as they are there."""
         wanted = wanted_cells(self.cfg['protocols'], self.owns[index], len(self.columns))
         for name, options in self.tasks.items():
-            probe = build_probe(options, str(self.device))
+            task = build_task(options, str(self.device), self.cfg['num_workers'])
             for train in range(len(self.columns)):
                 tests = wanted.get(train, [])
                 for test in tests:
                     self._keys[index, name, train, test] = self._key(bank, options, train, test)
                 todo = [test for test in tests if self._keys[index, name, train, test] not in self._cells]
                 if todo:
-                    scores = score_probe(probe, bank, self.data.train[self.columns[train]],
+                    scores = score_task(task, bank, self.data.train[self.columns[train]],
                                          [self.data.test[self.columns[test]] for test in todo], self.data.class_names)
                     self._cells.update({self._keys[index, name, train, test]: score
                                         for test, score in zip(todo, scores)})
@@ -158,7 +171,7 @@ class RepresentationOverTime:
             for task in self.tasks for protocol in self.cfg['protocols']}
 
     def results(self, time_s: float) -> Results:
-        """Everything measured so far; `acc_matrix` is the first matrix, all are in `extras.matrices`."""
+        """Everything measured so far; `acc_matrix` is the first matrix if it holds fractions, `extras.matrices` all."""
         matrices, metrics, undefined = self.matrices(), {}, {}
         for name, matrix in matrices.items():
             values, reasons = matrix_metrics(matrix, self.owns, self.bucket_names)
@@ -168,8 +181,10 @@ class RepresentationOverTime:
                 for each in self.checkpoints]
         extras = dict(bucket_names=self.bucket_names, class_names=self.data.class_names, checkpoints=rows,
                       matrices=matrices, undefined=undefined, data_fingerprint=self.data.fingerprint)
+        first = next(iter(matrices.values()))
+        is_accuracy = all(value is None or 0 <= value <= 1 for row in first for value in row)
         return Results(name=self.cfg['name'] or 'representation_over_time', runner=type(self).__name__,
-                       protocol=PROTOCOL, metrics=metrics, acc_matrix=next(iter(matrices.values())),
+                       protocol=PROTOCOL, metrics=metrics, acc_matrix=first if is_accuracy else None,
                        config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), **self._software,
                        timing=dict(measuring=time_s), extras=extras)
 
@@ -206,7 +221,7 @@ def read_cells(path: Path) -> dict[str, float]:
     if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('cells'), dict):
         raise DataError(f'{path} holds no cells of schema {SCHEMA}. Delete it to measure everything again.')
     wrong = [value for value in stored['cells'].values()
-             if not isinstance(value, (int, float)) or not 0 <= value <= 1]
+             if not isinstance(value, (int, float)) or not -1e300 < value < 1e300]
     if wrong:
-        raise DataError(f'{path} holds {str(wrong[0])[:40]}, no fraction. Delete it to measure everything again.')
+        raise DataError(f'{path} holds {str(wrong[0])[:40]}, no number. Delete it to measure everything again.')
     return stored['cells']

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clear.core.checks import check_shared_keys, check_text
-from clear.core.config import find_config, load_config, to_plain
-from clear.core.configs.options import parse_options
-from clear.core.configs.signatures import check_keys
-from clear.core.errors import CheckpointError, ConfigError, nearest
+from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import read_json
-from clear.core.logs import logger
-from clear.engine.probing.keys import task_arguments
-from clear.engine.streams.pretraining import STREAM_FILE
-from clear.evaluation.over_time import PROBES, PROTOCOLS, build_probe, wanted_cells
+from clear.engine.probing.keys import build_task, task_arguments, task_name, task_options
+from clear.engine.schema import filled_in
+from clear.evaluation.over_time import DEFAULT_TASKS, PROTOCOLS, check_needs, wanted_cells
+from clear.registry import MODELS
 
 DEFAULTS: dict[str, Any] = dict(
-    encoder=None, data=None, checkpoints=None, buckets=None, tasks=[dict(type='KNN')], protocols=list(PROTOCOLS),
+    encoder=None, data=None, checkpoints=None, buckets=None, tasks=DEFAULT_TASKS, protocols=list(PROTOCOLS),
     banks={}, seed=0, device=None, threads=None, num_workers=0, name=None, work_dir=None)
-KNOWN = {*DEFAULTS, 'default_scope'}
+KNOWN = {*DEFAULTS, 'runner_type', 'default_scope'}
 BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
 CHECKPOINT_KEYS = {'path', 'through', 'name'}
 # The folder of one bucket in a run of pretraining that moves through the buckets.
@@ -45,62 +42,41 @@ class Checkpoint:
     through: str | None = None
 
 
-def read_config(path: str | Path, pairs: Sequence[str]) -> dict[str, Any]:
-    """The config of a file with the options of a command line, plain, with a name; what nobody reads is left out.
-
-    Raises:
-        ConfigError: for a missing file, a broken one, or an option on a key that nobody reads.
-    """
-    options = parse_options(pairs)
-    check_keys('--cfg-options', {option.split('.')[0] for option in options}, KNOWN, 'this config')
-    loaded, assigned = load_config(path, options)
-    for name in sorted(assigned - KNOWN):
-        if near := nearest(name, KNOWN, 1):
-            logger.warning("The config assigns '%s', which nobody reads (read: %s).", name, near)
-    cfg = {key: value for key, value in loaded.to_dict().items() if key in KNOWN}
-    cfg['name'] = cfg.get('name') or find_config(path).stem
-    return cfg
-
-
 def with_defaults(cfg: dict) -> dict[str, Any]:
-    """A plain copy of the config with every key filled in, checked as far as that needs no data.
+    """A deep, plain copy of what is read of a config, with the defaults of the keys that it leaves out."""
+    return {key: value for key, value in filled_in(cfg, DEFAULTS).items() if key in DEFAULTS or key == 'default_scope'}
+
+
+def check_over_time_config(cfg: dict) -> None:
+    """Refuse what can be seen without data: no encoder, no stream, no task, or a task that cannot be built or measured.
 
     Raises:
-        ConfigError: for an unknown key, no encoder, no stream, no task, or a task that cannot be built.
+        ConfigError, RegistryError: naming the key, with the nearest names.
     """
-    plain = to_plain(dict(cfg))
-    check_keys('config', plain, KNOWN, 'this program')
-    full = {**DEFAULTS, **plain}
-    check_shared_keys(full)
+    check_shared_keys(cfg)
     for key, example in (('encoder', "dict(type='TorchvisionEncoder', arch='resnet50')"),
                          ('data', "dict(type='CLEAR', data_root='data/clear10')")):
-        if not isinstance(full[key], dict) or 'type' not in full[key]:
-            raise ConfigError(f'{key} is {full[key]!r}; expected a dict such as {example}.')
-    if not isinstance(full['tasks'], list) or not full['tasks']:
-        raise ConfigError(f"tasks is {full['tasks']!r}; expected a list such as [dict(type='KNN', k=20)].")
-    names = [task_name(task) for task in full['tasks']]
+        if not isinstance(cfg[key], dict) or 'type' not in cfg[key]:
+            raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict such as {example}.')
+    encoder = accepted_arguments(MODELS.require(cfg['encoder']['type']))
+    check_keys('encoder', set(cfg['encoder']) - {'type'}, encoder, cfg['encoder']['type'])
+    if not isinstance(cfg['tasks'], list) or not cfg['tasks']:
+        raise ConfigError(f"tasks is {cfg['tasks']!r}; expected a list such as [dict(type='KNN', k=20)].")
+    names = [_check_task(f'tasks[{index}]', task, cfg['seed']) for index, task in enumerate(cfg['tasks'])]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"Two tasks are called '{twice}'; give one of them name='...'.")
-    for task in full['tasks']:
-        build_probe(task_options(task, full['seed']))
-    wanted_cells(full['protocols'], None, 1)
-    check_keys('banks', full['banks'], BANK_KEYS, 'banks')
-    return full
+    wanted_cells(cfg['protocols'], None, 1)
+    check_keys('banks', cfg['banks'], BANK_KEYS, 'banks')
 
 
-def task_name(task: Any) -> str:
+def _check_task(where: str, task: object, seed: int) -> str:
+    """The name of a task that can be built and reads features alone."""
     if not isinstance(task, dict) or 'type' not in task:
-        raise ConfigError(f"tasks holds {task!r}; expected dict(type='KNN', ...).")
-    return str(task.get('name') or task['type'])
-
-
-def task_options(task: dict, seed: int) -> dict[str, Any]:
-    """Type and arguments of a task, without its name; the run's seed where it draws and has none of its own."""
-    options = {key: value for key, value in task.items() if key != 'name'}
-    if options['type'] in PROBES and 'seed' in task_arguments(options['type']):
-        options.setdefault('seed', seed)
-    return options
+        raise ConfigError(f"{where} is {task!r}; expected dict(type='KNN', ...).")
+    check_keys(where, task, {*task_arguments(task['type']), 'type', 'name'}, task['type'])
+    check_needs(where, build_task(task_options(task, seed)))
+    return str(task_name(task))
 
 
 def find_checkpoints(value: Any) -> list[Checkpoint]:
@@ -147,6 +123,8 @@ def _checkpoint(item: Any) -> Checkpoint:
 
 
 def _of_run(work_dir: Path) -> list[Checkpoint]:
+    from clear.engine.streams.pretraining import STREAM_FILE  # which imports what trains
+
     folders = {match[1]: folder for folder in sorted(work_dir.glob('bucket_*'))
                if folder.is_dir() and (match := BUCKET_FOLDER.fullmatch(folder.name))}
     if not folders:

@@ -79,10 +79,10 @@ def read_splits(banks: Mapping[str, FeatureBank | BucketRows], device: torch.dev
     """The splits of a task from its feature banks, with the classes of 'val' and 'test' renumbered to those of 'train'.
 
     Classes are matched by name (the number, for a bank without names). Rows without a label (-1) are left out
-    and counted.
+    and counted. Of `ListedRows` the classes are the same already.
 
     Args:
-        banks: 'train', 'test' and optionally 'val' -> `FeatureBank`.
+        banks: 'train', 'test' and optionally 'val' -> `FeatureBank`, or a part of one as below.
 
     Raises:
         ConfigError: if a split is missing or unknown.
@@ -101,7 +101,8 @@ def read_splits(banks: Mapping[str, FeatureBank | BucketRows], device: torch.dev
                 raise DataError(f"The features of '{split}' have {rows[split][0].features.shape[1]} dimensions, those "
                                 f"of 'train' {train.features.shape[1]}: two encoders?")
             own = class_names_of(banks[split], rows[split][0].labels)
-            found[split] = _renumbered(rows[split][0], split, own, names, train.labels)
+            found[split] = rows[split][0] if isinstance(banks[split], ListedRows) else \
+                _renumbered(rows[split][0], split, own, names, train.labels)
     only = train.labels[0].item()
     if (train.labels == only).all():
         logger.warning("All training rows are of one class, '%s': every prediction is right, whatever the features.",
@@ -269,3 +270,21 @@ class BucketRows:
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Features (M, D) float32 and labels (M,) int64 of the bucket's valid rows."""
         return self.bank.tensors(self.rows)
+
+
+class ListedRows:
+    """The images of a list of a stream, with the part of a bank's interface that tasks read.
+
+    Their classes are the stream's: one that no image of 'train' shows may occur in 'test', where it is never right.
+
+    Args:
+        features: (N, D) float32.
+        labels: (N,) int64, indices of `class_names`.
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor, class_names: list[str]):
+        self.features, self.labels, self.class_names = features, labels, class_names
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Features and labels of all rows."""
+        return self.features, self.labels

@@ -7,7 +7,7 @@ import torch
 from clear_trees import write_clear_tree
 from PIL import Image
 
-from clear.core.errors import CheckpointError, ConfigError, DataError
+from clear.core.errors import CheckpointError, ConfigError, DataError, RegistryError
 from clear.engine.streams import over_time as program
 from clear.engine.streams.over_time import RepresentationOverTime
 from clear.engine.streams.over_time_keys import find_checkpoints, newest
@@ -100,7 +100,7 @@ def test_matrices_are_those_of_the_encoders_themselves(stream, tmp_path):
 def test_a_run_that_was_stopped_keeps_what_is_finished(stream, tmp_path, monkeypatch):
     cfg = config(stream, tmp_path, tasks=[dict(type='KNN', k=3), dict(type='NearestClassMean')])
     whole = RepresentationOverTime(cfg, tmp_path / 'whole').run()
-    score, calls = program.score_probe, []
+    score, calls = program.score_task, []
 
     def stopping(*args):
         calls.append(args)
@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_keeps_what_is_finished(stream, tmp_path, monkeyp
             raise KeyboardInterrupt
         return score(*args)
 
-    monkeypatch.setattr(program, 'score_probe', stopping)
+    monkeypatch.setattr(program, 'score_task', stopping)
     with pytest.raises(KeyboardInterrupt):
         RepresentationOverTime(cfg, tmp_path / 'run').run()
     again = RepresentationOverTime(cfg, tmp_path / 'run').run()
@@ -174,7 +174,11 @@ def test_checkpoints_of_a_run_over_buckets_come_in_order(tmp_path):
     (dict(checkpoints=[dict(path=None, trough='1')]), ConfigError, "Did you mean 'through'"),
     (dict(buckets=['1', '7']), DataError, "no bucket '7'; it has 1, 2, 3"),
     (dict(tasks=[dict(type='KNN'), dict(type='KNN', k=3)]), ConfigError, "Two tasks are called 'KNN'"),
-    (dict(tasks=[dict(type='Clustering')]), ConfigError, 'no probe'),
+    (dict(tasks=[dict(type='VOC07Linear', data_root='x')]), ConfigError, r'tasks\[0\]: VOC07Linear needs images'),
+    (dict(tasks=[dict(type='KNN'), dict(type='KNN', name='b', neighbours=3)]), ConfigError, r"tasks\[1\].*no key 'nei"),
+    (dict(tasks=[dict(type='KN')]), RegistryError, "'KNN'"),
+    (dict(tasks=[dict(type=['KNN'])]), RegistryError, 'a type is a name'),
+    (dict(tasks=[dict(type='KNN', k=0)]), ConfigError, 'k is 0'),
     (dict(protocols=['own']), ConfigError, 'probe_of_own_bucket'),
     (dict(data=dict(type='CLEAR', data_rot='x')), ConfigError, "Did you mean 'data_root'"),
     (dict(encoder=None), ConfigError, 'encoder is None'),
