@@ -115,13 +115,17 @@ class Registry(MMRegistry):
         library_names: returns the names that `library` knows, for suggestions.
         library_title: how messages call the library.
         left_out: names that are not there on purpose, with the reason that `require` gives.
+        readers: 'module:function' that makes of the name of a reader what this registry holds, or None; asked after
+            our own names, and before parents and library.
     """
 
-    def __init__(self, name: str, *, library: Callable[[str], Callable[..., object] | None] | None = None,
+    def __init__(self, name: str, *, readers: str | None = None,
+                 library: Callable[[str], Callable[..., object] | None] | None = None,
                  library_names: Callable[[], Iterable[str]] = tuple, library_title: str = '',
                  left_out: dict[str, str] | None = None, **kwargs):
         super().__init__(name, scope='clear', **kwargs)
         self._left_out = dict(left_out or {})
+        self._readers = readers
         self._library = library
         self._library_names = library_names
         self._library_title = library_title
@@ -130,6 +134,10 @@ class Registry(MMRegistry):
         """The object registered under `key`, else the library's, else None."""
         if not isinstance(key, str):
             raise TypeError(f'{self.name}: a type is a name, not {key!r}.')
+        if self._readers is not None and self.get_own(key.removeprefix('clear.')) is None:
+            found = self._of_reader(key.removeprefix('clear.'))
+            if found is not None:
+                return found
         if self.parent is not None and self.get_own(key) is None:
             self._import_parents()
         found = super().get(key)
@@ -140,6 +148,10 @@ class Registry(MMRegistry):
         if found is None and self._library is not None and '.' not in key:
             found = self._library(key)
         return found
+
+    def _of_reader(self, key: str) -> Callable[..., object] | None:
+        module, function = self._readers.split(':')
+        return getattr(importlib.import_module(module), function)(key)
 
     def _is_registered(self, obj: object) -> bool:
         chain = [self, *self._import_parents()]
@@ -195,7 +207,7 @@ class Registry(MMRegistry):
         self.import_from_location()
         for registry in reversed([self, *self._import_parents()]):
             names.update(dict.fromkeys(registry.module_dict, registry.scope))
-        return names
+        return names | (READERS.known_names() if self._readers is not None else {})
 
     def _import_parents(self) -> list[MMRegistry]:
         """The parents, nearest first, with all they register imported; mmengine imports only those it asks first."""
@@ -263,7 +275,7 @@ def _child(name: str, locations: Iterable[str] = (), **kwargs) -> Registry:
 
 
 MODELS = _child('MODELS', ['clear.models'])
-DATASETS = _child('DATASETS', ['clear.datasets'])
+DATASETS = _child('DATASETS', ['clear.datasets'], readers='clear.datasets.loaders.of_readers:dataset_of')
 TRANSFORMS = _child('TRANSFORMS', ['clear.datasets.transforms'])
 DATA_SAMPLERS = _child('DATA_SAMPLERS', ['clear.datasets'])
 RUNNERS = _child('RUNNERS', ['clear.engine.continual.program', 'clear.engine.probing.program',

@@ -15,7 +15,7 @@ from clear.core.results import read_results
 from clear.datasets import read_images
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
-from clear.datasets.readers import bucket_files, image_lists, voc
+from clear.datasets.readers import bucket_files, listing, table_file, voc
 from clear.datasets.readers.clear import clear_files, metadata
 from clear.engine import checkpoint
 from clear.engine.probing import jobs
@@ -78,8 +78,8 @@ READERS = {
     'file list': ('all.txt', lambda path: clear_files.read_file_list(path, path.parent, 1)),
     'indices': ('x.json', lambda path: clear_files.read_indices(path, 5, path)),
     'features': ('all.pth', lambda path: clear_files.read_feature_file(path, 3)),
-    'feature rows': ('x.pth', clear_files.stack_rows), 'image list': ('x.txt', image_lists.read_list),
-    **{f'image table {suffix}': (f'x.{suffix}', image_lists.read_table) for suffix in ('csv', 'parquet', 'jsonl')},
+    'feature rows': ('x.pth', clear_files.stack_rows), 'image list': ('x.txt', listing.read_list),
+    **{f'image table {suffix}': (f'x.{suffix}', table_file.read_table) for suffix in ('csv', 'parquet', 'jsonl')},
     **{f'table by time {suffix}': (f'x.{suffix}', lambda path: read_images(
         dict(type='TableByTime', table=str(path), freq='year'))) for suffix in ('csv', 'parquet', 'jsonl')},
     **{f'source table {suffix}': (f'x.{suffix}', lambda path: read_images(dict(type='Table', path=str(path))))

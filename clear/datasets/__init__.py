@@ -8,13 +8,7 @@ from clear.datasets.loaders.evaluation import EvaluationImages, read_evaluation_
 from clear.datasets.loaders.pairs import ImageTextPairs
 from clear.datasets.loaders.replayed_buckets import ReplayedBuckets
 from clear.datasets.loaders.samplers import EpisodicSampler, EpochSampler, GlobalBatchSampler
-from clear.datasets.loaders.self_supervised import (
-           BucketImages,
-           FolderImages,
-           ListImages,
-           SelfSupervisedImages,
-           TableImages,
-)
+from clear.datasets.loaders.self_supervised import SelfSupervisedImages
 from clear.datasets.loaders.tensors import to_tensors
 from clear.datasets.readers.bucket_lists import BucketChoice
 from clear.datasets.readers.build import read_images
@@ -23,8 +17,8 @@ from clear.datasets.readers.clear.clear_layouts import Bucket
 from clear.datasets.table import ImageTable
 from clear.datasets.transforms import ImageTransform, build_transform
 
-__all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketChoice', 'BucketDataset', 'BucketImages', 'ClearData',
-           'EpisodicSampler', 'EpochSampler', 'EvaluationImages', 'FolderImages', 'GlobalBatchSampler', 'ImageDecoder',
-           'ImagePipeline', 'ImageTable', 'ImageTextPairs', 'ImageTransform', 'ListImages', 'ReplayedBuckets',
-           'SampleContext', 'SelfSupervisedImages', 'TableImages', 'UnreadableImage', 'build_transform', 'decode_image',
-           'read_clear', 'read_evaluation_images', 'read_images', 'to_tensors']
+__all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketChoice', 'BucketDataset', 'ClearData', 'EpisodicSampler',
+           'EpochSampler', 'EvaluationImages', 'GlobalBatchSampler', 'ImageDecoder', 'ImagePipeline', 'ImageTable',
+           'ImageTextPairs', 'ImageTransform', 'ReplayedBuckets', 'SampleContext', 'SelfSupervisedImages',
+           'UnreadableImage', 'build_transform', 'decode_image', 'read_clear', 'read_evaluation_images', 'read_images',
+           'to_tensors']

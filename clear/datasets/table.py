@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow
@@ -17,43 +17,10 @@ from pyarrow import compute, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, regular_file
+from clear.datasets.columns import COLUMNS, as_column, plain_text, plain_texts, repeated_text, wrong_type
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
 from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.labels import check_names
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    """Text; or bytes, where names of files are not UTF-8, which Arrow's text cannot hold."""
-    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
-
-
-def _is_name(kind: pyarrow.DataType) -> bool:
-    return _is_text(kind.value_type if types.is_dictionary(kind) else kind)
-
-
-def _is_caption(kind: pyarrow.DataType) -> bool:
-    """A text, or a list of texts; where many images have the same, as a dictionary."""
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return _is_text(kind.value_type if types.is_list(kind) else kind)
-
-
-def _is_label_list(kind: pyarrow.DataType) -> bool:
-    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_int32(kind.value_type)
-
-
-def _is_time(kind: pyarrow.DataType) -> bool:
-    return types.is_timestamp(kind) and kind.tz == 'UTC'
-
-
-# Column -> (test of its type, what the type should be).
-COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
-    **dict.fromkeys(('id', 'path', 'mask'), (_is_text, 'text')),
-    'caption': (_is_caption, 'text, or lists of text'),
-    **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
-    'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
-    **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
-    'taken_at': (_is_time, 'timestamps in UTC')}
-_BLOCK = 500_000  # ids that are compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +67,13 @@ class ImageTable:
 
     @classmethod
     def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = (),
-                     **attributes: Any) -> Self:
+                     **attributes: object) -> Self:
         """A table of lists or arrays; without `id` the paths are the ids (one column under both names).
 
         Raises:
             DataError: as the class does, or if values do not fit their column.
         """
-        arrays = {name: _array(name, values, root) for name, values in columns.items()}
+        arrays = {name: as_column(name, values, root) for name, values in columns.items()}
         if 'path' in arrays:
             arrays = {'id': arrays.get('id', arrays['path'])} | arrays
         lengths = {name: len(array) for name, array in arrays.items()}
@@ -129,9 +96,7 @@ class ImageTable:
             table = parquet.read_table(regular_file(file), memory_map=True)
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f'{file} cannot be read as a table: {error}') from error
-        if 'id' not in table.column_names and 'path' in table.column_names:
-            table = table.add_column(0, 'id', table['path'])
-        return cls(file.parent if root is None else Path(root), table, class_names)
+        return cls(file.parent if root is None else Path(root), _with_ids(table), class_names)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -154,7 +119,7 @@ class ImageTable:
 
     def text(self, column: str, row: int) -> str | None:
         """A cell of a column of text."""
-        return _plain(self[column][row].as_py())
+        return plain_text(self[column][row].as_py())
 
     def texts(self, column: str) -> list[str | None]:
         """A whole column of text as a list: for few images, or where every one is read anyway."""
@@ -233,6 +198,10 @@ class ImageTable:
         """The same images, said to be read by a `type`."""
         return self._changed(kind=kind)
 
+    def cells(self, column: str) -> Cells:
+        """A column of text as a sequence, of which nothing is copied: for many images, of which some are looked at."""
+        return Cells(self, column)
+
     def label_array(self) -> np.ndarray:
         """(N,) int64 class indices, -1 where there is none."""
         if 'label' not in self:
@@ -242,6 +211,27 @@ class ImageTable:
     def bucket_names(self) -> list[str]:
         """Names of the buckets in the order in which they first occur; empty without buckets."""
         return plain_texts(self.table['bucket'].unique().drop_null()) if 'bucket' in self else []
+
+    def in_buckets(self) -> tuple[Self, dict[str, range]]:
+        """The images bucket after bucket, in the order in which these first occur, and the rows of each.
+
+        Images without a bucket are together in one called ''; without the column all are in one called 'all'.
+        """
+        if 'bucket' not in self:
+            return self, {'all': range(len(self))}
+        encoded = self['bucket'].combine_chunks()
+        encoded = encoded if types.is_dictionary(encoded.type) else encoded.dictionary_encode()
+        names = [*plain_texts(encoded.dictionary), '']
+        codes = encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
+        firsts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1]) if len(codes) else np.zeros(0, int)
+        ordered = list(dict.fromkeys(codes[firsts].tolist()))
+        images = self
+        if len(ordered) < len(firsts):
+            places = np.zeros(len(names), np.int64)
+            places[ordered] = range(len(ordered))
+            images = self.select(np.argsort(places[codes], kind='stable'))
+        ends = np.cumsum([0, *np.bincount(codes, minlength=len(names))[ordered]]).tolist()
+        return images, {names[code]: range(*pair) for code, pair in zip(ordered, zip(ends, ends[1:]))}
 
     def select(self, rows: slice | np.ndarray | Sequence[int] | None = None, *, bucket: str | None = None
                ) -> Self:
@@ -282,21 +272,56 @@ class ImageTable:
     def _part(self, table: pyarrow.Table) -> Self:
         return self._changed(table=table)  # what holds for the whole holds for a part, so nothing is checked again
 
-    def _changed(self, **attributes: Any) -> Self:
+    def _changed(self, **attributes: object) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__ | attributes)
         return other
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A message, not the table itself: of a slice that is pickled with all that it is a part of.
+        table = self.table.drop_columns('id') if self['id'].equals(self['path']) else self.table  # one column, as here
         sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, self.table.schema) as writer:
-            writer.write_table(self.table)
+        with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
         return self.__dict__ | dict(table=sink.getvalue())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         with pyarrow.ipc.open_stream(state['table']) as reader:
-            self.__dict__.update(state | dict(table=reader.read_all()))
+            table = reader.read_all()
+        self.__dict__.update(state | dict(table=_with_ids(table)))
+
+
+class Cells(Sequence):
+    """A column of text of some images, read cell by cell; equal to any sequence of the same cells.
+
+    Loader workers share what Arrow holds. Of a list they would copy, page by page, what they look at.
+    """
+
+    def __init__(self, images: ImageTable, column: str):
+        self._images, self._column = images, column
+        images[column]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return self._images.select(row).texts(self._column)
+        return self._images.text(self._column, row)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return self[:] == list(other)
+
+    __hash__ = None
+
+
+def _with_ids(table: pyarrow.Table) -> pyarrow.Table:
+    """Without a column `id` the paths are the ids, one column under both names."""
+    if 'id' in table.column_names or 'path' not in table.column_names:
+        return table
+    return table.add_column(0, 'id', table['path'])
 
 
 def _cut(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
@@ -306,52 +331,6 @@ def _cut(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
     return table.take(pyarrow.array(rows))
 
 
-def plain_texts(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
-    """Text as Python holds it; names of files that are not UTF-8 as `os.fsdecode` gives them."""
-    return [_plain(value) for value in values.to_pylist()]
-
-
-def _plain(value: str | bytes | None) -> str | None:
-    return value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
-
-
-def _array(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.ChunkedArray:
-    if isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
-        return values
-    classes = pyarrow.list_(pyarrow.int32())
-    kinds = {'label': pyarrow.int32(), 'labels': classes, 'difficult': classes,
-             'taken_at': pyarrow.timestamp('us', tz='UTC')}
-    try:
-        if name not in COLUMNS or name in kinds:
-            return pyarrow.array(values, kinds.get(name))
-        if name == 'caption' and any(isinstance(value, (list, tuple)) for value in values):
-            return pyarrow.array(values, pyarrow.list_(pyarrow.string()))
-        return text_column(values)
-    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise _wrong_type(name, f'values that are not: {error}', root) from error
-
-
-def text_column(values: Sequence[str | None]) -> pyarrow.Array:
-    """Text as Arrow holds it; as bytes where a name, as of a file, is not UTF-8."""
-    try:
-        return pyarrow.array(values, pyarrow.string())
-    except UnicodeEncodeError:
-        return pyarrow.array([None if value is None else value.encode('utf-8', 'surrogatepass') for value in values],
-                             pyarrow.binary())
-
-
-def runs(values: Iterable[tuple[str, int]]) -> pyarrow.DictionaryArray:
-    """A column of (text, how often it follows itself), one run after another: the bucket of images by bucket."""
-    values = list(values)
-    places = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in values))}
-    indices = np.repeat(np.array([places[name] for name, _ in values], np.int32), [count for _, count in values])
-    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(indices), text_column(list(places)))
-
-
-def _wrong_type(name: str, found: str, root: Path) -> DataError:
-    return DataError(f"{root}: column '{name}' should hold {COLUMNS[name][1]}, found {found}.")
-
-
 def _check_types(table: pyarrow.Table, root: Path) -> None:
     for name in ('id', 'path'):
         if name not in table.column_names:
@@ -359,7 +338,7 @@ def _check_types(table: pyarrow.Table, root: Path) -> None:
                             f'{", ".join(table.column_names)}.')
     for name, kind in zip(table.column_names, table.schema.types):
         if name in COLUMNS and not COLUMNS[name][0](kind):
-            raise _wrong_type(name, str(kind), root)
+            raise wrong_type(name, str(kind), root)
     for name in ('id', 'path'):
         if table[name].null_count:
             raise DataError(f'{root}: {table[name].null_count} rows have no {name}.')
@@ -369,18 +348,6 @@ def _check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
     twice = repeated_text(ids)
     if twice is not None:
         raise DataError(f"{root}: the id '{twice}' is there twice; every image needs an id of its own.")
-
-
-def repeated_text(values: pyarrow.Array | pyarrow.ChunkedArray) -> str | None:
-    """A text that is there twice; None if all are different."""
-    # Sorted and compared with the next: a hash table of 10 M ids takes 1.1 GB, their order 0.16.
-    order = compute.sort_indices(values)
-    for start in range(0, len(values) - 1, _BLOCK):
-        block = values.take(order[start:start + _BLOCK + 1])
-        place = compute.index(compute.equal(block[1:], block[:-1]), True).as_py()
-        if place >= 0:
-            return plain_texts(block[place:place + 1])[0]
-    return None
 
 
 def _check_class_names(names: Sequence[str], root: Path) -> None:

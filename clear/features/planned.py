@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clear.datasets.table import ImageTable, text_column
+from clear.datasets.columns import text_column
+from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
 from clear.features.identity import Identity, fingerprint_of
 

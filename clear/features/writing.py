@@ -18,10 +18,10 @@ import torch
 from clear.core.checks import check_choice
 from clear.core.errors import NO_ROOM, DataError
 from clear.core.files import atomic_writer, write_json
+from clear.datasets.columns import text_column
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.labels import check_names, class_indices
-from clear.datasets.table import text_column
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, Identity, bank_identity, fingerprint_of
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clear.datasets import read_clear, read_images
+from clear.datasets import SelfSupervisedImages, read_clear, read_images
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes, image_list_fingerprint
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.readers.image_lists import read_folder
+from clear.datasets.readers.folder import read_folder
 
 TREE = Path(__file__).parents[1] / 'fixtures' / 'v1' / 'tree'
 IMAGES = TREE / 'labeled_images'
@@ -33,7 +33,7 @@ def test_banks_of_earlier_versions_are_found(cfg, expected):
     (lambda: read_buckets(IMAGES, BucketChoice(None, 'all')),
      '7ed5d0c8db94ea607adfba148ca49016301ecf82e96ddc8dd487cf6fa61ab89c')], ids=['folder', 'tree', 'bucket', 'by time'])
 def test_pretraining_of_earlier_versions_is_resumed(read, expected):
-    assert read().fingerprint() == expected
+    assert SelfSupervisedImages(read(), image_size=8).fingerprint() == expected
 
 
 @pytest.mark.parametrize('read, expected', [

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import read_images
+from clear.datasets import SelfSupervisedImages, read_images
 from clear.datasets.make.check import check_tree
 from clear.datasets.make.make_splits import write_missing_splits
 from clear.datasets.make.merge import merge_official
@@ -16,8 +16,8 @@ from clear.datasets.make.regroup import regroup
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
+from clear.datasets.readers.folder import read_folder
 from clear.datasets.readers.image_files import first_repeated, image_files, plain_path
-from clear.datasets.readers.image_lists import read_folder
 from clear.features import import_legacy
 
 FILES = ['2010/cat/b.png', '2010/cat/B.JPG', '2010/cat/deep/er/1.png', '2010/dog/a-b/2.png', '2010/dog/a/2.png',
@@ -37,8 +37,9 @@ def by_time(root):
     return sorted(name for bucket in data.train for name in bucket.ids)
 
 
-READERS = {'FolderByTime': by_time, 'FolderImages': lambda root: sorted(read_folder(root).paths),
-           'BucketImages': lambda root: sorted(read_buckets(root, BucketChoice(None, 'all', layout='folder')).paths),
+READERS = {'FolderByTime': by_time, 'FolderImages': lambda root: sorted(read_folder(root).texts('path')),
+           'BucketImages': lambda root: sorted(
+               read_buckets(root, BucketChoice(None, 'all', layout='folder')).texts('path')),
            'ImageFolder': lambda root: sorted(read_images(dict(type='ImageFolder', root=str(root))).texts('id'))}
 
 
@@ -122,8 +123,10 @@ def test_fingerprints_of_clean_trees_are_what_they_were(tmp_path):
     root = tree(tmp_path / 'data')
     assert read_folder_by_time(root, SplitOptions()).fingerprint == \
         '27dd31dbd80fc8058ad28acde7bd16cfd9f1e6c7f10f54569f533c3c1b1b5f00'
-    assert read_folder(root).fingerprint() == '1bd771e7cd34ae6568d4a415c6b688d4127989e88a16b0ad75120a27a3a1058a'
-    assert read_buckets(root, BucketChoice(None, 'all', layout='folder')).fingerprint() == \
+    assert SelfSupervisedImages(read_folder(root), image_size=8).fingerprint() == \
+        '1bd771e7cd34ae6568d4a415c6b688d4127989e88a16b0ad75120a27a3a1058a'
+    by_time = read_buckets(root, BucketChoice(None, 'all', layout='folder'))
+    assert SelfSupervisedImages(by_time, image_size=8).fingerprint() == \
         '56a0f268701748d0616950f25077f6e8d907e08eeb4a7b407d6ebf94fd062a80'
     assert read_images(dict(type='ImageFolder', root=str(root))).fingerprint() == \
         'e034d222b771331432043ead0c92a0201a2d235336622cfcab66f09c8f503965'

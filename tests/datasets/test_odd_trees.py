@@ -16,8 +16,10 @@ from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_i
 from clear.datasets.loaders.evaluation import read_evaluation_images
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
-from clear.datasets.readers.image_lists import read_folder, read_list, read_table
+from clear.datasets.readers.folder import read_folder
+from clear.datasets.readers.listing import read_list
 from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
+from clear.datasets.readers.table_file import read_table
 
 # A file that is waited for ends the test.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(20)]
@@ -122,7 +124,7 @@ def from_table(root, paths):
     data = read_table_by_time(root.parent / 't.parquet', Periods(freq='year'), SplitOptions('streaming', None),
                               Columns(), root=root)
     assert read_images(dict(type='Table', path=str(root.parent / 't.parquet'), root=str(root))).texts('path') == paths
-    assert list(read_table(root.parent / 't.parquet', root).paths) == paths
+    assert list(read_table(root.parent / 't.parquet', root).texts('path')) == paths
     return [path for bucket in data.train for path in bucket.paths]
 
 
@@ -130,12 +132,12 @@ def from_list(root, paths):
     (root.parent / 'l.txt').write_text('\n'.join(f'{path} 1' for path in paths), encoding='utf-8')
     assert read_images(dict(type='FileList', path=str(root.parent / 'l.txt'), root=str(root))).texts('path') == paths
     (root.parent / 'l.txt').write_text('\n'.join(paths), encoding='utf-8')
-    return list(read_list(root.parent / 'l.txt', root).paths)
+    return list(read_list(root.parent / 'l.txt', root).texts('path'))
 
 
 def from_bucket_file(root, paths):
     (root.parent / 'bucket_1.json').write_text(json.dumps({'all_metadata': [{'IMG_PATH': path} for path in paths]}))
-    return list(read_buckets(root, BucketChoice('1', bucket_files=root.parent / 'bucket_1.json')).paths)
+    return list(read_buckets(root, BucketChoice('1', bucket_files=root.parent / 'bucket_1.json')).texts('path'))
 
 
 def evaluated(root, paths):
@@ -143,9 +145,9 @@ def evaluated(root, paths):
     return [*found.ids, *found.bad]
 
 
-READERS = {'FolderByTime': by_time, 'FolderImages': lambda root, paths: list(read_folder(root).paths),
+READERS = {'FolderByTime': by_time, 'FolderImages': lambda root, paths: list(read_folder(root).texts('path')),
            'BucketImages': lambda root, paths: list(
-               read_buckets(root, BucketChoice(None, 'all', layout='folder')).paths),
+               read_buckets(root, BucketChoice(None, 'all', layout='folder')).texts('path')),
            'ImageFolder': lambda root, paths: read_images(dict(type='ImageFolder', root=str(root))).texts('path'),
            'EvaluationImages': evaluated, 'tables': from_table, 'lists': from_list, 'bucket file': from_bucket_file}
 NEED_UTF8 = ('tables', 'lists')  # text files and Arrow's text hold no other names

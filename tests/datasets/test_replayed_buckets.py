@@ -2,9 +2,10 @@ import collections
 
 import pytest
 from clear_trees import write_clear_tree
+from reader_sets import bucket_images
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets import BucketImages, ReplayedBuckets
+from clear.datasets import ReplayedBuckets
 from clear.datasets.loaders.replayed_buckets import reservoir_rows
 
 
@@ -16,13 +17,13 @@ def tree(tmp_path_factory):
 def test_new_images_come_with_a_sample_of_the_earlier_ones(tree):
     data = ReplayedBuckets(tree, buckets=['4'], replay_buckets=['1', '2', '3'], replay_size=7, image_size=8,
                            split='all')
-    new = BucketImages(tree, buckets=['4'], image_size=8, split='all')
+    new = bucket_images(tree, buckets=['4'], image_size=8, split='all')
     assert list(data.ids)[:len(new)] == list(new.ids) and len(data) == len(new) + 7
     replayed = list(data.ids)[len(new):]
     assert len(set(replayed)) == 7 and {name.split('/')[1] for name in replayed} <= {'1', '2', '3'}
-    assert [(span.name, span.stop - span.start) for span in data.images.buckets] == [('4', len(new)), ('replay', 7)]
+    assert data.buckets == {'4': range(len(new)), 'replay': range(len(new), len(new) + 7)}
     assert data[0, len(new)]['inputs'].shape == (3, 8, 8)
-    assert data.labels[len(new):] == [int(name.rpartition('/')[2][1:3]) for name in replayed]
+    assert data.labels[len(new):].tolist() == [int(name.rpartition('/')[2][1:3]) for name in replayed]
 
 
 def test_the_seed_decides_and_nothing_else(tree):

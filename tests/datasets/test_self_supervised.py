@@ -10,14 +10,14 @@ import torch
 from mmengine.dataset import default_collate
 from PIL import Image
 from ranks import run_ranks
+from reader_sets import bucket_images, folder_images
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import seeded_draws
-from clear.datasets import BadSamples, SampleContext
+from clear.datasets import BadSamples, SampleContext, SelfSupervisedImages
 from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
-from clear.datasets.loaders.self_supervised import BucketImages, FolderImages
 from clear.datasets.transforms import MultiCrop
 from clear.registry import DATASETS
 
@@ -67,7 +67,7 @@ def same(one, other):
 
 
 def test_whole_images_and_their_seeds(folder):
-    dataset = FolderImages(folder, image_size=12)
+    dataset = folder_images(folder, image_size=12)
     dataset.seed = 4
     reference = v2.Compose([v2.Resize(12), v2.CenterCrop(12), v2.PILToTensor()])
     assert len(dataset) == 10 and dataset.ids == [f'{number:02}.jpg' for number in range(10)]
@@ -82,7 +82,7 @@ def test_whole_images_and_their_seeds(folder):
 
 
 def test_views_of_an_image(folder):
-    dataset = FolderImages(folder, transform=[VIEWS])
+    dataset = folder_images(folder, transform=[VIEWS])
     dataset.seed = 4
     for row in (0, 9):
         expected = views_of(folder / dataset.paths[row], SampleContext(4, 0, 3).seed_of('augment', dataset.ids[row]))
@@ -97,7 +97,7 @@ def test_views_of_an_image(folder):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_workers_and_epochs(form, folder):
-    dataset = FolderImages(folder, cache='ram', **FORMS[form])
+    dataset = folder_images(folder, cache='ram', **FORMS[form])
     epochs = {(workers, epoch): list(loader(dataset, 2, workers, epoch=epoch)) for workers in (0, 2)
               for epoch in (0, 1)}
     assert same(epochs[0, 0], epochs[2, 0]) and same(epochs[0, 1], epochs[2, 1])
@@ -111,34 +111,34 @@ def test_workers_and_epochs(form, folder):
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_late_start_gives_the_tail(form, workers, folder):
-    dataset = FolderImages(folder, **FORMS[form])
+    dataset = folder_images(folder, **FORMS[form])
     whole = list(loader(dataset, 2, epoch=1))
     assert same(list(loader(dataset, 2, workers, start=3, epoch=1)), whole[3:])
 
 
 def _batches(rank, folder):
-    dataset = FolderImages(folder, image_size=12)
+    dataset = folder_images(folder, image_size=12)
     return [dict(batch) for batch in loader(dataset, 2)]
 
 
 def test_two_processes_have_the_batches_of_one(folder, tmp_path):
     parts = run_ranks(_batches, 2, tmp_path, folder)
     joined = [{key: torch.cat([one[key], two[key]]) for key in one} for one, two in zip(*parts, strict=True)]
-    assert same(joined, list(loader(FolderImages(folder, image_size=12), 4)))
+    assert same(joined, list(loader(folder_images(folder, image_size=12), 4)))
 
 
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('cache', ['ram', 'disk'])
 def test_caches_change_nothing(form, cache, folder, tmp_path):
-    expected = list(loader(FolderImages(folder, **FORMS[form])))
+    expected = list(loader(folder_images(folder, **FORMS[form])))
     options = dict(cache=cache, cache_dir=tmp_path if cache == 'disk' else None)
-    dataset = FolderImages(folder, **options, **FORMS[form])
+    dataset = folder_images(folder, **options, **FORMS[form])
     for workers in (0, 0, 2):
         assert same(list(loader(dataset, workers=workers)), expected)
 
 
 def test_whole_images_in_memory_are_shared_with_workers(breakable):
-    dataset = FolderImages(breakable / '1', image_size=12, cache='ram', max_bad_fraction=1.0)
+    dataset = folder_images(breakable / '1', image_size=12, cache='ram', max_bad_fraction=1.0)
     first = list(loader(dataset, 2, workers=2))  # fills it
     for path in dataset.paths:
         (breakable / '1' / path).unlink()
@@ -151,7 +151,7 @@ def test_whole_images_in_memory_are_shared_with_workers(breakable):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_a_blank_sample_has_the_form_of_others_and_reads_nothing(form, folder, tmp_path):
-    dataset = FolderImages(folder, **FORMS[form], cache='disk', cache_dir=tmp_path / 'cache')
+    dataset = folder_images(folder, **FORMS[form], cache='disk', cache_dir=tmp_path / 'cache')
     before = list((tmp_path / 'cache').rglob('*')) if (tmp_path / 'cache').exists() else []
     blank = dataset.blank_sample()
     after = list((tmp_path / 'cache').rglob('*')) if (tmp_path / 'cache').exists() else []
@@ -165,7 +165,7 @@ def test_a_blank_sample_has_the_form_of_others_and_reads_nothing(form, folder, t
 
 
 def test_what_is_handed_out_may_be_written_to(folder):
-    dataset = FolderImages(folder, image_size=12, cache='ram')
+    dataset = folder_images(folder, image_size=12, cache='ram')
     before = dataset[0, 0]['inputs'].clone()
     for sample in (dataset[0, 0], *dataset.__getitems__([(0, 0), (0, 1)])):
         sample['inputs'].zero_()
@@ -178,7 +178,7 @@ def test_pickles_are_small(tmp_path):
     Image.new('RGB', (4, 4)).save(image)
     for number in range(300):
         (tmp_path / 'a' / f'{number}.jpg').hardlink_to(image)
-    dataset = FolderImages(tmp_path, image_size=64, cache='ram')
+    dataset = folder_images(tmp_path, image_size=64, cache='ram')
     list(loader(dataset))
     assert len(pickle.dumps(dataset)) < 300 * 20 + 3000
 
@@ -192,10 +192,10 @@ def spoil(root, *paths):
 
 
 def test_another_image_of_the_bucket_stands_in(breakable, tmp_path):
-    good = BucketImages(breakable, buckets=None, image_size=12)
+    good = bucket_images(breakable, buckets=None, image_size=12)
     squares = [good[0, row]['inputs'] for row in range(12)]
     spoil(breakable, '2/03.jpg', '2/05.jpg')
-    dataset = BucketImages(breakable, buckets=None, max_bad_fraction=0.2, image_size=12)
+    dataset = bucket_images(breakable, buckets=None, max_bad_fraction=0.2, image_size=12)
     dataset.report_to(tmp_path / 'bad_samples.jsonl')
     row, chosen = dataset.ids.index('2/03.jpg'), []
     for epoch in range(30):
@@ -212,7 +212,7 @@ def test_another_image_of_the_bucket_stands_in(breakable, tmp_path):
 
 def test_a_stand_in_has_the_draws_of_the_image_that_it_replaces(breakable):
     spoil(breakable, '1/03.jpg')
-    dataset = BucketImages(breakable, max_bad_fraction=0.2, transform=VIEWS)
+    dataset = bucket_images(breakable, max_bad_fraction=0.2, transform=VIEWS)
     for epoch in range(4):
         seed = SampleContext(0, 0, epoch).seed_of('augment', '1/03.jpg')
         expected = [dict(inputs=views_of(breakable / dataset.paths[other], seed)) for other in (0, 1, 2, 4, 5)]
@@ -227,7 +227,7 @@ def views_of(path, seed):
 @pytest.mark.parametrize('form', FORMS)
 def test_stand_ins_do_not_depend_on_workers_and_are_listed_once(form, breakable, tmp_path):
     spoil(breakable, '1/03.jpg')
-    dataset = BucketImages(breakable, **FORMS[form])
+    dataset = bucket_images(breakable, **FORMS[form])
     dataset.bad_samples = BadSamples(tmp_path / 'bad.jsonl', {'train': len(dataset)}, 0.2)
     expected = list(loader(dataset, 2))
     for _ in range(2):
@@ -236,7 +236,7 @@ def test_stand_ins_do_not_depend_on_workers_and_are_listed_once(form, breakable,
 
 
 def test_too_many_bad_images_stop_the_run(breakable, tmp_path):
-    dataset = BucketImages(breakable, image_size=12, max_bad_fraction=0.2)
+    dataset = bucket_images(breakable, image_size=12, max_bad_fraction=0.2)
     dataset.report_to(tmp_path / 'bad_samples.jsonl')
     spoil(breakable, '1/03.jpg')
     dataset[0, 3]
@@ -244,8 +244,8 @@ def test_too_many_bad_images_stop_the_run(breakable, tmp_path):
     with pytest.raises(DataError, match=r'2 of 6 train images cannot be read \(33.3%\).*bad_samples.jsonl'):
         dataset[0, 4]
     with pytest.raises(DataError, match='1 of 6 train images'):
-        BucketImages(breakable, image_size=12)[0, 3]
-    everything = BucketImages(breakable, image_size=12, max_bad_fraction=1.0)
+        bucket_images(breakable, image_size=12)[0, 3]
+    everything = bucket_images(breakable, image_size=12, max_bad_fraction=1.0)
     spoil(breakable, *everything.paths)
     with pytest.raises(DataError, match="bucket 1: '1/00.jpg' cannot be read .*no other image"):
         everything[0, 0]
@@ -256,7 +256,7 @@ def test_too_many_bad_images_stop_the_run(breakable, tmp_path):
 
 def test_fingerprint_is_of_the_files_and_not_of_their_place(breakable, tmp_path):
     def fingerprint(root, **options):
-        return BucketImages(root, **{'buckets': [0, 1], 'image_size': 12, **options}).fingerprint()
+        return bucket_images(root, **{'buckets': [0, 1], 'image_size': 12, **options}).fingerprint()
 
     first = fingerprint(breakable)
     copy = shutil.copytree(breakable, tmp_path / 'copy')
@@ -276,7 +276,7 @@ def test_fingerprint_is_of_the_files_and_not_of_their_place(breakable, tmp_path)
 def test_options_that_do_not_go_together(folder):
     for options in ({}, dict(image_size=8, transform=VIEWS)):
         with pytest.raises(ConfigError, match='give either transform .* or image_size'):
-            FolderImages(folder, **options)
+            folder_images(folder, **options)
     for options, message in ((dict(image_size=0), 'image_size is 0'), (dict(image_size=8.0), 'image_size is 8.0'),
                              (dict(image_size=8, interpolation='best'), "interpolation is 'best'"),
                              (dict(image_size=8, decoder='gpu'), "decoder is 'gpu'"),
@@ -286,11 +286,11 @@ def test_options_that_do_not_go_together(folder):
                              (dict(image_size=2**22, cache='ram'), "cache='ram' needs .* more than there is"),
                              (dict(imagesize=8), "FolderImages has no key 'imagesize'. Did you mean 'image_size'")):
         with pytest.raises(ConfigError, match=message):
-            FolderImages(folder, **options)
+            folder_images(folder, **options)
 
 
 def test_keys(folder):
-    dataset = FolderImages(folder, image_size=8)
+    dataset = folder_images(folder, image_size=8)
     for key in (0, [0, 1], (0, 1, 2)):
         with pytest.raises(TypeError, match=r'expected a key \(epoch, index\).*EpochSampler'):
             dataset[key]
@@ -301,15 +301,16 @@ def test_keys(folder):
 
 def test_a_transform_without_views(folder):
     with pytest.raises(ConfigError, match="expected a list of views.*MultiCrop"):
-        FolderImages(folder, transform=[dict(type='ToTensor')])[0, 0]
+        folder_images(folder, transform=[dict(type='ToTensor')])[0, 0]
     with pytest.raises(Exception) as error:
-        FolderImages(folder, transform=[dict(type='Normalize', mean=[0.5], std=[0.5])])[0, 0]
+        folder_images(folder, transform=[dict(type='Normalize', mean=[0.5], std=[0.5])])[0, 0]
     assert '00.jpg' in error.value.__notes__[0]
 
 
 def test_built_from_a_config(folder):
     dataset = DATASETS.build(dict(type='FolderImages', data_root=str(folder), image_size=8))
-    assert isinstance(dataset, FolderImages) and '10 images' in repr(dataset) and dataset.labels is None
+    assert isinstance(dataset, SelfSupervisedImages) and 'FolderImages(10 images' in repr(dataset)
+    assert dataset.labels is None
 
 
 def test_built_by_mmengine(folder):
@@ -321,4 +322,4 @@ def test_built_by_mmengine(folder):
             batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'),
             dataset=dict(type='FolderImages', data_root=str(folder), image_size=12),
             sampler=dict(type='EpochSampler'), batch_sampler=dict(type='GlobalBatchSampler')), seed=5)
-    assert len(built) == 2 and same(list(built), list(loader(FolderImages(folder, image_size=12))))
+    assert len(built) == 2 and same(list(built), list(loader(folder_images(folder, image_size=12))))

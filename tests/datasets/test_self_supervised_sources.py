@@ -17,10 +17,11 @@ from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import BucketChoice, read_clear, read_evaluation_images
-from clear.datasets.images.packed_strings import PackedStrings
-from clear.datasets.loaders.self_supervised import BucketImages, ListImages, TableImages
-from clear.datasets.readers.bucket_lists import read_buckets
-from clear.datasets.readers.image_lists import ImageList, read_folder, read_list, read_table
+from clear.datasets.loaders.of_readers import dataset_of
+from clear.datasets.readers.bucket_lists import bucket_images, read_buckets
+from clear.datasets.readers.folder import read_folder
+from clear.datasets.readers.listing import read_list
+from clear.datasets.readers.table_file import read_table
 
 
 def write_files(root, *paths):
@@ -38,20 +39,7 @@ def write_image(path, size=(9, 7), value=0):
 
 
 def spans(images):
-    return [(span.name, span.start, span.stop) for span in images.buckets]
-
-
-# Strings
-
-
-def test_packed_strings():
-    values = ['', 'a', 'Fuß/ä b.jpg', 'bad\udcff.jpg', '日本']
-    packed = PackedStrings(values)
-    assert packed == values and values == list(packed) and len(packed) == 5 and packed[-1] == '日本'
-    assert packed[1:3] == values[1:3] and packed.index('a') == 1 and 'b' not in packed
-    assert packed != values[:4] and packed != 'a' and packed != [*values[:4], 'x'] and PackedStrings([]) == []
-    with pytest.raises(IndexError):
-        packed[5]
+    return [(name, rows.start, rows.stop) for name, rows in images.in_buckets()[1].items()]
 
 
 # Folders, lists, tables
@@ -64,8 +52,8 @@ def test_folder(tmp_path):
     (root / 'link').symlink_to(tmp_path / 'elsewhere')
     (root / 'a' / 'loop').symlink_to(root)
     images = read_folder(root)
-    assert images.paths == ['a/deep/er/c.webp', 'b/10.png', 'b/2.JPG', 'b.x/1.jpg', 'link/l.jpg', 'z.jpeg']
-    assert images.labels is None and spans(images) == [('all', 0, 6)] and images.root == root
+    assert images.texts('path') == ['a/deep/er/c.webp', 'b/10.png', 'b/2.JPG', 'b.x/1.jpg', 'link/l.jpg', 'z.jpeg']
+    assert 'label' not in images and spans(images) == [('all', 0, 6)] and images.root == root
 
 
 def test_folder_without_images(tmp_path):
@@ -78,9 +66,9 @@ def test_folder_without_images(tmp_path):
 def test_list(tmp_path):
     write_files(tmp_path / 'data', 'b.jpg', 'a/with space.jpg')
     (tmp_path / 'list.txt').write_text('b.jpg\n\n  a/with space.jpg\n')
-    assert read_list(tmp_path / 'list.txt', tmp_path / 'data').paths == ['b.jpg', 'a/with space.jpg']
+    assert read_list(tmp_path / 'list.txt', tmp_path / 'data').texts('path') == ['b.jpg', 'a/with space.jpg']
     (tmp_path / 'data' / 'list.txt').write_text('b.jpg')
-    assert ListImages(tmp_path / 'data' / 'list.txt', image_size=8).paths == ['b.jpg']
+    assert dataset_of('ListImages')(list_file=tmp_path / 'data' / 'list.txt', image_size=8).paths == ['b.jpg']
 
 
 @pytest.mark.parametrize('lines, message', [
@@ -108,13 +96,14 @@ def test_table(tmp_path, suffix):
     write_files(tmp_path, '0012.jpg', 'b.jpg', '7')
     columns = {'id': [3, 1, 2], 'file': ['b.jpg', '0012.jpg', '7']}
     write_table(tmp_path / f'images.{suffix}', columns)
-    assert read_table(tmp_path / f'images.{suffix}', path_column='file').paths == columns['file']
-    dataset = TableImages(str(tmp_path / f'images.{suffix}'), str(tmp_path), 'file', image_size=8)
+    assert read_table(tmp_path / f'images.{suffix}', path_column='file').texts('path') == columns['file']
+    dataset = dataset_of('TableImages')(table=str(tmp_path / f'images.{suffix}'), data_root=str(tmp_path),
+                                        path_column='file', image_size=8)
     assert dataset.ids == columns['file']
     with pytest.raises(DataError, match="no column 'fille', nearest: 'file'. Columns: id, file"):
         read_table(tmp_path / f'images.{suffix}', path_column='fille')
     write_table(tmp_path / f'empty.{suffix}', {'file': ['b.jpg', None]})
-    with pytest.raises(DataError, match='row 2 has no file'):
+    with pytest.raises(DataError, match='1 rows have no file, first row 2'):
         read_table(tmp_path / f'empty.{suffix}', path_column='file')
 
 
@@ -160,15 +149,15 @@ def test_buckets_of_clear(tmp_path, layout):
                            (BucketChoice(['11', '1']), [10, 0]), (BucketChoice(None), range(11))):
         images = read_buckets(root, choice)
         expected = [data.train[place] for place in places]
-        assert images.paths == [path for bucket in expected for path in bucket.paths]
-        assert images.labels == [label for bucket in expected for label in bucket.targets]
-        assert [(span.name, span.stop - span.start) for span in images.buckets] == [
+        assert images.texts('path') == [path for bucket in expected for path in bucket.paths]
+        assert images.label_array().tolist() == [label for bucket in expected for label in bucket.targets]
+        assert [(name, len(rows)) for name, rows in images.in_buckets()[1].items()] == [
             (bucket.name, len(bucket)) for bucket in expected]
         assert images.class_names == data.class_names
-    assert read_buckets(root, BucketChoice(3, 'test')).paths == data.test[3].paths
+    assert read_buckets(root, BucketChoice(3, 'test')).texts('path') == data.test[3].paths
     both = read_buckets(root, BucketChoice('4', 'all'))
-    assert sorted(both.paths) == sorted(data.train[3].paths + data.test[3].paths)
-    assert images.bucket_of(data.train[0].targets.size).name == '2'
+    assert sorted(both.texts('path')) == sorted(data.train[3].paths + data.test[3].paths)
+    assert images.text('bucket', data.train[0].targets.size) == '2'
 
 
 def test_a_bucket_alone_is_enough(tmp_path):
@@ -199,7 +188,7 @@ def test_wrong_choices(tmp_path):
         read_buckets(root, BucketChoice(layout='old', bucket_files='x.json'))
     with pytest.raises(DataError, match='does not exist'):
         read_buckets(root / 'none')
-    first = read_buckets(root).paths[0]
+    first = read_buckets(root).texts('path')[0]
     (root / first).unlink()
     with pytest.raises(DataError, match=f"bucket 1: its first image '{first}'"):
         read_buckets(root)
@@ -213,22 +202,22 @@ def test_time_folders_with_classes(tmp_path):
                                    for number in range(10)))
     train, test, everything = (read_buckets(root, BucketChoice([1], split)) for split in ('train', 'test', 'all'))
     assert spans(train) == [('2009', 0, 14)] and spans(test) == [('2009', 0, 6)]
-    assert sorted([*train.paths, *test.paths]) == list(everything.paths) and len(everything) == 20
-    assert everything.labels == [0] * 10 + [1] * 10 and everything.class_names == ['a', 'b']
-    assert read_buckets(root, BucketChoice([1], split_seed=1)).paths != train.paths
+    assert sorted([*train.texts('path'), *test.texts('path')]) == everything.texts('path') and len(everything) == 20
+    assert everything.label_array().tolist() == [0] * 10 + [1] * 10 and everything.class_names == ['a', 'b']
+    assert read_buckets(root, BucketChoice([1], split_seed=1)).texts('path') != train.texts('path')
 
 
 def test_time_folders_without_classes(tmp_path):
     root = write_files(tmp_path, '2010-02/b.jpg', '2010-02/a.jpg', '2009-12/z.jpg', '2009-12/more/y.png', '.git/x.jpg')
     images = read_buckets(root, BucketChoice(None))
-    assert images.paths == ['2009-12/more/y.png', '2009-12/z.jpg', '2010-02/a.jpg', '2010-02/b.jpg']
-    assert spans(images) == [('2009-12', 0, 2), ('2010-02', 2, 4)] and images.labels is None
-    assert read_buckets(root, BucketChoice('2010-02')).paths == images.paths[2:]
+    assert images.texts('path') == ['2009-12/more/y.png', '2009-12/z.jpg', '2010-02/a.jpg', '2010-02/b.jpg']
+    assert spans(images) == [('2009-12', 0, 2), ('2010-02', 2, 4)] and 'label' not in images
+    assert read_buckets(root, BucketChoice('2010-02')).texts('path') == images.texts('path')[2:]
     write_files(root, 'spring/s.jpg')
     with pytest.raises(ConfigError, match='spring'):
         read_buckets(root)
     ordered = BucketChoice([0], times=['spring', '2010-02'])
-    assert read_buckets(root, ordered).paths == ['spring/s.jpg']
+    assert read_buckets(root, ordered).texts('path') == ['spring/s.jpg']
 
 
 def test_time_folders_without_images(tmp_path):
@@ -259,20 +248,20 @@ def record_file(root, bucket, folder=None):
 
 def test_bucket_files_below_the_root(curated):
     images = read_buckets(curated, BucketChoice([2, '0']))
-    assert images.paths == [f'chunk{bucket}/{number}.jpg' for bucket in (10, 0) for number in (2, 0, 1)]
-    assert spans(images) == [('10', 0, 3), ('0', 3, 6)] and images.labels is None
+    assert images.texts('path') == [f'chunk{bucket}/{number}.jpg' for bucket in (10, 0) for number in (2, 0, 1)]
+    assert spans(images) == [('10', 0, 3), ('0', 3, 6)] and 'label' not in images
     (curated / 'bucket_1.json').write_text('[]')  # not asked for, not read
-    assert read_buckets(curated).paths == ['chunk0/2.jpg', 'chunk0/0.jpg', 'chunk0/1.jpg']
+    assert read_buckets(curated).texts('path') == ['chunk0/2.jpg', 'chunk0/0.jpg', 'chunk0/1.jpg']
     for bucket in (0, 1, 10):
         (curated / str(bucket)).mkdir()
         (curated / f'bucket_{bucket}.json').rename(curated / str(bucket) / f'bucket_{bucket}.json')
-    assert read_buckets(curated, BucketChoice('10')).paths[0] == 'chunk10/2.jpg'
+    assert read_buckets(curated, BucketChoice('10')).texts('path')[0] == 'chunk10/2.jpg'
 
 
 def test_one_file_of_all_buckets(curated, tmp_path):
     file = tmp_path / 'all.json'
     file.write_text(json.dumps({str(bucket): record_file(curated, bucket) for bucket in (10, 0, 1)}))
-    dataset = BucketImages(str(curated), [1, 2], bucket_files=str(file), image_size=8)
+    dataset = dataset_of('BucketImages')(data_root=str(curated), buckets=[1, 2], bucket_files=str(file), image_size=8)
     assert spans(dataset.images) == [('1', 0, 3), ('10', 3, 6)] and dataset.ids[3] == 'chunk10/2.jpg'
     with pytest.raises(ConfigError, match="all.json has no bucket named '2'"):
         read_buckets(curated, BucketChoice('2', bucket_files=file))
@@ -285,21 +274,21 @@ def test_records_by_id(curated, tmp_path):
     file = tmp_path / '7.json'
     file.write_text(json.dumps({'12': {'IMG_PATH': 'chunk1/1.jpg'}, '5': {'IMG_PATH': 'chunk1/0.jpg', 'IMG_DIR': ''}}))
     images = read_buckets(curated, BucketChoice('7', bucket_files=file))
-    assert images.paths == ['chunk1/1.jpg', 'chunk1/0.jpg'] and spans(images) == [('7', 0, 2)]
+    assert images.texts('path') == ['chunk1/1.jpg', 'chunk1/0.jpg'] and spans(images) == [('7', 0, 2)]
 
 
 def test_places_of_records(curated, tmp_path):
     (tmp_path / 'link').symlink_to(curated)
-    assert read_buckets(tmp_path / 'link').paths[0] == 'chunk0/2.jpg'  # IMG_DIR is where the link leads
+    assert read_buckets(tmp_path / 'link').texts('path')[0] == 'chunk0/2.jpg'  # IMG_DIR is where the link leads
     file = curated / 'bucket_0.json'
     for folder in ('chunk0', './chunk0/', 'chunk1/../chunk0'):
         file.write_text(json.dumps(record_file(curated, 0, folder)))
-        assert read_buckets(curated).paths[0] == 'chunk0/2.jpg'
+        assert read_buckets(curated).texts('path')[0] == 'chunk0/2.jpg'
     for folder in ('/old/place', '..', f'{curated}/..', f'{curated}x'):
         file.write_text(json.dumps(record_file(curated, 0, folder)))
         with pytest.raises(DataError, match='bucket_0.json: record 1, .* lies outside .*image_dir'):
             read_buckets(curated)
-        assert read_buckets(curated, BucketChoice(image_dir='chunk0')).paths[0] == 'chunk0/2.jpg'
+        assert read_buckets(curated, BucketChoice(image_dir='chunk0')).texts('path')[0] == 'chunk0/2.jpg'
     with pytest.raises(DataError, match='lies outside'):
         read_buckets(curated, BucketChoice(image_dir='/old/place'))
 
@@ -326,18 +315,11 @@ def test_bucket_files_that_are_not_there(tmp_path):
         read_buckets(tmp_path, BucketChoice(bucket_files=['a/bucket_0.json', 'b/bucket_0.json']))
 
 
-def test_an_image_list_is_checked(tmp_path):
-    with pytest.raises(DataError, match='lies outside'):
-        ImageList(tmp_path, ['a/../../x.jpg'])
-    with pytest.raises(DataError, match='no images'):
-        ImageList(tmp_path, [])
-
-
 def test_the_page_has_every_key_with_its_default():
     rows = {names_in(row[0])[0]: ast.literal_eval(row[1].strip('`')) for row in
             table(ROOT / 'docs' / 'pretraining_data.md', 'key')}
-    parameters = inspect.signature(BucketImages).parameters
-    assert set(rows) == set(parameters) - {'data_root', 'reading'}
+    parameters = inspect.signature(bucket_images).parameters
+    assert set(rows) == set(parameters) - {'data_root'}
     assert {**rows, 'buckets': tuple(rows['buckets'])} == {name: parameters[name].default for name in rows}
 
 

@@ -138,7 +138,7 @@ def large(tmp_path_factory):
 
 
 def test_a_repeated_id_is_found_wherever_it_lies(monkeypatch):
-    monkeypatch.setattr('clear.datasets.table._BLOCK', 3)
+    monkeypatch.setattr('clear.datasets.columns._BLOCK', 3)
     for count in range(2, 12):
         names = [f'{number}.jpg' for number in range(count)]
         assert len(ImageTable.from_columns(ROOT, dict(path=names))) == count

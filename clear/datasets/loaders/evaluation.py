@@ -15,7 +15,8 @@ from clear.datasets.images.reader import ImageReader
 from clear.datasets.images.resize import SquareDecoder
 from clear.datasets.readers.bucket_lists import BucketChoice, is_clear_tree, read_buckets
 from clear.datasets.readers.folder import read_class_folders
-from clear.datasets.readers.image_lists import ImageList, existing_folder
+from clear.datasets.readers.image_files import existing_folder
+from clear.datasets.table import ImageTable
 
 logger = logging.getLogger('clear')
 
@@ -61,11 +62,12 @@ def read_evaluation_images(data_root: str | Path, image_size: int, *, choice: Bu
     if choice is None and is_clear_tree(root):
         choice = BucketChoice(buckets=None, split='test')
     listed = _read_classes(root) if choice is None else read_buckets(root, choice)
-    if listed.labels is None:
+    if 'label' not in listed:
         raise DataError(f'{root}: these images have no labels, so nothing can be measured on them. Expected '
                         '<class>/<image>, or buckets of a stream with classes.')
-    rows = _spread(listed.labels, per_class)
-    reader = ImageReader(root, listed.paths, SquareDecoder(image_size, interpolation, decoder))
+    labels, paths = listed.label_array(), listed.texts('path')
+    rows = _spread(labels.tolist(), per_class)
+    reader = ImageReader(root, paths, SquareDecoder(image_size, interpolation, decoder))
     images = torch.empty(len(rows), 3, image_size, image_size, dtype=torch.uint8)
     kept = []
     for row in rows:
@@ -73,24 +75,23 @@ def read_evaluation_images(data_root: str | Path, image_size: int, *, choice: Bu
         if square is not None:
             images[len(kept)] = torch.from_numpy(square)
             kept.append(row)
-    bad = {listed.paths[row]: reason for row, reason in reader.bad.items()}
+    bad = {paths[row]: reason for row, reason in reader.bad.items()}
     if not kept:
         raise DataError(f'{root}: none of {len(rows)} images can be read. First: {next(iter(bad.items()))}.')
     if bad:
         logger.warning('%s: %d of %d images cannot be read and are left out of evaluation. First: %s.', root, len(bad),
                        len(rows), next(iter(bad.items())))
-    labels = torch.tensor([listed.labels[row] for row in kept], dtype=torch.int64)
-    return EvaluationImages(images[:len(kept)], labels, listed.class_names, [listed.paths[row] for row in kept], bad)
+    return EvaluationImages(images[:len(kept)], torch.from_numpy(labels[kept]), list(listed.class_names),
+                            [paths[row] for row in kept], bad)
 
 
-def _read_classes(root: Path) -> ImageList:
+def _read_classes(root: Path) -> ImageTable:
     images = read_class_folders(root)
     images = images.select(images.label_array() >= 0)
     if len(images.class_names) < 2:
         raise DataError(f'{root}: expected images in folders <class>/<image> of at least two classes, found '
                         f'{len(images.class_names)}.')
-    return ImageList(root, images.texts('path'), labels=images.label_array().tolist(),
-                     class_names=list(images.class_names))
+    return images
 
 
 def _spread(labels: list[int], per_class: int | None) -> list[int]:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 
 from clear.core.checks import check_whole
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
+from clear.datasets.columns import runs
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.readers.image_lists import ImageList, Span
+from clear.datasets.table import ImageTable
 from clear.registry import DATASETS
 
 REPLAY = 'replay'
@@ -53,17 +55,18 @@ class ReplayedBuckets(SelfSupervisedImages):
         super().__init__(with_replay(new, earlier, replay_size, replay_seed), **reading)
 
 
-def with_replay(new: ImageList, earlier: ImageList, replay_size: int, seed: int) -> ImageList:
+def with_replay(new: ImageTable, earlier: ImageTable, replay_size: int, seed: int) -> ImageTable:
     """The images of `new`, then a bucket `'replay'` with the reservoir of `earlier`, in the order of the stream."""
-    both = {span.name for span in new.buckets} & {span.name for span in earlier.buckets}
+    (new, buckets), (earlier, replayed) = new.in_buckets(), earlier.in_buckets()
+    both = {*buckets} & {*replayed}
     if both:
         raise ConfigError(f"bucket '{min(both)}' is both new and replayed.")
-    rows = reservoir_rows([(span.name, span.stop - span.start) for span in earlier.buckets], replay_size, seed)
-    labels = None
-    if new.labels is not None and earlier.labels is not None:
-        labels = [*new.labels, *(earlier.labels[row] for row in rows)]
-    return ImageList(new.root, [*new.paths, *(earlier.paths[row] for row in rows)],
-                     [*new.buckets, Span(REPLAY, len(new), len(new) + len(rows))], labels, new.class_names)
+    rows = reservoir_rows([(name, len(rows)) for name, rows in replayed.items()], replay_size, seed)
+    columns = ['id', 'path', *(['label'] if 'label' in new and 'label' in earlier else [])]
+    parts = [images.table.select(columns) for images in (new, earlier.select(rows))]
+    bucket = runs([*((name, len(rows)) for name, rows in buckets.items()), (REPLAY, len(rows))])
+    return ImageTable(new.root, pyarrow.concat_tables(parts).append_column('bucket', bucket), new.class_names,
+                      kind=new.kind)
 
 
 def reservoir_rows(sizes: Sequence[tuple[str, int]], replay_size: int, seed: int) -> list[int]:

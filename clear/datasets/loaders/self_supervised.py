@@ -1,4 +1,4 @@
-"""Unlabelled images for self-supervised pretraining: any folder, list or table, or time buckets of a stream."""
+"""Images for self-supervised pretraining: whatever a reader gives, bucket after bucket."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, seeded_draws
+from clear.datasets.fingerprints import image_list_fingerprint
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.decode import ImageDecoder
 from clear.datasets.images.reader import ImageReader
 from clear.datasets.images.resize import SquareDecoder
-from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.readers.folder import read_class_folders
-from clear.datasets.readers.image_lists import ImageList, Span, existing_folder, read_folder, read_list, read_table
+from clear.datasets.table import ImageTable
 from clear.datasets.transforms.build import build_transform
-from clear.registry import DATASETS
 
 Key = tuple[int, int]
 
@@ -34,12 +31,14 @@ class SelfSupervisedImages(Dataset):
     - With `transform` (PIL): `dict(inputs=[view, ...])`, each view (3, h, w) float32.
     - With `image_size` (for `BatchedMultiCrop`): `dict(inputs=(3, S, S) uint8 RGB, seeds=() int64)`.
 
-    The draws of a sample follow from (seed, experience 0, epoch, path) alone: order, workers and processes play no
-    part. A bad image is reported, and another one of the same bucket stands in for it, chosen by (seed, epoch, path)
+    A config says `dict(type=READER, <options of the reader>, image_size=64)`; see `dataset_of`.
+
+    The draws of a sample follow from (seed, experience 0, epoch, id) alone: order, workers and processes play no
+    part. A bad image is reported, and another one of the same bucket stands in for it, chosen by (seed, epoch, id)
     and augmented with the draws of the one that it replaces.
 
     Args:
-        images: which images there are.
+        images: which images there are, in files; they are put bucket after bucket (see `ImageTable.in_buckets`).
         transform: one transform or a list, the last of which gives a list of views: `dict(type='MultiCrop', ...)`.
         image_size: side of the square images in pixels; about twice the size of the largest view keeps its detail.
         interpolation: of the resize to `image_size`.
@@ -50,8 +49,10 @@ class SelfSupervisedImages(Dataset):
         max_bad_fraction: share of the images that may be bad before the run stops.
 
     Attributes:
-        ids, paths: one per image, the path below `root`.
-        labels: class indices where the source has them, else None; never part of a sample.
+        images: as they are read here.
+        buckets: the rows of each bucket.
+        ids, paths: one per image.
+        labels: (N,) class indices where the images have them, else None; never part of a sample.
         seed: of the run; to be set before a loader starts its workers.
         bad_samples: where bad images are reported, in memory at first; see `report_to`.
 
@@ -59,18 +60,21 @@ class SelfSupervisedImages(Dataset):
         ConfigError: if options are unknown, out of range or do not go together.
     """
 
-    def __init__(self, images: ImageList, /, *, transform: Mapping | Sequence[Mapping] | None = None,
+    def __init__(self, images: ImageTable, /, *, transform: Mapping | Sequence[Mapping] | None = None,
                  image_size: int | None = None, interpolation: str = 'bilinear', decoder: str = 'pil',
                  cache: str | None = None, cache_dir: str | Path | None = None, max_bad_fraction: float = 0.01):
         if (transform is None) == (image_size is None):
-            raise ConfigError(f"{type(self).__name__}: give either transform (e.g. dict(type='MultiCrop')), for views "
-                              'made one by one, or image_size, for views made in batches by '
+            raise ConfigError(f"{self._name_of(images)}: give either transform (e.g. dict(type='MultiCrop')), for "
+                              'views made one by one, or image_size, for views made in batches by '
                               "data_preprocessor=dict(type='ViewPreprocessor', ...).")
-        self.images = images
+        if type(images).open_image is not ImageTable.open_image:
+            raise ConfigError(f'{self._name_of(images)}: its images are not in files below one folder, '
+                              'which is all that pretraining reads.')
+        self.images, self.buckets = images.in_buckets()
         self.root = images.root
-        self.ids = self.paths = images.paths
-        self.labels = images.labels
-        self.class_names = images.class_names
+        self.ids, self.paths = self.images.cells('id'), self.images.cells('path')
+        self.labels = self.images.label_array() if 'label' in images else None
+        self.class_names = list(images.class_names)
         self.cache = cache
         self.seed = 0
         self.max_bad_fraction = max_bad_fraction
@@ -88,12 +92,18 @@ class SelfSupervisedImages(Dataset):
         return len(self.paths)
 
     def __repr__(self) -> str:
-        names = ', '.join(span.name for span in self.images.buckets)
-        return f'{type(self).__name__}({len(self)} images of {self.root}, buckets: {names})'
+        return f'{self._name_of(self.images)}({len(self)} images of {self.root}, buckets: {", ".join(self.buckets)})'
+
+    def _name_of(self, images: ImageTable) -> str:
+        return images.kind or type(self).__name__
 
     def fingerprint(self) -> str:
-        """Identifies the images, wherever they lie: see `ImageList.fingerprint`."""
-        return self.images.fingerprint()
+        """BLAKE2b (256 bits) of buckets, paths and file sizes in order, wherever the root lies; a missing file has -1.
+
+        A file that changes at equal size goes unnoticed: reading all of them would take as long as an epoch.
+        """
+        return image_list_fingerprint(self.root, self.images.texts('path'),
+                                      [(name, rows.start, rows.stop) for name, rows in self.buckets.items()])
 
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
@@ -156,142 +166,27 @@ class SelfSupervisedImages(Dataset):
         return self._stand_in(epoch, row) if pixels is None else pixels
 
     def _report(self, row: int, reason: str) -> None:
-        self.bad_samples.report('train', self.images.bucket_of(row).name, self.ids[row], reason)
+        self.bad_samples.report('train', self._bucket_of(row), self.ids[row], reason)
+
+    def _bucket_of(self, row: int) -> str:
+        return next(name for name, rows in self.buckets.items() if row in rows)
 
     def _stand_in(self, epoch: int, row: int) -> np.ndarray:
-        bucket = self.images.bucket_of(row)
-        pixels = self._reader.first(_others(bucket, row, self._seed('stand-in', epoch, row)))
+        bucket = self._bucket_of(row)
+        pixels = self._reader.first(_others(self.buckets[bucket], row, self._seed('stand-in', epoch, row)))
         if pixels is None:
-            raise DataError(f"bucket {bucket.name}: '{self.ids[row]}' cannot be read ({self._reader.bad[row]}), and no "
+            raise DataError(f"bucket {bucket}: '{self.ids[row]}' cannot be read ({self._reader.bad[row]}), and no "
                             'other image of the bucket can stand in for it.')
         return pixels
 
 
-def _others(bucket: Span, row: int, seed: int) -> Iterator[int]:
+def _others(bucket: range, row: int, seed: int) -> Iterator[int]:
     """The other rows of a bucket, each once, in an order that follows from the seed."""
     draws = np.random.default_rng(seed)
     seen = {row}
     # Drawn one by one: a permutation of a bucket of a million images would take longer than reading one.
-    while len(seen) < bucket.stop - bucket.start:
+    while len(seen) < len(bucket):
         other = int(draws.integers(bucket.start, bucket.stop))
         if other not in seen:
             seen.add(other)
             yield other
-
-
-def _check_reading(kind: type, reading: dict[str, Any]) -> None:
-    """Refuse misspelt options before anything is read."""
-    check_keys('dataset', reading, accepted_arguments(kind), kind.__name__)
-
-
-@DATASETS.register_module()
-class FolderImages(SelfSupervisedImages):
-    """Every image below a folder, whatever its depth, sorted by path.
-
-    Args:
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        DataError: if the folder does not exist or holds no images.
-    """
-
-    def __init__(self, data_root: str | Path, **reading: Any):
-        _check_reading(FolderImages, reading)
-        super().__init__(read_folder(data_root), **reading)
-
-
-@DATASETS.register_module()
-class ListImages(SelfSupervisedImages):
-    """The images that a text file names, one path per line.
-
-    Args:
-        data_root: what the paths are relative to; None means the folder of the list.
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        DataError: if the list cannot be read or is empty, or a path is missing, named twice or outside the root.
-    """
-
-    def __init__(self, list_file: str | Path, data_root: str | Path | None = None, **reading: Any):
-        _check_reading(ListImages, reading)
-        super().__init__(read_list(list_file, data_root), **reading)
-
-
-@DATASETS.register_module()
-class TableImages(SelfSupervisedImages):
-    """The images that a column of a `.csv`, `.parquet` or `.jsonl` file names.
-
-    Args:
-        data_root: what the paths are relative to; None means the folder of the table.
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        DataError: if the table cannot be read, lacks the column or a cell, or a path is missing, named twice or
-            outside the root.
-    """
-
-    def __init__(self, table: str | Path, data_root: str | Path | None = None, path_column: str = 'path',
-                 **reading: Any):
-        _check_reading(TableImages, reading)
-        super().__init__(read_table(table, data_root, path_column), **reading)
-
-
-@DATASETS.register_module()
-class BucketImages(SelfSupervisedImages):
-    """One or several time buckets of a CLEAR tree, of folders by time, or of a curation's bucket files.
-
-    Args:
-        buckets, split, split_seed, layout, bucket_files, times, image_dir, part_folders: which images; see
-            `BucketChoice`.
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        ConfigError: if a bucket does not exist.
-        DataError: if data are missing or wrong, or a bucket has no images.
-    """
-
-    def __init__(self, data_root: str | Path, buckets: int | str | Sequence[int | str] | None = (0,),
-                 split: str = 'train', split_seed: int = 0, layout: str = 'auto',
-                 bucket_files: str | Path | Sequence[str | Path] | None = None, times: Sequence[str] | None = None,
-                 image_dir: str | None = None, part_folders: bool | None = None, **reading: Any):
-        _check_reading(BucketImages, reading)
-        choice = BucketChoice(buckets, split, split_seed, layout, bucket_files, times, image_dir, part_folders)
-        super().__init__(read_buckets(data_root, choice), **reading)
-
-
-@DATASETS.register_module()
-class FolderByTime(SelfSupervisedImages):
-    """All images of `<time>/<class>/<image>`, bucket by bucket, as the scenario and the bank source of this name read.
-
-    Args:
-        times, part_folders: see `BucketChoice`.
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        DataError: if data are missing or wrong, or a bucket has no images.
-    """
-
-    def __init__(self, data_root: str | Path, times: Sequence[str] | None = None, part_folders: bool | None = None,
-                 **reading: Any):
-        _check_reading(FolderByTime, reading)
-        super().__init__(read_buckets(data_root, BucketChoice(None, 'all', layout='folder', times=times,
-                                                              part_folders=part_folders)), **reading)
-
-
-@DATASETS.register_module()
-class ImageFolder(SelfSupervisedImages):
-    """All images of `<class>/<image>`, sorted by path, as the bank source of this name reads them.
-
-    Args:
-        reading: of `SelfSupervisedImages`.
-
-    Raises:
-        DataError: if the folder does not exist or holds no images.
-    """
-
-    def __init__(self, root: str | Path, **reading: Any):
-        _check_reading(ImageFolder, reading)
-        base = existing_folder(root)
-        images = read_class_folders(base)
-        super().__init__(ImageList(base, images.texts('path'), labels=images.label_array().tolist(),
-                                   class_names=list(images.class_names)), **reading)

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json
+from clear.datasets.columns import runs
 from clear.datasets.readers.by_time import order_times
-from clear.datasets.readers.image_lists import ImageList, listed_images, span_arrays
+from clear.datasets.readers.listing import check_named, listed_images
+from clear.datasets.table import ImageTable
 
 _NAME = re.compile(r'bucket_(.+)')
 
@@ -26,7 +31,7 @@ def find_bucket_files(root: Path) -> list[Path]:
 
 
 def read_bucket_files(root: Path, files: Sequence[Path], choose: Callable[[Sequence[str], Path], list[str]],
-                      image_dir: str | None = None) -> ImageList:
+                      image_dir: str | None = None) -> ImageTable:
     """The images of the chosen buckets, in the order of the records.
 
     A single file may hold any number of buckets, in the order of their numbers or dates. Of several files each is one
@@ -53,8 +58,22 @@ def read_bucket_files(root: Path, files: Sequence[Path], choose: Callable[[Seque
             raise ConfigError(f'bucket_files: two of {", ".join(map(str, files))} are the same bucket.')
         names = choose(order_times(list(by_name), source), source)
         chosen = [(name, by_name[name], _only_bucket(by_name[name])) for name in names]
-    paths, spans = span_arrays([(name, _paths(file, root, records, image_dir)) for name, file, records in chosen])
-    return listed_images(chosen[0][1] if len(chosen) == 1 else source, root, paths, spans)
+    paths = {name: _paths(file, root, records, image_dir) for name, file, records in chosen}
+    where, listed = chosen[0][1] if len(chosen) == 1 else source, [*chain(*paths.values())]
+    check_named(listed, where)
+    return listed_images(where, root, listed, bucket=bucket_column(paths, root))
+
+
+def bucket_column(paths: Mapping[str, Sequence[str]], root: Path) -> pyarrow.DictionaryArray:
+    """The column `bucket` of images that lie bucket after bucket.
+
+    Raises:
+        DataError: if a bucket is empty.
+    """
+    empty = [name for name, found in paths.items() if not len(found)]
+    if empty:
+        raise DataError(f"{root}: bucket '{empty[0]}' has no images.")
+    return runs((name, len(found)) for name, found in paths.items())
 
 
 def _bucket_name(file: Path) -> str:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
-from clear.datasets.readers.bucket_files import find_bucket_files, read_bucket_files
+from clear.datasets.readers.bucket_files import bucket_column, find_bucket_files, read_bucket_files
 from clear.datasets.readers.by_time import SplitOptions, order_times, read_folder_by_time
 from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, open_layout
-from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden
-from clear.datasets.readers.image_lists import ImageList, existing_folder, span_arrays
-from clear.datasets.table import ImageTable, runs
+from clear.datasets.readers.image_files import (
+    IMAGE_SUFFIXES,
+    check_different,
+    existing_folder,
+    folders_in,
+    image_files,
+    is_hidden,
+)
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 SPLITS = ('train', 'test', 'all')
@@ -81,7 +90,7 @@ class BucketChoice:
         return found
 
 
-def read_buckets(data_root: str | Path, choice: BucketChoice = BucketChoice()) -> ImageList:
+def read_buckets(data_root: str | Path, choice: BucketChoice = BucketChoice()) -> ImageTable:
     """The images of the chosen buckets, one bucket after another in the order asked for.
 
     Raises:
@@ -89,10 +98,22 @@ def read_buckets(data_root: str | Path, choice: BucketChoice = BucketChoice()) -
         DataError: if something is missing or wrong, or a bucket has no images.
     """
     choice.check()
-    root = existing_folder(data_root)
-    readers: dict[str, Callable[[Path, BucketChoice], ImageList]] = {
+    # With its links, since records of bucket files may name the folder as the config does.
+    root = Path(data_root).absolute()
+    existing_folder(root)
+    readers: dict[str, Callable[[Path, BucketChoice], ImageTable]] = {
         'old': _read_clear, 'new': _read_clear, 'folder': _read_folders, 'json': _read_bucket_files}
     return readers[_layout(root, choice)](root, choice)
+
+
+@READERS.register_module(name='BucketImages')
+def bucket_images(data_root: str | Path, buckets: int | str | Sequence[int | str] | None = (0,), split: str = 'train',
+                  split_seed: int = 0, layout: str = 'auto',
+                  bucket_files: str | Path | Sequence[str | Path] | None = None, times: Sequence[str] | None = None,
+                  image_dir: str | None = None, part_folders: bool | None = None) -> ImageTable:
+    """One or several time buckets of a CLEAR tree, of folders by time, or of bucket files; see `BucketChoice`."""
+    return read_buckets(data_root, BucketChoice(buckets, split, split_seed, layout, bucket_files, times, image_dir,
+                                                part_folders))
 
 
 @READERS.register_module(name='FolderByTime')
@@ -100,12 +121,9 @@ def folder_by_time(data_root: str, times: Sequence[str] | None = None, part_fold
     """All images of `<time>/<class>/<image>`, bucket by bucket, as `scenario.type='FolderByTime'` reads them."""
     images = read_buckets(data_root, BucketChoice(None, 'all', layout='folder', times=times, part_folders=part_folders))
     # As the scenario sorts them, which takes this bank for its own.
-    order = [row for span in images.buckets
-             for row in sorted(range(span.start, span.stop), key=images.paths.__getitem__)]
-    labels = [-1 if images.labels is None else images.labels[row] for row in order]
-    return ImageTable.from_columns(images.root, dict(
-        path=[images.paths[row] for row in order], label=labels,
-        bucket=runs((span.name, span.stop - span.start) for span in images.buckets)), images.class_names)
+    images, buckets = images.in_buckets()
+    paths = images.texts('path')
+    return images.select([row for rows in buckets.values() for row in sorted(rows, key=paths.__getitem__)])
 
 
 def is_clear_tree(root: Path) -> bool:
@@ -124,7 +142,7 @@ def _layout(root: Path, choice: BucketChoice) -> str:
     return 'json' if find_bucket_files(root) else 'folder'
 
 
-def _read_clear(root: Path, choice: BucketChoice) -> ImageList:
+def _read_clear(root: Path, choice: BucketChoice) -> ImageTable:
     # The lists of other buckets are left alone, so a tree of which one bucket is there will do.
     tree = open_layout(root, choice.layout if choice.layout in ('old', 'new') else 'auto')
     class_names = tree.class_names()
@@ -133,18 +151,21 @@ def _read_clear(root: Path, choice: BucketChoice) -> ImageList:
     return _labelled(root, class_names, [tree.bucket(name, choice.split, samples, len(class_names)) for name in names])
 
 
-def _labelled(root: Path, class_names: list[str], buckets: list[Bucket]) -> ImageList:
-    paths, spans = span_arrays([(bucket.name, bucket.paths) for bucket in buckets])
-    images = ImageList(root, paths, spans, [int(label) for bucket in buckets for label in bucket.targets], class_names)
-    for span in images.buckets:
+def _labelled(root: Path, class_names: list[str], buckets: list[Bucket]) -> ImageTable:
+    paths = {bucket.name: bucket.paths for bucket in buckets}
+    images = ImageTable.from_columns(root, dict(path=[*chain(*paths.values())], bucket=bucket_column(paths, root),
+                                                label=np.concatenate([bucket.targets for bucket in buckets])),
+                                     class_names)
+    check_different(images['path'], root)
+    for name, (first, *_) in paths.items():
         # One look per bucket tells a half-extracted archive without asking for every image.
-        if not inside(root, images.paths[span.start]).is_file():
-            raise DataError(f"bucket {span.name}: its first image '{images.paths[span.start]}' is not in {root}. Is "
-                            'the data set only half there?')
+        if not inside(root, first).is_file():
+            raise DataError(f"bucket {name}: its first image '{first}' is not in {root}. Is the data set only half "
+                            'there?')
     return images
 
 
-def _read_bucket_files(root: Path, choice: BucketChoice) -> ImageList:
+def _read_bucket_files(root: Path, choice: BucketChoice) -> ImageTable:
     files = choice.bucket_files
     if files is None:
         files = find_bucket_files(root)
@@ -154,7 +175,7 @@ def _read_bucket_files(root: Path, choice: BucketChoice) -> ImageList:
     return read_bucket_files(root, files, choice.chosen, choice.image_dir)
 
 
-def _read_folders(root: Path, choice: BucketChoice) -> ImageList:
+def _read_folders(root: Path, choice: BucketChoice) -> ImageTable:
     if _has_classes(root):
         options = SplitOptions('streaming', None, part_folders=choice.part_folders) if choice.split == 'all' else \
             SplitOptions('iid', choice.split_seed, part_folders=choice.part_folders)
@@ -165,8 +186,8 @@ def _read_folders(root: Path, choice: BucketChoice) -> ImageList:
     if not found:
         raise DataError(f'{root} has no buckets: neither CLEAR lists, nor bucket_<name>.json, nor folders by time.')
     names = choice.chosen(list(choice.times) if choice.times else order_times(found, root), root)
-    paths, spans = span_arrays([(name, image_files(root, name)) for name in names])
-    return ImageList(root, paths, spans)
+    paths = {name: image_files(root, name) for name in names}
+    return ImageTable.from_columns(root, dict(path=[*chain(*paths.values())], bucket=bucket_column(paths, root)))
 
 
 def _has_classes(root: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
+from clear.datasets.columns import runs
 from clear.datasets.fingerprints import stream_fingerprint
 from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjoint
 from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket
@@ -21,7 +22,7 @@ from clear.datasets.readers.folder import warn_of_empty_classes
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
 from clear.datasets.readers.labels import check_names
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
-from clear.datasets.table import ImageTable, runs
+from clear.datasets.table import ImageTable
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow
 
-from clear.datasets.readers.image_files import existing_folder, folders_in, image_files
+from clear.core.errors import DataError
+from clear.datasets.readers.image_files import IMAGE_SUFFIXES, existing_folder, folders_in, image_files
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -22,6 +23,22 @@ def image_folder(root: str) -> ImageTable:
     See `read_class_folders`.
     """
     return read_class_folders(existing_folder(root))
+
+
+@READERS.register_module(name='FolderImages')
+def read_folder(data_root: str | Path) -> ImageTable:
+    """Every image file below a folder, sorted by path, whatever the depth; hidden files and folders are left out.
+
+    Folders behind symbolic links count too.
+
+    Raises:
+        DataError: if the folder does not exist or holds no images.
+    """
+    root = existing_folder(data_root)
+    paths = image_files(root)
+    if not paths:
+        raise DataError(f'{root} holds no images; looked for {" ".join(IMAGE_SUFFIXES)} at every depth.')
+    return ImageTable.from_columns(root, dict(path=paths))
 
 
 def read_class_folders(root: Path) -> ImageTable:

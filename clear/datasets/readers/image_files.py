@@ -11,7 +11,7 @@ import pyarrow
 from pyarrow import compute
 
 from clear.core.errors import DataError
-from clear.datasets.table import plain_texts, repeated_text
+from clear.datasets.columns import plain_texts, repeated_text
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
@@ -87,6 +87,18 @@ def check_different(paths: Sequence[str] | pyarrow.Array | pyarrow.ChunkedArray,
         one, other = (paths[row] for row in twice)
         also = '' if one == other else f" (the first as '{one}')"
         raise DataError(f"{where}: '{other}' is listed twice, as images {twice[0] + 1} and {twice[1] + 1}{also}.")
+
+
+def check_there(paths: Sequence[str], root: Path, where: Path) -> None:
+    """Refuse paths that somebody wrote down and that lead to no file.
+
+    Raises:
+        DataError: naming the first that is missing.
+    """
+    row = first_missing(root, paths)
+    if row is not None:
+        raise DataError(f"{where}: image {row + 1} of {len(paths)}, '{paths[row]}', is not in {root}. Is data_root "
+                        'right, and are the data complete?')
 
 
 def folder_of(file: Path, root: str | Path | None) -> Path:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from clear.core.errors import DataError
 from clear.core.files import read_text
-from clear.datasets.readers.image_files import check_different, folder_of
+from clear.datasets.readers.image_files import check_different, check_there, folder_of
 from clear.datasets.readers.labels import class_indices
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -33,6 +34,39 @@ def list_file(path: str, root: str | None = None, class_names: Sequence[str] | N
     check_different(paths, file)
     labels, names = class_indices(given, class_names or None, str(file))
     return ImageTable.from_columns(folder_of(file, root), dict(path=paths, label=labels), names, name=file.stem)
+
+
+@READERS.register_module(name='ListImages')
+def read_list(list_file: str | Path, data_root: str | Path | None = None) -> ImageTable:
+    """The images that a text file names, one path per line, in its order; blank lines are skipped.
+
+    Args:
+        data_root: what the paths are relative to; None means the folder of the list.
+
+    Raises:
+        DataError: if the list cannot be read or is empty, or a path is missing, named twice or outside the root.
+    """
+    file = Path(list_file)
+    return listed_images(file, folder_of(file, data_root), _lines(file))
+
+
+def listed_images(where: Path, root: Path, paths: Sequence[str], **columns: Sequence) -> ImageTable:
+    """Paths that somebody wrote down, after a look at whether the files are there.
+
+    Raises:
+        DataError: if there are none, one is missing, named twice or outside the root.
+    """
+    check_named(paths, where)
+    check_different(paths, where)
+    images = ImageTable.from_columns(root, dict(path=paths, **columns), name=where.stem)
+    check_there(images.cells('path'), root, where)
+    return images
+
+
+def check_named(paths: Sequence[str], where: Path) -> None:
+    """Refuse a list of nothing."""
+    if not len(paths):
+        raise DataError(f'{where} names no images.')
 
 
 def _lines(file: Path) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
+from clear.datasets.columns import plain_texts
 from clear.datasets.readers.by_time import SplitOptions, all_images, divide
 from clear.datasets.readers.clear.clear import ClearData
 from clear.datasets.readers.clear.clear_layouts import Bucket
@@ -20,7 +21,7 @@ from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.readers.labels import ordered_names, read_labels
 from clear.datasets.readers.table_file import Columns, check_filled, filled_text, read_columns, read_times
-from clear.datasets.table import ImageTable, plain_texts
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 logger = logging.getLogger('clear')

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -14,17 +13,19 @@ from pyarrow import compute, csv, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import parse_json, read_text, regular_file
+from clear.datasets.columns import text_column
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import check_different, folder_of
 from clear.datasets.readers.labels import class_indices, read_labels
-from clear.datasets.table import ImageTable, text_column
+from clear.datasets.readers.listing import listed_images
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 TABLE_SUFFIXES = ('.csv', '.parquet', '.jsonl')
 TEXT_COLUMNS = ('id', 'bucket', 'split', 'caption', 'mask')
 _UTC = pyarrow.timestamp('us', tz='UTC')
 
-Cells = pyarrow.ChunkedArray | list[Any]
+Cells = pyarrow.ChunkedArray | list[object]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
     if time_column in columns:
         found['taken_at'] = _times(columns[time_column], file)
     return ImageTable.from_columns(folder_of(file, root), {**found, 'label': labels}, names, name=file.stem)
+
+
+@READERS.register_module(name='TableImages')
+def read_table(table: str | Path, data_root: str | Path | None = None, path_column: str = 'path') -> ImageTable:
+    """The images that a column names, in the order of its rows, without whatever else the table holds.
+
+    Args:
+        data_root: what the paths are relative to; None means the folder of the table.
+
+    Raises:
+        DataError: if the table cannot be read, lacks the column or a cell, or a path is missing, named twice or
+            outside the root.
+    """
+    file = Path(table)
+    paths = filled_text(read_columns(file, [path_column], text=[path_column])[path_column], path_column, file)
+    return listed_images(file, folder_of(file, data_root), paths)
 
 
 def read_columns(file: Path, needed: Sequence[str], others: Sequence[str] = (), text: Sequence[str] = ()
@@ -186,7 +203,7 @@ def _times(cells: Cells, file: Path) -> pyarrow.ChunkedArray | list[datetime | N
     return read_times(cells if isinstance(cells, list) else cells.to_pylist(), file)
 
 
-def read_times(cells: Sequence[Any], file: Path) -> list[datetime | None]:
+def read_times(cells: Sequence[object], file: Path) -> list[datetime | None]:
     """Dates in UTC by `parse_time`, None where a cell is empty.
 
     Raises:
@@ -195,7 +212,7 @@ def read_times(cells: Sequence[Any], file: Path) -> list[datetime | None]:
     return [_time(value, file, row) for row, value in enumerate(cells, start=1)]
 
 
-def _time(value: Any, file: Path, row: int) -> datetime | None:
+def _time(value: object, file: Path, row: int) -> datetime | None:
     try:
         return parse_time(value)
     except ValueError as error:

@@ -182,8 +182,8 @@ class DataFinder:
             wanted = {split: self._wanted(job.encoder_cfg, source) for split, source in job.data.items()}
             encoder = self._made_encoder(job.encoder_cfg).to(self.options.get('device') or 'cpu')
             found['images'] = {split: each['source'] for split, each in wanted.items()}
-            found['text'] = {split: images.texts('caption') for split, images in found['images'].items()
-                             if 'caption' in images}
+            found['text'] = {split: [next(iter(images.captions(row)), None) for row in range(len(images))]
+                             for split, images in found['images'].items() if 'caption' in images}
             if not identities:
                 identities = {split: (fingerprint_of(each['identity']), each['identity']['encoder'])
                               for split, each in wanted.items()}

@@ -17,10 +17,11 @@ from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
-from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
-from clear.datasets.readers.image_lists import ImageList
+from clear.datasets.loaders.of_readers import images_of
+from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
+from clear.registry import READERS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -93,25 +94,24 @@ def read_stream_options(cfg: Config) -> Stream:
         raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
     check_keys('stream.distil', distil or {}, DISTIL_KEYS, 'distil')
     dataset = cfg['train_dataloader'].get('dataset') or {}
-    if dataset.get('type') != 'BucketImages':
+    if not isinstance(dataset.get('type'), str) or READERS.get_own(dataset['type']) is None:
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
                           f"buckets; got {dataset.get('type')!r}.")
     return Stream(buckets, mode, size, distil)
 
 
-def read_stream_images(cfg: Config, stream: Stream) -> ImageList:
-    """All images of the stream; `buckets` of it has their names. Nothing is decoded.
+def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
+    """All images of the stream, in the order of its buckets. Nothing is decoded.
 
     Raises:
         ConfigError: if a bucket does not exist or is there twice.
         DataError: if data are missing or a bucket has no images.
     """
     options = to_plain(cfg['train_dataloader']['dataset'])
-    where = {key: options[key] for key in BucketChoice.__dataclass_fields__ if key in options}
-    images = read_buckets(options['data_root'], BucketChoice(**{**where, 'buckets': stream.buckets}))
-    for span in images.buckets:
-        if '/' in span.name or span.name in ('.', '..'):
-            raise DataError(f"bucket '{span.name}' cannot name a folder; rename it.")
+    images = images_of(options, stream.buckets, 'train_dataloader.dataset')
+    for name in images.in_buckets()[1]:
+        if '/' in name or name in ('', '.', '..'):
+            raise DataError(f"bucket '{name}' cannot name a folder; rename it.")
     return images
 
 
@@ -133,7 +133,9 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
     before = str(bucket_folder(work_dir, names[position - 1]) / LATEST)
     one['load_from'] = before
     if stream.replay_size is not None:
-        dataset.update(type='ReplayedBuckets', replay_buckets=names[:position], replay_size=stream.replay_size,
+        if dataset['type'] == 'BucketImages':
+            dataset['type'] = 'ReplayedBuckets'  # reads no other buckets than it needs
+        dataset.update(replay_buckets=names[:position], replay_size=stream.replay_size,
                        replay_seed=one.get('seed') or 0)
     if stream.mode == 'distil':
         inner = dict(one['model'])
@@ -169,21 +171,22 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
     """
     work_dir, stream = Path(work_dir), read_stream_options(cfg)
     images = read_stream_images(cfg, stream)
-    names = [span.name for span in images.buckets]
+    buckets = images.in_buckets()[1]
+    names = list(buckets)
     finished = _read_finished(work_dir) if resume else _require_empty(work_dir)
     configs = [bucket_config(cfg, stream, names, position, work_dir) for position in range(len(names))]
     hashes = [_hash(cfg, stream, names, position) for position in range(len(names))]
     _check_finished(finished, names, hashes, work_dir)
     logger.info('%s', describe_stream(images, stream, len(finished)))
     for position in range(len(finished), len(names)):
-        span, folder = images.buckets[position], bucket_folder(work_dir, names[position])
-        logger.info('\nbucket %s (%d of %d): %d images', span.name, position + 1, len(names), span.stop - span.start)
+        name, folder = names[position], bucket_folder(work_dir, names[position])
+        logger.info('\nbucket %s (%d of %d): %d images', name, position + 1, len(names), len(buckets[name]))
         run(configs[position], folder, resume and (folder / LATEST).is_file())
         gc.collect()  # The run before is a circle, which would keep its images and weights.
         if not (folder / LATEST).is_file():
-            raise CheckpointError(f'The run on bucket {span.name} left no {folder / LATEST}; the next bucket cannot '
+            raise CheckpointError(f'The run on bucket {name} left no {folder / LATEST}; the next bucket cannot '
                                   'start from it. Is the checkpoint hook switched off?')
-        finished.append(FinishedBucket(span.name, f'{folder.name}/{LATEST}', hashes[position], span.stop - span.start,
+        finished.append(FinishedBucket(name, f'{folder.name}/{LATEST}', hashes[position], len(buckets[name]),
                                        read_results(folder / RESULTS_FILE).metrics))
         if dist.is_main():
             write_json(work_dir / STREAM_FILE, dict(schema=SCHEMA, stream=asdict(stream),
@@ -199,11 +202,12 @@ def _hash(cfg: Config, stream: Stream, names: list[str], position: int) -> str:
     return runner_config_hash(computed_config(one, dist.world_size()))
 
 
-def describe_stream(images: ImageList, stream: Stream, num_finished: int = 0) -> str:
+def describe_stream(images: ImageTable, stream: Stream, num_finished: int = 0) -> str:
     """What a stream will train on."""
     replay = f', replay of {stream.replay_size} images' if stream.replay_size is not None else ''
-    sizes = ', '.join(f'{span.name} ({span.stop - span.start:,} images)' for span in images.buckets)
-    return (f'stream    {stream.mode}{replay}, {num_finished} of {len(images.buckets)} buckets finished\n'
+    buckets = images.in_buckets()[1]
+    sizes = ', '.join(f'{name} ({len(rows):,} images)' for name, rows in buckets.items())
+    return (f'stream    {stream.mode}{replay}, {num_finished} of {len(buckets)} buckets finished\n'
             f'buckets   {sizes}')
 
 

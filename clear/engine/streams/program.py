@@ -19,7 +19,7 @@ from clear.registry import RUNNERS
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from clear.datasets.readers.image_lists import ImageList
+    from clear.datasets.table import ImageTable
     from clear.engine.streams.pretraining import Stream
 
 
@@ -61,7 +61,7 @@ def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
     check_later_batches(cfg, args, stream, images)
     if args.dry_run:
         logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
-        TrainingProgram(bucket_config(cfg, stream, [span.name for span in images.buckets], 0, work_dir)).run(args)
+        TrainingProgram(bucket_config(cfg, stream, list(images.in_buckets()[1]), 0, work_dir)).run(args)
         return
     is_replaced = args.overwrite and not args.resume
     parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
@@ -75,7 +75,7 @@ def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
         train_stream(cfg, work_dir, run, resume=bool(args.resume))
 
 
-def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, images: ImageList) -> None:
+def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, images: ImageTable) -> None:
     """Refuse a bucket after the first that leaves a batch of one sample per process, if the model cannot train on it.
 
     Such a bucket's run is built for it, with the first weights; where there is none, nothing is.
@@ -88,10 +88,11 @@ def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, i
     loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
     if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
         return
-    names = [span.name for span in images.buckets]
-    for position, span in enumerate(images.buckets):
-        count = span.stop - span.start + min(stream.replay_size or 0, seen)
-        seen += span.stop - span.start
+    buckets = images.in_buckets()[1]
+    names = list(buckets)
+    for position, (name, rows) in enumerate(buckets.items()):
+        count = len(rows) + min(stream.replay_size or 0, seen)
+        seen += len(rows)
         if not position or count % (loader['batch_size'] * world) // world != 1:
             continue
         with tempfile.TemporaryDirectory() as scratch:
@@ -103,4 +104,4 @@ def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, i
             try:
                 build_runner(one)
             except ConfigError as error:
-                raise ConfigError(f"bucket '{span.name}' of the stream: {error}") from error
+                raise ConfigError(f"bucket '{name}' of the stream: {error}") from error

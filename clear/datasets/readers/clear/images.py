@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from clear.datasets.columns import runs
 from clear.datasets.readers.clear.clear import read_clear
-from clear.datasets.table import ImageTable, runs
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 

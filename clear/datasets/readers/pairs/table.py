@@ -12,10 +12,11 @@ from pyarrow import compute, csv
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import regular_file
+from clear.datasets.columns import plain_texts, runs
 from clear.datasets.readers.image_files import first_missing, folder_of
 from clear.datasets.readers.table_by_time import Periods, cut
 from clear.datasets.readers.table_file import Cells, filled_text, read_columns, read_times, require_column
-from clear.datasets.table import ImageTable, plain_texts, runs
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 SEPARATORS = {'.csv': ',', '.tsv': '\t', '.txt': '\t'}

@@ -1,0 +1,111 @@
+"""Columns of images as Arrow holds them: what type each should have, text, and text that repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from pyarrow import compute, types
+
+from clear.core.errors import DataError
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Text; or bytes, where names of files are not UTF-8, which Arrow's text cannot hold."""
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def _is_name(kind: pyarrow.DataType) -> bool:
+    return _is_text(kind.value_type if types.is_dictionary(kind) else kind)
+
+
+def _is_caption(kind: pyarrow.DataType) -> bool:
+    """A text, or a list of texts; where many images have the same, as a dictionary."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return _is_text(kind.value_type if types.is_list(kind) else kind)
+
+
+def _is_label_list(kind: pyarrow.DataType) -> bool:
+    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_int32(kind.value_type)
+
+
+def _is_time(kind: pyarrow.DataType) -> bool:
+    return types.is_timestamp(kind) and kind.tz == 'UTC'
+
+
+# Column -> (test of its type, what the type should be).
+COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
+    **dict.fromkeys(('id', 'path', 'mask'), (_is_text, 'text')),
+    'caption': (_is_caption, 'text, or lists of text'),
+    **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
+    'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
+    **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
+    'taken_at': (_is_time, 'timestamps in UTC')}
+_BLOCK = 500_000  # ids that are compared at once
+
+
+def as_column(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarrow.ChunkedArray:
+    """Values in the type of their column.
+
+    Raises:
+        DataError: if they do not fit it.
+    """
+    if isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
+        return values
+    classes = pyarrow.list_(pyarrow.int32())
+    kinds = {'label': pyarrow.int32(), 'labels': classes, 'difficult': classes,
+             'taken_at': pyarrow.timestamp('us', tz='UTC')}
+    try:
+        if name not in COLUMNS or name in kinds:
+            return pyarrow.array(values, kinds.get(name))
+        if name == 'caption' and any(isinstance(value, (list, tuple)) for value in values):
+            return pyarrow.array(values, pyarrow.list_(pyarrow.string()))
+        return text_column(values)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise wrong_type(name, f'values that are not: {error}', root) from error
+
+
+def text_column(values: Sequence[str | None]) -> pyarrow.Array:
+    """Text as Arrow holds it; as bytes where a name, as of a file, is not UTF-8."""
+    try:
+        return pyarrow.array(values, pyarrow.string())
+    except UnicodeEncodeError:
+        return pyarrow.array([None if value is None else value.encode('utf-8', 'surrogatepass') for value in values],
+                             pyarrow.binary())
+
+
+def runs(values: Iterable[tuple[str, int]]) -> pyarrow.DictionaryArray:
+    """A column of (text, how often it follows itself), one run after another: the bucket of images by bucket."""
+    values = list(values)
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in values))}
+    indices = np.repeat(np.array([places[name] for name, _ in values], np.int32), [count for _, count in values])
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(indices), text_column(list(places)))
+
+
+def wrong_type(name: str, found: str, root: Path) -> DataError:
+    """That a column has another type than it should."""
+    return DataError(f"{root}: column '{name}' should hold {COLUMNS[name][1]}, found {found}.")
+
+
+def plain_texts(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None]:
+    """Text as Python holds it; names of files that are not UTF-8 as `os.fsdecode` gives them."""
+    return [plain_text(value) for value in values.to_pylist()]
+
+
+def plain_text(value: str | bytes | None) -> str | None:
+    """One cell of text, as `plain_texts` gives it."""
+    return value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
+
+
+def repeated_text(values: pyarrow.Array | pyarrow.ChunkedArray) -> str | None:
+    """A text that is there twice; None if all are different."""
+    # Sorted and compared with the next: a hash table of 10 M ids takes 1.1 GB, their order 0.16.
+    order = compute.sort_indices(values)
+    for start in range(0, len(values) - 1, _BLOCK):
+        block = values.take(order[start:start + _BLOCK + 1])
+        place = compute.index(compute.equal(block[1:], block[:-1]), True).as_py()
+        if place >= 0:
+            return plain_texts(block[place:place + 1])[0]
+    return None

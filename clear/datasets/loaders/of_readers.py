@@ -1,0 +1,106 @@
+"""Every reader as a data set for pretraining: `dataset=dict(type=READER, <its options>, image_size=64)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.errors import ConfigError
+from clear.core.types import Options
+from clear.datasets.loaders.replayed_buckets import with_replay
+from clear.datasets.loaders.self_supervised import SelfSupervisedImages
+from clear.datasets.readers.bucket_lists import BucketChoice
+from clear.datasets.readers.build import read_images
+from clear.datasets.table import ImageTable
+from clear.registry import READERS
+
+READING = accepted_arguments(SelfSupervisedImages)
+
+
+def dataset_of(kind: str) -> Callable[..., SelfSupervisedImages] | None:
+    """What `DATASETS` builds under the name of a reader; None if there is no reader of that name.
+
+    It takes the arguments of the reader, those of `SelfSupervisedImages`, `buckets` (see `choose_buckets`; unless the
+    reader has its own) and the replay of a stream (see `with_replay`).
+    """
+    reader = READERS.get_own(kind)
+    if reader is None:
+        return None
+
+    def build(**options: object) -> SelfSupervisedImages:
+        check_keys('dataset', options, accepted_arguments(build), kind)
+        chosen_here = CHOICE - ({'buckets'} if takes_buckets(kind) else set())
+        reading, choice = ({key: options.pop(key) for key in keys & {*options}} for keys in (READING, chosen_here))
+        return SelfSupervisedImages(_choose(options | dict(type=kind), **choice), **reading)
+
+    build.__name__ = build.__qualname__ = kind
+    build.__module__, build.__doc__ = reader.__module__, reader.__doc__
+    build.__signature__ = _joined(reader, SelfSupervisedImages, _choose)
+    return build
+
+
+def takes_buckets(kind: str) -> bool:
+    """Whether a reader itself is told which buckets are wanted, so that it reads no others."""
+    return 'buckets' in (accepted_arguments(READERS.require(kind)) or ())
+
+
+def images_of(cfg: Options, buckets: int | str | Sequence[int | str] | None = None,
+              where: str = 'dataset') -> ImageTable:
+    """The images of a data set's config, all or those of some buckets; nothing is decoded.
+
+    Raises:
+        ConfigError: if a bucket does not exist or is asked for twice, or the images have none.
+        DataError: as the reader does.
+    """
+    options = {key: value for key, value in cfg.items() if key not in READING | CHOICE}
+    if takes_buckets(cfg['type']):
+        wanted = cfg if buckets is None else dict(buckets=buckets)
+        return read_images(options | {key: wanted[key] for key in ('buckets',) if key in wanted}, where)
+    images = read_images(options, where)
+    if buckets is not None and 'bucket' not in images:
+        raise ConfigError(f"{where}: images in buckets are wanted, and those of type {cfg['type']} have none. "
+                          "type='BucketImages', for example, gives some.")
+    return choose_buckets(images, buckets)
+
+
+def choose_buckets(images: ImageTable, buckets: int | str | Sequence[int | str] | None) -> ImageTable:
+    """The images of some buckets, one after another in the order asked for; of one bucket a view.
+
+    Args:
+        buckets: names (text) or positions in the order in which they first occur (whole numbers); None takes all.
+
+    Raises:
+        ConfigError: if one does not exist or is asked for twice.
+    """
+    if buckets is None:
+        return images
+    images, known = images.in_buckets()
+    rows = [known[name] for name in BucketChoice(buckets).chosen(list(known), images.root)]
+    if len(rows) == 1:
+        return images.select(slice(rows[0].start, rows[0].stop))
+    return images.select(np.concatenate([np.arange(each.start, each.stop) for each in rows]))
+
+
+def _choose(cfg: Options, /, *, buckets: int | str | Sequence[int | str] | None = None,
+            replay_buckets: Sequence[int | str] | None = None, replay_size: int | None = None, replay_seed: int = 0
+            ) -> ImageTable:
+    images = images_of(cfg, buckets)
+    if replay_buckets is None:
+        return images
+    return with_replay(images, images_of(cfg, replay_buckets), replay_size, replay_seed)
+
+
+CHOICE = accepted_arguments(_choose)
+
+
+def _joined(*parts: Callable) -> inspect.Signature:
+    """A signature with the arguments of all by keyword, so that misspelt keys are found before anything is built."""
+    found = {parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+             for part in parts for parameter in inspect.signature(part).parameters.values()
+             if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)}
+    rest = [parameter for parameter in inspect.signature(parts[0]).parameters.values()
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*found.values(), *rest])
