@@ -12,6 +12,7 @@ from clear.models.heads import CosineDistanceHead  # noqa: E402
 from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
 from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
 from clear.models.towers.image import (  # noqa: E402
+    HuggingFaceImageEncoder,
     ImageEncoder,
     MMPretrainEncoder,
     OpenCLIPImageEncoder,
@@ -31,8 +32,8 @@ from clear.models.towers.text import (  # noqa: E402
 from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
-           'HuggingFaceTextEncoder', 'ImageEncoder', 'LoRALinear', 'LoadReport', 'MMPretrainEncoder',
-           'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess', 'SentenceTransformerEncoder', 'TextEncoder',
-           'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder',
-           'build_text_encoder', 'convert_sync_batch_norm', 'freeze', 'load_weights', 'losses', 'merge_lora', 'necks',
-           'selfsup', 'synchronised']
+           'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder', 'ImageEncoder', 'LoRALinear', 'LoadReport',
+           'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess',
+           'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder',
+           'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder', 'convert_sync_batch_norm',
+           'freeze', 'load_weights', 'losses', 'merge_lora', 'necks', 'selfsup', 'synchronised']

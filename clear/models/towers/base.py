@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
@@ -24,8 +24,8 @@ from clear.models.weights.load import LoadReport, load_weights
 class Tower(Freezable):
     """A network that gives one embedding for each input, frozen or trainable.
 
-    Frozen (the default) it is in eval mode for good and no parameter takes a gradient. Trainable, every parameter
-    takes one, and the mode follows `train()` and `eval()`; it is built in eval mode.
+    Frozen (the default) it is in eval mode for good and no parameter takes a gradient. Trainable, every parameter that
+    an input reaches takes one, and the mode follows `train()` and `eval()`; it is built in eval mode.
 
     Attributes:
         model: the network; its tensors have the names that its library gives them.
@@ -42,10 +42,24 @@ class Tower(Freezable):
         self.config: dict[str, Any] | None = None
 
     def set_trainable(self, trainable: bool) -> None:
-        """All parameters train, or none does; the mode becomes eval."""
+        """All parameters that an input reaches train, or none does; the mode becomes eval.
+
+        What the library builds and the embedding does not read (a pooler, a mask token) stays frozen: several
+        processes would wait for its gradient.
+        """
         self.requires_grad_(trainable)
         self.frozen_modules = () if trainable else ('',)
         self.eval()
+        if trainable:
+            parameters = list(self.parameters())
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(self._probe().sum(), parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.requires_grad_(gradient is not None)
+
+    def _probe(self) -> Tensor:
+        """The embedding of some small input, (1, embed_dim)."""
+        raise NotImplementedError
 
     def fingerprint(self) -> str:
         """SHA-256 over the type, its arguments without paths, and every tensor by sorted name, type and shape."""

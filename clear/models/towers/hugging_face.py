@@ -62,9 +62,14 @@ class HubSource:
         return tokenizer
 
     def json(self, file: str) -> dict[str, Any]:
-        """A JSON file of a folder, {} if there is none."""
-        path = Path(self.name) / file
-        return json.loads(path.read_text()) if self.is_local and path.is_file() else {}
+        """A JSON file of the folder or name, {} if there is none."""
+        try:
+            path = self.library.utils.cached_file(self.name, file, **self._options,
+                                                  _raise_exceptions_for_missing_entries=False,
+                                                  _raise_exceptions_for_connection_errors=False)
+            return {} if path is None else json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f'{self.user}: {file} of {self.name} cannot be read: {error}') from error
 
     def model(self, kind: type, config: PretrainedConfig, pretrained: bool,
               may_lack: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:

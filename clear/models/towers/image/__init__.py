@@ -1,7 +1,8 @@
-"""Image encoders from five libraries under one contract: an embedding, five maps, and what to do to an image first."""
+"""Image encoders from six libraries under one contract: an embedding, five maps, and what to do to an image first."""
 
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.build import build_encoder
+from clear.models.towers.image.huggingface import HuggingFaceImageEncoder
 from clear.models.towers.image.mmpretrain import MMPretrainEncoder
 from clear.models.towers.image.open_clip import OpenCLIPImageEncoder
 from clear.models.towers.image.preprocess import Preprocess
@@ -10,5 +11,5 @@ from clear.models.towers.image.timm import TimmEncoder
 from clear.models.towers.image.torch_hub import TorchHubEncoder
 from clear.models.towers.image.torchvision import TorchvisionEncoder
 
-__all__ = ['ImageEncoder', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess', 'TimmEncoder', 'TorchHubEncoder',
-           'TorchvisionEncoder', 'build_encoder', 'strip_classifier']
+__all__ = ['HuggingFaceImageEncoder', 'ImageEncoder', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',
+           'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'build_encoder', 'strip_classifier']

@@ -13,7 +13,7 @@ from clear.core.modes import evaluation_mode
 from clear.models.towers.base import Tower, load_tower_weights
 from clear.models.towers.image.maps import MapSource, collect, find_maps
 from clear.models.towers.image.preprocess import Preprocess
-from clear.models.towers.image.strip import pool, strip_classifier
+from clear.models.towers.image.strip import fitting_images, pool, strip_classifier
 
 if TYPE_CHECKING:
     from clear.core.types import Options
@@ -38,6 +38,7 @@ class ImageEncoder(Tower):
     Attributes:
         config: what `build_encoder` built it from, in plain values; None if something else did. Of weights it has only
             the file's name, since it travels with feature banks.
+        augmentation: what `train_transform` draws if nothing else is said.
 
     Shape:
         images: (N, 3, H, W), prepared as `preprocess` says   returns: (N, embed_dim), float32
@@ -46,6 +47,8 @@ class ImageEncoder(Tower):
         ConfigError: if the classifier cannot be taken off.
         CheckpointError: if the weights do not fit.
     """
+
+    augmentation = 'crop_flip'
 
     def __init__(self, model: nn.Module, *, preprocess: Preprocess, weights: str | Path | Mapping | None = None,
                  classifier: str | Iterable[str] | None = 'auto', identity: Options,
@@ -73,6 +76,20 @@ class ImageEncoder(Tower):
             ConfigError: if the network has no maps.
         """
         return collect(self.model, images, self.map_sources)
+
+    def train_transform(self, augmentation: str | None = None) -> dict[str, Any]:
+        """Config of the transform to train with: `TowerAugment` with this tower's size, interpolation, mean and std.
+
+        Args:
+            augmentation: `'none'`, `'crop'`, `'crop_flip'` or `'light'`; None is `self.augmentation`.
+        """
+        spec = self.preprocess
+        return dict(type='TowerAugment', crop=spec.crop, resize=spec.resize, interpolation=spec.interpolation,
+                    mean=spec.mean, std=spec.std, channel_order=spec.channel_order,
+                    augmentation=augmentation or self.augmentation)
+
+    def _probe(self) -> Tensor:
+        return self(fitting_images(self.model, self.preprocess.crop))
 
     @property
     def map_channels(self) -> tuple[int, ...]:

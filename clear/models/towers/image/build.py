@@ -32,7 +32,8 @@ def build_encoder(cfg: Options | ImageEncoder) -> ImageEncoder:
     kind = MODELS.require(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if not (isinstance(kind, type) and issubclass(kind, ImageEncoder)):
         raise ConfigError(f"encoder.type: {getattr(kind, '__name__', kind)} is no image encoder. There are "
-                          'MMPretrainEncoder, TorchvisionEncoder, TimmEncoder, OpenCLIPImageEncoder, TorchHubEncoder.')
+                          'MMPretrainEncoder, TorchvisionEncoder, TimmEncoder, OpenCLIPImageEncoder, TorchHubEncoder, '
+                          'HuggingFaceImageEncoder.')
     try:
         encoder = MODELS.build(dict(cfg))
     except TypeError as error:
@@ -42,10 +43,12 @@ def build_encoder(cfg: Options | ImageEncoder) -> ImageEncoder:
 
 
 def without_folders(cfg: Options) -> dict[str, Plain]:
-    """An encoder's config in plain values, of the weights' file the name only."""
+    """An encoder's config in plain values, of the weights' file and the model's folder the name only."""
     plain, weights = to_plain(dict(cfg)), cfg.get('weights')
     if isinstance(weights, Mapping) and weights.get('path'):
         plain['weights']['path'] = Path(weights['path']).name
     elif isinstance(weights, (str, Path)):
         plain['weights'] = Path(weights).name
+    if cfg.get('model') and Path(str(cfg['model'])).exists():
+        plain['model'] = Path(cfg['model']).name
     return plain

@@ -44,6 +44,8 @@ class OpenCLIPImageEncoder(ImageEncoder):
         trainable: see `ImageEncoder`.
     """
 
+    augmentation = 'crop'  # A caption may say left and right.
+
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None, quick_gelu: bool | None = None,
                  tag: str | None = None, allow_network: bool = False, cache_dir: str | None = None,

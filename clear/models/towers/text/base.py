@@ -52,20 +52,6 @@ class TextEncoder(Tower):
         self._identity = dict(identity, max_length=max_length)
         self._said_truncated = False
 
-    def set_trainable(self, trainable: bool) -> None:
-        """All parameters that a text reaches train, or none does; the mode becomes eval.
-
-        A pooler that the library builds and the embedding does not read stays frozen: several processes would wait
-        for its gradient.
-        """
-        super().set_trainable(trainable)
-        if trainable:
-            parameters = list(self.parameters())
-            with torch.enable_grad():
-                gradients = torch.autograd.grad(self._embed(['a'], True).sum(), parameters, allow_unused=True)
-            for parameter, gradient in zip(parameters, gradients):
-                parameter.requires_grad_(gradient is not None)
-
     def forward(self, texts: Sequence[str]) -> Tensor:
         return self._embed(_checked(texts), True).float()
 
@@ -103,6 +89,9 @@ class TextEncoder(Tower):
     def device(self) -> torch.device:
         """Where the weights are; texts are tokenized on the CPU and moved there."""
         return next(self.parameters()).device
+
+    def _probe(self) -> Tensor:
+        return self._embed(['a'], True)
 
     def _embed(self, texts: list[str], use_pooler: bool) -> Tensor:
         """(N, embed_dim) of texts that are checked already."""
