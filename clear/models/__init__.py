@@ -9,6 +9,7 @@ from clear.models.backbones import FAN, AdaptFormer  # noqa: E402
 from clear.models.classifier import ComposedClassifier, build_classifier  # noqa: E402
 from clear.models.freeze import Freezable, FreezeReport, freeze  # noqa: E402
 from clear.models.heads import CosineDistanceHead  # noqa: E402
+from clear.models.locking import LockReport, lock_groups, lock_tower  # noqa: E402
 from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
 from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
 from clear.models.towers.image import (  # noqa: E402
@@ -33,7 +34,8 @@ from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa:
 
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
            'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder', 'ImageEncoder', 'LoRALinear', 'LoadReport',
-           'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess',
+           'LockReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess',
            'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder',
            'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder', 'convert_sync_batch_norm',
-           'freeze', 'load_weights', 'losses', 'merge_lora', 'necks', 'selfsup', 'synchronised']
+           'freeze', 'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora', 'necks', 'selfsup',
+           'synchronised']

@@ -9,16 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
+from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.freeze import Freezable
 from clear.models.weights import package_weights
 from clear.models.weights.load import LoadReport, load_weights
+
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
 
 class Tower(Freezable):
@@ -33,21 +37,27 @@ class Tower(Freezable):
         config: what it was built from, in plain values without folders; None if no builder did.
     """
 
+    # Names of parameters that were added to a network in order to train; and whether an adapter is among them.
+    added_parameters: tuple[str, ...] = ()
+    has_adapter = False
+
     model: nn.Module
     embed_dim: int
-    _identity: dict[str, Any]
+    _identity: dict[str, Plain]
 
     def __init__(self):
         super().__init__()
-        self.config: dict[str, Any] | None = None
+        self.config: dict[str, Plain] | None = None
 
     def set_trainable(self, trainable: bool) -> None:
         """All parameters that an input reaches train, or none does; the mode becomes eval.
 
         What the library builds and the embedding does not read (a pooler, a mask token) stays frozen: several
-        processes would wait for its gradient.
+        processes would wait for its gradient. What was added to the network in order to train always does.
         """
         self.requires_grad_(trainable)
+        for name in self.added_parameters:
+            self.get_parameter(name).requires_grad_(True)
         self.frozen_modules = () if trainable else ('',)
         self.eval()
         if trainable:
@@ -60,6 +70,15 @@ class Tower(Freezable):
     def _probe(self) -> Tensor:
         """The embedding of some small input, (1, embed_dim)."""
         raise NotImplementedError
+
+    def set_grad_checkpointing(self, enable: bool = True) -> int:
+        """See `clear.models.checkpointing.set_grad_checkpointing`."""
+        return set_grad_checkpointing(self.model, enable)
+
+    @property
+    def runs_without_grad(self) -> bool:
+        """Whether nothing of it trains, so that a forward pass needs no graph."""
+        return not any(value.requires_grad for value in self.parameters())
 
     def fingerprint(self) -> str:
         """SHA-256 over the type, its arguments without paths, and every tensor by sorted name, type and shape."""
@@ -136,7 +155,7 @@ def require_library(name: str, user: str) -> ModuleType:
         raise ConfigError(f"{user} needs {name}: pip install 'clear-framework[align]'") from error
 
 
-def changed_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+def changed_config(config: Options, changes: Options | None, where: str) -> dict[str, Plain]:
     """A nested config with some values replaced, dicts by their keys."""
     merged = dict(config)
     for key, value in (changes or {}).items():

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ from clear.models.towers.base import require_library
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from clear.core.types import Plain
 
 # What a config says of where it came from and how it was run, not of what it computes.
 _NOT_IDENTITY = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype', 'architectures')
@@ -61,7 +63,7 @@ class HubSource:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    def json(self, file: str) -> dict[str, Any]:
+    def json(self, file: str) -> dict[str, Plain]:
         """A JSON file of the folder or name, {} if there is none."""
         try:
             path = self.library.utils.cached_file(self.name, file, **self._options,
@@ -121,7 +123,7 @@ class HubSource:
             logging.set_verbosity(before)
 
 
-def config_identity(config: PretrainedConfig) -> dict[str, Any]:
+def config_identity(config: PretrainedConfig) -> dict[str, Plain]:
     """What a network computes, besides its weights, in plain values."""
     return json.loads(json.dumps(_without(config.to_diff_dict()), sort_keys=True, default=str))
 
@@ -139,6 +141,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without(config: dict[str, Any]) -> dict[str, Any]:
+def _without(config: dict[str, Plain]) -> dict[str, Plain]:
     return {key: _without(value) if isinstance(value, dict) else value for key, value in config.items()
             if key not in _NOT_IDENTITY}

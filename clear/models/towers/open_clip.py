@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError, nearest
 from clear.models.towers.base import changed_config
 
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
-def open_clip_config(arch: str, model_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+
+def open_clip_config(arch: str, model_args: Options | None = None) -> dict[str, Plain]:
     """The config of an open_clip model, a copy.
 
     Args:
@@ -29,7 +31,8 @@ def open_clip_config(arch: str, model_args: Mapping[str, Any] | None = None) -> 
     return changed_config(copy.deepcopy(config), model_args, 'model_args')
 
 
-def tag_weights(arch: str, tag: str, allow_network: bool, cache_dir: str | None = None) -> tuple[Path, dict[str, Any]]:
+def tag_weights(arch: str, tag: str, allow_network: bool,
+                cache_dir: str | None = None) -> tuple[Path, dict[str, Plain]]:
     """The file of a published tag, fetched if it is not in the cache, and what open_clip says of it.
 
     Raises:

@@ -16,7 +16,7 @@ from clear.models.towers.image.preprocess import Preprocess
 from clear.models.towers.image.strip import fitting_images, pool, strip_classifier
 
 if TYPE_CHECKING:
-    from clear.core.types import Options
+    from clear.core.types import Options, Plain
 
 
 class ImageEncoder(Tower):
@@ -77,7 +77,7 @@ class ImageEncoder(Tower):
         """
         return collect(self.model, images, self.map_sources)
 
-    def train_transform(self, augmentation: str | None = None) -> dict[str, Any]:
+    def train_transform(self, augmentation: str | None = None) -> dict[str, Plain]:
         """Config of the transform to train with: `TowerAugment` with this tower's size, interpolation, mean and std.
 
         Args:

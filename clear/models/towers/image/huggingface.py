@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -18,6 +18,8 @@ from clear.registry import MODELS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from clear.core.types import Options
 
 _TWO_TOWERS = ('clip', 'metaclip_2', 'altclip', 'chinese_clip', 'siglip')
 _ALONE = {'clip_vision_model': 'CLIPVisionModelWithProjection', 'siglip_vision_model': 'SiglipVisionModel'}
@@ -48,7 +50,7 @@ class HuggingFaceImageEncoder(ImageEncoder):
         CheckpointError: if weights are missing that would then be random.
     """
 
-    def __init__(self, model: str | Path, preprocess: Mapping[str, Any] | Preprocess | None = None,
+    def __init__(self, model: str | Path, preprocess: Options | Preprocess | None = None,
                  pretrained: bool = True, allow_network: bool = False, cache_dir: str | None = None,
                  trainable: bool = False):
         check_flag('pretrained', pretrained)
@@ -123,7 +125,7 @@ def _published(source: HubSource, config: PretrainedConfig, vision: PretrainedCo
         std=tuple(said.get('image_std') or (CLIP_STD if is_pair else IMAGENET_STD)))
 
 
-def _side(value: Any) -> int | None:
+def _side(value: object) -> int | None:
     if isinstance(value, Mapping):
         value = value.get('shortest_edge') or value.get('height')
     if isinstance(value, (list, tuple)):

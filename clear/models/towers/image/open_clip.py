@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -49,7 +49,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None, quick_gelu: bool | None = None,
                  tag: str | None = None, allow_network: bool = False, cache_dir: str | None = None,
-                 model_args: Mapping[str, Any] | None = None, trainable: bool = False):
+                 model_args: Options | None = None, trainable: bool = False):
         config = open_clip_config(arch, model_args)
         if tag is not None:
             if weights is not None:
@@ -65,7 +65,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
                          classifier=None, identity=identity, trainable=trainable)
 
 
-def _build_tower(arch: str, config: Mapping[str, Any], quick_gelu: bool) -> nn.Module:
+def _build_tower(arch: str, config: Options, quick_gelu: bool) -> nn.Module:
     # The tower alone: the whole model would also build a text tower, some of which ask the network for a config.
     from open_clip.model import _build_vision_tower
 
@@ -74,7 +74,7 @@ def _build_tower(arch: str, config: Mapping[str, Any], quick_gelu: bool) -> nn.M
         return _build_vision_tower(config['embed_dim'], vision, quick_gelu)
 
 
-def _published_preprocess(config: Mapping[str, Any]) -> Preprocess:
+def _published_preprocess(config: Options) -> Preprocess:
     size = config['vision_cfg'].get('image_size', 224)
     size = size if isinstance(size, int) else size[0]
     said = config.get('preprocess_cfg', {})

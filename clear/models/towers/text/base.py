@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
 from clear.models.towers.base import Tower
+
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
 CONFIG_FILE = 'text_encoder.json'
 
@@ -44,7 +47,7 @@ class TextEncoder(Tower):
     logit_scale: float | None = None
     logit_bias: float | None = None
 
-    def __init__(self, model: nn.Module, *, embed_dim: int, max_length: int | None, identity: Mapping[str, Any]):
+    def __init__(self, model: nn.Module, *, embed_dim: int, max_length: int | None, identity: Options):
         super().__init__()
         self.model = model
         self.embed_dim = embed_dim
@@ -97,7 +100,7 @@ class TextEncoder(Tower):
         """(N, embed_dim) of texts that are checked already."""
         raise NotImplementedError
 
-    def _save(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> dict[str, Plain]:
         """Write what the constructor reads; its arguments, where the folder itself is written `'.'`."""
         raise NotImplementedError
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
 from clear.models.towers.text.base import CONFIG_FILE, TextEncoder
 from clear.registry import MODELS
 
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
+
 # Arguments that are files or folders: of them an encoder's config keeps the last part of the name.
 _PATHS = ('model', 'weights', 'tokenizer')
 
 
-def build_text_encoder(cfg: Mapping[str, Any] | str | Path | TextEncoder, **changes: Any) -> TextEncoder:
+def build_text_encoder(cfg: Options | str | Path | TextEncoder, **changes: object) -> TextEncoder:
     """The encoder of a config such as `dict(type='HuggingFaceTextEncoder', model='weights/bert')`, on the CPU.
 
     Args:
@@ -47,7 +50,7 @@ def build_text_encoder(cfg: Mapping[str, Any] | str | Path | TextEncoder, **chan
     return encoder
 
 
-def _read_folder(folder: Path) -> dict[str, Any]:
+def _read_folder(folder: Path) -> dict[str, Plain]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -57,7 +60,7 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     return {**config, **here}
 
 
-def _without_folders(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _without_folders(cfg: Options) -> dict[str, Plain]:
     plain = to_plain(dict(cfg))
     for key in _PATHS:
         value = cfg.get(key)

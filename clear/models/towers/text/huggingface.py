@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -21,6 +21,8 @@ from clear.registry import MODELS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from clear.core.types import Plain
 
 POOLERS = ('cls', 'cls_before_pooler', 'mean', 'PromptBERT', 'logits')
 _UNKNOWN_LENGTH = 512  # tokens, where neither tokenizer nor network has a limit
@@ -123,7 +125,7 @@ class HuggingFaceTextEncoder(TextEncoder):
     def _num_tokens(self, text: str) -> int:
         return len(self.tokenizer(text, truncation=False, verbose=False).input_ids)
 
-    def _save(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> dict[str, Plain]:
         self.tokenizer.save_pretrained(folder)
         if self._is_two_towers:
             # The config of the whole, so that the names of tensors mean what they meant.

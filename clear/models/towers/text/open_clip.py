@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -19,6 +19,9 @@ from clear.models.towers.text.base import TextEncoder
 from clear.models.towers.text.prompts import add_prompt, embed_with_prompt
 from clear.models.weights.load import read_state
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
 
 WEIGHTS_FILE = 'weights.safetensors'
 # SigLIP (Zhai et al. 2023, arXiv:2303.15343, section 3.2); open_clip's own config sets the bias only.
@@ -51,7 +54,7 @@ class OpenCLIPTextEncoder(TextEncoder):
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None, tag: str | None = None,
                  allow_network: bool = False, cache_dir: str | None = None, quick_gelu: bool | None = None,
-                 model_args: Mapping[str, Any] | None = None, tokenizer: str | Path | None = None, n_prompt: int = 0,
+                 model_args: Options | None = None, tokenizer: str | Path | None = None, n_prompt: int = 0,
                  trainable: bool = False):
         config = open_clip_config(arch, model_args)
         if tag is not None:
@@ -76,13 +79,9 @@ class OpenCLIPTextEncoder(TextEncoder):
         super().__init__(model, embed_dim=width, max_length=length - n_prompt,
                          identity=dict(identity, tokenizer=tokens.fingerprint))
         self.load_report, self.tokenizer, self.n_prompt = load_report, tokens, n_prompt
+        self.added_parameters = ('model.prompt',) if n_prompt else ()
         self.logit_scale, self.logit_bias = scale, bias
         self.set_trainable(trainable)
-
-    def set_trainable(self, trainable: bool) -> None:
-        super().set_trainable(trainable)
-        if hasattr(self.model, 'prompt'):
-            self.model.prompt.requires_grad_(True)
 
     def _embed(self, texts: list[str], use_pooler: bool) -> Tensor:
         tokens = self.tokenizer(texts)
@@ -94,7 +93,7 @@ class OpenCLIPTextEncoder(TextEncoder):
     def _num_tokens(self, text: str) -> int:
         return self.tokenizer.count(text)
 
-    def _save(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> dict[str, Plain]:
         state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
         for name, value in (('logit_scale', self.logit_scale and math.log(self.logit_scale)),
                             ('logit_bias', self.logit_bias)):
@@ -105,7 +104,7 @@ class OpenCLIPTextEncoder(TextEncoder):
         return dict(arguments, tokenizer='.') if self.tokenizer.save(folder) else arguments
 
 
-def _build_tower(arch: str, config: Mapping[str, Any], quick_gelu: bool, allow_network: bool) -> nn.Module:
+def _build_tower(arch: str, config: Options, quick_gelu: bool, allow_network: bool) -> nn.Module:
     # The tower alone, and never with weights that its own library would fetch.
     from open_clip.model import _build_text_tower
 
@@ -124,7 +123,7 @@ def _features(model: nn.Module, tokens: Tensor, n_prompt: int) -> Tensor:
     return embed_with_prompt(model, tokens) if n_prompt else model(tokens)
 
 
-def _scale_of(config: Mapping[str, Any], weights: str | Path | Mapping | None) -> tuple[float, float | None]:
+def _scale_of(config: Options, weights: str | Path | Mapping | None) -> tuple[float, float | None]:
     """Factor and bias of the weights' own training, or those to begin with."""
     path = weights.get('path') if isinstance(weights, Mapping) else weights
     state = {} if path is None or str(path).startswith('package:') else read_state(path)
@@ -139,7 +138,7 @@ def _scale_of(config: Mapping[str, Any], weights: str | Path | Mapping | None) -
 class _Tokenizer:
     """open_clip's tokenizer of a model: texts -> (N, length) token ids, padded with its own padding."""
 
-    def __init__(self, arch: str, config: Mapping[str, Any], length: int, folder: str | Path | None,
+    def __init__(self, arch: str, config: Options, length: int, folder: str | Path | None,
                  allow_network: bool):
         from open_clip import tokenizer as library
 
@@ -176,7 +175,7 @@ class _Tokenizer:
         return True
 
 
-def _fingerprint(inner: Any, options: Mapping[str, Any]) -> Any:
+def _fingerprint(inner: Callable[[list[str]], Tensor], options: Options) -> list[Plain]:
     if not hasattr(inner, 'tokenizer'):
         return [type(inner).__name__, dict(options)]
     from clear.models.towers.hugging_face import tokenizer_fingerprint

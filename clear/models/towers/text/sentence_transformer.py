@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ from clear.models.towers.base import require_library
 from clear.models.towers.hugging_face import tokenizer_fingerprint
 from clear.models.towers.text.base import TextEncoder
 from clear.registry import MODELS
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from clear.core.types import Plain
 
 
 @MODELS.register_module()
@@ -76,12 +81,12 @@ class SentenceTransformerEncoder(TextEncoder):
     def _num_tokens(self, text: str) -> int:
         return len(self.model.tokenizer((self.prompt or '') + text, truncation=False, verbose=False).input_ids)
 
-    def _save(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> dict[str, Plain]:
         self.model.save(str(folder), create_model_card=False)
         return dict(model='.', max_seq_length=self._max_seq_length)
 
 
-def _embedding(network: Any, texts: list[str], prompt: str | None) -> Tensor:
+def _embedding(network: SentenceTransformer, texts: list[str], prompt: str | None) -> Tensor:
     batch = network.preprocess(list(texts), prompt=prompt)
     device = next(network.parameters()).device
     batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -91,7 +96,7 @@ def _embedding(network: Any, texts: list[str], prompt: str | None) -> Tensor:
     return outputs['sentence_embedding']
 
 
-def _modules(network: Any) -> list[Any]:
+def _modules(network: SentenceTransformer) -> list[list[Plain]]:
     """Each module by its class and its own config."""
     described = []
     for module in network:
@@ -100,7 +105,7 @@ def _modules(network: Any) -> list[Any]:
     return described
 
 
-def _tokenizer(tokenizer: Any) -> Any:
+def _tokenizer(tokenizer: object) -> str | list[Plain]:
     if hasattr(tokenizer, 'special_tokens_map'):
         return tokenizer_fingerprint(tokenizer)
     return [type(tokenizer).__name__, list(tokenizer.get_vocab()), sorted(getattr(tokenizer, 'stop_words', ())),
