@@ -31,6 +31,8 @@ from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import STRATEGIES
 
 if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
     from clear.continual.samples import SampleIndex
 
 # Avalanche's metrics that look at no output of the model.
@@ -229,8 +231,7 @@ class ContinualRunner:
         """Accuracies on the test sets, and on the whole buckets that training has not reached."""
         row, whole_buckets = [], [None] * len(self.info.test)
         for index, dataset in enumerate(self.info.test):
-            count = count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
-                                  device=self.device, num_workers=self.cfg['num_workers'])
+            count = self._count(dataset)
             row.append(count.accuracy)
             self._leave_out(index, count.bad_rows)
             self.strategy.agree_to_stop()
@@ -241,10 +242,13 @@ class ContinualRunner:
             self.strategy.eval(self.test_experiences, num_workers=self.cfg['num_workers'])
         return row, whole_buckets
 
+    def _count(self, dataset: Dataset) -> TestCount:
+        return count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
+                             device=self.device, num_workers=self.cfg['num_workers'])
+
     def _whole_bucket(self, index: int, tested: TestCount) -> float | None:
         """Accuracy on all images of a bucket that training has not reached, from the count on its test images."""
-        count = count_correct(self.model, self.info.rest[index], batch_size=self.cfg['cl_strategy']['eval_mb_size'],
-                              device=self.device, num_workers=self.cfg['num_workers'])
+        count = self._count(self.info.rest[index])
         total = tested.total + count.total
         return (tested.correct + count.correct) / total if total else None
 
@@ -313,9 +317,7 @@ class ContinualRunner:
     def test(self, checkpoint: Path) -> list[float | None]:
         """Top-1 accuracy of a checkpoint's weights on the test set of every bucket."""
         load_model_weights(self.model, checkpoint)
-        return [count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
-                              device=self.device, num_workers=self.cfg['num_workers']).accuracy
-                for dataset in self.info.test]
+        return [self._count(dataset).accuracy for dataset in self.info.test]
 
 
 def _fraction(value: float | None) -> str:

@@ -56,6 +56,11 @@ class _ResumableLoop:
         self._iter += 1
         self.batch += 1
 
+    def _is_validation_due(self, done: int, last: int) -> bool:
+        """After `done` of `last` epochs or iterations."""
+        return (self.runner.val_loop is not None and done >= self.val_begin
+                and (done % self.val_interval == 0 or done == last))
+
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_ResumableLoop, MMEpochBasedTrainLoop):
@@ -75,7 +80,7 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEpochBasedTrainLoop):
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
-            if self._is_validation_due():
+            if self._is_validation_due(self._epoch, self._max_epochs):
                 self.runner.val_loop.run()
             self.runner.call_hook('after_whole_epoch')
             self.runner.call_hook('after_epoch_saved')
@@ -97,10 +102,6 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEpochBasedTrainLoop):
         runner.call_hook('after_train_epoch')
         self._epoch += 1
         self.batch = 0
-
-    def _is_validation_due(self) -> bool:
-        return (self.runner.val_loop is not None and self._epoch >= self.val_begin
-                and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs))
 
 
 @LOOPS.register_module()
@@ -145,16 +146,12 @@ class IterBasedTrainLoop(_ResumableLoop, MMIterBasedTrainLoop):
         for data_batch in self._batches(data_epoch):
             self._train_step(data_batch)
             self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, self._iter + 1) - 1]
-            if self._is_validation_due():
+            if self._is_validation_due(self._iter, self._max_iters):
                 runner.val_loop.run()
                 runner.model.train()
             runner.call_hook('after_whole_iter')
             if self._iter >= self._max_iters or self.stop_training:
                 return
-
-    def _is_validation_due(self) -> bool:
-        return (self.runner.val_loop is not None and self._iter >= self.val_begin
-                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters))
 
 
 def _num_rows(data_batch: Batch) -> int:
