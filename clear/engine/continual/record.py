@@ -12,7 +12,7 @@ from clear.continual.metrics import clear_metrics, overlap_mask
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.config import config_hash
-from clear.core.results import Results, Software, config_text
+from clear.core.results import Results, config_text, software
 from clear.core.storage.damage import damaged
 from clear.engine.schema import computed_config
 
@@ -147,13 +147,12 @@ class RunRecord:
 
     # Results
 
-    def to_results(self, cfg: dict, info: ScenarioInfo, runner: str, software: Software) -> Results:
+    def to_results(self, cfg: dict, info: ScenarioInfo, runner: str) -> Results:
         """The results of what is finished.
 
         Args:
             cfg: of the run, with all defaults.
             runner: name of its class.
-            software: what `clear.core.results.software` says.
         """
         config = computed_config(cfg)
         extras = dict(bucket_names=info.column_names, class_names=info.class_names,
@@ -175,7 +174,7 @@ class RunRecord:
             name=cfg['name'] or 'run', runner=runner, protocol=f'clear/{info.protocol}/v1',
             metrics=clear_metrics(self.acc_matrix, info.protocol), acc_matrix=self.acc_matrix,
             overlap_mask=overlap_mask(len(self.acc_matrix), info.protocol), config_hash=config_hash(cfg),
-            seeds=dict(train=cfg['seed'], split=cfg['scenario'].get('seed')), **software,
+            seeds=dict(train=cfg['seed'], split=cfg['scenario'].get('seed')), **software(),
             world_size=dist.world_size(), timing=self.timing, joint=self.is_joint, extras=extras)
 
 

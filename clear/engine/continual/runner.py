@@ -15,7 +15,7 @@ from clear.core.configs.building import building
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import choose_device
-from clear.core.results import RESULTS_FILE, Results, software, write_results
+from clear.core.results import RESULTS_FILE, Results, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.branch import branch_run
@@ -67,7 +67,6 @@ class ContinualRunner:
             check_continual_config(self.cfg)
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
-        self._software = software()
         self.is_joint = trait(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'is_joint')
 
     # Building
@@ -286,7 +285,7 @@ class ContinualRunner:
 
     def results(self) -> Results:
         """The results of what is finished."""
-        return self.record.to_results(self.cfg, self.info, type(self).__name__, self._software)
+        return self.record.to_results(self.cfg, self.info, type(self).__name__)
 
     def _finish(self) -> Results:
         results = self.results()

@@ -52,7 +52,6 @@ class ProbeRunner:
         self.work_dir = Path(work_dir) if work_dir is not None else None
         self.device = choose_device(self.cfg['device'])
         self.jobs = plan_jobs(self.cfg)
-        self._software = software()
         self._finder = DataFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
 
     def resume(self) -> int:
@@ -148,7 +147,7 @@ class ProbeRunner:
         return Results(
             name=self.cfg['name'] or 'probe', runner=type(self).__name__, protocol=PROTOCOL,
             metrics=flat_metrics(self.jobs), config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']),
-            **self._software, timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
+            **software(), timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
             extras=dict(rows=rows, jobs=jobs, config_text=config_text(to_plain(self.cfg))))
 
     def _save(self) -> None:

@@ -74,7 +74,6 @@ class RepresentationOverTime:
         self.tasks = {str(task_name(task)): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
         self._cells: dict[str, float] = {}
         self._keys: dict[tuple, str] = {}  # (checkpoint, task, trained on, tested on) -> key of the cell
-        self._software = software()
 
     def describe(self) -> str:
         """What the run will do."""
@@ -185,7 +184,7 @@ class RepresentationOverTime:
         is_accuracy = all(value is None or 0 <= value <= 1 for row in first for value in row)
         return Results(name=self.cfg['name'] or 'representation_over_time', runner=type(self).__name__,
                        protocol=PROTOCOL, metrics=metrics, acc_matrix=first if is_accuracy else None,
-                       config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), **self._software,
+                       config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']), **software(),
                        timing=dict(measuring=time_s), extras=extras)
 
     def _write(self, time_s: float) -> None:

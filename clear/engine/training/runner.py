@@ -100,7 +100,6 @@ class Runner(MMRunner):
         self.known_events: set[str] = set()  # TensorBoard's files of this run before it was resumed
         self.train_log: list[LogEntry] = []
         self.timing: dict[str, float] = {}
-        self._software = software()
         super().__init__(*args, cfg=cfg, **kwargs)
 
     @classmethod
@@ -393,4 +392,4 @@ class Runner(MMRunner):
         protocol = 'pretraining' if isinstance(self.bare_model, GivesFeatures) else 'training'
         return Results(name=self.run_name, runner=type(self).__name__, protocol=f'{protocol}/v1', metrics=metrics,
                        config_hash=runner_config_hash(config), seeds=dict(train=self.seed),
-                       **self._software, world_size=dist.world_size(), timing=self.timing, extras=extras)
+                       **software(), world_size=dist.world_size(), timing=self.timing, extras=extras)
