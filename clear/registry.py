@@ -321,6 +321,7 @@ READERS = Registry('reader', locations=[
     'clear.datasets.readers.pairs.table',
     'clear.datasets.readers.table_by_time',
     'clear.datasets.readers.table_file',
-    'clear.datasets.readers.torchvision'])
+    'clear.datasets.readers.torchvision',
+    'clear.datasets.readers.voc'])
 TASKS = Registry('task', locations=['clear.evaluation'])
 STAGES = Registry('stage', locations=['clear.curation'])

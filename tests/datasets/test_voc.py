@@ -5,6 +5,7 @@ import pytest
 from voc_tree import annotation, write_voc
 
 from clear.core.errors import ConfigError, DataError
+from clear.datasets import read_images
 from clear.datasets.readers.voc import VOC_CLASSES, find_voc, read_voc, voc_targets
 from clear.datasets.table import ImageTable
 
@@ -29,6 +30,14 @@ def test_lists_and_targets(base):
     assert (targets == -1).sum() == 7
     assert len(read_voc(base, 'trainval')) == 42
     assert read_voc(base, 'trainval').texts('id') == images.texts('id') + read_voc(base, 'val').texts('id')
+
+
+def test_it_is_a_reader_by_type(base, tmp_path):
+    images = read_images(dict(type='VOC2007', root=str(tmp_path), split='test'))
+    assert images.texts('id') == read_voc(base, 'test').texts('id') and (images.label_array() == -1).all()
+    assert images.open_image(0).size == (24, 24)
+    with pytest.raises(ConfigError, match="Did you mean 'split'"):
+        read_images(dict(type='VOC2007', root=str(tmp_path), spilt='test'))
 
 
 def test_targets_follow_a_selection(base):

@@ -298,6 +298,26 @@ def test_linear_layer_as_a_task_of_a_probing_config(base, tmp_path):
     assert not (tmp_path / 'banks').exists(), 'images, no bank'
 
 
+@pytest.mark.parametrize('task', [dict(type='VOC07SVM', costs=[1.0]),
+                                  dict(type='VOC07Linear', epochs=1, image_size=32, resize=34)], ids=['svm', 'linear'])
+def test_lists_of_voc_serve_as_the_folder_of_its_images_does(task, base, tmp_path):
+    from clear.engine.probing.runner import ProbeRunner
+
+    folder = dict(type='ImageFolder', root=str(base / 'JPEGImages'))
+    lists = [dict(type='VOC2007', root=str(base), split=name) for name in ('trainval', 'test')]
+    found = []
+    for name, (train, test) in dict(folder=(folder, folder), lists=lists).items():
+        results = ProbeRunner(dict(
+            encoders=dict(random=dict(type='TorchvisionEncoder', arch='resnet18',
+                                      preprocess=dict(resize=32, crop=32))),
+            tasks=[dict(task, data_root=str(base), data=dict(train=train, test=test))], device='cpu',
+            banks=dict(root=str(tmp_path / name), dtype='float32'))).run()
+        found.append(results.extras['jobs'][f"random--{task['type']}"]['result'])
+    assert found[0]['value'] == pytest.approx(found[1]['value'], abs=1e-6)
+    assert found[0]['extras']['unreadable'] == found[1]['extras']['unreadable'] and not any(
+        found[1]['extras']['unreadable'].values())
+
+
 def load_tool():
     path = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'voc07_classification.py'
     spec = importlib.util.spec_from_file_location('voc07_classification', path)

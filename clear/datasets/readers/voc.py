@@ -20,6 +20,7 @@ import pyarrow
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_text
 from clear.datasets.table import ImageTable
+from clear.registry import READERS
 
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
@@ -42,6 +43,7 @@ def find_voc(root: str | Path) -> Path:
                     'JPEGImages.')
 
 
+@READERS.register_module(name='VOC2007')
 def read_voc(root: str | Path, split: str) -> ImageTable:
     """The images of one list, in its order. Reads an XML file per image; images are not opened.
 

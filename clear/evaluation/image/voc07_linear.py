@@ -93,6 +93,7 @@ class VOC07Linear:
         """Train, select and test on the images 'train', 'val' (where left out: 'train' too) and 'test'.
 
         `dict(type='ImageFolder', root='.../VOC2007/JPEGImages')` serves as all of them: images are found by file name.
+        Or each is `dict(type='VOC2007', root='.../VOC2007', split=...)`.
 
         Args:
             encoder: frozen, (B, 3, image_size, image_size) -> (B, embed_dim); is put into eval mode.
@@ -198,7 +199,7 @@ class _Part:
 
     @classmethod
     def of(cls, name: str, images: ImageTable, source: ImageTable) -> _Part:
-        row_of = {path.rpartition('/')[2]: row for row, path in enumerate(source.texts('id'))}
+        row_of = {path: row for row, path in enumerate(file_names(source))}
         return cls(name, images.texts('id'), voc_targets(images), source,
                    [row_of.get(path, -1) for path in file_names(images)])
 

@@ -55,7 +55,8 @@ class VOC07SVM:
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Fit and test on the banks 'train' and 'test', which hold the images of trainval and test by file name.
 
-        One bank of `dict(type='ImageFolder', root='.../VOC2007/JPEGImages')` serves as both. Images that could not be
+        One bank of `dict(type='ImageFolder', root='.../VOC2007/JPEGImages')` serves as both, or two of
+        `dict(type='VOC2007', root='.../VOC2007', split='trainval')` and `split='test'` do. Images that could not be
         read are left out and counted.
 
         Raises:
@@ -123,12 +124,15 @@ class VOC07SVM:
 
 
 def bank_rows(bank: Any, images: ImageTable) -> tuple[np.ndarray, np.ndarray]:
-    """Features (M, D) float32 and targets (M, 20) of the readable images of a list, found by file name.
+    """Features (M, D) float32 and targets (M, 20) of the readable images of a list, by file name or by VOC's id.
 
     Raises:
         DataError: if the bank lacks an image, or features are not finite.
     """
-    rows = bank.rows_of(file_names(images))
+    try:
+        rows = bank.rows_of(file_names(images))
+    except DataError:
+        rows = bank.rows_of(images.texts('id'))  # in a bank of dict(type='VOC2007')
     readable = np.asarray(bank.valid)[rows]
     features = bank.tensors(rows)[0]
     check_features(features, images.text('split', 0))
