@@ -1,4 +1,4 @@
-"""Imports go one way between the parts of the package, and round in no circle; folders stay small."""
+"""Imports go one way between the parts of the package, and round in no circle; folders and files stay small."""
 
 import ast
 from collections.abc import Iterator
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / 'clear'
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'clear'
 # A part may import from its own layer's own part and from parts of higher number.
 LAYERS = {'cli': 0, 'engine': 0, 'continual': 1, 'evaluation': 1, 'curation': 1, 'visualization': 1, 'features': 2,
           'models': 3, 'datasets': 3, 'registry': 4, 'core': 5}
 FILES = sorted(PACKAGE.rglob('*.py'))
 MOST_MODULES = 15
+MOST_LINES = 400
 
 
 def imported(path: Path, with_types: bool = True) -> Iterator[tuple[str, str]]:
@@ -86,7 +88,17 @@ def test_no_folder_holds_more_modules_than_one_can_look_through():
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
 
 
-def test_the_checks_see_a_wrong_import_and_a_circle(tmp_path):
+def too_long(root: Path, *folders: str) -> dict[str, int]:
+    """File -> lines, of the Python files in the folders that are longer than one reads in one go."""
+    lines = {path: len(path.read_text().splitlines()) for folder in folders for path in (root / folder).rglob('*.py')}
+    return {str(path.relative_to(root)): count for path, count in lines.items() if count > MOST_LINES}
+
+
+def test_no_file_is_longer_than_one_reads_in_one_go():
+    assert too_long(ROOT, 'clear', 'tools', 'tests') == {}, 'divide it by subject'
+
+
+def test_the_checks_see_a_wrong_import_a_circle_and_a_long_file(tmp_path):
     package = tmp_path / 'clear'
     (package / 'core').mkdir(parents=True)
     (package / '__init__.py').write_text('')
@@ -96,3 +108,6 @@ def test_the_checks_see_a_wrong_import_and_a_circle(tmp_path):
     (package / 'core' / 'y.py').write_text('from clear.core import z\n')
     (package / 'core' / 'z.py').write_text('def f():\n    from clear.core.y import g\n')
     assert circles(modules_of(package)) == [['clear.core.y', 'clear.core.z']]
+    for lines in (MOST_LINES, MOST_LINES + 1):
+        (package / f'of_{lines}.py').write_text('x = 1\n' * lines)
+    assert too_long(tmp_path, 'clear') == {f'clear/of_{MOST_LINES + 1}.py': MOST_LINES + 1}
