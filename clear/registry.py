@@ -299,6 +299,7 @@ VISUALIZERS = _child('VISUALIZERS')
 VISBACKENDS = _child('VISBACKENDS')
 
 SCENARIOS = Registry('scenario', locations=['clear.continual.scenarios'],
+                     readers='clear.continual.scenarios.of_readers:scenario_of',
                      **_attribute_of('avalanche.benchmarks.classic', _is_public_callable))
 STRATEGIES = Registry('strategy', locations=['clear.continual.strategies'], left_out=LEFT_OUT_STRATEGIES,
                       **_attribute_of('avalanche.training.supervised', _is_class))

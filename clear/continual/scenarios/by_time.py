@@ -5,7 +5,7 @@ from __future__ import annotations
 from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
 from clear.continual.scenarios.bucket_images import add_images
-from clear.datasets import ClearData
+from clear.datasets import ClearData, ImageTable
 from clear.datasets.images.cache import check_cache
 from clear.datasets.readers.by_time import SplitOptions, all_images, read_folder_by_time
 from clear.datasets.readers.table_by_time import Periods, read_table_by_time
@@ -35,9 +35,9 @@ def folder_by_time(data_root: str, times: list[str] | None = None, evaluation_pr
     Raises:
         ConfigError, DataError: as `read_folder_by_time` does.
     """
-    data = read_folder_by_time(data_root, _split_options(evaluation_protocol, seed, shot, test_ratio, part_folders),
+    data = read_folder_by_time(data_root, split_options(evaluation_protocol, seed, shot, test_ratio, part_folders),
                                times)
-    return _benchmark('FolderByTime', data, feature, train_transform, eval_transform,
+    return benchmark_of('FolderByTime', data, feature, train_transform, eval_transform,
                       dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
 
 
@@ -68,28 +68,38 @@ def table_by_time(table: str, data_root: str | None = None, num_buckets: int | N
         ConfigError, DataError: as `read_table_by_time` does.
     """
     data = read_table_by_time(table, Periods(num_buckets, edges, freq, equal),
-                              _split_options(evaluation_protocol, seed, shot, test_ratio),
+                              split_options(evaluation_protocol, seed, shot, test_ratio),
                               Columns(path_column, label_column, time_column), root=data_root, missing=missing)
-    return _benchmark('TableByTime', data, feature, train_transform, eval_transform,
+    return benchmark_of('TableByTime', data, feature, train_transform, eval_transform,
                       dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir)
 
 
-def _split_options(protocol: str, seed: int | None, shot: int | None, test_ratio: float,
-                   part_folders: bool | None = None) -> SplitOptions:
+def split_options(protocol: str, seed: int | None, shot: int | None, test_ratio: float,
+                  part_folders: bool | None = None) -> SplitOptions:
+    """Options of a split, of seed 0 where one is drawn and no other is given."""
     if seed is None and protocol == 'iid':
         seed = 0
     return SplitOptions(protocol, seed, shot, test_ratio, part_folders)
 
 
-def _benchmark(kind: str, data: ClearData, feature: dict | None, train_transform: list[dict] | None,
-               eval_transform: list[dict] | None, reading: dict, max_bad_fraction: float, work_dir: str | None):
+def benchmark_of(kind: str, data: ClearData, feature: dict | None, train_transform: list[dict] | None,
+                 eval_transform: list[dict] | None, reading: dict, max_bad_fraction: float, work_dir: str | None,
+                 images: ImageTable | None = None):
+    """The benchmark of a stream.
+
+    Args:
+        kind: the type of the reader that its images come from.
+        reading: cache, cache_dir and decoder.
+        images: all of them, as banks are made of them; None means `all_images`.
+    """
     check_cache(reading['cache'], reading['cache_dir'], where='scenario.')
     # The metrics of CLEAR compare the same classes at other times; buckets without a common class have none.
     protocol = 'class-incremental' if data.protocol == 'iid' and data.is_class_incremental else data.protocol
     info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
                         protocol=protocol, fingerprint=data.fingerprint, train=[], test=[])
     if feature is not None:
-        add_bank_features(info, data, feature, max_bad_fraction, work_dir, all_images(data).of_kind(kind))
+        images = all_images(data).of_kind(kind) if images is None else images
+        add_bank_features(info, data, feature, max_bad_fraction, work_dir, images)
     else:
         add_images(info, data, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
     return make_benchmark(info)

@@ -54,6 +54,19 @@ def required_arguments(obj: Callable[..., object]) -> set[str]:
             if parameter.kind in kinds and parameter.default is inspect.Parameter.empty}
 
 
+def joined_signature(*parts: Callable[..., object]) -> inspect.Signature:
+    """The arguments of all by keyword, for a function that passes them on to these; `**kwargs` only as the first has.
+
+    So misspelt keys are found before anything is built.
+    """
+    parameters = [list(inspect.signature(part).parameters.values()) for part in parts]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = {each.name: each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+             for part in parameters for each in part if each.kind in kinds}
+    rest = [each for each in parameters[0] if each.kind is inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*found.values(), *rest])
+
+
 def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owner: str) -> None:
     """Refuse keys that `owner` does not accept.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.configs.signatures import accepted_arguments, check_keys, joined_signature
 from clear.core.errors import ConfigError
 from clear.core.types import Options
 from clear.datasets.loaders.replayed_buckets import with_replay
@@ -38,7 +37,7 @@ def dataset_of(kind: str) -> Callable[..., SelfSupervisedImages] | None:
 
     build.__name__ = build.__qualname__ = kind
     build.__module__, build.__doc__ = reader.__module__, reader.__doc__
-    build.__signature__ = _joined(reader, SelfSupervisedImages, _choose)
+    build.__signature__ = joined_signature(reader, SelfSupervisedImages, _choose)
     return build
 
 
@@ -94,13 +93,3 @@ def _choose(cfg: Options, /, *, buckets: int | str | Sequence[int | str] | None 
 
 
 CHOICE = accepted_arguments(_choose)
-
-
-def _joined(*parts: Callable) -> inspect.Signature:
-    """A signature with the arguments of all by keyword, so that misspelt keys are found before anything is built."""
-    found = {parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-             for part in parts for parameter in inspect.signature(part).parameters.values()
-             if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)}
-    rest = [parameter for parameter in inspect.signature(parts[0]).parameters.values()
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature([*found.values(), *rest])

@@ -33,7 +33,8 @@ def list_file(path: str, root: str | None = None, class_names: Sequence[str] | N
         given.append(int(last) if is_labelled else None)
     check_different(paths, file)
     labels, names = class_indices(given, class_names or None, str(file))
-    return ImageTable.from_columns(folder_of(file, root), dict(path=paths, label=labels), names, name=file.stem)
+    columns = dict(path=paths) | (dict(label=labels) if any(label is not None for label in given) else {})
+    return ImageTable.from_columns(folder_of(file, root), columns, names, name=file.stem)
 
 
 @READERS.register_module(name='ListImages')

@@ -40,7 +40,7 @@ class Columns:
 @READERS.register_module(name='Table')
 def table_images(path: str, root: str | None = None, class_names: Sequence[str] | None = None,
                  path_column: str = 'path', label_column: str = 'label', time_column: str = 'timestamp') -> ImageTable:
-    """A table with the column `path`, and if wanted `label`, `timestamp`, `id`, `bucket`, `split`, `caption`, `mask`.
+    """A table with the column `path`, and if wanted `label`, `timestamp` or `taken_at`, and those of `TEXT_COLUMNS`.
 
     Labels are class indices (of `class_names`; without them the classes are those that occur, named by their numbers),
     or class names (then sorted, unless `class_names` gives the order); empty = no label. Timestamps are read by
@@ -56,7 +56,7 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
     """
     file = Path(path)
     named = {name for name, usual in ((label_column, 'label'), (time_column, 'timestamp')) if name != usual}
-    columns = read_columns(file, [path_column, *named], [label_column, time_column, *TEXT_COLUMNS],
+    columns = read_columns(file, [path_column, *named], [label_column, time_column, 'taken_at', *TEXT_COLUMNS],
                            text=[path_column, time_column, *TEXT_COLUMNS])
     found = dict(path=filled_text(columns[path_column], path_column, file))
     if 'id' in columns:
@@ -64,10 +64,13 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
     else:
         check_different(found['path'], file)
     found |= {name: text_cells(columns[name], name, file) for name in TEXT_COLUMNS[1:] if name in columns}
-    labels, names = _labels(columns.get(label_column, [None] * len(found['path'])), class_names or None, str(file))
-    if time_column in columns:
-        found['taken_at'] = _times(columns[time_column], file)
-    return ImageTable.from_columns(folder_of(file, root), {**found, 'label': labels}, names, name=file.stem)
+    names: Sequence[str] = class_names or ()
+    if label_column in columns:
+        found['label'], names = _labels(columns[label_column], class_names or None, str(file))
+    times = columns.get(time_column, columns.get('taken_at'))
+    if times is not None:
+        found['taken_at'] = _times(times, file)
+    return ImageTable.from_columns(folder_of(file, root), found, names, name=file.stem)
 
 
 @READERS.register_module(name='TableImages')
@@ -187,7 +190,13 @@ def check_filled(is_empty: Sequence[bool] | pyarrow.ChunkedArray, name: str, fil
 def _labels(cells: Cells, class_names: Sequence[str] | None, where: str) -> tuple[Sequence[int], list[str]]:
     """Class indices and the names of the classes; of different values once, as there may be millions of rows."""
     if isinstance(cells, list):
+        odd = next((row for row, value in enumerate(cells) if isinstance(value, (list, dict))), None)
+        if odd is not None:
+            raise DataError(f"{where}, row {odd + 1}: column 'label' should hold class indices or names, found "
+                            f'{str(cells[odd])[:80]}.')
         return class_indices(read_labels(cells, where), class_names, where)
+    if types.is_nested(cells.type):
+        raise DataError(f"{where}: column 'label' should hold class indices or names, found {cells.type}.")
     encoded = cells.combine_chunks().dictionary_encode()
     try:
         places, names = class_indices(read_labels(encoded.dictionary.to_pylist(), where), class_names, where)

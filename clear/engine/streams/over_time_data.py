@@ -7,11 +7,13 @@ from typing import Any
 
 from clear.core.checks import check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets import ClearData, ImageTable, read_clear, read_images
 from clear.datasets.readers.by_time import SplitOptions, all_images, read_folder_by_time
 from clear.datasets.readers.table_by_time import Periods, read_table_by_time
 from clear.datasets.readers.table_file import Columns
+from clear.datasets.streams import read_stream_of
+from clear.registry import READERS
 
 
 def read_stream(cfg: dict) -> tuple[ClearData, ImageTable]:
@@ -25,8 +27,13 @@ def read_stream(cfg: dict) -> tuple[ClearData, ImageTable]:
     kind = check_text('data.type', options.pop('type'))
     readers: dict[str, Callable[..., tuple[ClearData, ImageTable]]] = {
         'CLEAR': _clear, 'FolderByTime': _folder_by_time, 'TableByTime': _table_by_time}
+    if kind not in readers and READERS.get_own(kind) is not None:
+        split = dict(seed=0) | {key: options.pop(key) for key in ('seed', 'shot', 'test_ratio') if key in options}
+        return read_stream_of(options | dict(type=kind), SplitOptions('iid', **split))
     if kind not in readers:
-        raise ConfigError(f"data.type is '{kind}'. Known: {', '.join(readers)}.")
+        known = sorted({*readers, *READERS.known_names()})
+        near = nearest(kind, known)
+        raise ConfigError(f"data.type is '{kind}'{f', nearest: {near}' if near else ''}. Known: {', '.join(known)}.")
     check_keys('data', options, accepted_arguments(readers[kind]), kind)
     try:
         return readers[kind](**options)
@@ -45,11 +52,13 @@ def _folder_by_time(data_root: str, times: list[str] | None = None, seed: int = 
     return data, all_images(data).of_kind('FolderByTime')
 
 
-def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None, edges: list | None = None,
-                   freq: str | None = None, equal: str = 'count', missing: str = 'refuse', seed: int = 0,
-                   shot: int | None = None, test_ratio: float = 0.3):
+def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None,
+                   edges: list | None = None, freq: str | None = None, equal: str = 'count',
+                   path_column: str = 'path', label_column: str = 'label', time_column: str = 'timestamp',
+                   missing: str = 'refuse', seed: int = 0, shot: int | None = None, test_ratio: float = 0.3):
     data = read_table_by_time(table, Periods(num_buckets, edges, freq, equal),
-                              SplitOptions('iid', seed, shot, test_ratio), Columns(), root=data_root, missing=missing)
+                              SplitOptions('iid', seed, shot, test_ratio),
+                              Columns(path_column, label_column, time_column), root=data_root, missing=missing)
     return data, all_images(data).of_kind('TableByTime')
 
 
