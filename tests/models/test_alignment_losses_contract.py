@@ -1,7 +1,11 @@
 """What every loss of alignment keeps: building by name, float32 inside autocast, gradients, state, clear refusals."""
 
+import ast
 import copy
+import inspect
 import io
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +23,7 @@ PAIRS = {
     'ProtoCPCLoss': dict(out_dim=8), 'VICRegLoss': {}, 'BarlowTwinsLoss': {},
 }
 WITH_STATE = {'CompRessLoss', 'SEEDLoss', 'CrossModalDINOLoss', 'ProtoCPCLoss'}
+DOCS = Path(__file__).parents[2] / 'docs' / 'alignment.md'
 LABELS = torch.tensor([0, 1, 1, 7, 0, 5])
 
 
@@ -165,3 +170,17 @@ def test_shapes_that_do_not_fit_are_named(name):
 def test_flags_are_true_or_false(name, flag):
     with pytest.raises(ValueError, match=f"{name}: {flag} is 'yes'; expected True or False"):
         build(name, **{flag: 'yes'})
+
+
+def test_docs_have_every_loss_with_its_defaults():
+    rows = {found[1]: found[2] for line in DOCS.read_text().splitlines()
+            if (found := re.match(r'\| `(\w+Loss)` \|(.*)', line))}
+    of_alignment = {name for name in losses.__all__ if '.alignment.' in getattr(losses, name).__module__}
+    assert set(rows) == of_alignment | {'VICRegLoss', 'BarlowTwinsLoss'}
+    for name, text in rows.items():
+        defaults = {key: each.default for key, each in inspect.signature(getattr(losses, name)).parameters.items()}
+        said = {key: ast.literal_eval(value) for key, value in re.findall(r'`(\w+)=([^`]+)`', text)}
+        assert said == {key: defaults[key] for key in said}
+        common = {'gather', 'local_loss', 'gather_with_grad', 'detach_teacher', 'legacy', 'eps', 'student_dim',
+                  'sinkhorn_iterations'}
+        assert set(defaults) - common - set(said) <= {'logit_scale'}, f'{name}: an argument is not in the table'
