@@ -20,7 +20,7 @@ PAIRS = {
     'InfoNCELoss': {}, 'UniCLLoss': {}, 'PromptedCrossEntropyLoss': {}, 'SigLIPLoss': {}, 'SimRegLoss': {},
     'RKDLoss': {}, 'CompRessLoss': dict(num_queues=2, embed_dim=8, queue_size=9),
     'SEEDLoss': dict(embed_dim=8, queue_size=9, teacher_temp=0.07), 'CrossModalDINOLoss': dict(out_dim=8),
-    'ProtoCPCLoss': dict(out_dim=8), 'VICRegLoss': {}, 'BarlowTwinsLoss': {},
+    'ProtoCPCLoss': dict(out_dim=8), 'VICRegLoss': {}, 'BarlowTwinsLoss': {}, 'SimCSELoss': {},
 }
 WITH_STATE = {'CompRessLoss', 'SEEDLoss', 'CrossModalDINOLoss', 'ProtoCPCLoss'}
 DOCS = Path(__file__).parents[2] / 'docs' / 'alignment.md'
@@ -41,7 +41,7 @@ def call(loss, teacher, student, **options):
 
 
 def test_every_loss_is_here():
-    others = {'FeatureDistillationLoss', 'LogitDistillationLoss', 'ProtoLoss', 'SimCSELoss'}
+    others = {'FeatureDistillationLoss', 'LogitDistillationLoss', 'ProtoLoss'}
     of_alignment = {name for name in losses.__all__ if '.alignment.' in getattr(losses, name).__module__}
     assert set(PAIRS) - {'VICRegLoss', 'BarlowTwinsLoss'} == of_alignment - others
     assert all(issubclass(getattr(losses, name), PairLoss) for name in PAIRS)
@@ -121,7 +121,8 @@ def test_what_they_need_is_said_by_the_classes():
     assert said == dict(uses_logit_scale={'InfoNCELoss', 'UniCLLoss', 'SigLIPLoss'}, uses_logit_bias={'SigLIPLoss'},
                         needs_labels={'PromptedCrossEntropyLoss'},
                         needs_prototypes={'CrossModalDINOLoss', 'ProtoCPCLoss'})
-    assert {name for name in PAIRS if not getattr(losses, name).needs_equal_width} == {'RKDLoss', 'CompRessLoss'}
+    assert {name for name in PAIRS if not build(name).needs_equal_width} == {'RKDLoss', 'CompRessLoss'}
+    assert build('CompRessLoss', num_queues=1).needs_equal_width
 
 
 @pytest.mark.parametrize('name', sorted(WITH_STATE))
@@ -163,6 +164,21 @@ def test_shapes_that_do_not_fit_are_named(name):
         call(loss, teacher, student, labels=LABELS[:5])
     with pytest.raises(ValueError, match='logit_scale has 2 values'):
         call(loss, teacher, student, logit_scale=torch.ones(2))
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_what_fits_is_known_before_the_first_step(name):
+    loss = build(name)
+    assert loss.check_fit(6, 8, 8) is None
+    if name != 'RKDLoss':
+        with pytest.raises(ValueError, match=name):
+            loss.check_fit(6, 8, 7)
+    if name in WITH_STATE:
+        with pytest.raises(ValueError, match='columns'):
+            loss.check_fit(6, 9, 9)
+    if name in ('SEEDLoss', 'CompRessLoss'):
+        with pytest.raises(ValueError, match=r'queue_size \(9\) is smaller than the global batch \(1 x 10 = 10\)'):
+            loss.check_fit(10, 8, 8)
 
 
 @pytest.mark.parametrize('name', PAIRS)

@@ -69,8 +69,6 @@ def compare(loss, towers, rows):
     if isinstance(loss, PairLoss):
         labels = (CLASSES if isinstance(loss, PromptedCrossEntropyLoss) else LABELS)[rows]
         return loss(teacher, student, logit_scale=5.0, logit_bias=-2.0, labels=labels)
-    if isinstance(loss, SimCSELoss):
-        return loss(teacher, student)
     if isinstance(loss, ProtoLoss):
         return loss(student, unit(4, DIM, seed=70), unit(4, 3, seed=71), LABELS[rows]) + 0 * teacher.sum()
     before = [unit(ROWS, DIM, seed=80 + index)[rows] for index in range(2)]

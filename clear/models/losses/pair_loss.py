@@ -78,13 +78,22 @@ class PairLoss(nn.Module):
         """The loss, of tensors that are at least float32 and fit."""
         raise NotImplementedError
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        """Raise ValueError unless the loss can take pairs of that many rows (of one process) and these widths.
+
+        Every call does; a training may ask before its first step.
+        """
+        if self.needs_equal_width and teacher_dim != student_dim:
+            found = ', '.join(f'{side} {(num_rows, dim)}' for side, dim in zip(self.sides, (teacher_dim, student_dim)))
+            raise ValueError(f'{type(self).__name__}: expected matrices (batch, dim) of one shape, found {found}.')
+
     def _check(self, teacher: Tensor, student: Tensor, labels: Tensor | None) -> None:
         shapes = [tuple(teacher.shape), tuple(student.shape)]
-        same = shapes[0] == shapes[1] if self.needs_equal_width else shapes[0][:1] == shapes[1][:1]
-        if not same or any(len(shape) != 2 or shape[0] == 0 for shape in shapes):
+        if any(len(shape) != 2 or shape[0] == 0 for shape in shapes) or len(teacher) != len(student):
             what = 'of one shape' if self.needs_equal_width else 'of as many rows'
             raise ValueError(f'{type(self).__name__}: expected matrices (batch, dim) {what}, found '
                              f'{self.sides[0]} {shapes[0]}, {self.sides[1]} {shapes[1]}.')
+        self.check_fit(len(teacher), teacher.shape[1], student.shape[1])
         if labels is None and self.needs_labels:
             raise ValueError(f'{type(self).__name__} needs labels, one per row; do the data have classes?')
         if labels is not None and (labels.shape != teacher.shape[:1] or labels.is_floating_point()):

@@ -48,8 +48,6 @@ class CompRessLoss(PairLoss):
         0.0
     """
 
-    needs_equal_width = False
-
     def __init__(self, num_queues: int = 1, embed_dim: int = 512, queue_size: int = 65536, temperature: float = 0.04, *,
                  student_dim: int | None = None, gather: bool = True, detach_teacher: bool = False,
                  legacy: bool = False):
@@ -62,23 +60,31 @@ class CompRessLoss(PairLoss):
         if num_queues == 1 and student_dim != embed_dim:
             raise ConfigError(f'CompRessLoss: student_dim is {student_dim} and embed_dim {embed_dim}; with one queue '
                               'both are compared with the same anchors. Use num_queues=2, or heads of equal size.')
+        self.needs_equal_width = num_queues == 1
         self.temperature = temperature
         self.register_buffer('queue', _anchors(embed_dim, queue_size))
         self.register_buffer('student_queue', _anchors(student_dim, queue_size) if num_queues == 2 else None)
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        super().check_fit(num_rows, teacher_dim, student_dim)
+        for name, dim, queue in zip(self.sides, (teacher_dim, student_dim), self._queues):
+            if dim != len(queue):
+                raise ValueError(f'CompRessLoss: the {name} has {dim} columns, but its queue is of width {len(queue)} '
+                                 '(embed_dim, student_dim).')
+        check_room(self.queue.shape[1], num_rows, gather=self.gather)
+
+    @property
+    def _queues(self) -> tuple[Tensor, Tensor]:
+        """That of the teacher and that of the student, which may be the same."""
+        return self.queue, self.queue if self.student_queue is None else self.student_queue
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
-        queues = self.queue, self.queue if self.student_queue is None else self.student_queue
-        for name, rows, queue in zip(self.sides, (teacher, student), queues):
-            if rows.shape[1] != len(queue):
-                raise ValueError(f'CompRessLoss: the {name} has {rows.shape[1]} columns, but its queue is of width '
-                                 f'{len(queue)} (embed_dim, student_dim).')
-        check_room(self.queue.shape[1], len(teacher), gather=self.gather)
         teacher, student = normalised(teacher), normalised(student)
         # A copy: when backward asks for a queue, the rows of this batch will have been written.
         targets, predictions = (
             F.log_softmax(rows @ queue.to(rows.dtype, copy=self.training) / self.temperature, 1)  # (N, D) @ (D, K)
-            for rows, queue in zip((teacher, student), queues))
+            for rows, queue in zip((teacher, student), self._queues))
         loss = mean_over_processes((targets.exp() * (targets - predictions)).sum(1), self.gather)
         if self.training:
             self._write(teacher, student)

@@ -54,8 +54,11 @@ class CrossModalDINOLoss(PairLoss):
         self.center_momentum = center_momentum
         self.register_buffer('center', torch.zeros(out_dim))
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        super().check_fit(num_rows, teacher_dim, student_dim)
+        check_prototypes(self, teacher_dim, len(self.center))
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
-        check_prototypes(self, teacher, len(self.center))
         # A new tensor: the centre will have moved when backward asks for it.
         targets = F.softmax((teacher - self.center.to(teacher.dtype)) / self.teacher_temp, 1)
         values = -(targets * F.log_softmax(student / self.student_temp, 1)).sum(1)
@@ -69,8 +72,8 @@ class CrossModalDINOLoss(PairLoss):
                 f'center_momentum={self.center_momentum}, {super().extra_repr()}')
 
 
-def check_prototypes(owner: PairLoss, scores: Tensor, out_dim: int) -> None:
-    """Raise ValueError unless scores (N, D) have a column per prototype."""
-    if scores.shape[1] != out_dim:
-        raise ValueError(f'{type(owner).__name__}: scores have {scores.shape[1]} columns, but out_dim is {out_dim}. '
-                         'Both towers need a head that ends in as many prototypes.')
+def check_prototypes(owner: PairLoss, dim: int, out_dim: int) -> None:
+    """Raise ValueError unless scores have a column per prototype."""
+    if dim != out_dim:
+        raise ValueError(f'{type(owner).__name__}: scores have {dim} columns, but out_dim is {out_dim}. Both towers '
+                         'need a head that ends in as many prototypes.')

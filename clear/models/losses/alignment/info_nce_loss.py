@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from clear.core.checks import check_number
 from clear.models.losses.alignment.gathering import Compared, Gathering
@@ -55,18 +56,21 @@ class InfoNCELoss(PairLoss):
 
 
 @MODELS.register_module()
-class SimCSELoss(nn.Module):
+class SimCSELoss(PairLoss):
     """InfoNCE between two encodings of the same texts that differ in dropout (SimCSE, Gao et al. 2021,
     arXiv:2104.08821, eq. 1; here in both directions, as ITRA has it).
 
-    Over processes gradients flow to both encodings of all; ITRA's gathers the second without any.
+    The scale is the loss's own; one that is given to a call is that of another loss, and is not used. Over processes
+    gradients flow to both encodings of all; ITRA's gathers the second without any.
 
     Args:
         logit_scale: factor of the cosines, > 0; exp(2.996) is the paper's temperature of 0.05, as ITRA rounds it.
         gather: see the rows of all processes. Every process must have the same number of rows.
+        detach_teacher: send no gradient to the first.
+        legacy: changes nothing.
 
     Shape:
-        first, second: (N, D), of any norm   returns: ()
+        first, second: (N, D), of any norm: they are normalised here   returns: ()
 
     Raises:
         ValueError: if the scale is not positive or shapes do not fit.
@@ -77,17 +81,21 @@ class SimCSELoss(nn.Module):
         0.3133
     """
 
-    def __init__(self, logit_scale: float = math.exp(2.996), *, gather: bool = True):
-        super().__init__()
-        check_number('SimCSELoss: logit_scale', logit_scale, above=0)
-        self.logit_scale = logit_scale
-        self.info_nce = InfoNCELoss(gather=gather)
+    sides = ('first', 'second')
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return self.info_nce(first, second, logit_scale=self.logit_scale)
+    def __init__(self, logit_scale: float = math.exp(2.996), *, gather: bool = True, detach_teacher: bool = False,
+                 legacy: bool = False):
+        super().__init__(gather=gather, detach_teacher=detach_teacher, legacy=legacy)
+        self.logit_scale = check_number('SimCSELoss: logit_scale', logit_scale, above=0)
+        self.gathering = Gathering(gather)
+
+    def compare(self, first: Tensor, second: Tensor, given: Given) -> Tensor:
+        pairs = self.gathering.pairs(normalised(first), normalised(second))
+        scale = torch.full_like(given.logit_scale, self.logit_scale)
+        return symmetric_cross_entropy(pairs, Partners(pairs.first), scale)
 
     def extra_repr(self) -> str:
-        return f'logit_scale={self.logit_scale}'
+        return f'logit_scale={self.logit_scale}, {super().extra_repr()}'
 
 
 def symmetric_cross_entropy(pairs: Compared, answers: Answers, scale: Tensor) -> Tensor:

@@ -62,8 +62,11 @@ class ProtoCPCLoss(PairLoss):
         self.sinkhorn_iterations = sinkhorn_iterations
         self.register_buffer('prior', torch.ones(out_dim))
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        super().check_fit(num_rows, teacher_dim, student_dim)
+        check_prototypes(self, teacher_dim, len(self.prior))
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
-        check_prototypes(self, teacher, len(self.prior))
         targets = self._assign(teacher)
         scores = student / self.student_temp
         log_sums = (scores + self.prior.to(scores.dtype).log()).logsumexp(1)

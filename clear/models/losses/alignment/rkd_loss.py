@@ -62,10 +62,13 @@ class RKDLoss(PairLoss):
             raise ConfigError('RKDLoss: distance_weight and angle_weight are both 0: nothing is left to learn.')
         self.gathering = Gathering(gather)
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        super().check_fit(num_rows, teacher_dim, student_dim)
+        if num_rows == 1 and not self.gathering.is_on:
+            raise ValueError('RKDLoss: a single row has no relation to others, expected at least two.')
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
         pairs = self.gathering.pairs(normalised(teacher), normalised(student))
-        if len(pairs.all_teacher) < 2:
-            raise ValueError('RKDLoss: a single row has no relation to others, expected at least two.')
         total = student.new_zeros(())
         if self.distance_weight:
             total = total + self.distance_weight * F.smooth_l1_loss(relative_distances(pairs.all_student),

@@ -60,11 +60,13 @@ class SEEDLoss(PairLoss):
         self.register_buffer('queue', F.normalize(torch.randn(embed_dim, queue_size), dim=0))
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
 
+    def check_fit(self, num_rows: int, teacher_dim: int, student_dim: int) -> None:
+        super().check_fit(num_rows, teacher_dim, student_dim)
+        if teacher_dim != len(self.queue):
+            raise ValueError(f'SEEDLoss: features have {teacher_dim} columns, but embed_dim is {len(self.queue)}.')
+        check_room(self.queue.shape[1], num_rows, gather=self.gather)
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
-        if teacher.shape[1] != len(self.queue):
-            raise ValueError(f'SEEDLoss: features have {teacher.shape[1]} columns, but embed_dim is '
-                             f'{len(self.queue)}.')
-        check_room(self.queue.shape[1], len(teacher), gather=self.gather)
         teacher, student = normalised(teacher), normalised(student)
         # A copy: when backward asks for it, the rows of this batch will have been written.
         queue = self.queue.to(teacher.dtype, copy=self.training)
