@@ -54,7 +54,8 @@ class Task(Protocol):
             `EncodesText` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
 
     A class that says `reads_grid = True` (its base does not count) takes the arguments in the `grid` of a probing
-    config where it has none of its own.
+    config where it has none of its own. One that says `reads_labels = True` is refused data without any label before
+    anything is encoded.
     """
 
     needs: ClassVar[tuple[str, ...]]

@@ -1,5 +1,6 @@
 """Stream, pretraining, bank and probe see one folder alike: the same files, ids and order of classes."""
 
+import json
 import logging
 
 import pytest
@@ -9,7 +10,8 @@ from tiny_encoder import TinyEncoder
 from clear.continual.scenarios import folder_by_time
 from clear.datasets import read_images
 from clear.datasets.loaders.evaluation import read_evaluation_images
-from clear.features import extract
+from clear.engine.probing.runner import ProbeRunner
+from clear.features import FeatureBank, extract
 from clear.registry import DATASETS
 
 EXPECTED = {time: [f'{time}/{name}' for name in ('bus/a.png', 'bus/b.PNG', 'bus/c.png', 'cat/1.png', 'cat/2.png',
@@ -50,7 +52,7 @@ def test_a_folder_by_time_is_one_for_all(tree, tmp_path, caplog):
     assert list(pretraining.ids) == files and pretraining.class_names == source.class_names
     assert pretraining.labels.tolist() == source.label_array().tolist()
     assert list(pretraining.buckets) == ['1', '2']
-    bank = extract(TinyEncoder(), cfg, tmp_path / 'bank')  # what a probe reads
+    bank = extract(TinyEncoder(), cfg, tmp_path / 'bank')
     assert bank.column('id') == files and bank.class_names == source.class_names and bank.valid.all()
     options = dict(evaluation_protocol='streaming', seed=None)
     images = folder_by_time(str(tree), train_transform=READ, eval_transform=READ, **options).info
@@ -58,6 +60,19 @@ def test_a_folder_by_time_is_one_for_all(tree, tmp_path, caplog):
     assert [list(bucket.ids) for bucket in images.train] == list(EXPECTED.values())
     features = folder_by_time(str(tree), feature=dict(bank=str(bank.path)), **options).info
     assert features.class_names == source.class_names and [len(bucket) for bucket in features.train] == [6, 6]
+
+
+def test_a_probe_starts_on_the_same_type(tree, tmp_path):
+    encoder = dict(type='TorchvisionEncoder', arch='squeezenet1_1', preprocess=dict(resize=32, crop=32))
+    data = dict(type='FolderByTime', data_root=str(tree))
+    cfg = dict(device='cpu', encoders=dict(net=encoder), banks=dict(root=str(tmp_path / 'banks')),
+               tasks=[dict(type='NearestClassMean')], data=dict(train=data, test=dict(data, bucket='2')))
+    ProbeRunner(cfg, tmp_path / 'work').run()
+    bank = FeatureBank.open(next((tmp_path / 'banks').iterdir()))
+    assert bank.column('id') == [path for paths in EXPECTED.values() for path in paths]
+    assert bank.class_names == ['bus', 'cat']
+    job, = json.loads((tmp_path / 'work' / 'jobs.json').read_text())['jobs'].values()
+    assert (job['result']['extras']['n_train'], job['result']['extras']['n_test']) == (12, 6)
 
 
 def test_a_bank_of_a_folder_by_time_is_the_scenario_s_own_in_whatever_order_of_names(tmp_path):

@@ -77,6 +77,11 @@ class Job:
         return needs_of(self._task)
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether the task can do nothing without labels."""
+        return getattr(self._task, 'reads_labels', False)
+
+    @property
     def levels(self) -> list[int]:
         """Levels of the maps that the task reads."""
         return list(self._task.levels) if 'maps' in self.needs else []
@@ -211,6 +216,8 @@ class DataFinder:
                     lacking = f'maps of level {", ".join(missing)}; the bank {path} has none' if missing else ''
                 if 'text' in job.needs and 'caption' not in self._source(source):
                     lacking = f"text, but the images of type {source['type']} have no captions"
+                if job.reads_labels and path is None and not (self._source(source).label_array() >= 0).any():
+                    lacking = f"labels, but the images of type {source['type']} have none"
             if lacking:
                 raise ConfigError(f"{job.options['type']} needs {lacking} (data.{split} of {job.key}). Nothing was "
                                   'encoded.')

@@ -30,11 +30,12 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
     batch = _batch_size(loop.dataloader)
     dataset = loop.dataloader.dataset
     inner = dataset.dataset if isinstance(dataset, SeededDataset) else dataset
+    kind = runner.cfg['train_dataloader']['dataset'].get('type')  # of a reader, the class says nothing
     micro = wrapper._accumulative_counts
     length = f'{loop.max_epochs} epochs of {len(loop.dataloader):,} = ' if runner.is_epoch_based else ''
     files = _files(runner)
     return '\n'.join([
-        f'data      {type(inner).__name__}  {len(inner):,} samples',
+        f'data      {kind if isinstance(kind, str) else type(inner).__name__}  {len(inner):,} samples',
         f'model     {type(model).__name__}  {sum(item.numel() for item in parameters):,} parameters, {trained:,} '
         'trained',
         f'training  {length}{loop.max_iters:,} iterations  batch {batch} x {dist.world_size()} process(es)'

@@ -44,6 +44,7 @@ class Clustering:
     """
 
     needs: ClassVar = ('bank',)
+    reads_labels: ClassVar = True
 
     def __init__(self, *, num_clusters: int | None = None, restarts: int = 10, max_iterations: int = 300,
                  tolerance: float = 1e-4, fit_on: str = 'train', scale_to_unit: bool = True, seed: int = 0,

@@ -44,6 +44,7 @@ class FewShotProbe:
     """
 
     needs: ClassVar = ('bank',)
+    reads_labels: ClassVar = True
 
     def __init__(self, *, shots: int = 5, seeds: int | Sequence[int] = 5, classifier: str = 'logistic', c: float = 10.0,
                  scale: str = 'l2', seed: int = 0, device: str = 'cpu'):

@@ -56,6 +56,7 @@ class KNN:
     """
 
     needs: ClassVar = ('bank',)
+    reads_labels: ClassVar = True
 
     def __init__(self, *, k: int | Sequence[int] = 20, temperature: float | None | Sequence[float | None] = 0.07,
                  backend: str = 'auto', val_fraction: float = 0.1, seed: int = 0, device: str = 'cpu'):

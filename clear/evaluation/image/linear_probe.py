@@ -58,6 +58,7 @@ class LinearProbe:
     """
 
     needs: ClassVar = ('bank',)
+    reads_labels: ClassVar = True
     reads_grid: ClassVar = True
 
     def __init__(self, *, lrs: Sequence[float] = (1e-3, 1e-2, 1e-1), weight_decays: Sequence[float] = (0.0,),

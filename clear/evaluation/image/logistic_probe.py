@@ -45,6 +45,7 @@ class LogisticProbe:
     """
 
     needs: ClassVar = ('bank',)
+    reads_labels: ClassVar = True
 
     def __init__(self, *, cs: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), max_iterations: int = 500,
                  tolerance: float = 1e-5, scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0,

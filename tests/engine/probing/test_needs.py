@@ -110,6 +110,8 @@ def test_maps_are_stored_beside_the_features_at_the_levels_of_the_task():
     ('LooksAtAll', dict(bank='features'), 'needs images, but data.test is a bank'),
     ('Reads', dict(bank='features'), 'Reads needs text, but data.test is a bank'),
     ('Reads', None, 'Reads needs text, but the images of type ImageFolder have no captions'),
+    ('KNN', dict(type='FolderImages', data_root='images'),
+     r'KNN needs labels, but the images of type FolderImages have none \(data.test of net--KNN\). Nothing was encoded'),
     ('LooksAtMaps', dict(bank='features'), 'LooksAtMaps needs maps of level 4, 2; the bank features has none'),
     ('Looks', dict(type='ImageFolder', root='images', bucket='1'), 'and no single bucket of it'),
     ('ZeroShot', None, 'ZeroShot needs an encoder of images and of text; encoders.net is a TorchvisionEncoder'),
