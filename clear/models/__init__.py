@@ -5,6 +5,7 @@ from clear.core.compat import patch_libraries
 patch_libraries()  # Before anything of mmpretrain's models is imported.
 
 from clear.models import losses, necks, selfsup  # noqa: E402
+from clear.models.alignment import AlignedEncoder, ImageTextAlignment  # noqa: E402
 from clear.models.backbones import FAN, AdaptFormer  # noqa: E402
 from clear.models.classifier import ComposedClassifier, build_classifier  # noqa: E402
 from clear.models.freeze import Freezable, FreezeReport, freeze  # noqa: E402
@@ -32,10 +33,10 @@ from clear.models.towers.text import (  # noqa: E402
 )
 from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
-__all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable', 'FreezeReport',
-           'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder', 'ImageEncoder', 'LoRALinear', 'LoadReport',
-           'LockReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess',
-           'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder',
-           'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder', 'convert_sync_batch_norm',
-           'freeze', 'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora', 'necks', 'selfsup',
-           'synchronised']
+__all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'AlignedEncoder', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable',
+           'FreezeReport', 'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder', 'ImageEncoder', 'ImageTextAlignment',
+           'LoRALinear', 'LoadReport', 'LockReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder',
+           'Preprocess', 'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder',
+           'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder',
+           'convert_sync_batch_norm', 'freeze', 'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora',
+           'necks', 'selfsup', 'synchronised']

@@ -33,43 +33,45 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Labelled: TypeAlias = 'tuple[Tensor, Tensor] | EvaluationImages | dict'
 
 
-class _OnlineEvaluation(Hook):
-    """Every few epochs, score the features of labelled images; the training does not notice.
+class EveryFewEpochs(Hook):
+    """Measure the model every few epochs; the training does not notice.
 
-    The first process evaluates alone, with its own running statistics of BatchNorm, and the others wait.
+    The first process measures alone, with its own running statistics of BatchNorm, and the others wait.
 
     Args:
-        train, test: labelled images: (images, labels) tensors, or what `read_evaluation_images` takes, a dict.
-            Images are (N, 3, H, W), uint8 (then normalised by mean and std) or float; labels (N,) int64.
-        interval: epochs between two evaluations; the last epoch is always evaluated.
+        interval: epochs between two measurements; the last epoch is always measured.
         at_start: also before the first iteration, logged as epoch 0.
-        batch_size: images in one forward pass.
+        batch_size: samples in one forward pass.
     """
 
     priority = 'NORMAL'
-    # Names of what `score` returns.
+    # Names of what `measure` returns.
     measures: tuple[str, ...] = ()
 
-    def __init__(self, train: Labelled, test: Labelled, interval: int = 1, at_start: bool = False,
-                 batch_size: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
+    def __init__(self, interval: int = 1, at_start: bool = False, batch_size: int = 256):
         for key, value in (('interval', interval), ('batch_size', batch_size)):
             check_whole(f'{type(self).__name__}.{key}', value, 1)
         self.interval, self.at_start, self.batch_size = interval, at_start, batch_size
-        self.mean, self.std = tuple(mean), tuple(std)
-        self._sources = dict(train=train, test=test)
-        self._data: dict[str, tuple[Tensor, Tensor]] = {}
         self._failed: Exception | None = None
 
+    def prepare(self, runner: Runner) -> None:
+        """Read what is measured on, in the first process.
+
+        Raises:
+            ConfigError, DataError: for what cannot be measured on, before anything is trained.
+        """
+        raise NotImplementedError
+
+    def measure(self, runner: Runner) -> dict[str, float]:
+        """Measured value by name, in the first process; the model is in eval mode and there are no gradients."""
+        raise NotImplementedError
+
     def before_run(self, runner: Runner) -> None:
-        if not isinstance(runner.bare_model, GivesFeatures):
-            raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
-                              f'{type(runner.bare_model).__name__} does not have.')
         if not runner.is_epoch_based:
             raise ConfigError(f'{type(self).__name__} measures every {self.interval} epoch(s), but train_cfg has '
                               'by_epoch=False. Use by_epoch=True with max_epochs.')
         if dist.is_main():
-            self._data = read_images(**self._sources)
-            self.check(self._data['train'][1], self._data['test'][1])
+            self.prepare(runner)
 
     def before_train(self, runner: Runner) -> None:
         if self.at_start and runner.iter == 0:
@@ -88,6 +90,50 @@ class _OnlineEvaluation(Hook):
         if dist.any_rank(self._failed is not None, runner.device):
             raise self._failed or DataError('The online evaluation failed in the first process.')
 
+    def _evaluate(self, runner: Runner, epoch: int) -> None:
+        try:
+            if dist.is_main():
+                self._evaluate_here(runner, epoch)
+        finally:
+            dist.barrier()
+
+    def _evaluate_here(self, runner: Runner, epoch: int) -> None:
+        with undisturbed(runner.bare_model):
+            values = self.measure(runner)
+        if epoch:
+            runner.add_measurements(values)
+        runner.visualizer.add_scalars({**values, 'iter': runner.iter}, step=epoch)
+        if not epoch:
+            logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
+            runner.measured_at_start.update(values)
+
+
+class _OnlineEvaluation(EveryFewEpochs):
+    """Every few epochs, score the features of labelled images.
+
+    Args:
+        train, test: labelled images: (images, labels) tensors, or what `read_evaluation_images` takes, a dict.
+            Images are (N, 3, H, W), uint8 (then normalised by mean and std) or float; labels (N,) int64.
+        interval, at_start, batch_size: see `EveryFewEpochs`.
+    """
+
+    def __init__(self, train: Labelled, test: Labelled, interval: int = 1, at_start: bool = False,
+                 batch_size: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
+        super().__init__(interval, at_start, batch_size)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self._sources = dict(train=train, test=test)
+        self._data: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        if not isinstance(runner.bare_model, GivesFeatures):
+            raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
+                              f'{type(runner.bare_model).__name__} does not have.')
+        super().before_run(runner)
+
+    def prepare(self, runner: Runner) -> None:
+        self._data = read_images(**self._sources)
+        self.check(self._data['train'][1], self._data['test'][1])
+
     def check(self, train: Tensor, test: Tensor) -> None:
         """Refuse labels (N,), (M,) that cannot be scored, before anything is trained.
 
@@ -102,26 +148,12 @@ class _OnlineEvaluation(Hook):
         """Measured value by name."""
         raise NotImplementedError
 
-    def _evaluate(self, runner: Runner, epoch: int) -> None:
-        try:
-            if dist.is_main():
-                self._evaluate_here(runner, epoch)
-        finally:
-            dist.barrier()
-
-    def _evaluate_here(self, runner: Runner, epoch: int) -> None:
-        with undisturbed(runner.bare_model):
-            rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size, mean=self.mean,
-                                                std=self.std, device=runner.device), labels)
-                    for split, (images, labels) in self._data.items()}
-            classes = [str(label) for label in range(int(rows['train'].labels.max()) + 1)]
-            values = self.score(ProbeData(rows['train'], rows['test'], classes))
-        if epoch:
-            runner.add_measurements(values)
-        runner.visualizer.add_scalars({**values, 'iter': runner.iter}, step=epoch)
-        if not epoch:
-            logger.info('before training  %s', '  '.join(f'{name} {value:.3f}' for name, value in values.items()))
-            runner.measured_at_start.update(values)
+    def measure(self, runner: Runner) -> dict[str, float]:
+        rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size, mean=self.mean,
+                                            std=self.std, device=runner.device), labels)
+                for split, (images, labels) in self._data.items()}
+        classes = [str(label) for label in range(int(rows['train'].labels.max()) + 1)]
+        return self.score(ProbeData(rows['train'], rows['test'], classes))
 
 
 @HOOKS.register_module()

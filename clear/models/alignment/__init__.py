@@ -1,0 +1,6 @@
+"""Models of an image tower and a text tower that are trained to agree."""
+
+from clear.models.alignment.encoder import AlignedEncoder
+from clear.models.alignment.image_text import ImageTextAlignment
+
+__all__ = ['AlignedEncoder', 'ImageTextAlignment']

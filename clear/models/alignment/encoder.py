@@ -1,0 +1,83 @@
+"""An aligned pair of towers as an encoder of images, with text beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from clear.core.errors import CheckpointError, ConfigError
+from clear.core.files import load_tensors
+from clear.core.modes import evaluation_mode
+from clear.models.alignment.image_text import ImageTextAlignment
+from clear.models.selfsup.parts.encoder import build_part
+from clear.models.towers.base import Tower, plain
+from clear.models.towers.image import ImageEncoder
+from clear.models.weights.load import LoadReport
+from clear.registry import MODELS
+
+
+@MODELS.register_module()
+class AlignedEncoder(ImageEncoder):
+    """The image side of an `ImageTextAlignment`, head included; `encode_text` is the text side. Frozen.
+
+    Args:
+        model: the `model` of the training config.
+        weights: a checkpoint of that training; None leaves the towers as their own configs make them.
+
+    Raises:
+        ConfigError: if `model` is no alignment.
+        CheckpointError: if the checkpoint is of another model.
+    """
+
+    def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | None = None):
+        Tower.__init__(self)
+        built = build_part('model', model)
+        if not isinstance(built, ImageTextAlignment):
+            raise ConfigError(f"model is a {type(built).__name__}, expected dict(type='ImageTextAlignment', ...).")
+        self.load_report = None if weights is None else _load(built, Path(weights))
+        self.model = built
+        self.embed_dim = built.embed_dim('image')
+        self.preprocess = built.image_encoder.preprocess
+        self.removed = built.image_encoder.removed
+        described = {} if isinstance(model, ImageTextAlignment) else plain(_without_paths(model), 'model')
+        self._identity = dict(model=described, preprocess=self.preprocess.to_dict())
+        self._sources = None
+        self.set_trainable(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.encode_image(images).float()
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """(N, embed_dim) of texts, on the CPU, without gradients."""
+        with evaluation_mode(self):
+            embedded = self.model.text_encoder.encode(texts, batch_size, use_pooler=True)
+            device = next(self.parameters()).device
+            return self.model.project('text', embedded.to(device)).float().cpu()
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The maps of the image tower."""
+        return self.model.image_encoder.feature_maps(images)
+
+    @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the maps, fine to coarse."""
+        return self.model.image_encoder.map_channels
+
+
+def _load(model: ImageTextAlignment, path: Path) -> LoadReport:
+    saved = load_tensors(path)
+    state = saved.get('state_dict', saved)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f'{path} is no checkpoint of this model: {error}') from error
+    return LoadReport(path.name, 'clear', tuple(state), (), (), ())
+
+
+def _without_paths(cfg: Mapping) -> dict:
+    """A config in which files and folders are named by the last part of their names."""
+    return {key: _without_paths(value) if isinstance(value, Mapping) else
+            Path(value).name if isinstance(value, (str, Path)) and '/' in str(value) else value
+            for key, value in cfg.items()}

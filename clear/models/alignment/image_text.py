@@ -1,0 +1,253 @@
+"""Two towers, their heads and a loss: the one model behind every alignment of images and text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from clear.core.checks import check_choice, check_number
+from clear.core.configs.signatures import accepted_arguments
+from clear.core.errors import ConfigError
+from clear.models.losses import SimCSELoss
+from clear.models.losses.pair_loss import DEFAULT_LOGIT_SCALE, PairLoss
+from clear.models.necks import DINOHead
+from clear.models.selfsup.parts.encoder import build_part
+from clear.models.towers.base import Tower
+from clear.models.towers.image import ImageEncoder, build_encoder
+from clear.models.towers.text import TextEncoder, build_text_encoder
+from clear.registry import MODELS
+
+TOWERS = ('image', 'text')
+# What a sigmoid loss begins with, whatever the towers were trained with (SigLIP, Zhai et al. 2023, arXiv:2303.15343).
+SIGMOID_SCALE, SIGMOID_BIAS = 10.0, -10.0
+
+
+@MODELS.register_module()
+class ImageTextAlignment(BaseModel):
+    """`loss(teacher, student)` of the embeddings of images and of their captions.
+
+    A tower without trainable parameters is locked: it stays in eval mode and runs without gradients, whatever train()
+    says. One that trains in part (see its own arguments) runs with them.
+
+    The common width of both embeddings is `joint_dim`, else the width of a tower without a head; heads are made to
+    end in it, where their config leaves that open.
+
+    A loss over prototypes needs a `DINOHead` with as many directions on both sides. The teacher's is frozen, and takes
+    the student's directions before every forward pass (as ITRA; its authors call the freezing of its MLP doubtful).
+
+    Args:
+        image_encoder: config or module, see `build_encoder`; text_encoder: likewise, see `build_text_encoder`.
+        loss: a `PairLoss`, config or module. Without `detach_teacher` in its config, a locked teacher is detached.
+        image_head, text_head: a neck such as `ProjectionMLP` or `DINOHead`, or None for the embedding as it is. Their
+            `in_channels` follows from the tower.
+        teacher: 'text' or 'image'; the other one is the student.
+        joint_dim: common width; needed if both sides have a head whose width is open.
+        logit_scale: factor of the cosines at first, for losses that use one. None takes that of the text tower's own
+            training, else 1 / 0.07; of a sigmoid loss always 10, with a bias of -10. It is learnt as a logarithm.
+        max_logit_scale: the factor is kept in 1 ... this; None lets it go (as ITRA does).
+        align_weight, simcse_weight: of the loss, and of `SimCSELoss` between two encodings of each caption that differ
+            in dropout. With an `align_weight` of 0 images are not encoded.
+        data_preprocessor: config or module, see mmengine; moves to the device if None.
+        init_cfg: as for every mmengine module.
+
+    Shape:
+        inputs: (N, 3, H, W)   captions: list of N strings   labels: (N,)
+        mode 'loss': dict(loss=(), ...)   mode 'tensor': (N, D), (N, D), of image and text
+
+    Raises:
+        ConfigError: if a part does not fit.
+    """
+
+    def __init__(self, image_encoder: Mapping | ImageEncoder, text_encoder: Mapping | TextEncoder,
+                 loss: Mapping | PairLoss, *, image_head: Mapping | nn.Module | None = None,
+                 text_head: Mapping | nn.Module | None = None, teacher: str = 'text', joint_dim: int | None = None,
+                 logit_scale: float | None = None, max_logit_scale: float | None = 100.0, align_weight: float = 1.0,
+                 simcse_weight: float = 0.0, data_preprocessor: Mapping | nn.Module | None = None,
+                 init_cfg: dict | list | None = None):
+        if isinstance(data_preprocessor, Mapping):
+            data_preprocessor = MODELS.build(dict(data_preprocessor))
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.teacher = check_choice('ImageTextAlignment: teacher', teacher, TOWERS)
+        self.align_weight = check_number('ImageTextAlignment: align_weight', align_weight, 0)
+        self.simcse_weight = check_number('ImageTextAlignment: simcse_weight', simcse_weight, 0)
+        if max_logit_scale is not None:
+            check_number('ImageTextAlignment: max_logit_scale', max_logit_scale, above=1)
+        self.max_logit_scale = max_logit_scale
+        self.image_encoder = build_encoder(image_encoder)
+        self.text_encoder = build_text_encoder(text_encoder)
+        self.criterion = self._build_loss(loss)
+        self._build_heads(dict(image=image_head, text=text_head), joint_dim)
+        self.simcse = SimCSELoss() if self.simcse_weight else None
+        self.logit_scale = self.logit_bias = None
+        if self.criterion.uses_logit_scale:
+            self._build_logits(logit_scale)
+        elif logit_scale is not None:
+            raise ConfigError(f'logit_scale is {logit_scale}, but {type(self.criterion).__name__} uses none.')
+
+    # Parts
+
+    def tower(self, side: str) -> Tower:
+        """The encoder of 'image' or 'text'."""
+        return self.image_encoder if side == 'image' else self.text_encoder
+
+    def head(self, side: str) -> nn.Module | None:
+        """The head of 'image' or 'text'."""
+        return self.image_head if side == 'image' else self.text_head
+
+    @property
+    def student(self) -> str:
+        return next(side for side in TOWERS if side != self.teacher)
+
+    def is_locked(self, side: str) -> bool:
+        """Whether no parameter of a tower trains."""
+        return not any(parameter.requires_grad for parameter in self.tower(side).parameters())
+
+    def embed_dim(self, side: str) -> int:
+        """Width of the embeddings of 'image' or 'text', after its head."""
+        head = self.head(side)
+        return self.tower(side).embed_dim if head is None else head.out_channels
+
+    def train(self, mode: bool = True) -> ImageTextAlignment:
+        super().train(mode)
+        for side in TOWERS if mode else ():
+            if self.is_locked(side):
+                self.tower(side).eval()
+        return self
+
+    # Forward
+
+    def forward(self, inputs: Tensor, captions: Sequence[str] | None = None, labels: Tensor | None = None,
+                rows: Tensor | None = None, mode: str = 'tensor') -> dict[str, Tensor] | tuple[Tensor, Tensor]:
+        if mode == 'loss':
+            return self.loss(inputs, captions, labels)
+        if mode == 'tensor':
+            return self.encode_image(inputs), self.encode_text(captions)
+        raise ValueError(f"ImageTextAlignment: mode is {mode!r}, expected 'loss' or 'tensor'.")
+
+    def loss(self, images: Tensor, captions: Sequence[str], labels: Tensor | None = None) -> dict[str, Tensor]:
+        """One training iteration without its backward pass."""
+        self._before_loss()
+        losses = {}
+        texts = self.encode_text(captions)
+        if self.align_weight:
+            found = dict(image=self.encode_image(images), text=texts)
+            losses['loss'] = self.align_weight * self.compare(found, labels)
+        if self.simcse is not None:
+            losses['loss_simcse'] = self.simcse_weight * self.simcse(texts, self.encode_text(captions))
+        if self.logit_scale is not None:
+            losses['logit_scale'] = self.logit_scale.detach().exp()
+        return losses
+
+    def compare(self, embeddings: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of embeddings 'image' and 'text', which have passed their heads."""
+        given = dict(labels=labels)
+        if self.logit_scale is not None:
+            given['logit_scale'] = self.logit_scale.exp()
+        if self.logit_bias is not None:
+            given['logit_bias'] = self.logit_bias
+        return self.criterion(embeddings[self.teacher], embeddings[self.student], **given)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(N, D) embeddings of images, after the head."""
+        return self._encode('image', images)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) embeddings of texts, after the head."""
+        return self._encode('text', texts)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, D) embeddings of images before the head, as probes take them."""
+        return self.image_encoder(images)
+
+    def _encode(self, side: str, values: Tensor | Sequence[str]) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_locked(side)):
+            embedded = self.tower(side)(values)
+        return self.project(side, embedded)
+
+    def project(self, side: str, embedded: Tensor) -> Tensor:
+        """What the head of a side makes of its tower's embeddings."""
+        head = self.head(side)
+        return embedded if head is None else head(embedded)
+
+    @torch.no_grad()
+    def _before_loss(self) -> None:
+        if self.logit_scale is not None and self.max_logit_scale is not None and self.training:
+            # In place, before the graph is built: a clamp in it would leave a scale beyond the end without a gradient.
+            self.logit_scale.clamp_(0, math.log(self.max_logit_scale))
+        if self.criterion.needs_prototypes:
+            self.head(self.teacher).last_layer.copy_(self.head(self.student).last_layer)
+
+    # Construction
+
+    def _build_loss(self, loss: Mapping | PairLoss) -> PairLoss:
+        if isinstance(loss, Mapping) and 'detach_teacher' not in loss and self.is_locked(self.teacher):
+            kind = MODELS.require(loss['type']) if isinstance(loss.get('type'), str) else None
+            if kind is not None and 'detach_teacher' in accepted_arguments(kind):
+                loss = dict(loss, detach_teacher=True)
+        built = build_part('loss', loss)
+        if not isinstance(built, PairLoss):
+            raise ConfigError(f'loss is a {type(built).__name__}, expected one of two embeddings such as '
+                              "dict(type='InfoNCELoss').")
+        return built
+
+    def _build_heads(self, heads: Mapping[str, Mapping | nn.Module | None], joint_dim: int | None) -> None:
+        needs_prototypes = self.criterion.needs_prototypes
+        for side, head in heads.items():
+            if head is None and needs_prototypes:
+                raise ConfigError(f'{type(self.criterion).__name__} compares scores over prototypes, so {side}_head '
+                                  f"must end in them: {side}_head=dict(type='DINOHead', out_channels=...).")
+        if joint_dim is None:
+            bare = [self.tower(side).embed_dim for side, head in heads.items() if head is None]
+            joint_dim = bare[0] if bare else None
+        for side, head in heads.items():
+            built = self._build_head(side, head, joint_dim)
+            setattr(self, f'{side}_head', built)
+            if needs_prototypes and (not isinstance(built, DINOHead) or built.last_layer is None):
+                raise ConfigError(f'{side}_head is a {type(built).__name__}; {type(self.criterion).__name__} needs a '
+                                  'DINOHead with out_channels.')
+        widths = {side: self.embed_dim(side) for side in TOWERS}
+        if self.criterion.needs_equal_width and len({*widths.values()}) > 1:
+            raise ConfigError(f'{type(self.criterion).__name__} compares embeddings of one width; that of the image '
+                              f'is {widths["image"]}, that of the text {widths["text"]}. Give one of them a head.')
+        if needs_prototypes:
+            teacher, student = (self.head(side).last_layer for side in (self.teacher, self.student))
+            if teacher.shape != student.shape:
+                raise ConfigError(f'the directions of both heads must have one shape; found {tuple(teacher.shape)} '
+                                  f'and {tuple(student.shape)}. Set bottleneck_channels or joint_dim.')
+            self.head(self.teacher).requires_grad_(False)
+
+    def _build_head(self, side: str, head: Mapping | nn.Module | None, joint_dim: int | None) -> nn.Module | None:
+        if not isinstance(head, Mapping):
+            return head
+        options = dict(head)
+        kind = MODELS.require(options['type']) if isinstance(options.get('type'), str) else options.get('type')
+        accepted = accepted_arguments(kind) if isinstance(kind, type) else set()
+        if 'in_channels' in accepted:
+            options.setdefault('in_channels', self.tower(side).embed_dim)
+        # DINOHead ends on a sphere of that width, or in directions on it.
+        width = 'bottleneck_channels' if 'bottleneck_channels' in accepted else 'out_channels'
+        if joint_dim is not None:
+            options.setdefault(width, joint_dim)
+        if width == 'bottleneck_channels' and not self.criterion.needs_prototypes:
+            options.setdefault('out_channels', None)
+        if width in accepted and width not in options and kind is not DINOHead:
+            raise ConfigError(f'{side}_head.{width} is open, and no tower without a head says it: set joint_dim.')
+        return build_part(f'{side}_head', options)
+
+    def _build_logits(self, scale: float | None) -> None:
+        if scale is not None:
+            check_number('ImageTextAlignment: logit_scale', scale, above=0)
+        elif self.criterion.uses_logit_bias:
+            scale = SIGMOID_SCALE
+        else:
+            scale = self.text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        if self.criterion.uses_logit_bias:
+            self.logit_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))
+
+    def init_weights(self) -> None:
+        """Nothing: towers and heads draw or load theirs when they are built, and a second draw would undo that."""
