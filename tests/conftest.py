@@ -32,6 +32,23 @@ def one_thread():
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 
 
+@pytest.fixture(scope='module', autouse=True)
+def blank_figures():
+    """Runs draw no figures. What tests figures makes this a fixture that does nothing, or asks for `drawn_figures`."""
+    from blank_figures import BLANK, drawing_by
+
+    with drawing_by(BLANK):
+        yield
+
+
+@pytest.fixture
+def drawn_figures():
+    from blank_figures import DRAWN, drawing_by
+
+    with drawing_by(DRAWN):
+        yield
+
+
 # pytest-timeout's signal is not heard inside C code, and after a failure it is switched off while fixtures are torn
 # down. So each step of a test also starts a clock of C's own, which prints all stacks and ends the process.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blank_figures import DRAWN, drawing_by
 from clear_trees import write_clear_tree
 from doc_commands import COMMANDS, SCRIPTS, call, is_long, make_targets, promised_files, run, run_what_is_needed
 from doc_pages import (
@@ -59,7 +60,7 @@ def workspace(tmp_path_factory):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     write_clear_tree(root / 'data' / 'clear10', layout='new', num_buckets=2, num_classes=11, per_class=3, features=2048)
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with pytest.MonkeyPatch.context() as monkeypatch, drawing_by(DRAWN):
         monkeypatch.chdir(root)
         for text in DEMO_STEPS:
             arguments = run(Command('Makefile', text), monkeypatch, whole=True)
@@ -71,11 +72,9 @@ def workspace(tmp_path_factory):
 def here(workspace, monkeypatch, request):
     """Work in the workspace, and leave no trace of examples in this process."""
     from clear import registry
-    from clear.visualization import figures
 
-    if request.node.get_closest_marker('slow') is None:
-        # `make demo` above drew all figures; they are most of the time of a tiny run, so the others draw one.
-        monkeypatch.setattr(figures, 'run_figures', lambda run: {'accuracy_matrix': figures.matrix_figure(run)})
+    if request.node.get_closest_marker('slow'):
+        request.getfixturevalue('drawn_figures')
     registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
     for each in registries:
         each.import_from_location()  # what is registered for the first time below would be taken for an example's

@@ -71,7 +71,7 @@ def test_unfinished_runs_are_shown_and_marked(capsys):
     assert '1 of 2 (unfinished)' in table_row(capsys.readouterr().out, 'ewc')
 
 
-def test_figures_go_to_compare_by_default():
+def test_figures_go_to_compare_by_default(drawn_figures):
     assert compare_runs([save('a')]) == 0
     assert Path('compare/report.html').is_file()
 
@@ -97,7 +97,7 @@ def test_a_user_error_is_one_line_and_code_2(arguments, message, capsys):
     assert captured.out == '' and not Path('compare').exists()
 
 
-def test_make_report_redraws_beside_the_results(capsys):
+def test_make_report_redraws_beside_the_results(capsys, drawn_figures):
     assert make_report([save('run', protocol='streaming')]) == 0
     assert sorted(str(path) for path in Path('run').rglob('*.*')) == [
         'run/figures/accuracy_matrix.png', 'run/figures/accuracy_over_time.png', 'run/figures/forgetting.png',

@@ -109,7 +109,7 @@ def test_demo_claims(full_demo, tmp_path, monkeypatch):
     assert backward['replay'] >= backward['naive'] + 0.03, backward
 
 
-def test_work_dir_holds_everything_about_the_run(config):
+def test_work_dir_holds_everything_about_the_run(config, drawn_figures):
     finished = train(config, '--work-dir', 'run', '--seed', 3, '--cfg-options', 'checkpoint_config.interval=2',
                      'name=mine')
     files = {path.relative_to('run').as_posix() for path in Path('run').rglob('*') if path.is_file()}

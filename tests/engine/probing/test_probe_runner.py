@@ -63,7 +63,7 @@ def without_time(work_dir):
     return {key: value for key, value in read_json(work_dir / 'results.json').items() if key != 'timing'}
 
 
-def test_every_encoder_on_every_task(cfg, tmp_path):
+def test_every_encoder_on_every_task(cfg, tmp_path, drawn_figures):
     work_dir = tmp_path / 'run'
     results = ProbeRunner(cfg, work_dir).run()
     stored = read_results(work_dir / 'results.json')

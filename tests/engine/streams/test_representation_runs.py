@@ -78,7 +78,7 @@ def expected_matrix(stream, cfg, own_bucket):
     return matrix
 
 
-def test_matrices_are_those_of_the_encoders_themselves(stream, tmp_path):
+def test_matrices_are_those_of_the_encoders_themselves(stream, tmp_path, drawn_figures):
     cfg = config(stream, tmp_path)
     results = RepresentationOverTime(cfg, tmp_path / 'run').run()
     for protocol, own_bucket in (('probe_per_bucket', False), ('probe_of_own_bucket', True)):

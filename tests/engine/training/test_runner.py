@@ -354,7 +354,7 @@ def test_same_seed_same_run_other_seed_another(tmp_path):
         assert_same(outcome(runs[0]), outcome(runs[2]))
 
 
-def test_results_name_what_was_measured(tmp_path):
+def test_results_name_what_was_measured(tmp_path, drawn_figures):
     runner = toy_run(tmp_path, default_hooks=dict())
     results = read_results(tmp_path / 'results.json')
     assert results.runner == 'Runner' and results.seeds == dict(train=3) and results.config_hash
