@@ -49,6 +49,16 @@ def drawn_figures():
         yield
 
 
+@pytest.fixture(scope='module', autouse=True)
+def unformatted_configs():
+    """Runs keep their config with the line breaks of a printed dict: yapf takes longer than a tiny training."""
+    from mmengine.config import config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, 'FormatCode', lambda text, **options: (text, True))
+        yield
+
+
 # pytest-timeout's signal is not heard inside C code, and after a failure it is switched off while fixtures are torn
 # down. So each step of a test also starts a clock of C's own, which prints all stacks and ends the process.
 

@@ -5,6 +5,7 @@ Each entry names the versions that need it. None changes a result; they make imp
 
 from __future__ import annotations
 
+import functools
 import warnings
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ def patch_libraries() -> None:
     _skip_multimodal_models()
     _fix_hue_overflow()
     _restore_in1d()
+    format_config_once()
 
 
 def _import_mmcv_quietly() -> None:
@@ -54,6 +56,20 @@ def _restore_in1d() -> None:
 
     if not hasattr(np, 'in1d'):
         np.in1d = lambda values, others, **options: np.isin(np.ravel(values), others, **options)
+
+
+def format_config_once() -> None:
+    """Let mmengine remember the text of a config: a run writes it at three places, each formatted anew for 0.1 s."""
+    from mmengine.config import config
+
+    original = config.FormatCode
+
+    @functools.lru_cache(maxsize=2)
+    def formatted(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
+        return original(text, style_config=dict(style), **dict(options))
+
+    config.FormatCode = lambda text, style_config, **options: formatted(text, tuple(style_config.items()),
+                                                                        tuple(options.items()))
 
 
 def adjust_hue(img, hue_factor: float, backend: str | None = None):

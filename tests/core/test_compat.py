@@ -8,8 +8,10 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
+from mmengine.config import Config, config
+from yapf.yapflib.yapf_api import FormatCode
 
-from clear.core.compat import adjust_hue, patch_libraries
+from clear.core.compat import adjust_hue, format_config_once, patch_libraries
 
 
 @pytest.fixture(scope='module')
@@ -28,6 +30,23 @@ def original_adjust_hue():
 
 def image(seed=0, dtype=np.uint8):
     return np.random.default_rng(seed).integers(0, 256, (9, 7, 3)).astype(dtype)
+
+
+def test_the_text_of_a_config_is_formatted_once(monkeypatch):
+    asked = []
+
+    def format_code(text, **options):
+        asked.append(text)
+        return FormatCode(text, **options)
+
+    monkeypatch.setattr(config, 'FormatCode', format_code)
+    one, other = Config(dict(model=dict(depth=18), lr=0.1)), Config(dict(lr=0.2))
+    plain = [each.pretty_text for each in (one, other)]
+    format_config_once()
+    assert [one.pretty_text, one.pretty_text, other.pretty_text, one.pretty_text] == [plain[0], *plain, plain[0]]
+    assert len(asked) == 2 + 2
+    one.lr = 0.3
+    assert 'lr = 0.3' in one.pretty_text
 
 
 @pytest.mark.filterwarnings('ignore:.*mode.*deprecated')
