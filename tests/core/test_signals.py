@@ -161,3 +161,19 @@ def test_sigterm_while_python_closes_down_changes_no_exit_code(code):
         assert process.stdout.readline() == b'closing\n'
         process.terminate()
         assert process.wait(30) == code
+
+
+def test_python_closes_down_without_looking_for_garbage():
+    script = ('import gc, os\n'
+              'from clear.core.programs.program import run_program\n'
+              'class Loop:\n'
+              '    def __init__(self):\n'
+              '        self.me = self\n'
+              '    def __del__(self, write=os.write):\n'
+              "        write(1, b'found')\n"
+              'def work():\n'
+              '    gc.disable()\n'
+              '    Loop()\n'
+              'run_program(work)\n')
+    done = subprocess.run([sys.executable, '-c', script], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')

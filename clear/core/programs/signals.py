@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import time
@@ -71,12 +72,14 @@ def ignore_signals() -> None:
 
 
 def finish_in_peace() -> None:
-    """Let SIGTERM not touch the exit code while Python closes down, which takes a second with torch: the work is done.
+    """Let Python close down at once, and SIGTERM not touch the exit code meanwhile: the work is done.
 
-    Ctrl-C still ends a library that closes down too slowly.
+    Without torch and its million objects in the garbage collector, which looks through all of them several times, the
+    process ends a second earlier. Ctrl-C still ends a library that closes down too slowly.
     """
-    atexit.unregister(_ignore_sigterm)  # what is registered last is called first
-    atexit.register(_ignore_sigterm)
+    for last in (gc.freeze, _ignore_sigterm):
+        atexit.unregister(last)  # what is registered last is called first
+        atexit.register(last)
 
 
 def _ignore_sigterm() -> None:
