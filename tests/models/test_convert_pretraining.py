@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from torchvision.models import resnet18, resnet50
+from narrow_resnet import DIM, MMPRETRAIN, NarrowResNet, narrow_resnets
+from torchvision.models import resnet, resnet18, resnet50
 
 from clear.core.config import configs_folder
 from clear.core.errors import CheckpointError, ConfigError
@@ -19,7 +20,11 @@ from clear.models.towers.image import TorchvisionEncoder
 from clear.models.weights.detectron2 import to_detectron2
 from clear.registry import MODELS
 
-RESNET = dict(type='ResNet', depth=18)
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow():
+    with narrow_resnets():
+        yield
 
 
 def random_state(state, seed):
@@ -35,7 +40,7 @@ def trunk(seed=3):
 
 def published(num_layers=2):
     """A checkpoint as facebookresearch/moco writes it."""
-    layers = {1: [('fc', 16, 512)], 2: [('fc.0', 512, 512), ('fc.2', 16, 512)]}[num_layers]
+    layers = {1: [('fc', 16, DIM)], 2: [('fc.0', DIM, DIM), ('fc.2', 16, DIM)]}[num_layers]
     state = {}
     for seed, side in enumerate(('encoder_q', 'encoder_k')):
         head = {f'{name}.{kind}': torch.rand(wide, narrow) if kind == 'weight' else torch.rand(wide)
@@ -45,8 +50,8 @@ def published(num_layers=2):
     return dict(epoch=200, arch='resnet18', state_dict=state, optimizer=dict(state={}, param_groups=[]))
 
 
-def build_moco(num_layers=2, backbone=RESNET):
-    neck = dict(type='ProjectionMLP', in_channels=512, out_channels=16, num_layers=num_layers)
+def build_moco(num_layers=2, backbone=MMPRETRAIN, in_channels=DIM):
+    neck = dict(type='ProjectionMLP', in_channels=in_channels, out_channels=16, num_layers=num_layers)
     return MODELS.build(dict(type='MoCo', backbone=backbone, neck=neck, queue_size=32))
 
 
@@ -101,14 +106,14 @@ def test_published_moco_gives_torchvisions_features(tmp_path):
 
 
 def test_moco_naming_needs_a_queue_and_moco_s_projection(tmp_path):
-    simsiam = MODELS.build(dict(type='SimSiam', backbone=RESNET,
-                                neck=dict(type='ProjectionMLP', in_channels=512, out_channels=16),
+    simsiam = MODELS.build(dict(type='SimSiam', backbone=MMPRETRAIN,
+                                neck=dict(type='ProjectionMLP', in_channels=DIM, out_channels=16),
                                 predictor=dict(type='ProjectionMLP', in_channels=16, out_channels=16)))
     save_ours(tmp_path / 'simsiam.pth', simsiam)
     with pytest.raises(CheckpointError, match='no queue: it is no MoCo or CLSA'):
         convert_weights(tmp_path / 'simsiam.pth', arch='resnet18', target='moco')
-    neck = dict(type='ProjectionMLP', in_channels=512, out_channels=16, norm=True)
-    save_ours(tmp_path / 'norm.pth', MODELS.build(dict(type='MoCo', backbone=RESNET, neck=neck, queue_size=32)))
+    neck = dict(type='ProjectionMLP', in_channels=DIM, out_channels=16, norm=True)
+    save_ours(tmp_path / 'norm.pth', MODELS.build(dict(type='MoCo', backbone=MMPRETRAIN, neck=neck, queue_size=32)))
     with pytest.raises(CheckpointError, match='Linear-ReLU-Linear'):
         convert_weights(tmp_path / 'norm.pth', arch='resnet18', target='moco')
     save_ours(tmp_path / 'ours.pth', build_moco())
@@ -122,7 +127,7 @@ def test_moco_naming_needs_a_queue_and_moco_s_projection(tmp_path):
 
 def beside(method):
     """State dict of a run by hand, by the names that models of that method have."""
-    own, neck = trunk(), {'neck.layers.0.weight': torch.rand(8, 512), 'neck.layers.0.bias': torch.rand(8)}
+    own, neck = trunk(), {'neck.layers.0.weight': torch.rand(8, DIM), 'neck.layers.0.bias': torch.rand(8)}
     under = {prefix: {f'{prefix}.backbone.{key}': value + 1 for key, value in own.items()}
              | {f'{prefix}.{key}': value for key, value in neck.items()}
              for prefix in ('encoder_q', 'encoder_k', 'encoder', 'momentum_encoder', 'student', 'teacher')}
@@ -148,12 +153,12 @@ def test_the_backbone_that_is_evaluated_comes_out(tmp_path, method, source):
 
 
 def test_every_algorithm_of_ours_converts(tmp_path):
-    neck = dict(type='ProjectionMLP', in_channels=512, out_channels=16)
+    neck = dict(type='ProjectionMLP', in_channels=DIM, out_channels=16)
     predictor = dict(type='ProjectionMLP', in_channels=16, out_channels=16)
     members = {'SimCLR': {}, 'BYOL': dict(predictor=predictor), 'BarlowTwins': {}, 'CLSA': dict(queue_size=32)}
     for seed, (name, options) in enumerate(members.items()):
         torch.manual_seed(seed)
-        model = MODELS.build(dict(type=name, backbone=RESNET, neck=neck, **options))
+        model = MODELS.build(dict(type=name, backbone=MMPRETRAIN, neck=neck, **options))
         save_ours(tmp_path / 'run.pth', model)
         state = convert_weights(tmp_path / 'run.pth', arch='resnet18').state
         wanted = model.backbone.state_dict()
@@ -163,8 +168,8 @@ def test_every_algorithm_of_ours_converts(tmp_path):
 def test_a_run_of_ours_loads_into_a_classifier_and_an_encoder(tmp_path):
     model = build_moco()
     save_ours(tmp_path / 'run.pth', model)
-    classifier = MODELS.build(dict(type='ImageClassifier', backbone=RESNET, neck=dict(type='GlobalAveragePooling'),
-                                   head=dict(type='LinearClsHead', num_classes=4, in_channels=512)))
+    classifier = MODELS.build(dict(type='ImageClassifier', backbone=MMPRETRAIN, neck=dict(type='GlobalAveragePooling'),
+                                   head=dict(type='LinearClsHead', num_classes=4, in_channels=DIM)))
     encoder = TorchvisionEncoder('resnet18', weights=dict(path=tmp_path / 'run.pth', min_matched=1.0))
     report = load_weights(classifier, tmp_path / 'run.pth', min_matched=1.0)
     assert report.source == encoder.load_report.source == 'clear'
@@ -173,8 +178,9 @@ def test_a_run_of_ours_loads_into_a_classifier_and_an_encoder(tmp_path):
         assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_a_stem_for_small_images(tmp_path):
-    model = build_moco(backbone=dict(type='ResNet_CIFAR', depth=18))
+def test_a_stem_for_small_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(resnet, 'ResNet', NarrowResNet.__base__)  # as wide as those for small images
+    model = build_moco(backbone=dict(type='ResNet_CIFAR', depth=18), in_channels=512)
     save_ours(tmp_path / 'run.pth', model)
     state = convert_weights(tmp_path / 'run.pth', arch='cifar/resnet18').state
     peer = resnet18(weights=None)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from narrow_resnet import DIM, MMPRETRAIN, narrow_resnets
 from torchvision.models import resnet18, resnet50
 
 from clear.core.errors import CheckpointError, ConfigError
@@ -11,11 +12,15 @@ from clear.models.towers.image import TorchvisionEncoder
 from clear.models.weights import SOURCES
 from clear.models.weights.rules import without_a_place
 
-DIM = 512
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow():
+    with narrow_resnets():
+        yield
 
 
 @pytest.fixture(scope='module')
-def trunk():
+def trunk(narrow):
     """Tensors of a ResNet-18 without its classifier, every one of them random."""
     torch.manual_seed(3)
     state = resnet18(weights=None).state_dict()
@@ -94,7 +99,7 @@ def test_target_mmpretrain_loads_strictly_there(tmp_path, trunk):
 
     save_tensors(tmp_path / 'in.pth', publish('swav', trunk))
     state = convert_weights(tmp_path / 'in.pth', arch='resnet18', target='mmpretrain').state
-    backbone = build_classifier(dict(backbone=dict(type='ResNet', depth=18))).backbone
+    backbone = build_classifier(dict(backbone=MMPRETRAIN)).backbone
     backbone.load_state_dict({key.removeprefix('backbone.'): value for key, value in state.items()}, strict=True)
     assert all(key.startswith('backbone.') for key in state)
 
@@ -146,8 +151,8 @@ def test_a_partial_match_is_refused_with_the_first_names(tmp_path, trunk):
         save_tensors(tmp_path / 'in.pth', publish('moco', {k: v for k, v in trunk.items() if k not in change}))
         with pytest.raises(CheckpointError, match=says):
             convert_weights(tmp_path / 'in.pth', arch='resnet18')
-    save_tensors(tmp_path / 'in.pth', publish('moco', trunk | {'conv1.weight': torch.rand(64, 3, 3, 3)}))
-    with pytest.raises(CheckpointError, match=r'conv1.weight \(64, 3, 3, 3\), expected \(64, 3, 7, 7\)'):
+    save_tensors(tmp_path / 'in.pth', publish('moco', trunk | {'conv1.weight': torch.rand(8, 3, 3, 3)}))
+    with pytest.raises(CheckpointError, match=r'conv1.weight \(8, 3, 3, 3\), expected \(8, 3, 7, 7\)'):
         convert_weights(tmp_path / 'in.pth', arch='resnet18')
 
 

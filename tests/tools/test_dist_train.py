@@ -42,7 +42,8 @@ def small_demo(tmp_path, monkeypatch):
     """71 training digits per bucket: in batches of 10 the last one has one row, which leaves a process without any."""
     monkeypatch.chdir(tmp_path)
     write_demo('demo', seeds=[0], limit=100)
-    return ['--cfg-options', 'scenario.data_root=demo', 'cl_strategy.train_mb_size=10', 'cl_strategy.train_epochs=2']
+    return ['--cfg-options', 'scenario.data_root=demo', 'cl_strategy.train_mb_size=10', 'cl_strategy.train_epochs=2',
+            'report=False']
 
 
 def test_two_processes_equal_one(small_demo):
