@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +128,7 @@ def _checked_matrix(acc_matrix: Matrix, columns: int | None) -> list[list[float 
     return [[_checked_entry(value, i, j) for j, value in enumerate(row)] for i, row in enumerate(rows)]
 
 
-def _plain(value: Any) -> Metrics:
+def _plain(value: object) -> object:
     """Arrays and tensors as lists."""
     return value.tolist() if hasattr(value, 'tolist') else value
 

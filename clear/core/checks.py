@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeGuard, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from clear.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 Choice = TypeVar('Choice')
 
@@ -81,7 +84,7 @@ def check_choice(where: str, value: object, choices: Iterable[Choice]) -> Choice
     raise ConfigError(f'{where} is {value!r}; expected {", ".join(others)}{" or " if others else ""}{last}.')
 
 
-def check_shared_keys(cfg: dict) -> None:
+def check_shared_keys(cfg: Config | dict) -> None:
     """The keys that all configs share: seed, threads, num_workers, name, work_dir, device, default_scope.
 
     Raises:

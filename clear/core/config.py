@@ -216,7 +216,7 @@ def to_plain(value: object) -> Plain:
     return repr(value)
 
 
-def config_hash(cfg: dict) -> str:
+def config_hash(cfg: Config | dict) -> str:
     """First 16 hex digits of the SHA-256 of what a config computes: without `EXECUTION_KEYS` and places on the disk."""
     plain = {key: value for key, value in to_plain(dict(cfg)).items() if key not in EXECUTION_KEYS}
     for path in _PLACES:
@@ -224,7 +224,7 @@ def config_hash(cfg: dict) -> str:
     return _digest(plain)
 
 
-def is_hash_of(saved: str, cfg: dict) -> bool:
+def is_hash_of(saved: str, cfg: Config | dict) -> bool:
     """Whether `saved` is the hash of a config, by the rule of now or by that of earlier versions.
 
     They counted where banks are kept.

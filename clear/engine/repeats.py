@@ -20,6 +20,8 @@ from clear.core.results import RESULTS_FILE, Results, read_results
 from clear.engine.schema import computed_config, differences
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.engine.continual.runner import ContinualRunner
 
 class Spread(TypedDict):
@@ -59,7 +61,7 @@ def check_seeds(seeds: object) -> list[int]:
     return numbers
 
 
-def run_seeds(cfg: dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> Summary:
+def run_seeds(cfg: Config | dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> Summary:
     """Run a config once per seed, into `work_dir/seed_<n>`, and write `summary.json`.
 
     Runs that are finished are left as they are, so an interrupted command is continued by the same command with
@@ -99,7 +101,7 @@ def is_finished(folder: Path) -> bool:
     return measured == rows and (folder / 'report.html').is_file()
 
 
-def check_finished(cfg: dict, seeds: Sequence[int], work_dir: Path) -> None:
+def check_finished(cfg: Config | dict, seeds: Sequence[int], work_dir: Path) -> None:
     """Refuse finished seeds that this config would not repeat: they must not be averaged with those to come.
 
     Raises:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError, nearest
 from clear.registry import RUNNERS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # Of a config that names no runner and has no runner's mark.
 LAST_RESORT = 'Runner'
@@ -30,7 +34,7 @@ def _lacks(runner: Callable[..., object]) -> str:
                  if not callable(getattr(runner, name, None))), '')
 
 
-def runner_type(cfg: dict) -> str:
+def runner_type(cfg: Config | dict) -> str:
     """The name of the runner that a config asks for.
 
     That is `runner_type`, or a runner derived from it whose mark the config has; without it the one whose mark the

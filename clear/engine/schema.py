@@ -16,6 +16,8 @@ from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.core.types import Options, Plain
 
 # A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
@@ -23,7 +25,7 @@ MISSPELT = 0.85
 LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
 
 
-def filled_in(cfg: dict, defaults: Options) -> dict[str, Any]:
+def filled_in(cfg: Config | dict, defaults: Options) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
     given = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
     return {**copy.deepcopy(defaults), **copy.deepcopy(given)}

@@ -13,7 +13,7 @@ from clear.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from clear.datasets import ImageTable
-    from clear.evaluation.image.rows import BucketRows, ListedRows
+    from clear.evaluation.image.rows import Bank
     from clear.features import FeatureBank
 
 NEEDS = ('bank', 'maps', 'images', 'text', 'text_encoder')
@@ -31,7 +31,7 @@ class TaskData:
         encoder_name: of the encoder, for messages.
     """
 
-    bank: Mapping[str, FeatureBank | BucketRows | ListedRows] = field(default_factory=dict)
+    bank: Mapping[str, Bank] = field(default_factory=dict)
     maps: Mapping[str, FeatureBank] = field(default_factory=dict)
     images: Mapping[str, ImageTable] = field(default_factory=dict)
     text: Mapping[str, Sequence[str]] = field(default_factory=dict)

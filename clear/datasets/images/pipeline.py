@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError
 from clear.datasets.images.reader import ImageReader
 from clear.datasets.images.resize import ResizedDecoder, centre_crop_into
@@ -214,5 +214,4 @@ def _check_options(resize: int | None, crop: int, mean: Sequence[float], std: Se
     check_whole('crop', crop, 1)
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError(f'mean is {mean} and std {std}; expected three numbers each, std above 0.')
-    if augment not in AUGMENTATIONS:
-        raise ConfigError(f"augment is {augment!r}, expected one of {', '.join(map(repr, AUGMENTATIONS))}.")
+    check_choice('augment', augment, AUGMENTATIONS)

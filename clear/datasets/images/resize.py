@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clear.core.checks import check_whole
-from clear.core.errors import ConfigError
+from clear.core.checks import check_choice, check_whole
 from clear.datasets.images import decode as decoding
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage
 
@@ -31,8 +30,7 @@ class ResizedDecoder:
     shape = None
 
     def __init__(self, size: int | None, interpolation: str, decoder: str):
-        if interpolation not in INTERPOLATIONS:
-            raise ConfigError(f'interpolation is {interpolation!r}, expected one of {", ".join(INTERPOLATIONS)}.')
+        check_choice('interpolation', interpolation, INTERPOLATIONS)
         self.size = size
         self.interpolation = interpolation
         self.decode = ImageDecoder(decoder)

@@ -10,6 +10,8 @@ from clear.core.errors import ConfigError
 from clear.engine.schema import check_load_from, filled_in
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.core.types import Options
 
 DEFAULTS: Options = dict(
@@ -23,7 +25,7 @@ KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
 
 
-def with_defaults(cfg: dict) -> dict[str, Any]:
+def with_defaults(cfg: Config | dict) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
     filled = filled_in(cfg, DEFAULTS)
     if isinstance(filled.get('cl_strategy'), dict):

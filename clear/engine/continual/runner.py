@@ -31,6 +31,7 @@ from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import STRATEGIES
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from torch.utils.data import Dataset
 
     from clear.continual.samples import SampleIndex
@@ -60,7 +61,7 @@ class ContinualRunner:
     """
 
     @building('The config')
-    def __init__(self, cfg: dict, work_dir: Path | None = None, *, is_checked: bool = False):
+    def __init__(self, cfg: Config | dict, work_dir: Path | None = None, *, is_checked: bool = False):
         self.cfg = with_defaults(cfg)
         self.work_dir = Path(work_dir) if work_dir is not None else None
         if not is_checked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -253,7 +254,7 @@ class DataFinder:
 
         return extract(**self._wanted(encoder_cfg, source, levels), maps=levels, **self.options)
 
-    def _wanted(self, encoder_cfg: dict, source: dict, levels: list[int] = ()) -> dict[str, Any]:
+    def _wanted(self, encoder_cfg: dict, source: dict, levels: Sequence[int] = ()) -> dict[str, Any]:
         """The bank of an encoder over a source, as `extract` takes it: both as objects, and the identity."""
         from clear.features import identity_of
 

@@ -15,6 +15,8 @@ from clear.evaluation.task import EncodesText, Task, needs_of
 from clear.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.core.types import Options
 
 DEFAULTS: Options = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
@@ -29,7 +31,7 @@ SPLITS = ('train', 'val', 'test')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 
-def with_defaults(cfg: dict) -> dict[str, Any]:
+def with_defaults(cfg: Config | dict) -> dict[str, Any]:
     """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
     return filled_in(cfg, DEFAULTS)
 

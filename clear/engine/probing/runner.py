@@ -7,6 +7,7 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.config import config_hash, to_plain
@@ -22,6 +23,9 @@ from clear.engine.probing.jobs import DataFinder, Job, plan_jobs, restore_jobs, 
 from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
 from clear.features.planned import planned_banks
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 PROTOCOL = 'clear/probe/v1'
 TABLE_FILE = 'results.csv'
@@ -43,7 +47,7 @@ class ProbeRunner:
     """
 
     @building('The config')
-    def __init__(self, cfg: dict, work_dir: Path | None = None, *, is_checked: bool = False):
+    def __init__(self, cfg: Config | dict, work_dir: Path | None = None, *, is_checked: bool = False):
         if dist.world_size() > 1:
             raise ConfigError('ProbeRunner works in one process; tools/extract_features.py makes banks with several.')
         self.cfg = with_defaults(cfg)

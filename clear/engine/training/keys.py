@@ -24,6 +24,8 @@ from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from clear.core.types import Plain
     from clear.registry import Registry
 
@@ -58,7 +60,7 @@ _LOADER_EXECUTION = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetc
                      'disable_subprocess_warning')
 
 
-def in_our_scope(cfg: dict) -> None:
+def in_our_scope(cfg: Config | dict) -> None:
     """Let the parts of the Runner be ours also where a base of another library (`mmpretrain::...`) names them.
 
     Model, data and metrics keep the `_scope_` that mmengine gives them: that base means its own MoCo. Changes `cfg`.
@@ -78,7 +80,7 @@ def _drop_scope(part: object) -> None:
         _drop_scope(item)
 
 
-def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bool = True) -> None:
+def check_runner_config(cfg: Config | dict, assigned: Iterable[str] = (), is_training: bool = True) -> None:
     """Refuse missing parts, misspelt keys and unknown types, before anything is built.
 
     Args:
@@ -128,7 +130,7 @@ def check_runner_config(cfg: dict, assigned: Iterable[str] = (), is_training: bo
     _check_values(cfg)
 
 
-def _check_values(cfg: dict) -> None:
+def _check_values(cfg: Config | dict) -> None:
     check_shared_keys(cfg)
     check_choice('amp', cfg.get('amp'), (False, True, None, 'bf16', 'fp16'))
     check_choice('sync_bn', cfg.get('sync_bn'), (None, False, True, 'torch'))
@@ -218,7 +220,7 @@ def _check_pipeline(where: str, pipeline: Iterable[object] | None, scope: str | 
             _check_type(f'{where}[{index}]', step, TRANSFORMS, scope=scope)
 
 
-def _check_train_cfg(cfg: dict) -> None:
+def _check_train_cfg(cfg: Config | dict) -> None:
     from clear.registry import LOOPS
 
     cfg = dict(cfg)
@@ -232,7 +234,7 @@ def _check_train_cfg(cfg: dict) -> None:
             raise ConfigError(f'train_cfg lacks {key}.')
 
 
-def _check_optimisation(cfg: dict) -> None:
+def _check_optimisation(cfg: Config | dict) -> None:
     from clear.registry import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS
 
     wrapper = dict(cfg['optim_wrapper'])
@@ -270,7 +272,7 @@ def _check_clip_grad(clip: object) -> None:
     check_number(f'optim_wrapper.clip_grad.{bound}', clip.get(bound), above=0)
 
 
-def _check_hooks(cfg: dict) -> None:
+def _check_hooks(cfg: Config | dict) -> None:
     from clear.registry import HOOKS
 
     hooks = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
@@ -282,7 +284,7 @@ def _check_hooks(cfg: dict) -> None:
             _check_type(where, hook, HOOKS, extra=('priority',))
 
 
-def computed_config(cfg: dict, world_size: int) -> dict[str, Plain]:
+def computed_config(cfg: Config | dict, world_size: int) -> dict[str, Plain]:
     """The part of a config that decides the result, with the batch of all processes in place of one's."""
     kept = schema.computed_config(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg), _EXECUTION, KNOWN)
     # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -75,7 +75,16 @@ class ProbeData:
         return {**sizes, **({'unlabelled': self.unlabelled} if self.unlabelled else {})}
 
 
-def read_splits(banks: Mapping[str, FeatureBank | BucketRows], device: torch.device | str = 'cpu') -> ProbeData:
+class Bank(Protocol):
+    """What a task on features reads of a bank: a `FeatureBank`, one bucket of it, or rows in memory."""
+
+    class_names: Sequence[str]
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Features (N, D) float32 and labels (N,) int64 of its valid rows, -1 without a label."""
+
+
+def read_splits(banks: Mapping[str, Bank], device: torch.device | str = 'cpu') -> ProbeData:
     """The splits of a task from its feature banks, with the classes of 'val' and 'test' renumbered to those of 'train'.
 
     Classes are matched by name (the number, for a bank without names). Rows without a label (-1) are left out
@@ -122,7 +131,7 @@ def check_splits(found: Mapping[str, object], required: Sequence[str], what: str
         raise ConfigError(f"The task needs {needed}; got {', '.join(map(repr, found)) or 'none'}.")
 
 
-def read_rows(bank: FeatureBank | BucketRows, split: str, device: torch.device | str = 'cpu'
+def read_rows(bank: Bank, split: str, device: torch.device | str = 'cpu'
              ) -> tuple[LabelledRows, int]:
     """The valid, labelled rows of a bank and how many valid rows have no label.
 
@@ -155,7 +164,7 @@ def check_features(features: Tensor, split: str) -> None:
                         f'{row} of the valid, labelled ones, which holds {kind}). Extract the bank again.')
 
 
-def class_names_of(bank: FeatureBank | BucketRows, labels: Tensor) -> list[str]:
+def class_names_of(bank: Bank, labels: Tensor) -> list[str]:
     """The names of a bank's classes, '0', '1', ... if it has none.
 
     Raises:
