@@ -23,7 +23,7 @@ from clear.core.logs import logger
 from clear.registry import BUFFERS
 
 if TYPE_CHECKING:
-    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+    from avalanche.benchmarks.scenarios.generic_scenario import CLExperience
     from avalanche.training.templates import SupervisedTemplate
 
 
@@ -170,7 +170,7 @@ class ExperienceBalancedBuffer(SharedPlaces, AvalancheExperienceBalancedBuffer):
         super().__init__(max_size, adaptive_size, num_experiences)
         self.set_form(legacy)
 
-    def post_adapt(self, agent: SupervisedTemplate | None, exp: DatasetExperience) -> None:
+    def post_adapt(self, agent: SupervisedTemplate | None, exp: CLExperience) -> None:
         if self.is_stock:
             super().post_adapt(agent, exp)
             return
@@ -294,7 +294,7 @@ class ParametricBuffer(SharedPlaces, AvalancheParametricBuffer):
         super().__init__(max_size, groupby, selection_strategy)
         self.set_form(legacy)
 
-    def post_adapt(self, agent: SupervisedTemplate | None, exp: DatasetExperience) -> None:
+    def post_adapt(self, agent: SupervisedTemplate | None, exp: CLExperience) -> None:
         if self.is_stock:
             for group in self.buffer_groups.values():
                 group.selection_strategy = self.selection_strategy  # not saved with each group

@@ -12,7 +12,7 @@ from clear.core.checks import check_choice, check_number, check_whole
 from clear.registry import BUFFERS
 
 if TYPE_CHECKING:
-    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+    from avalanche.benchmarks.scenarios.generic_scenario import CLExperience
     from avalanche.benchmarks.utils import AvalancheDataset
 
 ALPHA_MODES = ('Fixed', 'Dynamic')
@@ -63,7 +63,7 @@ class BiasedReservoirSamplingBuffer(ExemplarsBuffer):
         self.num_seen = 0
         self.num_updates = 0
 
-    def post_adapt(self, agent: object, exp: DatasetExperience) -> None:
+    def post_adapt(self, agent: object, exp: CLExperience) -> None:
         self.update_from_dataset(exp.dataset)
 
     def update_from_dataset(self, new_data: AvalancheDataset) -> None:
