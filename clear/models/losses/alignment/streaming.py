@@ -131,7 +131,7 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def normalised(rows: Tensor) -> Tensor:
-    """Rows (N, D) of unit norm: `F.normalize`, whose gradient takes five more matrices than its result."""
+    """Rows (N, D) of unit norm, as `F.normalize` gives them, but with one matrix (N, D) for the gradient, not six."""
     return _Normalised.apply(rows)
 
 
