@@ -1,5 +1,6 @@
 """Readers of data sets, their images, and transforms."""
 
+from clear.datasets.buckets import Bucket
 from clear.datasets.images.bad_samples import BadSampleError, BadSamples
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage, decode_image
 from clear.datasets.images.pipeline import ImagePipeline
@@ -13,7 +14,6 @@ from clear.datasets.loaders.tensors import to_tensors
 from clear.datasets.readers.bucket_lists import BucketChoice
 from clear.datasets.readers.build import read_images
 from clear.datasets.readers.clear.clear import ClearData, read_clear
-from clear.datasets.readers.clear.clear_layouts import Bucket
 from clear.datasets.table import ImageTable
 from clear.datasets.transforms import ImageTransform, build_transform
 

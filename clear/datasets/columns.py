@@ -76,6 +76,12 @@ def text_column(values: Sequence[str | None]) -> pyarrow.Array:
                              pyarrow.binary())
 
 
+def chunked_texts(parts: Sequence[pyarrow.Array | pyarrow.ChunkedArray]) -> pyarrow.ChunkedArray:
+    """Columns of text one after another; all of bytes if one is."""
+    tables = [pyarrow.table({'text': part}) for part in parts]
+    return pyarrow.concat_tables(tables, promote_options='permissive')['text']
+
+
 def runs(values: Iterable[tuple[str, int]]) -> pyarrow.DictionaryArray:
     """A column of (text, how often it follows itself), one run after another: the bucket of images by bucket."""
     values = list(values)

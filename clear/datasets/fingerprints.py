@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from clear.datasets.readers.clear.clear_layouts import Bucket
+    from clear.datasets.buckets import Bucket
 
 
 def bank_source_fingerprint(ids: Iterable[str], labels: np.ndarray, buckets: Iterable[str | None],
@@ -55,7 +55,7 @@ def stream_fingerprint(layout: str, protocol: str, class_names: list[str], train
     digest = hashlib.blake2b(repr((layout, protocol, class_names)).encode(), digest_size=32)
     # Under 'streaming' the test stream repeats the train stream.
     for bucket in train if protocol == 'streaming' else train + test:
-        digest.update(repr((bucket.name, bucket.ids)).encode())
+        digest.update(repr((bucket.name, list(bucket.ids))).encode())
         digest.update(np.ascontiguousarray(bucket.targets, dtype='<i8').tobytes())
         if bucket.features is not None:
             digest.update(repr(tuple(bucket.features.shape)).encode())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from clear.core.errors import DataError
 from clear.core.types import Options
+from clear.datasets.buckets import cut_buckets
 from clear.datasets.readers.build import read_images
 from clear.datasets.readers.by_time import SplitOptions, divide
-from clear.datasets.readers.clear.clear import ClearData
-from clear.datasets.readers.clear.clear_layouts import Bucket
+from clear.datasets.readers.clear.clear import ClearData, check_disjoint
 from clear.datasets.table import ImageTable
 
 
@@ -31,7 +31,6 @@ def read_stream_of(cfg: Options, options: SplitOptions, where: str = 'data') -> 
             raise DataError(f'{images.root}: {count} of {len(images)} images have no {what}; a stream needs one of '
                             'each.')
     table, rows = ordered
-    ids, paths, labels = table.texts('id'), table.texts('path'), table.label_array()
-    buckets = [Bucket(name, ids[each.start:each.stop], paths[each.start:each.stop], labels[each.start:each.stop])
-               for name, each in rows.items()]
-    return divide(images.root, images.kind, list(images.class_names), {'all': buckets}, options), images
+    sizes = [(name, len(each)) for name, each in rows.items()]
+    check_disjoint(cut_buckets(table, sizes), images.root)  # in whatever spelling
+    return divide(images.kind, table, sizes, options), images

@@ -11,13 +11,15 @@ Files that hold anything but tensors and plain values are refused. An import hol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json, save_tensors, write_json
-from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.buckets import Bucket
+from clear.datasets.readers.clear.clear_layouts import PARTS, Choice, NewLayout, OldLayout, open_layout
 from clear.datasets.readers.image_files import real_path
 from clear.features.bank import FeatureBank
 from clear.features.writing import room_on_disk, write_bank
@@ -43,11 +45,11 @@ def import_legacy(root: str | Path, out: str | Path, *, feature_type: str | None
     feature_type = _feature_type(tree, feature_type)
     class_names = tree.class_names()
     choice = Choice(feature_type=feature_type)
-    buckets = [tree.bucket(name, 'all', choice, len(class_names)) for name in tree.bucket_names('all', choice)]
+    buckets = [tree.bucket(name, 'all', choice, class_names) for name in tree.bucket_names('all', choice)]
     widths = {bucket.features.shape[1] for bucket in buckets}
     if len(widths) > 1:
         raise DataError(f'{tree.root}: features of different widths in different buckets, {sorted(widths)}.')
-    ids = [name for bucket in buckets for name in _image_ids(tree, bucket, len(class_names), feature_type)]
+    ids = [name for bucket in buckets for name in _image_ids(tree, bucket, class_names, feature_type)]
     return write_bank(out, torch.cat([bucket.features for bucket in buckets]),
                       torch.cat([torch.from_numpy(bucket.targets) for bucket in buckets]), ids=ids, paths=ids,
                       buckets=[bucket.name for bucket in buckets for _ in bucket.ids], class_names=class_names,
@@ -66,13 +68,14 @@ def _feature_type(tree: OldLayout | NewLayout, wanted: str | None) -> str:
     return found[0]
 
 
-def _image_ids(tree: OldLayout | NewLayout, bucket: Bucket, num_classes: int, feature_type: str) -> list[str]:
+def _image_ids(tree: OldLayout | NewLayout, bucket: Bucket, class_names: list[str], feature_type: str
+               ) -> Sequence[str]:
     """Paths of the images whose features a bucket holds, in its order; its own ids if the tree lists no images."""
     if tree.name == 'old':
         if not tree.list_file(bucket.name, 'all', Choice()).is_file():
             return bucket.ids
         # The reader has compared the list with the features: same length, same classes.
-        return tree.bucket(bucket.name, 'all', Choice(), num_classes).ids
+        return tree.bucket(bucket.name, 'all', Choice(), class_names).ids
     paths = _paths_of_features(tree, bucket.name, feature_type)
     return [paths.get(name, name) for name in bucket.ids]
 
@@ -116,10 +119,10 @@ def export_legacy(bank: FeatureBank, root: str | Path, *, feature_type: str, lay
 
 
 def _export_old(bank: FeatureBank, tree: OldLayout, feature_type: str) -> list[Path]:
-    rows_of, num_classes, planned = _RowFinder(bank), len(tree.class_names()), []
+    rows_of, class_names, planned = _RowFinder(bank), tree.class_names(), []
     # Everything is checked before anything is written.
     for name in tree.bucket_names():
-        images = tree.bucket(name, 'all', Choice(), num_classes)
+        images = tree.bucket(name, 'all', Choice(), class_names)
         rows = rows_of(images.ids, images.targets.tolist())
         bad = [images.ids[place] for place, row in enumerate(rows) if not bank.valid[row]]
         if bad:
@@ -164,7 +167,7 @@ class _RowFinder:
             self.rows[name] = row
             self.rows.setdefault(_without_part(name), row)
 
-    def __call__(self, ids: list[str], targets: list[int]) -> list[int]:
+    def __call__(self, ids: Sequence[str], targets: list[int]) -> list[int]:
         rows = []
         for name, target in zip(ids, targets):
             row = self.rows.get(name, self.rows.get(_without_part(name)))

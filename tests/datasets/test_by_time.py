@@ -38,8 +38,8 @@ def test_each_class_of_each_time_is_split(tmp_path):
     assert [bucket.name for bucket in data.train] == ['9', '2010'] and data.class_names == ['cat', 'dog']
     for train, test in zip(data.train, data.test):
         assert Counter(train.targets.tolist()) == {0: 7, 1: 7} and Counter(test.targets.tolist()) == {0: 3, 1: 3}
-        assert sorted(train.paths + test.paths) == sorted(f'{train.name}/{name}/{number}.jpg' for name in ('cat', 'dog')
-                                                          for number in range(10))
+        assert sorted([*train.paths, *test.paths]) == sorted(
+            f'{train.name}/{name}/{number}.jpg' for name in ('cat', 'dog') for number in range(10))
         assert all(data.class_names[target] == path.split('/')[1] for path, target in zip(train.paths, train.targets))
     other = read_folder_by_time(root, SplitOptions(seed=7, test_ratio=0.5))
     assert [len(bucket) for bucket in other.test] == [10, 10] and other.fingerprint != data.fingerprint
@@ -121,7 +121,7 @@ def test_names_that_are_not_utf8(tmp_path):
     names = [os.fsdecode(f'é{number}.jpg'.encode('latin-1')) for number in range(4)]
     root = touch(tmp_path, *(f'1/cat/{name}' for name in names))
     data = read_folder_by_time(root, IID)
-    assert sorted(data.train[0].paths + data.test[0].paths) == [f'1/cat/{name}' for name in names]
+    assert sorted([*data.train[0].paths, *data.test[0].paths]) == [f'1/cat/{name}' for name in names]
     touch(root, os.fsdecode(b'1/caf\xe9/1.jpg'), os.fsdecode(b'1/caf\xe9/2.jpg'))
     with pytest.raises(DataError, match=r"the name of class 'caf\\udce9' is not UTF-8. Rename it"):
         read_folder_by_time(root, IID)

@@ -156,7 +156,7 @@ def test_buckets_of_clear(tmp_path, layout):
         assert images.class_names == data.class_names
     assert read_buckets(root, BucketChoice(3, 'test')).texts('path') == data.test[3].paths
     both = read_buckets(root, BucketChoice('4', 'all'))
-    assert sorted(both.texts('path')) == sorted(data.train[3].paths + data.test[3].paths)
+    assert sorted(both.texts('path')) == sorted([*data.train[3].paths, *data.test[3].paths])
     assert images.text('bucket', data.train[0].targets.size) == '2'
 
 

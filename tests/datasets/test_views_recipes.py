@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from clear.core.errors import ConfigError
 from clear.core.seeding import seeded_draws
-from clear.datasets import Bucket, BucketDataset, SampleContext
+from clear.datasets import Bucket, BucketDataset, ImageTable, SampleContext
 from clear.datasets.transforms import RECIPES, MultiCrop, View, build_transform, build_views
 from clear.datasets.transforms.multi_crop import PILGaussianBlur
 
@@ -98,7 +98,8 @@ def test_views_of_one_image_differ():
 def test_a_data_set_draws_by_seed_epoch_and_sample(tmp_path):
     for name in ('a', 'b'):
         IMAGE.save(tmp_path / f'{name}.png')
-    bucket = Bucket(name='1', ids=['a', 'b'], paths=['a.png', 'b.png'], targets=[0, 0])
+    columns = dict(id=['a', 'b'], path=['a.png', 'b.png'], label=[0, 0])
+    bucket = Bucket('1', ImageTable.from_columns(tmp_path, columns, ['all']))
     context = SampleContext(seed=1)
     data = BucketDataset(tmp_path, bucket, build_transform([dict(type='MultiCrop', options=dict(size=16))]),
                         is_train=True, context=context)

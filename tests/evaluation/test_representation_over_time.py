@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from banks import blobs
 
 from clear.core.errors import ConfigError, DataError, TrainingError
-from clear.datasets import Bucket
+from clear.datasets import Bucket, ImageTable
 from clear.evaluation import KNN, Clustering, LabelledRows, LinearProbe, ProbeData, TaskResult, VOC07Linear
 from clear.evaluation.over_time import (
     OWN_BUCKET,
@@ -32,10 +34,14 @@ def stream(tmp_path_factory):
     features, labels = torch.cat(features), torch.cat(labels)
     bank = write_bank(tmp_path_factory.mktemp('bank') / 'bank', features, labels, ids=ids, class_names=CLASSES,
                       dtype='float32')
-    lists = [[Bucket(str(bucket), ids[start:stop], [], labels[start:stop].numpy())
+    lists = [[listed(str(bucket), ids[start:stop], labels[start:stop].numpy())
               for start, stop in ((60 * bucket, 60 * bucket + 40), (60 * bucket + 40, 60 * bucket + 60))]
              for bucket in range(3)]
     return bank, lists, features, labels
+
+
+def listed(name, ids, labels):
+    return Bucket(name, ImageTable.from_columns(Path('/nowhere'), dict(path=ids, label=labels), CLASSES))
 
 
 def rows(stream, bucket, split):
@@ -69,7 +75,7 @@ def test_a_class_that_the_probe_never_saw_is_wrong(stream):
     bank, lists, *_ = stream
     train = lists[0][0]
     few = np.flatnonzero(train.targets < 2)
-    without_c = Bucket('0', [train.ids[row] for row in few], [], train.targets[few])
+    without_c = listed('0', [train.ids[row] for row in few], train.targets[few])
     test = lists[0][1]
     score, = score_task(KNN(k=1), bank, without_c, [test], CLASSES)
     whole, = score_task(KNN(k=1), bank, train, [test], CLASSES)
@@ -130,7 +136,7 @@ def test_a_task_that_reads_banks_sees_the_classes_of_the_stream(stream):
     """One without training rows is no error, as it is where two banks do not fit together."""
     bank, lists, *_ = stream
     few = np.flatnonzero(lists[0][0].targets < 2)
-    without_c = Bucket('0', [lists[0][0].ids[row] for row in few], [], lists[0][0].targets[few])
+    without_c = listed('0', [lists[0][0].ids[row] for row in few], lists[0][0].targets[few])
     value, = score_task(Clustering(num_clusters=3), bank, without_c, [lists[0][1]], CLASSES)
     assert value == pytest.approx(Clustering(num_clusters=3).fit(
         rows(stream, 0, 'train').take(torch.from_numpy(few)).features, torch.from_numpy(without_c.targets),

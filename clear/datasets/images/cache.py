@@ -144,9 +144,10 @@ class DiskCache:
     def __init__(self, cache_dir: str | Path, root: str | Path, paths: Sequence[str | Path], decode: Decode, *,
                  settings: dict[str, Plain], rows_per_shard: int = ROWS_PER_SHARD):
         self.root = Path(root)
-        self.paths = [str(path) for path in paths]
+        self.paths = paths
         self.rows_per_shard = rows_per_shard
-        key = json.dumps([FORMAT, str(self.root.resolve()), settings, rows_per_shard, self.paths], sort_keys=True)
+        key = json.dumps([FORMAT, str(self.root.resolve()), settings, rows_per_shard, list(map(str, paths))],
+                         sort_keys=True)
         self.folder = Path(cache_dir) / hashlib.sha256(key.encode()).hexdigest()[:32]
         self._decode = decode
         self._shards: dict[int, _Shard] = {}

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from clear.core.errors import DataError
 from clear.core.seeding import derive_seed, seeded_draws
+from clear.datasets.buckets import Bucket
 from clear.datasets.images.bad_samples import BadSampleError, BadSamples
 from clear.datasets.images.decode import ImageDecoder
 from clear.datasets.images.reader import ImageReader
-from clear.datasets.readers.clear.clear_layouts import Bucket
 
 
 class SampleContext:
@@ -74,13 +74,13 @@ class BucketDataset(Dataset):
     def __init__(self, root: str | Path, bucket: Bucket, transform: Callable, *, is_train: bool,
                  context: SampleContext, bad_samples: BadSamples | None = None, cache: str | None = None,
                  cache_dir: str | Path | None = None, decoder: str = 'pil'):
-        if len(bucket.paths) != len(bucket.ids):
+        if bucket.features is not None:
             raise ValueError(f'bucket {bucket.name} holds features, not images.')
         self.root = Path(root)
         self.bucket = bucket.name
-        self.ids = list(bucket.ids)
-        self.paths = list(bucket.paths)
-        self.targets = [int(target) for target in bucket.targets]
+        self.ids = bucket.ids
+        self.paths = bucket.paths
+        self.targets = bucket.targets.tolist()
         self.transform = transform
         self.is_train = is_train
         self.context = context

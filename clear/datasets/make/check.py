@@ -12,9 +12,10 @@ import numpy as np
 
 from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json
+from clear.datasets.buckets import Bucket
 from clear.datasets.images.decode import UnreadableImage, decode_image, read_file
 from clear.datasets.readers.clear.clear import NUM_CLASSES, check_data_name, how_to_get
-from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket, Choice, Layout, NewLayout, OldLayout, open_layout
+from clear.datasets.readers.clear.clear_layouts import PARTS, Choice, Layout, NewLayout, OldLayout, open_layout
 from clear.datasets.readers.image_files import real_path
 
 KINDS = {'lists': 'lists and metadata that are wrong', 'overlap': 'train and test of a bucket share images',
@@ -105,7 +106,7 @@ def _check_whole_buckets(tree: Layout, names: list[str], report: CheckReport) ->
     found = {}
     for name in names:
         try:
-            found[name] = tree.bucket(name, 'all', Choice(), len(report.class_names))
+            found[name] = tree.bucket(name, 'all', Choice(), report.class_names)
         except ClearError as error:
             report.add('lists', name, error)
             continue
@@ -133,7 +134,7 @@ def _check_split(tree: Layout, split: str, choice: Choice, everything: dict[str,
             if absent:
                 report.add('lists', name, f'{split}: {absent[0]} does not have this bucket')
                 continue
-            train, test = (tree.bucket(name, part, choice, len(report.class_names)) for part in PARTS)
+            train, test = (tree.bucket(name, part, choice, report.class_names) for part in PARTS)
         except ClearError as error:
             report.add('lists', name, error)
             continue
@@ -164,10 +165,11 @@ def _check_parts(tree: Layout, split: str, whole: Bucket, train: Bucket, test: B
 def _check_indices(tree: OldLayout, split: str, name: str, choice: Choice, whole: Bucket,
                    parts: tuple[Bucket, Bucket], report: CheckReport) -> None:
     """The index lists, which features use, must choose what the file lists choose."""
+    ids = whole.ids
     for part, bucket in zip(PARTS, parts):
         path = tree.list_file(name, part, choice).with_name(f'{part}_indices.json')
         try:
-            chosen = [whole.ids[row] for row in read_json(path)]
+            chosen = [ids[row] for row in read_json(path)]
         except (DataError, TypeError, IndexError) as error:
             report.add('lists', name, f'{split}: {path} cannot be used: {error}')
             continue
@@ -182,7 +184,7 @@ def _check_features(tree: Layout, feature_type: str, everything: dict[str, Bucke
             if name not in tree.bucket_names('all', choice):
                 report.add('lists', name, f'features {feature_type}: the bucket is absent')
                 continue
-            found = tree.bucket(name, 'all', choice, len(report.class_names))
+            found = tree.bucket(name, 'all', choice, report.class_names)
         except ClearError as error:
             report.add('lists', name, error)
             continue

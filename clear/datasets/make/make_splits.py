@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clear.core.errors import DataError
+from clear.datasets.buckets import Bucket
 from clear.datasets.make.writing import TEST_RATIO, new_folder, write_split
-from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, OldLayout, open_layout
+from clear.datasets.readers.clear.clear_layouts import Choice, OldLayout, open_layout
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 
@@ -36,7 +37,7 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         raise DataError(f'{root} is in the new layout, whose official split is all there is. tools/dataset_converters/'
                         'merge_clear.py makes an old-layout tree of it.')
     class_names = tree.class_names()
-    buckets = [tree.bucket(name, 'all', Choice(), len(class_names)) for name in tree.bucket_names()]
+    buckets = [tree.bucket(name, 'all', Choice(), class_names) for name in tree.bucket_names()]
     ratio_folder = f'testset_ratio_{test_ratio:g}'
     if not shots and tree.seeds() and tree.split_folder != ratio_folder:
         raise DataError(f'{tree.folder} has splits in {tree.split_folder}; one tree has one ratio. Use --test-ratio '

@@ -12,9 +12,10 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
+from clear.datasets.buckets import Bucket
 from clear.datasets.readers.bucket_files import bucket_column, find_bucket_files, read_bucket_files
 from clear.datasets.readers.by_time import SplitOptions, order_times, read_folder_by_time
-from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, open_layout
+from clear.datasets.readers.clear.clear_layouts import Choice, open_layout
 from clear.datasets.readers.image_files import (
     IMAGE_SUFFIXES,
     check_different,
@@ -148,7 +149,7 @@ def _read_clear(root: Path, choice: BucketChoice) -> ImageTable:
     class_names = tree.class_names()
     samples = Choice(choice.split_seed)
     names = choice.chosen(tree.bucket_names(choice.split, samples), root)
-    return _labelled(root, class_names, [tree.bucket(name, choice.split, samples, len(class_names)) for name in names])
+    return _labelled(root, class_names, [tree.bucket(name, choice.split, samples, class_names) for name in names])
 
 
 def _labelled(root: Path, class_names: list[str], buckets: list[Bucket]) -> ImageTable:

@@ -9,20 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.columns import runs
+from clear.datasets.buckets import Bucket, cut_buckets
+from clear.datasets.columns import chunked_texts, runs, text_column
 from clear.datasets.fingerprints import stream_fingerprint
-from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData, check_disjoint
-from clear.datasets.readers.clear.clear_layouts import PARTS, Bucket
+from clear.datasets.readers.clear.clear import PROTOCOLS, ClearData
+from clear.datasets.readers.clear.clear_layouts import PARTS
 from clear.datasets.readers.clear.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.folder import warn_of_empty_classes
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
-from clear.datasets.readers.labels import check_names
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 from clear.datasets.table import ImageTable
+
+# Name of a bucket, paths, class indices.
+Listed = tuple[str, pyarrow.Array, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -84,35 +89,44 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
     class_names = sorted({folder.name for place in places for part in place.values() for folder in folders_in(part)})
     if not class_names:
         raise DataError(f'{root}/{names[0]} has no class folders; expected <time>/<class>/<image>.')
-    parts = {part: [_read_bucket(root, name, place[part], class_names) for name, place in zip(names, places)]
-             for part in places[0]}
-    class_names = _without_empty(root, class_names, parts)
-    return divide(root, 'folder', class_names, parts, options)
+    listed = [(name, *_read_bucket(root, place[part], class_names)) for name, place in zip(names, places)
+              for part in place]  # (time, paths, labels), train before test
+    class_names, listed = _without_empty(root, class_names, listed)
+    images = ImageTable.from_columns(root, dict(
+        path=chunked_texts([paths for _, paths, _ in listed]), label=np.concatenate([labels for *_, labels in listed]),
+        bucket=runs((name, len(paths)) for name, paths, _ in listed)), class_names)
+    return divide('folder', images, [(name, len(paths)) for name, paths, _ in listed], options,
+                  has_parts='all' not in places[0])
 
 
-def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, list[Bucket]], options: SplitOptions
-           ) -> ClearData:
-    """The train and test streams of buckets that are whole (`{'all': ...}`) or already in two parts.
+def divide(layout: str, images: ImageTable, sizes: Sequence[tuple[str, int]], options: SplitOptions, *,
+           has_parts: bool = False) -> ClearData:
+    """The train and test streams of images that lie bucket by bucket.
 
     A class that a bucket lacks is named in one warning: accuracy on such a bucket is that of the classes it has. Of
     a class-incremental stream that is meant, and nothing is said.
 
+    Args:
+        sizes: name and number of images of each bucket; with `has_parts` of its train part, then of its test part.
+
     Raises:
-        DataError: if a class occurs in no training list, a bucket is empty in train or test, or an image is in two.
+        DataError: if a class occurs in no training list, or a bucket is empty in train or test.
     """
-    whole = parts['all'] if 'all' in parts else [_join(*pair) for pair in zip(parts['train'], parts['test'])]
+    root, class_names = images.root, list(images.class_names)
+    whole = sizes
+    if has_parts:
+        whole = [(name, count + other) for (name, count), (_, other) in zip(sizes[::2], sizes[1::2])]
     if options.protocol == 'streaming':
-        train, test = whole, [bucket.copy() for bucket in whole]
-    elif 'all' not in parts and options.shot is None:
-        train, test = parts['train'], parts['test']
+        train = cut_buckets(images, whole)
+        test = list(train)
     else:
-        pairs = [_split(bucket, class_names, options) for bucket in whole]
-        train, test = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    check_names(class_names, str(root))
+        if not has_parts or options.shot is not None:
+            images, sizes = _split(images, whole, options)
+        parts = cut_buckets(images, sizes)
+        train, test = parts[::2], parts[1::2]
     _check_coverage(root, class_names, train, test)
-    check_disjoint(train if options.protocol == 'streaming' else train + test, root)
     data = ClearData(class_names, train, test, layout, options.protocol, root,
-                     stream_fingerprint(layout, options.protocol, class_names, train, test))
+                     stream_fingerprint(layout, options.protocol, class_names, train, test), images)
     if not data.is_class_incremental:
         warn_of_lacking_classes(root, class_names, train, test, options.protocol)
     return data
@@ -120,23 +134,32 @@ def divide(root: Path, layout: str, class_names: list[str], parts: dict[str, lis
 
 def all_images(data: ClearData) -> ImageTable:
     """All images of a stream in an order that no split changes, so that one bank serves every seed."""
-    streams = [data.train] if data.protocol == 'streaming' else [data.train, data.test]
-    rows = sorted((place, name, path, int(target)) for stream in streams for place, bucket in enumerate(stream)
-                  for name, path, target in zip(bucket.ids, bucket.paths, bucket.targets))
-    return ImageTable.from_columns(data.root, dict(
-        id=[row[1] for row in rows], path=[row[2] for row in rows], label=[row[3] for row in rows],
-        bucket=runs((data.train[row[0]].name, 1) for row in rows)), data.class_names)
+    order, start = [], 0
+    for place, bucket in enumerate(data.train):
+        count = len(bucket) if data.protocol == 'streaming' else len(bucket) + len(data.test[place])
+        ids = data.images['id'].slice(start, count)
+        order.append(compute.sort_indices(ids).to_numpy().astype(np.int64) + start)
+        start += count
+    return data.images.select(np.concatenate(order))
 
 
-def _split(bucket: Bucket, class_names: list[str], options: SplitOptions) -> tuple[Bucket, Bucket]:
-    targets = bucket.targets.tolist()
-    if options.shot is not None:
-        rows = few_shot_split(targets, shot=options.shot, seed=options.seed, bucket=bucket.name,
-                              class_names=class_names)
-    else:
-        rows = stratified_split(targets, test_ratio=options.test_ratio, seed=options.seed, bucket=bucket.name)
-    return tuple(Bucket(bucket.name, [bucket.ids[row] for row in part], [bucket.paths[row] for row in part],
-                        bucket.targets[part]) for part in rows)
+def _split(images: ImageTable, sizes: Sequence[tuple[str, int]], options: SplitOptions
+           ) -> tuple[ImageTable, list[tuple[str, int]]]:
+    """The images with the drawn train part of each bucket before its test part, and the sizes of these."""
+    order: list[np.ndarray] = []
+    found: list[tuple[str, int]] = []
+    start = 0
+    for bucket in cut_buckets(images, sizes):
+        targets = bucket.targets.tolist()
+        if options.shot is not None:
+            parts = few_shot_split(targets, shot=options.shot, seed=options.seed, bucket=bucket.name,
+                                   class_names=images.class_names)
+        else:
+            parts = stratified_split(targets, test_ratio=options.test_ratio, seed=options.seed, bucket=bucket.name)
+        order += [start + np.array(rows, np.int64) for rows in parts]
+        found += [(bucket.name, len(rows)) for rows in parts]
+        start += len(bucket)
+    return images.select(np.concatenate(order)), found
 
 
 def _check_coverage(root: Path, class_names: list[str], train: list[Bucket], test: list[Bucket]) -> None:
@@ -212,28 +235,22 @@ def _holds_classes(place: Path) -> bool:
         entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if not entry.is_dir())
 
 
-def _read_bucket(root: Path, name: str, folder: Path, class_names: list[str]) -> Bucket:
-    paths, targets = [], []
+def _read_bucket(root: Path, folder: Path, class_names: list[str]) -> tuple[pyarrow.Array, np.ndarray]:
+    """Paths and class indices (N,) int64."""
+    paths, labels = [], []
     for label, class_name in enumerate(class_names):
         place = folder / class_name
         files = image_files(root, place.relative_to(root).as_posix()) if place.is_dir() else []
         paths += files
-        targets += [label] * len(files)
-    return Bucket(name, list(paths), paths, np.array(targets, dtype=np.int64))
+        labels += [label] * len(files)
+    return text_column(paths), np.array(labels, dtype=np.int64)
 
 
-def _without_empty(root: Path, class_names: list[str], parts: dict[str, list[Bucket]]) -> list[str]:
-    """The classes that have images anywhere; labels of the buckets are changed to match. With none, all classes."""
-    used = np.unique(np.concatenate([bucket.targets for buckets in parts.values() for bucket in buckets]))
+def _without_empty(root: Path, class_names: list[str], listed: list[Listed]) -> tuple[list[str], list[Listed]]:
+    """The classes that have images anywhere, and the lists with labels to match. With none, all classes."""
+    used = np.unique(np.concatenate([labels for *_, labels in listed]))
     if len(used) in (0, len(class_names)):
-        return class_names
-    for buckets in parts.values():
-        for bucket in buckets:
-            bucket.targets[:] = np.searchsorted(used, bucket.targets)
+        return class_names, listed
     names = [class_names[label] for label in used]
     warn_of_empty_classes(root, class_names, names)
-    return names
-
-
-def _join(one: Bucket, other: Bucket) -> Bucket:
-    return Bucket(one.name, one.ids + other.ids, one.paths + other.paths, np.concatenate([one.targets, other.targets]))
+    return names, [(name, paths, np.searchsorted(used, labels)) for name, paths, labels in listed]

@@ -70,6 +70,11 @@ def first_repeated(paths: Iterable[str]) -> tuple[int, int] | None:
     return None
 
 
+def has_odd_spelling(paths: pyarrow.Array | pyarrow.ChunkedArray) -> bool:
+    """Whether one file may be there under two spellings."""
+    return compute.any(compute.match_substring_regex(paths, r'//|\./|/\.{0,2}$')).as_py() or False
+
+
 def check_different(paths: Sequence[str] | pyarrow.Array | pyarrow.ChunkedArray, where: str | Path) -> None:
     """Refuse a path that is there twice, in whatever spelling.
 
@@ -78,8 +83,7 @@ def check_different(paths: Sequence[str] | pyarrow.Array | pyarrow.ChunkedArray,
     """
     if not isinstance(paths, Sequence):
         # Without odd spellings equal paths are all there is to find, in less memory than names in Python take.
-        is_odd = compute.any(compute.match_substring_regex(paths, r'//|\./|/\.{0,2}$')).as_py()
-        if not is_odd and repeated_text(paths) is None:
+        if not has_odd_spelling(paths) and repeated_text(paths) is None:
             return
         paths = plain_texts(paths)
     twice = first_repeated(paths)

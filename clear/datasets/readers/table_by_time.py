@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import inside
-from clear.datasets.columns import plain_texts
+from clear.datasets.buckets import cut_buckets
+from clear.datasets.columns import plain_texts, runs
 from clear.datasets.readers.by_time import SplitOptions, all_images, divide
-from clear.datasets.readers.clear.clear import ClearData
-from clear.datasets.readers.clear.clear_layouts import Bucket
+from clear.datasets.readers.clear.clear import ClearData, check_disjoint
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import real_path
 from clear.datasets.readers.labels import ordered_names, read_labels
@@ -94,23 +95,27 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
     paths, labels, times = _read_columns(table, columns, missing)
     class_names = ordered_names(labels)
     label_of = {name: index for index, name in enumerate(class_names)}
-    for path in paths:
-        if path.startswith('/') or '..' in path:
-            inside(root, path)
-    order = sorted(range(len(paths)), key=lambda row: (times[row], paths[row]))
-    buckets = []
-    for name, rows in cut([times[row] for row in order], periods, table):
-        chosen = [order[position] for position in rows]
-        names = [paths[row] for row in chosen]
-        targets = np.array([label_of[labels[row]] for row in chosen], dtype=np.int64)
-        buckets.append(Bucket(name, list(names), names, targets))
-    return divide(root, 'table', class_names, {'all': buckets}, options)
+    keys = pyarrow.table({'time': pyarrow.array(times, pyarrow.timestamp('us', tz='UTC')), 'path': paths})
+    order = compute.sort_indices(keys, [('time', 'ascending'), ('path', 'ascending')])
+    rows = order.to_pylist()
+    sizes = [(name, len(places)) for name, places in cut([times[row] for row in rows], periods, table)]
+    paths = paths.take(order)
+    _check_disjoint(paths, sizes, root)
+    images = ImageTable.from_columns(root, dict(path=paths, label=[label_of[labels[row]] for row in rows],
+                                                bucket=runs(sizes)), class_names)
+    return divide('table', images, sizes, options)
 
 
-def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str], list[str], list[datetime]]:
+def _check_disjoint(paths: pyarrow.ChunkedArray, sizes: Sequence[tuple[str, int]], root: Path) -> None:
+    whole = ImageTable.trusted(root, dict(path=paths))
+    check_disjoint(cut_buckets(whole, sizes), root)
+
+
+def _read_columns(table: Path, columns: Columns, missing: str
+                  ) -> tuple[pyarrow.ChunkedArray | pyarrow.Array, list[str], list[datetime]]:
     wanted = [columns.path, columns.label, columns.time]
     found = read_columns(table, wanted, text=wanted)
-    paths = plain_texts(filled_text(found[columns.path], columns.path, table))
+    paths = filled_text(found[columns.path], columns.path, table)
     labels, times = (cells if isinstance(cells, list) else cells.to_pylist()
                      for cells in (found[columns.label], found[columns.time]))
     labels = read_labels(labels, str(table))
@@ -120,13 +125,14 @@ def _read_columns(table: Path, columns: Columns, missing: str) -> tuple[list[str
     dropped = len(times) - len(kept)
     if dropped and missing == 'refuse':
         row = next(row for row, time in enumerate(times) if time is None)
+        path = plain_texts(paths.slice(row, 1))[0]
         raise DataError(f"{table}: {dropped} of {len(times)} rows have no {columns.time}, first row {row + 1} "
-                        f"({paths[row]}). missing='drop' leaves them out.")
+                        f"({path}). missing='drop' leaves them out.")
     if not kept:
         raise DataError(f'{table} has no row with a {columns.time}.')
     if dropped:
         logger.warning('%s: %d of %d rows have no %s and are left out.', table, dropped, len(times), columns.time)
-    return [paths[row] for row in kept], [str(labels[row]) for row in kept], [times[row] for row in kept]
+    return paths.take(pyarrow.array(kept)), [str(labels[row]) for row in kept], [times[row] for row in kept]
 
 
 def cut(times: list[datetime], periods: Periods, table: Path) -> list[tuple[str, range]]:

@@ -12,10 +12,13 @@ from pathlib import Path
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import inside
+from clear.datasets.buckets import Bucket, in_one_table
+from clear.datasets.columns import chunked_texts, repeated_text
 from clear.datasets.fingerprints import stream_fingerprint
-from clear.datasets.readers.clear.clear_layouts import Bucket, Choice, NewLayout, OldLayout, open_layout
+from clear.datasets.readers.clear.clear_layouts import Choice, NewLayout, OldLayout, open_layout
 from clear.datasets.readers.clear.lacking_classes import warn_of_lacking_classes
-from clear.datasets.readers.image_files import plain_path, real_path
+from clear.datasets.readers.image_files import has_odd_spelling, plain_path, real_path
+from clear.datasets.table import ImageTable
 
 logger = logging.getLogger('clear')
 
@@ -31,11 +34,12 @@ class ClearData:
 
     Attributes:
         class_names: class index to name.
-        train, test: under 'streaming' both hold all samples of the bucket, in lists of their own.
+        train, test: under 'streaming' both hold all samples of the bucket.
         layout: 'old' or 'new'.
         protocol: 'iid' or 'streaming'.
         root: the data root; paths of buckets are relative to it.
         fingerprint: of what was read, wherever the root is.
+        images: all of them, bucket by bucket, train before test; `train` and `test` are views of it.
         left_out: buckets that only one part of the new layout has, so that 'iid' cannot use them.
     """
 
@@ -46,6 +50,7 @@ class ClearData:
     protocol: str
     root: Path
     fingerprint: str
+    images: ImageTable
     left_out: tuple[str, ...] = ()
 
     @property
@@ -93,17 +98,20 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
 
     if evaluation_protocol == 'streaming':
         names, left_out = tree.bucket_names('all', choice), ()
-        train = [tree.bucket(name, 'all', choice, len(class_names)) for name in names]
-        test = [bucket.copy() for bucket in train]
+        train = [tree.bucket(name, 'all', choice, class_names) for name in names]
+        check_disjoint(train, root)
+        images, train = in_one_table(train)
+        test = list(train)
     else:
         names, left_out = _common_buckets(tree, choice)
-        pairs = [[tree.bucket(name, part, choice, len(class_names)) for part in ('train', 'test')] for name in names]
-        train, test = map(list, zip(*pairs))
-        check_disjoint(train + test, root)
+        parts = [tree.bucket(name, part, choice, class_names) for name in names for part in ('train', 'test')]
+        check_disjoint(parts[::2] + parts[1::2], root)
+        images, parts = in_one_table(parts)
+        train, test = parts[::2], parts[1::2]
     _check_streams(train, test, root, tree.hint)
     warn_of_lacking_classes(root, class_names, train, test, evaluation_protocol)
     return ClearData(class_names, train, test, tree.name, evaluation_protocol, root,
-                     stream_fingerprint(tree.name, evaluation_protocol, class_names, train, test), left_out)
+                     stream_fingerprint(tree.name, evaluation_protocol, class_names, train, test), images, left_out)
 
 
 def how_to_get(data_name: str | None, root: Path) -> str:
@@ -185,6 +193,9 @@ def _common_buckets(tree: OldLayout | NewLayout, choice: Choice) -> tuple[list[s
 
 def check_disjoint(buckets: list[Bucket], root: Path) -> None:
     """Every id once over all lists: a test image that is also trained on makes every figure wrong."""
+    ids = chunked_texts([bucket.images['id'] for bucket in buckets])
+    if not has_odd_spelling(ids) and repeated_text(ids) is None:
+        return
     seen: dict[str, tuple[str, Bucket]] = {}
     for bucket in buckets:
         for name in bucket.ids:
@@ -199,7 +210,6 @@ def check_disjoint(buckets: list[Bucket], root: Path) -> None:
 
 
 def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: str) -> None:
-    check_disjoint(train, root)
     widths = {bucket.features.shape[1] for bucket in train + test if bucket.features is not None}
     if len(widths) > 1:
         raise DataError(f'{root}: features of different widths in different buckets, {sorted(widths)}.')

@@ -22,6 +22,7 @@ New layout (an official train and test part, metadata per class)::
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,7 @@ import torch
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json
+from clear.datasets.buckets import Bucket
 from clear.datasets.readers.clear.clear_files import (
     numeric_order,
     read_class_names,
@@ -39,35 +41,10 @@ from clear.datasets.readers.clear.clear_files import (
     stack_rows,
 )
 from clear.datasets.readers.image_files import plain_path
+from clear.datasets.table import ImageTable
 
 PARTS = ('train', 'test')
 SPLIT_FOLDER = 'testset_ratio_0.3'
-
-
-@dataclass(frozen=True, eq=False)
-class Bucket:
-    """The samples of one bucket in one part of a stream.
-
-    Attributes:
-        name: as on disk, e.g. '3'.
-        ids: one per sample, unique over the stream: the image's relative path, or a name for a feature row.
-        paths: image files relative to the data root; empty in feature mode.
-        targets: (N,) int64 class indices.
-        features: (N, D) float32, contiguous, or None in image mode.
-    """
-
-    name: str
-    ids: list[str]
-    paths: list[str]
-    targets: np.ndarray
-    features: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def copy(self) -> Bucket:
-        """The same samples in lists of their own. The feature tensor is shared: it is large and nobody writes it."""
-        return Bucket(self.name, list(self.ids), list(self.paths), self.targets.copy(), self.features)
 
 
 @dataclass(frozen=True)
@@ -119,6 +96,12 @@ class Layout:
         if not isinstance(path, str) or path.startswith('/'):
             raise DataError(f'{source}: expected a relative path, found {path!r}.')
         return inside(folder, path)
+
+    def _listed(self, name: str, ids: list[str], labels: Sequence[int], class_names: list[str],
+                features: torch.Tensor | None = None) -> Bucket:
+        # Paths and classes were checked as they were read; `check_clear` looks at buckets that list an image twice.
+        columns = dict(path=ids) if features is None else dict(id=ids, path=[''] * len(ids))
+        return Bucket(name, ImageTable.trusted(self.root, {**columns, 'label': labels}, class_names), features)
 
 
 class OldLayout(Layout):
@@ -175,29 +158,29 @@ class OldLayout(Layout):
         name = f'{part}.txt' if choice.feature_type is None else f'{part}_indices.json'
         return self.folder / folder / f'split_{choice.seed}' / bucket / name
 
-    def bucket(self, name: str, part: str, choice: Choice, num_classes: int) -> Bucket:
+    def bucket(self, name: str, part: str, choice: Choice, class_names: list[str]) -> Bucket:
         """The samples of bucket `name` in `part` ('train', 'test' or 'all').
 
         Raises:
             DataError: if a file is missing, or a line or row is not what the layout says.
         """
         if choice.feature_type is not None:
-            return self._features(name, part, choice, num_classes)
-        paths, targets = read_file_list(self.require(self.list_file(name, part, choice)), self.root, num_classes)
-        return Bucket(name, list(paths), paths, targets)
+            return self._features(name, part, choice, class_names)
+        paths, targets = read_file_list(self.require(self.list_file(name, part, choice)), self.root, len(class_names))
+        return self._listed(name, paths, targets, class_names)
 
-    def _features(self, name: str, part: str, choice: Choice, num_classes: int) -> Bucket:
+    def _features(self, name: str, part: str, choice: Choice, class_names: list[str]) -> Bucket:
         path = self.require(self.folder / 'features' / choice.feature_type / name / 'all.pth')
         if self._last_file is None or self._last_file[0] != path:  # train and test lie in one file
-            self._last_file = (path, *read_feature_file(path, num_classes))
-            self._check_against_list(name, path, self._last_file[2], num_classes)
+            self._last_file = (path, *read_feature_file(path, len(class_names)))
+            self._check_against_list(name, path, self._last_file[2], len(class_names))
         _, features, targets = self._last_file
         rows = np.arange(len(targets))
         if part != 'all':
             rows = read_indices(self.require(self.list_file(name, part, choice)), len(targets), path)
             features = features[torch.from_numpy(rows)]
         ids = [f'features/{choice.feature_type}/{name}/{row}' for row in rows.tolist()]
-        return Bucket(name, ids, [], targets[rows], features)
+        return self._listed(name, ids, targets[rows], class_names, features)
 
     def _check_against_list(self, name: str, path: Path, targets: np.ndarray, num_classes: int) -> None:
         # Features that were extracted before the lists last changed still load; only this comparison tells.
@@ -241,20 +224,34 @@ class NewLayout(Layout):
     def feature_types(self) -> list[str]:
         return sorted({name for part in PARTS for name in _folders(self.root / part / 'features')})
 
-    def bucket(self, name: str, part: str, choice: Choice, num_classes: int) -> Bucket:
+    def bucket(self, name: str, part: str, choice: Choice, class_names: list[str]) -> Bucket:
         """The samples of bucket `name` in `part`; of 'all' first those of train, then those of test.
 
         Raises:
             DataError: if a file is missing, or an entry is not what the layout says.
         """
-        if part == 'all':
-            holders = [each for each in PARTS if name in self._index(each, choice)]
-            return _join([self.bucket(name, each, choice, num_classes) for each in holders])
-        read = self._class_images if choice.feature_type is None else self._class_features
-        found = _join([read(name, part, *each, choice) for each in self._classes(name, part, choice)])
-        if not len(found):
-            raise DataError(f'{self._index_file(part, choice)}: bucket {name} is empty.')
-        return found
+        parts = [each for each in PARTS if name in self._index(each, choice)] if part == 'all' else [part]
+        ids: list[str] = []
+        labels: list[int] = []
+        features: list[torch.Tensor] = []
+        for each in parts:
+            num_before = len(ids)
+            for label, class_name, path in self._classes(name, each, choice, class_names):
+                if choice.feature_type is None:
+                    found = self._class_images(each, path)
+                else:
+                    prefix = f'{each}/features/{choice.feature_type}/{name}/{class_name}'
+                    keys, rows = stack_rows(path)
+                    found = [f'{prefix}/{key}' for key in keys]
+                    features += [rows] if found else []
+                ids += found
+                labels += [label] * len(found)
+            if len(ids) == num_before:
+                raise DataError(f'{self._index_file(each, choice)}: bucket {name} is empty.')
+        widths = {rows.shape[1] for rows in features}
+        if len(widths) > 1:
+            raise DataError(f'bucket {name}: features of different widths, {sorted(widths)}.')
+        return self._listed(name, ids, labels, class_names, torch.cat(features) if features else None)
 
     def _index_file(self, part: str, choice: Choice) -> Path:
         if choice.feature_type is None:
@@ -271,18 +268,18 @@ class NewLayout(Layout):
         self._indices[path] = index
         return index
 
-    def _classes(self, name: str, part: str, choice: Choice) -> list[tuple[int, str, Path]]:
+    def _classes(self, name: str, part: str, choice: Choice, class_names: list[str]) -> list[tuple[int, str, Path]]:
         """Index, name and file of every class that the bucket has, in the order of the class names."""
-        source, names = self._index_file(part, choice), self.class_names()
+        source = self._index_file(part, choice)
         entries = self._index(part, choice)[name]
-        unknown = sorted(set(entries) - set(names))
+        unknown = sorted(set(entries) - set(class_names))
         if unknown:
             raise DataError(f'{source}: bucket {name} has classes that class_names.txt does not list: '
                             f'{_quoted(unknown[:3])}.')
         return [(label, class_name, self.require(self._in_root(self.root / part, entries[class_name], source)))
-                for label, class_name in enumerate(names) if class_name in entries]
+                for label, class_name in enumerate(class_names) if class_name in entries]
 
-    def _class_images(self, name: str, part: str, label: int, class_name: str, path: Path, choice: Choice) -> Bucket:
+    def _class_images(self, part: str, path: Path) -> list[str]:
         records = read_json(path)
         if not isinstance(records, dict):
             raise DataError(f'{path}: expected {{id: {{"IMG_PATH": path}}}}, found {str(records)[:80]}.')
@@ -296,12 +293,7 @@ class NewLayout(Layout):
             if earlier != key:
                 raise DataError(f"{path}: the entries '{earlier}' and '{key}' are one image, '{record['IMG_PATH']}'.")
             paths.append(str(PurePosixPath(part, record['IMG_PATH'])))
-        return Bucket(name, list(paths), paths, np.full(len(paths), label, dtype=np.int64))
-
-    def _class_features(self, name: str, part: str, label: int, class_name: str, path: Path, choice: Choice) -> Bucket:
-        ids, features = stack_rows(path)
-        prefix = f'{part}/features/{choice.feature_type}/{name}/{class_name}'
-        return Bucket(name, [f'{prefix}/{key}' for key in ids], [], np.full(len(ids), label, dtype=np.int64), features)
+        return paths
 
 
 def open_layout(root: Path, layout: str = 'auto', hint: str = '') -> OldLayout | NewLayout:
@@ -335,20 +327,6 @@ def _looks_old(root: Path) -> bool:
 def _looks_new(root: Path) -> bool:
     marks = ('class_names.txt', 'labeled_metadata.json')
     return any((root / part / mark).is_file() for part in PARTS for mark in marks)
-
-
-def _join(buckets: list[Bucket]) -> Bucket:
-    """One bucket with the samples of all; features must have the same width."""
-    buckets = [bucket for bucket in buckets if len(bucket)]
-    if not buckets:
-        return Bucket('', [], [], np.zeros(0, dtype=np.int64))
-    widths = {bucket.features.shape[1] for bucket in buckets if bucket.features is not None}
-    if len(widths) > 1:
-        raise DataError(f'bucket {buckets[0].name}: features of different widths, {sorted(widths)}.')
-    features = torch.cat([bucket.features for bucket in buckets]) if widths else None
-    return Bucket(buckets[0].name, [name for bucket in buckets for name in bucket.ids],
-                  [path for bucket in buckets for path in bucket.paths],
-                  np.concatenate([bucket.targets for bucket in buckets]), features)
 
 
 def _folders(place: Path) -> list[str]:

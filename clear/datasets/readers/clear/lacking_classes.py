@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from clear.datasets.readers.clear.clear_layouts import Bucket
+from clear.datasets.buckets import Bucket
 
 logger = logging.getLogger('clear')
 
