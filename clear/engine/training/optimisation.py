@@ -16,6 +16,7 @@ from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_number
+from clear.core.contracts import HoldsParameters
 from clear.core.errors import ConfigError
 from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
@@ -169,6 +170,22 @@ def hold_fixed_values(optim_wrapper: OptimWrapper | OptimWrapperDict) -> None:
             # A schedule of the weight decay is for weights; biases and norms were left out on purpose.
             if group.get('initial_weight_decay') == 0:
                 group['weight_decay'] = 0.0
+
+
+def leave_held_parameters(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
+    """Let the optimiser skip what the model holds at first (SwAV's prototypes, DINO's last layer).
+
+    A gradient of zero alone would still make Adam count steps, and its first real ones several times too long.
+    """
+    if not isinstance(model, HoldsParameters):
+        return
+
+    def skip(*_: object) -> None:
+        for parameter in model.held_parameters():
+            parameter.grad = None
+
+    for wrapper in wrappers_of(optim_wrapper):
+        wrapper.optimizer.register_step_pre_hook(skip)
 
 
 def check_rates(where: str, wrapper: Options) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 from clear.core import dist
 from clear.core.checks import check_number, check_shared_keys
 from clear.core.configs.building import building
-from clear.core.contracts import Closes, GivesFeatures, HoldsParameters, ReportsBadSamples
+from clear.core.contracts import Closes, GivesFeatures, ReportsBadSamples
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop
@@ -39,7 +39,13 @@ from clear.engine.training.hooks.results import ResultsHook
 from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
 from clear.engine.training.loading import build_train_dataloader, data_fingerprint
 from clear.engine.training.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from clear.engine.training.optimisation import check_rates, clip_each_parameter, hold_fixed_values, wrappers_of
+from clear.engine.training.optimisation import (
+    check_rates,
+    clip_each_parameter,
+    hold_fixed_values,
+    leave_held_parameters,
+    wrappers_of,
+)
 from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
 from clear.engine.training.state import resume_run, rng_of_rank
 from clear.engine.training.weights import load_start_weights
@@ -274,7 +280,7 @@ class Runner(MMRunner):
         with self._quiet():
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
             self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
-            self._leave_held_parameters()
+            leave_held_parameters(self.optim_wrapper, self.bare_model)
             if self.param_schedulers is not None:
                 self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
                 hold_fixed_values(self.optim_wrapper)
@@ -302,21 +308,6 @@ class Runner(MMRunner):
             base = check_number('auto_scale_lr.base_batch_size', auto_scale_lr.get('base_batch_size'), above=0)
             auto_scale_lr = {**auto_scale_lr, 'base_batch_size': base / parts}
         super().scale_lr(optim_wrapper, auto_scale_lr)
-
-    def _leave_held_parameters(self) -> None:
-        """Let the optimiser skip what the model holds at first (SwAV's prototypes, DINO's last layer).
-
-        A gradient of zero alone would still make Adam count steps, and its first real ones several times too long.
-        """
-        if not isinstance(self.bare_model, HoldsParameters):
-            return
-
-        def skip(*_: object) -> None:
-            for parameter in self.bare_model.held_parameters():
-                parameter.grad = None
-
-        for wrapper in wrappers_of(self.optim_wrapper):
-            wrapper.optimizer.register_step_pre_hook(skip)
 
     def train(self, resume: str | bool | None = None) -> Results:
         """Train to the end, from where the run was left if `resume` says so.
