@@ -11,6 +11,8 @@ PACKAGE = ROOT / 'clear'
 # A part may import from its own layer's own part and from parts of higher number.
 LAYERS = {'cli': 0, 'engine': 0, 'continual': 1, 'evaluation': 1, 'curation': 1, 'visualization': 1, 'features': 2,
           'models': 3, 'datasets': 3, 'registry': 4, 'core': 5}
+# Kind of runs in the engine -> the kinds that it is made of, which it may import from.
+RUNS = {'training': set(), 'continual': set(), 'probing': set(), 'streams': {'training', 'probing'}}
 FILES = sorted(PACKAGE.rglob('*.py'))
 MOST_MODULES = 15
 MOST_LINES = 400
@@ -76,6 +78,13 @@ def test_imports_go_one_way(path):
     assert own in LAYERS, f'{own} has no place in the order'
     wrong = {part for part in imported_parts(path) if part != own and LAYERS[part] <= LAYERS[own]}
     assert not wrong, f'{path} imports {wrong}'
+
+
+@pytest.mark.parametrize('kind', RUNS)
+def test_a_kind_of_runs_knows_those_alone_that_it_is_made_of(kind):
+    names = {f'{module}.{name}'.split('.')[2] for path in (PACKAGE / 'engine' / kind).rglob('*.py')
+             for module, name in imported(path) if module.startswith('clear.engine')}
+    assert names & set(RUNS) <= RUNS[kind] | {kind}
 
 
 def test_no_modules_import_each_other():

@@ -18,7 +18,7 @@ from clear.continual.strategies.build import strategy_class
 from clear.continual.training.traits import AVALANCHE, Traits, rebuilt_fields, trait
 from clear.continual.training.versions import method_versions
 from clear.core.errors import ConfigError, TrainingError
-from clear.engine.training.smallest_batch import _num_unmixed
+from clear.engine.continual.plan import _num_unmixed
 from clear.registry import BUFFERS, PLUGINS, STRATEGIES
 
 PACKAGE = Path(__file__).parents[2] / 'clear'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,11 +13,17 @@ from torch.utils.data import Dataset
 from clear.continual.scenarios import ScenarioInfo
 from clear.continual.scenarios.base import TensorBucket
 from clear.continual.strategies.build import strategy_class
+from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
+from clear.engine.trial import refusal
 from clear.models.classifier import ComposedClassifier
+from clear.registry import PLUGINS
+
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
 
 
 def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
@@ -74,6 +81,51 @@ def _check_strategy_fits(strategy: type, options: dict, size: int) -> None:
                           f"train_mb_size is {options['train_mb_size']}, but there are {size} buckets. Use at least "
                           f'{size}.')
     strategy.check_stream(options, size)
+
+
+def check_last_batches(cfg: dict, strategy: SupervisedTemplate, info: ScenarioInfo, device: torch.device) -> None:
+    """Refuse a bucket that leaves a global batch of one sample, if the model cannot train on it.
+
+    Looked at are the experiences in which batches are those of one bucket by what strategy and plugins declare
+    (`Traits.unmixed_batches`). Only global batches count, also where processes share them: BatchNorm has the
+    statistics of all processes then, so a process may have a single row of two.
+
+    Raises:
+        ConfigError: naming the bucket, and batch sizes that fit.
+    """
+    size, budget = cfg['cl_strategy']['train_mb_size'], cfg.get('max_iters_per_experience')
+    counts = [len(dataset) for dataset in info.train[:_num_unmixed(cfg['cl_strategy'], strategy, len(info.train))]]
+    found = [index for index, count in enumerate(counts) if _smallest(count, size, budget) == 1]
+    sample = first_readable(info.train[0]) if found else None
+    if sample is None:
+        return
+    reason = refusal(strategy.model, lambda trial: trial(torch.stack([sample]).to(device)))
+    if reason is None:
+        return
+    fitting = [other for other in range(2, 2 * size + 3) if all(_smallest(count, other) > 1 for count in counts)]
+    nearest = sorted(sorted(fitting, key=lambda other: abs(other - size))[:3])
+    advice = f"Sizes that fit every bucket: {', '.join(map(str, nearest))}." if nearest else 'No size of up to ' \
+        f'{2 * size + 2} fits every bucket.'
+    raise ConfigError(f'cl_strategy.train_mb_size is {size}, so a batch of bucket {found[0]} '
+                      f"('{info.bucket_names[found[0]]}', {counts[found[0]]} samples) is a single sample, on which the "
+                      f'model cannot train: {reason}. {advice} Larger images or freeze_bn=True help as well.')
+
+
+def _num_unmixed(options: dict, strategy: SupervisedTemplate, num_buckets: int) -> int:
+    """How many experiences, from the first on, have no batches but those of their bucket, as far as is declared."""
+    added = {PLUGINS.require(plugin['type']) for plugin in options.get('plugins') or ()}
+    kinds = {trait(strategy, 'unmixed_batches')}
+    for plugin in strategy.plugins:
+        kind = trait(plugin, 'unmixed_batches')
+        if kind or type(plugin) in added:  # a strategy speaks for plugins that say nothing and are its own
+            kinds.add(kind)
+    return 0 if None in kinds else 1 if 'first' in kinds else num_buckets
+
+
+def _smallest(count: int, size: int, budget: int | None = None) -> int:
+    """Samples in the smallest batch that a pass over `count` of them meets within a budget of iterations."""
+    whole, rest = divmod(count, size)
+    return size if whole and (not rest or budget is not None and budget <= whole) else rest
 
 
 def planned_iterations(cfg: dict, info: ScenarioInfo) -> list[int]:

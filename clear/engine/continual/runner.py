@@ -20,12 +20,11 @@ from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.branch import branch_run
 from clear.engine.continual.keys import check_continual_config, with_defaults
-from clear.engine.continual.plan import check_fit, describe, planned_iterations
+from clear.engine.continual.plan import check_fit, check_last_batches, describe, planned_iterations
 from clear.engine.continual.record import RunRecord
 from clear.engine.continual.resume import resume_run
 from clear.engine.continual.state import RunState
 from clear.engine.progress import Progress
-from clear.engine.training.smallest_batch import check_last_batches
 from clear.models import build_classifier, freeze, load_weights
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import STRATEGIES

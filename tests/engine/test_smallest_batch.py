@@ -13,7 +13,7 @@ from torch import nn
 
 from clear.continual.strategies.build import strategy_class
 from clear.core.errors import ConfigError
-from clear.engine.training.smallest_batch import check_last_batches
+from clear.engine.continual.plan import check_last_batches
 from clear.registry import PLUGINS
 
 CPU = torch.device('cpu')
