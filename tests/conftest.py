@@ -51,12 +51,23 @@ def drawn_figures():
 
 @pytest.fixture(scope='module', autouse=True)
 def unformatted_configs():
-    """Runs keep their config with the line breaks of a printed dict: yapf takes longer than a tiny training."""
+    """Runs keep their config as one long line per value: yapf takes longer than a tiny training.
+
+    Where the form matters, a test asks for `formatted_configs`.
+    """
     from mmengine.config import config
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, 'FormatCode', lambda text, **options: (text, True))
         yield
+
+
+@pytest.fixture
+def formatted_configs(monkeypatch):
+    from mmengine.config import config
+    from yapf.yapflib.yapf_api import FormatCode
+
+    monkeypatch.setattr(config, 'FormatCode', FormatCode)
 
 
 # pytest-timeout's signal is not heard inside C code, and after a failure it is switched off while fixtures are torn

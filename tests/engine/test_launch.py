@@ -193,7 +193,7 @@ def outside(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_a_runner_of_another_package_is_trained_resumed_and_replaced(outside):
+def test_a_runner_of_another_package_is_trained_resumed_and_replaced(outside, formatted_configs):
     config = outside('counting_outside', OUTSIDE)
     assert 'counts to 3\ndry run' in train(config, '--work-dir', 'run', '--dry-run').out and not Path('run').exists()
     assert 'counts to 3' in train(config, '--work-dir', 'run').out
