@@ -310,7 +310,10 @@ class Cells(Sequence):
 
     def __init__(self, images: ImageTable, column: str):
         self._images, self._column = images, column
-        images[column]
+        self._values = images[column]
+
+    def __reduce__(self) -> tuple:
+        return Cells, (self._images, self._column)  # what the images share is pickled once
 
     def __len__(self) -> int:
         return len(self._images)
@@ -318,7 +321,7 @@ class Cells(Sequence):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             return self._images.select(row).texts(self._column)
-        return self._images.text(self._column, row)
+        return plain_text(self._values[row].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _BLOCK):

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -177,3 +178,47 @@ def test_a_million_rows_open_and_a_bucket_is_selected_within_bounds(large):
     assert found['opened'] < 110e6 and found['in_python'] < 1e6, found
     # The selected bucket is a view. A list of its paths would take 8 MB; the mask and the rows take 2.
     assert found['kept'] < 1e4 and found['selected'] < 3e6, found
+
+
+# Rows by bucket, cells, other processes
+
+
+@pytest.mark.parametrize('encode', [lambda names: names, lambda names: pyarrow.array(names).dictionary_encode(),
+                                    lambda names: pyarrow.DictionaryArray.from_arrays([1, 0, 1, None, 2],
+                                                                                      ['y', 'x', 'z'])],
+                         ids=['text', 'dictionary', 'dictionary in another order'])
+def test_images_lie_bucket_by_bucket(encode):
+    names = ['x', 'y', 'x', None, 'z']
+    images, rows = table(bucket=encode(names)).in_buckets()
+    assert list(rows.items()) == [('x', range(2)), ('y', range(2, 3)), ('', range(3, 4)), ('z', range(4, 5))]
+    order = sorted(range(5), key=lambda row: [names.index(name) for name in names][row])
+    assert images.texts('path') == [COLUMNS['path'][row] for row in order]
+    assert images.in_buckets()[0] is images
+    part, rows = images.select(slice(1, 3)).in_buckets()
+    assert list(rows) == ['x', 'y'] and len(part) == 2
+    without = ImageTable.from_columns(ROOT, dict(path=['a', 'b']))
+    assert without.in_buckets() == (without, {'all': range(2)})
+    assert table().select([]).in_buckets()[1] == {}
+
+
+def test_cells_are_a_sequence():
+    paths, captions = table().cells('path'), table().cells('caption')
+    assert len(paths) == 5 and paths[3] == paths[-2] == '2/d.jpg' and paths[1:3] == ['1/b.jpg', '2/c.jpg']
+    assert paths == COLUMNS['path'] and paths != COLUMNS['path'][:4] and paths != '1/a.jpg' and captions[2] is None
+    assert list(captions) == COLUMNS['caption'] and paths.index('2/c.jpg') == 2 and 'q' not in paths
+    with pytest.raises(IndexError):
+        paths[5]
+    with pytest.raises(DataError, match="no column 'mask'"):
+        table().cells('mask')
+
+
+def test_a_part_travels_to_another_process_alone(large):
+    images = ImageTable.open(large, class_names=[str(number) for number in range(11)])
+    part = images.select(slice(7, 107))
+    sent = pickle.dumps((part, part.cells('id'), part.cells('path')))
+    assert len(sent) < 100 * 60 + 3000  # 34 bytes a path and once; a million rows are 40 MB
+    again, ids, paths = pickle.loads(sent)
+    assert again.table.equals(part.table) and again.root == part.root and ids == paths == part.texts('path')
+    named = pickle.loads(pickle.dumps(table(id=list('vwxyz')).select([2, 1])))
+    assert named.texts('id') == ['x', 'w'] and named.texts('path') == ['2/c.jpg', '1/b.jpg']
+    assert list(named.class_names) == ['cat', 'dog']
