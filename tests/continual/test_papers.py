@@ -19,14 +19,14 @@ from scipy.optimize import nnls
 from toy_streams import built, domain_stream, plugin_of, train
 
 from clear.continual.repairs.architectural.networks import vae_loss
-from clear.continual.strategies.parts import BUILT_IN
+from clear.continual.training.traits import AVALANCHE
 from clear.registry import BUFFERS, LEFT_OUT_STRATEGIES, PLUGINS, STRATEGIES
 
 PAGE = ROOT / 'docs' / 'strategies_and_papers.md'
 HEADINGS = ('## Strategies and their plugins', '## Plugins without a strategy', '## Memories')
 ROWS = [row for heading in HEADINGS for row in tables_below(PAGE, heading)]
 # A base class, and a loss that Avalanche keeps among its plugins.
-NO_PLUGINS = {'SupervisedPlugin', 'PPPloss', *BUILT_IN}
+NO_PLUGINS = {'SupervisedPlugin', 'PPPloss', *(name for name, says in AVALANCHE.items() if 'built_in' in says)}
 
 
 def available():

@@ -19,8 +19,6 @@ from clear.registry import BUFFERS, MODELS, PLUGINS
 
 # Arguments that are themselves a dict with a type, with the registry they are built from.
 NESTED = {'buffer': BUFFERS, 'storage_policy': BUFFERS, 'selection_strategy': BUFFERS}
-# Part of every strategy: the template makes them, a second one would count or evaluate twice.
-BUILT_IN = {'EvaluationPlugin': 'use loggers and metrics', 'LRSchedulerPlugin': 'use cl_strategy.scheduler'}
 # Sizes of memories and of their batches, by the names that strategies, plugins and memories give them.
 SIZES = ('mem_size', 'memory_size', 'max_size', 'patterns_per_exp', 'patterns_per_experience', 'max_buffer_size',
          'rm_sz', 'batch_size_mem', 'buffer_mb_size', 'sample_size', 'subsample', 'batch_size', 'mem_strength',
@@ -46,9 +44,11 @@ def check_parts(where: str, cfg: dict) -> None:
     for position, plugin in enumerate(plugins):
         place = f'{where}.plugins[{position}]'
         kind = _kind(plugin)
-        if kind in BUILT_IN:
-            raise ConfigError(f'{place}: every strategy has {kind} already; {BUILT_IN[kind]}.')
-        brings = kind is not None and trait(PLUGINS.require(kind), 'eval_classifier')
+        cls = None if kind is None else PLUGINS.require(kind)
+        if cls and (instead := trait(cls, 'built_in')):
+            # A second one would count or evaluate twice.
+            raise ConfigError(f'{place}: every strategy has {kind} already; {instead}.')
+        brings = cls and trait(cls, 'eval_classifier')
         _check_part(place, plugin, PLUGINS, {'classifier'} if brings else set())
 
 

@@ -42,6 +42,7 @@ class Traits:
         rebuilt: of any class, the attributes that a constructor or the next experience makes anew, so that no
             checkpoint needs them. Those of the bases are added.
         is_saved_elsewhere: of a plugin, whether something else saves it.
+        built_in: of a plugin that the template of every strategy makes, what a config says in place of a second one.
         eval_classifier: of a plugin, the classifier that it brings and fills, with which evaluation answers: 'ncm' or
             'fecam'. Its arguments are the plugin's key `classifier`.
     """
@@ -59,6 +60,7 @@ class Traits:
     method_remedy: str = ''
     rebuilt: Collection[str] = ()
     is_saved_elsewhere: bool = False
+    built_in: str = ''
     eval_classifier: Literal['ncm', 'fecam'] | None = None
 
     @classmethod
@@ -89,6 +91,8 @@ AVALANCHE: dict[str, dict[str, Declared]] = {
     'CWRStarPlugin': dict(rebuilt=('log',)),
     'CurrentDataFeCAMUpdate': dict(eval_classifier='fecam'),
     'CurrentDataNCMUpdate': dict(eval_classifier='ncm'),
+    'EvaluationPlugin': dict(built_in='use loggers and metrics'),
+    'LRSchedulerPlugin': dict(built_in='use cl_strategy.scheduler'),
     'LabelsRepartitionPlugin': dict(rebuilt=('image_creator', 'strategy')),
     'MaxGPU': dict(rebuilt=('thread',)),
     'MaxRAM': dict(rebuilt=('_process_handle', 'thread')),
