@@ -283,7 +283,7 @@ RUNNERS = _child('RUNNERS', ['clear.engine.continual.program', 'clear.engine.pro
                               'clear.engine.training.program'])
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 LOOPS = _child('LOOPS', ['clear.engine.training.loops'])
-HOOKS = _child('HOOKS', ['clear.engine.training.hooks'])
+HOOKS = _child('HOOKS', ['clear.engine.training.hooks', 'clear.evaluation.online', 'clear.evaluation.online_tasks'])
 LOG_PROCESSORS = _child('LOG_PROCESSORS')
 OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine.training.lars'])
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine.training.optimisation'])

@@ -97,6 +97,60 @@ def test_no_folder_holds_more_modules_than_one_can_look_through():
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
 
 
+def methods() -> set[str]:
+    """The names of the strategies, plugins, memories, tasks and algorithms that a config can ask for."""
+    from clear.registry import BUFFERS, MODELS, PLUGINS, STRATEGIES, TASKS
+
+    MODELS.import_from_location()
+    algorithms = {name for name, kind in MODELS.module_dict.items()
+                  if kind.__module__.startswith(('clear.models.selfsup.', 'clear.models.alignment.'))}
+    # Avalanche's modules also offer what they import themselves, such as `Tensor`.
+    return algorithms | {name for registry in (STRATEGIES, PLUGINS, BUFFERS, TASKS) for name in registry.known_names()
+                         if registry.get(name).__module__.startswith(('clear.', 'avalanche.'))}
+
+
+def named(text: str, names: set[str]) -> set[str]:
+    """Those of the names that a module has as an identifier, imported or not, or as a whole text.
+
+    Docstrings, and messages that give a name as an example, are longer texts.
+    """
+    words: set[str | None] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+        elif isinstance(node, ast.Name):
+            words.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            words.add(node.attr)
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            words.add(node.name)
+        elif isinstance(node, ast.alias):
+            words |= {*node.name.split('.'), node.asname}
+    return words & names
+
+
+def test_the_engine_names_no_strategy_algorithm_or_task():
+    names = methods()
+    assert {'Replay', 'Naive', 'ReplayPlugin', 'ReservoirSamplingBuffer', 'MoCo', 'Distilled', 'KNN'} <= names
+    found = {str(path.relative_to(PACKAGE)): named(path.read_text(), names)
+             for path in sorted((PACKAGE / 'engine').rglob('*.py'))}
+    assert {path: words for path, words in found.items() if words} == {}, 'let the class say it, see docs/extending.md'
+
+
+@pytest.mark.parametrize('text', [
+    "x = cfg['type'] == 'KNN'", 'from clear.evaluation import KNN', 'import clear.evaluation as KNN', 'tasks.KNN()',
+    'def f(x: KNN): ...', 'class KNN: ...', "x = f'{y}' + 'KNN'", "match x:\n    case 'KNN': ...",
+    "x: 'KNN' = 1"])
+def test_the_checks_see_a_name(text):
+    assert named(text, {'KNN', 'EWC'}) == {'KNN'}
+
+
+@pytest.mark.parametrize('text', [
+    '"""As KNN does."""', "raise E('expected dict(type=...), e.g. KNN')", '# KNN', "x = 'OnlineKNNHook'", 'y = KNNs'])
+def test_the_checks_let_examples_stand(text):
+    assert named(text, {'KNN'}) == set()
+
+
 def too_long(root: Path, *folders: str) -> dict[str, int]:
     """File -> lines, of the Python files in the folders that are longer than one reads in one go."""
     lines = {path: len(path.read_text().splitlines()) for folder in folders for path in (root / folder).rglob('*.py')}

@@ -6,8 +6,7 @@ from collections.abc import Callable
 _HOME = {
     'clear.engine.continual.runner': ('ContinualRunner',),
     'clear.engine.training.hooks': (
-        'CheckpointHook', 'NaNGuardHook', 'OnlineKNNHook', 'OnlineLinearHook', 'ParamSchedulerHook', 'ProgressHook',
-        'ResultsHook', 'RuntimeInfoHook'),
+        'CheckpointHook', 'NaNGuardHook', 'ParamSchedulerHook', 'ProgressHook', 'ResultsHook', 'RuntimeInfoHook'),
     'clear.engine.training.loops': ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
     'clear.engine.training.lars': ('PublishedLARS',),
     'clear.engine.training.optimisation': ('AmpOptimWrapper', 'QuarterCosineLR'),

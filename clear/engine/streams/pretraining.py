@@ -21,6 +21,7 @@ from clear.datasets.loaders.of_readers import images_of
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
+from clear.models.selfsup.parts.distillation import distilled_config
 from clear.registry import READERS
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
         inner = dict(one['model'])
         if one.get('data_preprocessor') is not None:
             inner.setdefault('data_preprocessor', one.pop('data_preprocessor'))
-        one['model'] = dict(type='Distilled', model=inner, previous=before, **(stream.distil or {}))
+        one['model'] = distilled_config(inner, before, **(stream.distil or {}))
         if position == 1:
             # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run had
             # not. That everything else is there is seen before, when the frozen copy is read from the same file.

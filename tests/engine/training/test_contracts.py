@@ -9,7 +9,8 @@ import pytest
 import clear.engine
 from clear.core import contracts
 from clear.datasets import SelfSupervisedImages
-from clear.engine.training.hooks import CheckpointHook, OnlineKNNHook, OnlineLinearHook, ProgressHook, ResultsHook
+from clear.engine.training.hooks import CheckpointHook, ProgressHook, ResultsHook
+from clear.evaluation.online import OnlineKNNHook, OnlineLinearHook
 from clear.models.selfsup import DINO, SelfSupervisedModel, SwAV
 
 OURS = [(contracts.GivesFeatures, SelfSupervisedModel), (contracts.FollowsProgress, SelfSupervisedModel),

@@ -9,7 +9,7 @@ from toy_runs import StopAt, ToyPairs, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
-from clear.engine.training.hooks import OnlineKNNHook
+from clear.evaluation.online import OnlineKNNHook
 from clear.registry import METRICS, MODELS
 
 pytest.importorskip('mmpretrain')

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from toy_runs import StopAt, assert_same, outcome, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
-from clear.engine.training.hooks import CheckpointHook, OnlineKNNHook, OnlineLinearHook
-from clear.engine.training.hooks.online_evaluation import read_images, undisturbed
+from clear.engine.training.hooks import CheckpointHook
+from clear.evaluation.online import OnlineKNNHook, OnlineLinearHook, read_images, undisturbed
 
 pytest.importorskip('mmpretrain')
 

@@ -185,7 +185,7 @@ def test_online_measurements_are_logged_once(tmp_path):
     """Killed after the measurement of the second epoch, before its checkpoint."""
     import json
 
-    from clear.engine.training.hooks import OnlineKNNHook
+    from clear.evaluation.online import OnlineKNNHook
 
     def knn():
         images = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -49,6 +49,11 @@ def distilled(model: dict | SelfSupervisedModel, previous: str | Path, weight: f
     return model
 
 
+def distilled_config(model: dict[str, object], previous: str, **options: object) -> dict[str, object]:
+    """The config of `distilled` for that of any algorithm."""
+    return dict(type='Distilled', model=model, previous=previous, **options)
+
+
 class Distillation(nn.Module):
     """A predictor of the current features is trained to give the features of a frozen, earlier backbone.
 

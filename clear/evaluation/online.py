@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from mmengine.hooks import Hook
@@ -24,13 +24,29 @@ from clear.evaluation.image.rows import LabelledRows, ProbeData
 from clear.registry import HOOKS
 
 if TYPE_CHECKING:
+    from mmengine.visualization import Visualizer
+
     from clear.datasets.loaders.evaluation import EvaluationImages
-    from clear.engine.training.runner import Runner
 
 # Of ImageNet, as in the recipes of the views.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Images with labels: as tensors, as they were read, or what `read_evaluation_images` takes.
 Labelled: TypeAlias = 'tuple[Tensor, Tensor] | EvaluationImages | dict'
+
+
+class Trains(Protocol):
+    """What is asked of the Runner under which a hook measures."""
+
+    bare_model: nn.Module
+    is_epoch_based: bool
+    epoch: int
+    max_epochs: int
+    iter: int
+    device: torch.device
+    visualizer: Visualizer
+    measured_at_start: dict[str, float]
+
+    def add_measurements(self, values: dict[str, float]) -> None: ...
 
 
 class EveryFewEpochs(Hook):
@@ -54,7 +70,7 @@ class EveryFewEpochs(Hook):
         self.interval, self.at_start, self.batch_size = interval, at_start, batch_size
         self._failed: Exception | None = None
 
-    def prepare(self, runner: Runner) -> None:
+    def prepare(self, runner: Trains) -> None:
         """Read what is measured on, in the first process.
 
         Raises:
@@ -62,22 +78,22 @@ class EveryFewEpochs(Hook):
         """
         raise NotImplementedError
 
-    def measure(self, runner: Runner) -> dict[str, float]:
+    def measure(self, runner: Trains) -> dict[str, float]:
         """Measured value by name, in the first process; the model is in eval mode and there are no gradients."""
         raise NotImplementedError
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Trains) -> None:
         if not runner.is_epoch_based:
             raise ConfigError(f'{type(self).__name__} measures every {self.interval} epoch(s), but train_cfg has '
                               'by_epoch=False. Use by_epoch=True with max_epochs.')
         if dist.is_main():
             self.prepare(runner)
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Trains) -> None:
         if self.at_start and runner.iter == 0:
             self._evaluate(runner, 0)
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Trains) -> None:
         epoch = runner.epoch + 1
         if epoch % self.interval == 0 or epoch == runner.max_epochs:
             try:
@@ -86,18 +102,18 @@ class EveryFewEpochs(Hook):
             except Exception as error:
                 self._failed = error
 
-    def after_epoch_saved(self, runner: Runner) -> None:
+    def after_epoch_saved(self, runner: Trains) -> None:
         if dist.any_rank(self._failed is not None, runner.device):
             raise self._failed or DataError('The online evaluation failed in the first process.')
 
-    def _evaluate(self, runner: Runner, epoch: int) -> None:
+    def _evaluate(self, runner: Trains, epoch: int) -> None:
         try:
             if dist.is_main():
                 self._evaluate_here(runner, epoch)
         finally:
             dist.barrier()
 
-    def _evaluate_here(self, runner: Runner, epoch: int) -> None:
+    def _evaluate_here(self, runner: Trains, epoch: int) -> None:
         with undisturbed(runner.bare_model):
             values = self.measure(runner)
         if epoch:
@@ -124,13 +140,13 @@ class _OnlineEvaluation(EveryFewEpochs):
         self._sources = dict(train=train, test=test)
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Trains) -> None:
         if not isinstance(runner.bare_model, GivesFeatures):
             raise ConfigError(f'{type(self).__name__} evaluates model.features, which '
                               f'{type(runner.bare_model).__name__} does not have.')
         super().before_run(runner)
 
-    def prepare(self, runner: Runner) -> None:
+    def prepare(self, runner: Trains) -> None:
         self._data = read_images(**self._sources)
         self.check(self._data['train'][1], self._data['test'][1])
 
@@ -148,7 +164,7 @@ class _OnlineEvaluation(EveryFewEpochs):
         """Measured value by name."""
         raise NotImplementedError
 
-    def measure(self, runner: Runner) -> dict[str, float]:
+    def measure(self, runner: Trains) -> dict[str, float]:
         rows = {split: LabelledRows(extract(runner.bare_model, images, batch_size=self.batch_size, mean=self.mean,
                                             std=self.std, device=runner.device), labels)
                 for split, (images, labels) in self._data.items()}

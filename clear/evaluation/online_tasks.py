@@ -12,14 +12,14 @@ from torch import Tensor
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
-from clear.engine.training.hooks.online_evaluation import EveryFewEpochs
+from clear.evaluation.online import EveryFewEpochs
 from clear.evaluation.task import Task, TaskData, needs_of
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
 from clear.registry import HOOKS, TASKS
 
 if TYPE_CHECKING:
-    from clear.engine.training.runner import Runner
+    from clear.evaluation.online import Trains
 
 
 class FeatureRows:
@@ -72,7 +72,7 @@ class TaskHook(EveryFewEpochs):
         self.measures = tuple(self.tasks)
         self._images: dict[str, ImageTable] = {}
 
-    def prepare(self, runner: Runner) -> None:
+    def prepare(self, runner: Trains) -> None:
         model = runner.bare_model
         if not isinstance(model, ImageTextAlignment):
             raise ConfigError(f'TaskHook evaluates models of images and text; {type(model).__name__} is none.')
@@ -83,7 +83,7 @@ class TaskHook(EveryFewEpochs):
             if lacking:
                 raise DataError(f'TaskHook: {name} needs captions, and the images of {lacking[0]} have none.')
 
-    def measure(self, runner: Runner) -> dict[str, float]:
+    def measure(self, runner: Trains) -> dict[str, float]:
         encoder = _Encoder(runner.bare_model, self.batch_size)
         banks = {split: self._rows(images, runner) for split, images in self._images.items()}
         texts = {split: [images.captions(row) for row in range(len(images))] if 'caption' in images else None
@@ -97,7 +97,7 @@ class TaskHook(EveryFewEpochs):
                        if metric != result.metric}
         return values
 
-    def _rows(self, images: ImageTable, runner: Runner) -> FeatureRows:
+    def _rows(self, images: ImageTable, runner: Trains) -> FeatureRows:
         model, preprocess = runner.bare_model, runner.bare_model.image_encoder.preprocess
         features = torch.zeros(len(images), model.embed_dim('image'))
         valid = torch.ones(len(images), dtype=torch.bool)
