@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from clear.datasets.images.decode import MAX_PIXELS, UnreadableImage
+from clear.datasets.images.reader import RowReader
 from clear.datasets.table import ImageTable
 
 
@@ -28,6 +29,24 @@ class ImageBatch:
     reasons: dict[int, str]
 
 
+class _SourceReader(RowReader[Image.Image]):
+    """The images of a source as RGB; one that would become too large when its shorter side is resized is bad."""
+
+    def __init__(self, source: ImageTable, resize: int | None):
+        super().__init__()
+        self._source = source
+        self._resize = resize
+
+    def __getitem__(self, row: int) -> Image.Image:
+        image = self._source.open_image(row)
+        # A strip of 1 x 60000 pixels whose shorter side becomes 224 would take ten gigabytes.
+        scale = (self._resize or 0) / min(image.size)
+        if image.width * image.height * scale**2 > MAX_PIXELS:
+            raise UnreadableImage(f'{image.width} x {image.height} pixels: with the shorter side resized to '
+                                  f'{self._resize}, more than {MAX_PIXELS}')
+        return image
+
+
 class SourceImages(Dataset):
     """`dataset[row]` is (row, transformed image (3, crop, crop) or None, reason or None).
 
@@ -37,31 +56,22 @@ class SourceImages(Dataset):
 
     def __init__(self, source: ImageTable, preprocess):
         self.source = source
-        self.resize = preprocess.resize
         self.preprocess = preprocess
+        self._reader = _SourceReader(source, preprocess.resize)
         self._transform: Callable | None = None
 
     def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str | None]:
         if self._transform is None:  # built where it is used: transforms need not travel to workers
             self._transform = self.preprocess.build()
-        try:
-            image = self.source.open_image(row)
-            self._check_resized(image)
-        except UnreadableImage as error:
-            return row, None, str(error)
+        image = self._reader.find(row)
+        if image is None:
+            return row, None, self._reader.bad[row]
         try:
             return row, self._transform(image), None
         except Exception as error:
             name = self.source.text('id', row)
             error.add_note(f"in the transform of '{name}', {image.width} x {image.height} pixels")
             raise
-
-    def _check_resized(self, image: Image.Image) -> None:
-        # A strip of 1 x 60000 pixels whose shorter side becomes 224 would take ten gigabytes.
-        scale = (self.resize or 0) / min(image.size)
-        if image.width * image.height * scale**2 > MAX_PIXELS:
-            raise UnreadableImage(f'{image.width} x {image.height} pixels: with the shorter side resized to '
-                                  f'{self.resize}, more than {MAX_PIXELS}')
 
 
 def image_batches(source: ImageTable, preprocess, batches: Sequence[Sequence[int]], *, num_workers: int = 0,
