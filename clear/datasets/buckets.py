@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from clear.core.errors import DataError
+from clear.core.files import inside
 from clear.datasets.columns import chunked_texts, runs
 from clear.datasets.table import Cells, ImageTable
 
@@ -74,3 +77,19 @@ def in_one_table(buckets: Sequence[Bucket]) -> tuple[ImageTable, list[Bucket]]:
     images = ImageTable.from_columns(first.root, columns, first.class_names)
     views = cut_buckets(images, ((bucket.name, len(bucket)) for bucket in buckets))
     return images, [Bucket(view.name, view.images, bucket.features) for view, bucket in zip(views, buckets)]
+
+
+def check_first_images(root: Path, buckets: Iterable[Bucket], hint: str = '') -> None:
+    """One look per bucket, which tells a half-extracted archive without asking for every image.
+
+    Args:
+        hint: what to do about it, for the end of the message.
+
+    Raises:
+        DataError: if the first image of a bucket is not there.
+    """
+    for bucket in buckets:
+        for path in bucket.paths[:1]:
+            if not inside(root, path).is_file():
+                raise DataError(f"bucket {bucket.name}: its first image '{path}' is not in {root}. Is the data set "
+                                f'only half there? {hint}'.rstrip())

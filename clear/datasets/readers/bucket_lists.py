@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import inside
-from clear.datasets.buckets import Bucket
+from clear.datasets.buckets import Bucket, check_first_images, in_one_table
 from clear.datasets.readers.bucket_files import bucket_column, find_bucket_files, read_bucket_files
 from clear.datasets.readers.by_time import SplitOptions, order_times, read_folder_by_time
 from clear.datasets.readers.clear.clear_layouts import Choice, open_layout
@@ -149,20 +146,13 @@ def _read_clear(root: Path, choice: BucketChoice) -> ImageTable:
     class_names = tree.class_names()
     samples = Choice(choice.split_seed)
     names = choice.chosen(tree.bucket_names(choice.split, samples), root)
-    return _labelled(root, class_names, [tree.bucket(name, choice.split, samples, class_names) for name in names])
+    return _labelled(root, [tree.bucket(name, choice.split, samples, class_names) for name in names])
 
 
-def _labelled(root: Path, class_names: list[str], buckets: list[Bucket]) -> ImageTable:
-    paths = {bucket.name: bucket.paths for bucket in buckets}
-    images = ImageTable.from_columns(root, dict(path=[*chain(*paths.values())], bucket=bucket_column(paths, root),
-                                                label=np.concatenate([bucket.targets for bucket in buckets])),
-                                     class_names)
+def _labelled(root: Path, buckets: list[Bucket]) -> ImageTable:
+    images, buckets = in_one_table(buckets)
     check_different(images['path'], root)
-    for name, (first, *_) in paths.items():
-        # One look per bucket tells a half-extracted archive without asking for every image.
-        if not inside(root, first).is_file():
-            raise DataError(f"bucket {name}: its first image '{first}' is not in {root}. Is the data set only half "
-                            'there?')
+    check_first_images(root, buckets)
     return images
 
 
@@ -182,7 +172,7 @@ def _read_folders(root: Path, choice: BucketChoice) -> ImageTable:
             SplitOptions('iid', choice.split_seed, part_folders=choice.part_folders)
         data = read_folder_by_time(root, options, choice.times)
         buckets = {bucket.name: bucket for bucket in (data.test if choice.split == 'test' else data.train)}
-        return _labelled(data.root, data.class_names, [buckets[name] for name in choice.chosen(list(buckets), root)])
+        return _labelled(data.root, [buckets[name] for name in choice.chosen(list(buckets), root)])
     found = [path.name for path in folders_in(root)]
     if not found:
         raise DataError(f'{root} has no buckets: neither CLEAR lists, nor bucket_<name>.json, nor folders by time.')

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import inside
-from clear.datasets.buckets import Bucket, in_one_table
+from clear.datasets.buckets import Bucket, check_first_images, in_one_table
 from clear.datasets.columns import chunked_texts, repeated_text
 from clear.datasets.fingerprints import stream_fingerprint
 from clear.datasets.readers.clear.clear_layouts import Choice, NewLayout, OldLayout, open_layout
@@ -213,8 +212,4 @@ def _check_streams(train: list[Bucket], test: list[Bucket], root: Path, hint: st
     widths = {bucket.features.shape[1] for bucket in train + test if bucket.features is not None}
     if len(widths) > 1:
         raise DataError(f'{root}: features of different widths in different buckets, {sorted(widths)}.')
-    for bucket in train + test:
-        # One look per bucket tells a half-extracted archive without asking for every image.
-        if bucket.paths and not inside(root, bucket.paths[0]).is_file():
-            raise DataError(f"bucket {bucket.name}: its first image '{bucket.paths[0]}' is not in {root}. Is the data "
-                            f'set only half there? {hint}')
+    check_first_images(root, train + test, hint)
