@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from narrow_resnet import narrow_resnets
 from PIL import Image
 from torchvision.models import resnet18
 
@@ -16,6 +17,12 @@ TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'con
 spec = importlib.util.spec_from_file_location('convert_weights', TOOL)
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow():
+    with narrow_resnets():
+        yield
 
 
 @pytest.fixture
