@@ -14,6 +14,7 @@ from clear.models.locking import LockReport, lock_groups, lock_tower  # noqa: E4
 from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
 from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
 from clear.models.towers.image import (  # noqa: E402
+    ConSEImageEncoder,
     HuggingFaceImageEncoder,
     ImageEncoder,
     MMPretrainEncoder,
@@ -33,10 +34,10 @@ from clear.models.towers.text import (  # noqa: E402
 )
 from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
-__all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'AlignedEncoder', 'ComposedClassifier', 'CosineDistanceHead', 'Freezable',
-           'FreezeReport', 'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder', 'ImageEncoder', 'ImageTextAlignment',
-           'LoRALinear', 'LoadReport', 'LockReport', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder',
-           'Preprocess', 'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder',
-           'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder',
-           'convert_sync_batch_norm', 'freeze', 'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora',
-           'necks', 'selfsup', 'synchronised']
+__all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'AlignedEncoder', 'ComposedClassifier', 'ConSEImageEncoder',
+           'CosineDistanceHead', 'Freezable', 'FreezeReport', 'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder',
+           'ImageEncoder', 'ImageTextAlignment', 'LoRALinear', 'LoadReport', 'LockReport', 'MMPretrainEncoder',
+           'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess', 'SentenceTransformerEncoder', 'TextEncoder',
+           'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'apply_lora', 'build_classifier', 'build_encoder',
+           'build_text_encoder', 'convert_sync_batch_norm', 'freeze', 'load_weights', 'lock_groups', 'lock_tower',
+           'losses', 'merge_lora', 'necks', 'selfsup', 'synchronised']

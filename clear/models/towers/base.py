@@ -58,7 +58,8 @@ class Tower(Freezable):
         self.requires_grad_(trainable)
         for name in self.added_parameters:
             self.get_parameter(name).requires_grad_(True)
-        self.frozen_modules = () if trainable else ('',)
+        # An adapter trains with the network's dropout; prompt vectors do not.
+        self.frozen_modules = () if trainable or self.has_adapter else ('',)
         self.eval()
         if trainable:
             parameters = list(self.parameters())

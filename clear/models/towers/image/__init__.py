@@ -2,6 +2,7 @@
 
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.build import build_encoder
+from clear.models.towers.image.conse import ConSEImageEncoder
 from clear.models.towers.image.huggingface import HuggingFaceImageEncoder
 from clear.models.towers.image.mmpretrain import MMPretrainEncoder
 from clear.models.towers.image.open_clip import OpenCLIPImageEncoder
@@ -11,5 +12,5 @@ from clear.models.towers.image.timm import TimmEncoder
 from clear.models.towers.image.torch_hub import TorchHubEncoder
 from clear.models.towers.image.torchvision import TorchvisionEncoder
 
-__all__ = ['HuggingFaceImageEncoder', 'ImageEncoder', 'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'Preprocess',
-           'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'build_encoder', 'strip_classifier']
+__all__ = ['ConSEImageEncoder', 'HuggingFaceImageEncoder', 'ImageEncoder', 'MMPretrainEncoder', 'OpenCLIPImageEncoder',
+           'Preprocess', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'build_encoder', 'strip_classifier']

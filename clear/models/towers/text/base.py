@@ -85,8 +85,7 @@ class TextEncoder(Tower):
         """Write weights, tokenizer and arguments into a folder that `build_text_encoder(folder)` reads."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = self._save(folder)
-        (folder / CONFIG_FILE).write_text(json.dumps(dict(type=type(self).__name__, **config), indent=1))
+        self._write_config(folder, self._save(folder))
 
     @property
     def device(self) -> torch.device:
@@ -103,6 +102,9 @@ class TextEncoder(Tower):
     def _save(self, folder: Path) -> dict[str, Plain]:
         """Write what the constructor reads; its arguments, where the folder itself is written `'.'`."""
         raise NotImplementedError
+
+    def _write_config(self, folder: Path, arguments: dict[str, Plain]) -> None:
+        (folder / CONFIG_FILE).write_text(json.dumps(dict(type=type(self).__name__, **arguments), indent=1))
 
     def _num_tokens(self, text: str) -> int:
         """Tokens of a text without a limit, special ones included."""

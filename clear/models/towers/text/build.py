@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
 # Arguments that are files or folders: of them an encoder's config keeps the last part of the name.
-_PATHS = ('model', 'weights', 'tokenizer')
+_PATHS = ('model', 'weights', 'tokenizer', 'adapter_weights')
 
 
 def build_text_encoder(cfg: Options | str | Path | TextEncoder, **changes: object) -> TextEncoder:

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_flag, check_whole
-from clear.core.errors import ConfigError
+from clear.core.errors import CheckpointError, ConfigError
+from clear.models.adapters.library import add_adapter, merged, save_adapter, save_base
 from clear.models.towers.hugging_face import HubSource, config_identity, tokenizer_fingerprint
 from clear.models.towers.text.base import TextEncoder
 from clear.models.towers.text.prompt_bert import PromptBERT
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clear.core.types import Plain
 
 POOLERS = ('cls', 'cls_before_pooler', 'mean', 'PromptBERT', 'logits')
+_SENTENCES = ['a', 'a photo of a cat', 'two old ships on the sea, seen from the beach']
 _UNKNOWN_LENGTH = 512  # tokens, where neither tokenizer nor network has a limit
 
 
@@ -50,6 +52,9 @@ class HuggingFaceTextEncoder(TextEncoder):
             stays. The positions of the network are a limit, too. None takes that of `sentence_bert_config.json`, or
             what network and tokenizer allow.
         delta_shift: see `PromptBERT`.
+        adapter: one of `clear.models.adapters.ADAPTERS`, for language models. The base is frozen and the adapter
+            trains, in the mode that `train()` says; `trainable=True` trains both.
+        adapter_weights: file of a trained adapter of that kind (`save` writes one); None for a new one.
         pretrained: False builds the network from the folder's config with random weights.
         allow_network, cache_dir: see `HubSource`.
         trainable: see `Tower`.
@@ -60,8 +65,9 @@ class HuggingFaceTextEncoder(TextEncoder):
     """
 
     def __init__(self, model: str | Path, text_pooler: str = 'cls', max_seq_length: int | None = 77,
-                 delta_shift: str = 'content', pretrained: bool = True, allow_network: bool = False,
-                 cache_dir: str | None = None, trainable: bool = False):
+                 delta_shift: str = 'content', adapter: str | None = None, adapter_weights: str | Path | None = None,
+                 pretrained: bool = True, allow_network: bool = False, cache_dir: str | None = None,
+                 trainable: bool = False):
         check_choice('text_pooler', text_pooler, POOLERS)
         check_flag('pretrained', pretrained)
         if max_seq_length is not None:
@@ -84,7 +90,7 @@ class HuggingFaceTextEncoder(TextEncoder):
                                        tokenizer=tokenizer_fingerprint(tokenizer)))
         self.tokenizer, self.text_pooler = tokenizer, text_pooler
         self._arguments = dict(text_pooler=text_pooler, max_seq_length=max_seq_length, delta_shift=delta_shift)
-        self._prompt = None
+        self._prompt, self.adapter = None, None
         if self._is_two_towers:
             self.logit_scale, self.logit_bias = network.scale, network.bias
         inner = network.text_model if self._is_two_towers else network
@@ -96,6 +102,13 @@ class HuggingFaceTextEncoder(TextEncoder):
         if text_pooler == 'PromptBERT':
             self._prompt = PromptBERT(network, tokenizer, length, delta_shift)
             self._identity['delta_shift'] = delta_shift
+        if adapter is not None:
+            if self._is_two_towers:
+                raise ConfigError(f"adapter='{adapter}': the text side of {config.model_type} takes none; language "
+                                  'models such as BERT and RoBERTa do.')
+            self.added_parameters = tuple(f'model.{name}' for name in add_adapter(network, adapter, adapter_weights))
+            self.adapter, self.has_adapter = adapter, True
+            self._identity['adapter'] = adapter
         self.set_trainable(trainable)
 
     def _embed(self, texts: list[str], use_pooler: bool) -> Tensor:
@@ -136,9 +149,36 @@ class HuggingFaceTextEncoder(TextEncoder):
                 if value is not None:
                     state[name] = torch.full(self.model.scale_shape, value)
             save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
+        elif self.has_adapter:
+            save_base(self.model, folder)
+            save_adapter(self.model, folder / 'adapter.safetensors')
+            return dict(self._arguments, model='.', adapter=self.adapter, adapter_weights='adapter.safetensors')
         else:
             self.model.save_pretrained(folder)
         return dict(self._arguments, model='.')
+
+    def save_merged(self, folder: str | Path) -> None:
+        """Write a plain encoder that computes what this one does with its adapter, which becomes part of the weights.
+
+        What was written is read again and compared.
+
+        Raises:
+            ConfigError: without an adapter, or with one that cannot be merged.
+            CheckpointError: if the two do not agree.
+        """
+        if not self.has_adapter:
+            raise ConfigError('save_merged: this encoder has no adapter. Use save().')
+        folder = Path(folder)
+        with merged(self.model, self.adapter) as state:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.tokenizer.save_pretrained(folder)
+            save_base(self.model, folder, state)
+        self._write_config(folder, dict(self._arguments, model='.'))
+        plain = HuggingFaceTextEncoder(folder, **self._arguments)
+        expected, found = (encoder.encode(_SENTENCES, use_pooler=True) for encoder in (self, plain))
+        if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+            raise CheckpointError(f'the merged weights in {folder} give other embeddings than the encoder with its '
+                                  f'adapter (largest difference {(found - expected).abs().max():.2g}).')
 
 
 def _refuse_unknown_towers(config: PretrainedConfig) -> None:

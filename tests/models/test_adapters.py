@@ -1,0 +1,125 @@
+"""Adapters by the `adapters` library: what trains, equality with the library, save, merge, what is refused."""
+
+import logging
+
+import pytest
+import torch
+from tiny_text import TEXTS, write_bert, write_roberta, write_two_towers
+
+from clear.core.errors import CheckpointError, ConfigError
+from clear.models import HuggingFaceTextEncoder, build_text_encoder, lock_tower
+from clear.models.adapters import ADAPTERS, MERGEABLE
+
+library = pytest.importorskip('adapters')
+
+
+@pytest.fixture(scope='module')
+def bert(tmp_path_factory):
+    torch.manual_seed(0)
+    return write_bert(tmp_path_factory.mktemp('bert') / 'model', hidden_size=128)
+
+
+def build(folder, kind, **more):
+    torch.manual_seed(1)
+    return HuggingFaceTextEncoder(folder, 'mean', adapter=kind, **more)
+
+
+def train(encoder, steps=3):
+    torch.manual_seed(2)
+    optimiser = torch.optim.SGD([value for value in encoder.parameters() if value.requires_grad], lr=0.5)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        encoder.train()(TEXTS).square().sum().backward()
+        optimiser.step()
+    return encoder
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_the_adapter_trains_and_the_base_does_not(bert, kind, caplog, tmp_path):
+    caplog.set_level(logging.INFO, logger='clear')
+    encoder = build(bert, kind)
+    assert f"adapter '{kind}': " in caplog.text and 'parameters beside' in caplog.text
+    base = {name: value.clone() for name, value in encoder.named_parameters() if not value.requires_grad}
+    added = {name: value.clone() for name, value in encoder.named_parameters() if value.requires_grad}
+    plain = dict(HuggingFaceTextEncoder(bert, 'mean').named_parameters())
+    assert {name for name in base if name in plain} == set(plain) and not set(added) & set(plain)
+    before = encoder.encode(TEXTS)
+    assert encoder.train().model.training  # Dropout acts where an adapter trains.
+    train(encoder)
+    assert all(torch.equal(value, base[name]) for name, value in encoder.named_parameters() if name in base)
+    after = encoder.encode(TEXTS)
+    assert (after - before).abs().max() > 1e-4
+    encoder.save(tmp_path / 'saved')
+    # The library's own save takes prefixes out of the layers of a network that trains on.
+    assert torch.equal(encoder.encode(TEXTS), after)
+    loaded = build_text_encoder(tmp_path / 'saved')
+    torch.testing.assert_close(loaded.encode(TEXTS), after)
+    assert loaded.fingerprint() == encoder.fingerprint() != build(bert, kind).fingerprint()
+    # Beside the adapter lies the base as it was, for those who have not the library.
+    assert 'adapter' not in (tmp_path / 'saved' / 'config.json').read_text()
+    torch.testing.assert_close(HuggingFaceTextEncoder(tmp_path / 'saved', 'mean').encode(TEXTS),
+                               HuggingFaceTextEncoder(bert, 'mean').encode(TEXTS))
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_equals_the_library(bert, kind):
+    transformers = pytest.importorskip('transformers')
+    encoder = train(build(bert, kind)).eval()
+    model = transformers.AutoModel.from_pretrained(bert)
+    library.init(model)
+    model.add_adapter('other', config=ADAPTERS[kind](library))
+    model.train_adapter('other')
+    assert {name.replace('.other.', '.added.') for name, value in model.named_parameters() if value.requires_grad} >= \
+        {name.removeprefix('model.') for name, value in encoder.named_parameters() if value.requires_grad}
+    state = {name.replace('.added.', '.other.'): value for name, value in encoder.model.state_dict().items()}
+    model.load_state_dict({name.replace('.added', '.other'): value for name, value in state.items()}, strict=False)
+    batch = encoder.tokenizer(TEXTS, padding=True, return_tensors='pt')
+    mask = batch['attention_mask'][..., None]
+    with torch.no_grad():
+        states = model.eval()(**batch).last_hidden_state
+        torch.testing.assert_close(encoder(TEXTS), (states * mask).sum(1) / mask.sum(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_merging(bert, kind, tmp_path):
+    encoder = train(build(bert, kind))
+    expected = encoder.encode(TEXTS)
+    if kind not in MERGEABLE:
+        with pytest.raises(ConfigError, match=f"adapter='{kind}' cannot be merged.*only lora_adapter and ia3_adapter"):
+            encoder.save_merged(tmp_path / 'merged')
+        return
+    encoder.save_merged(tmp_path / 'merged')
+    plain = build_text_encoder(tmp_path / 'merged')
+    assert plain.adapter is None and not any('added' in name for name, _ in plain.named_parameters())
+    torch.testing.assert_close(plain.encode(TEXTS), expected, rtol=1e-4, atol=1e-5)
+    # The encoder goes on with its adapter beside the base.
+    torch.testing.assert_close(encoder.encode(TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_unless_told_otherwise(bert):
+    encoder = build(bert, 'lora_adapter', trainable=True)
+    assert all(value.requires_grad for value in encoder.parameters())
+    report = lock_tower(encoder)
+    assert all('.added.' in name for name in report.trainable) and not report.stays_in_eval
+    assert not encoder.runs_without_grad
+    report = lock_tower(encoder, True, '!layer.1.output')
+    assert any('layer.1.output.dense.weight' in name for name in report.trainable)
+
+
+def test_what_takes_no_adapter(bert, tmp_path, monkeypatch):
+    import sys
+
+    with pytest.raises(ConfigError, match='the text side of clip takes none'):
+        HuggingFaceTextEncoder(write_two_towers(tmp_path / 'clip', 'CLIP'), adapter='lora_adapter')
+    with pytest.raises(ConfigError, match="adapter='dummy' cannot be added to RobertaModel: .*phm_dim"):
+        HuggingFaceTextEncoder(write_roberta(tmp_path / 'small'), 'mean', adapter='dummy')
+    with pytest.raises(ConfigError, match="adapter is 'lora'; expected 'bottleneck_adapter'"):
+        HuggingFaceTextEncoder(bert, adapter='lora')
+    build(bert, 'lora_adapter').save(tmp_path / 'lora')
+    with pytest.raises(CheckpointError, match='adapter.safetensors holds another adapter: 12 of 6 parameters do not'):
+        build(bert, 'ia3_adapter', adapter_weights=tmp_path / 'lora' / 'adapter.safetensors')
+    with pytest.raises(ConfigError, match='this encoder has no adapter'):
+        HuggingFaceTextEncoder(bert).save_merged(tmp_path)
+    monkeypatch.setitem(sys.modules, 'adapters', None)
+    with pytest.raises(ConfigError, match=r"adapter='unipelt' needs adapters: pip install 'clear-framework\[align\]'"):
+        HuggingFaceTextEncoder(bert, adapter='unipelt')
