@@ -370,8 +370,7 @@ def _check_types(table: pyarrow.Table, root: Path) -> None:
 
 
 def _check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
-    twice = repeated_text(ids)
-    if twice is not None:
+    if (twice := repeated_text(ids)) is not None:
         raise DataError(f"{root}: the id '{twice}' is there twice; every image needs an id of its own.")
 
 

@@ -79,6 +79,11 @@ def needs_of(task: Task) -> tuple[str, ...]:
     return tuple(needs)
 
 
+def reads_labels(task: Task) -> bool:
+    """Whether a task can do nothing without labels."""
+    return getattr(task, 'reads_labels', False)
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """The outcome of one task on one encoder.

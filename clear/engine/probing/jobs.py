@@ -18,7 +18,7 @@ from clear.core.logs import logger
 from clear.core.storage.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.engine.probing.keys import build_task, task_data, task_name, task_options
 from clear.evaluation.image.rows import BucketRows
-from clear.evaluation.task import Task, TaskData, needs_of
+from clear.evaluation.task import Task, TaskData, needs_of, reads_labels
 from clear.features.identity import fingerprint_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Job:
     @property
     def reads_labels(self) -> bool:
         """Whether the task can do nothing without labels."""
-        return getattr(self._task, 'reads_labels', False)
+        return reads_labels(self._task)
 
     @property
     def levels(self) -> list[int]:
