@@ -111,7 +111,7 @@ def folder_of(file: Path, root: str | Path | None) -> Path:
     Raises:
         DataError: if it does not exist.
     """
-    return file.resolve().parent if root is None else existing_folder(root)
+    return real_path(file).parent if root is None else existing_folder(root)
 
 
 def existing_folder(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import read_text
-from clear.datasets.readers.image_files import check_different, check_there, folder_of
+from clear.datasets.readers.image_files import check_different, check_there, existing_folder, folder_of
 from clear.datasets.readers.labels import class_indices
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -48,7 +48,8 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Ima
         DataError: if the list cannot be read or is empty, or a path is missing, named twice or outside the root.
     """
     file = Path(list_file)
-    return listed_images(file, folder_of(file, data_root), _lines(file))
+    paths = _lines(file)
+    return listed_images(file, existing_folder(data_root or file.parent), paths)
 
 
 def listed_images(where: Path, root: Path, paths: Sequence[str], **columns: Sequence) -> ImageTable:

@@ -15,7 +15,7 @@ from clear.core.errors import DataError, nearest
 from clear.core.files import parse_json, read_text, regular_file
 from clear.datasets.columns import text_column
 from clear.datasets.readers.dates import parse_time
-from clear.datasets.readers.image_files import check_different, folder_of
+from clear.datasets.readers.image_files import check_different, existing_folder, folder_of
 from clear.datasets.readers.labels import class_indices, read_labels
 from clear.datasets.readers.listing import listed_images
 from clear.datasets.table import ImageTable
@@ -86,7 +86,7 @@ def read_table(table: str | Path, data_root: str | Path | None = None, path_colu
     """
     file = Path(table)
     paths = filled_text(read_columns(file, [path_column], text=[path_column])[path_column], path_column, file)
-    return listed_images(file, folder_of(file, data_root), paths)
+    return listed_images(file, existing_folder(data_root or file.parent), paths)
 
 
 def read_columns(file: Path, needed: Sequence[str], others: Sequence[str] = (), text: Sequence[str] = ()
