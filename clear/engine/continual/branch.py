@@ -108,7 +108,7 @@ def _remembered(runner: ContinualRunner, path: Path, checkpoint: ContinualCheckp
 
 
 def _settings_of_values(runner: ContinualRunner, path: Path, saved: dict[str, Any], index: SampleIndex
-                       ) -> dict[str, State]:
+                       ) -> State:
     """The settings of a strategy of this run's config, but with the values of the saved one."""
     from clear.continual.strategies import build_strategy, quiet_avalanche
 
