@@ -14,6 +14,7 @@ from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
 
@@ -76,7 +77,7 @@ class GatheredRows(Dataset):
         return self.datasets[self.which[index]][int(self.rows[index])]
 
 
-def _as_array(indices: Sequence[int]) -> np.ndarray:
+def _as_array(indices: Sequence[int] | Sequence[torch.Tensor]) -> np.ndarray:
     from avalanche.benchmarks.utils.flat_data import LazyIndices, LazyRange
 
     if isinstance(indices, LazyRange):
@@ -203,7 +204,7 @@ class SampleIndex:
                 here = np.flatnonzero(which == position)
                 owner[rows[here]], row_there[rows[here]] = number, here
 
-    def locate(self, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    def locate(self, dataset: AvalancheDataset) -> tuple[torch.Tensor, torch.Tensor]:
         """Experience and row of each sample, in order.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 
 import torch
@@ -87,7 +87,7 @@ def _check_loss(cls: type, loss: object) -> None:
     check_keys('cl_strategy.loss', set(loss) - {'type'}, accepted, loss['type'])
 
 
-def _check_part(cfg: dict, what: str, module, filled: set[str], own: set[str] = frozenset()) -> None:
+def _check_part(cfg: dict, what: str, module, filled: set[str], own: Set[str] = frozenset()) -> None:
     part = cfg.get(what)
     if not isinstance(part, dict) or 'type' not in part:
         raise ConfigError(f"cl_strategy.{what} needs a dict with a type, got {part!r}.")

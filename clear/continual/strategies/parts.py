@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Set
 
 from torch import nn
 
@@ -52,7 +53,7 @@ def check_parts(where: str, cfg: dict) -> None:
         _check_part(place, plugin, PLUGINS, {'classifier'} if brings else set())
 
 
-def _check_part(where: str, cfg: object, registry, own: set[str] = frozenset()) -> None:
+def _check_part(where: str, cfg: object, registry, own: Set[str] = frozenset()) -> None:
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(f'{where} needs a dict with a type, got {cfg!r}.')
     cls = registry.require(cfg['type'])

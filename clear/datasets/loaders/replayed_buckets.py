@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -47,7 +46,7 @@ class ReplayedBuckets(SelfSupervisedImages):
                  replay_size: int, replay_seed: int = 0, split: str = 'train', split_seed: int = 0,
                  layout: str = 'auto', bucket_files: str | Path | Sequence[str | Path] | None = None,
                  times: Sequence[str] | None = None, image_dir: str | None = None, part_folders: bool | None = None,
-                 **reading: Any):
+                 **reading: object):
         check_keys('dataset', reading, accepted_arguments(ReplayedBuckets), 'ReplayedBuckets')
         where = (split, split_seed, layout, bucket_files, times, image_dir, part_folders)
         new = read_buckets(data_root, BucketChoice(buckets, *where))

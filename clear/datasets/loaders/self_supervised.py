@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ from clear.datasets.table import ImageTable
 from clear.datasets.transforms.build import build_transform
 
 Key = tuple[int, int]
+# `inputs`: the views, or with `seeds` the pixels that a model makes its views of.
+Sample = dict[str, Tensor | list[Tensor]]
 
 
 class SelfSupervisedImages(Dataset):
@@ -109,7 +110,7 @@ class SelfSupervisedImages(Dataset):
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
         self.bad_samples = BadSamples(path, {'train': len(self)}, self.max_bad_fraction)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: Key) -> Sample:
         """The sample of an epoch, as the class describes.
 
         Raises:
@@ -118,7 +119,7 @@ class SelfSupervisedImages(Dataset):
         """
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
         """The samples of a batch; a loader asks for them at once."""
         keys = [self._checked(key) for key in keys]
         if self._size is None:
@@ -128,7 +129,7 @@ class SelfSupervisedImages(Dataset):
         seeds = torch.tensor([self._seed('augment', *key) for key in keys], dtype=torch.int64)
         return [dict(inputs=image, seeds=seed) for image, seed in zip(pixels.unbind(), seeds.unbind())]
 
-    def blank_sample(self) -> dict[str, Any]:
+    def blank_sample(self) -> Sample:
         """A sample of a black image: what samples look like, without reading a file or filling a cache."""
         if self._size is not None:
             return dict(inputs=torch.zeros(3, self._size, self._size, dtype=torch.uint8), seeds=torch.tensor(0))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 
@@ -81,7 +80,7 @@ def _bucket_name(file: Path) -> str:
     return match[1] if match else file.stem
 
 
-def _buckets_of(file: Path) -> dict[str, Iterable[Any]]:
+def _buckets_of(file: Path) -> dict[str, Iterable[object]]:
     """Records by the name of their bucket."""
     content = read_json(file)
     if isinstance(content, dict):
@@ -97,14 +96,14 @@ def _buckets_of(file: Path) -> dict[str, Iterable[Any]]:
                     f'that by the name of a bucket, or {{id: {{"IMG_PATH": ...}}}}; found {found}.')
 
 
-def _only_bucket(file: Path) -> Iterable[Any]:
+def _only_bucket(file: Path) -> Iterable[object]:
     buckets = _buckets_of(file)
     if len(buckets) > 1:
         raise DataError(f'{file} holds {len(buckets)} buckets. Give it alone, or only files of one bucket each.')
     return next(iter(buckets.values()))
 
 
-def _paths(file: Path, root: Path, records: Iterable[Any], image_dir: str | None) -> list[str]:
+def _paths(file: Path, root: Path, records: Iterable[object], image_dir: str | None) -> list[str]:
     # Text is compared, not `Path`s: there may be a million records. IMG_DIR may be the root itself or where the
     # root's link leads.
     roots = tuple(f'{place}/' for place in dict.fromkeys((str(root), str(root.resolve()))))

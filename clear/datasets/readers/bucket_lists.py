@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.buckets import Bucket, check_first_images, in_one_table
 from clear.datasets.readers.bucket_files import bucket_column, find_bucket_files, read_bucket_files
@@ -56,10 +57,8 @@ class BucketChoice:
 
     def check(self) -> None:
         """Raise ConfigError for values that are unknown."""
-        if self.split not in SPLITS:
-            raise ConfigError(f"split is {self.split!r}, expected 'train', 'test' or 'all'.")
-        if self.layout not in LAYOUTS:
-            raise ConfigError(f"layout is {self.layout!r}, expected one of {', '.join(map(repr, LAYOUTS))}.")
+        check_choice('split', self.split, SPLITS)
+        check_choice('layout', self.layout, LAYOUTS)
         if self.bucket_files is not None and self.layout not in ('auto', 'json'):
             raise ConfigError(f'bucket_files are bucket files, so layout must not be {self.layout!r}.')
 

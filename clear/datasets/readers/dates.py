@@ -6,7 +6,6 @@ import contextlib
 import re
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 # What exports write where nothing is known; a year 0000 is a camera whose clock was never set.
 MISSING = frozenset({'', '-', 'null', 'none', 'nan', 'nat', 'n/a', 'unknown'})
@@ -14,7 +13,7 @@ _DATE = re.compile(r'(\d{4})(?:([-/:.])(\d{1,2})(?:\2(\d{1,2}))?)?(?:[T ]+(.+))?
 _CLOCK = re.compile(r'(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(Z|UTC|[+-]\d{2}:?\d{2})?', re.IGNORECASE)
 
 
-def parse_time(value: Any) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """A point in time, or None where there is none.
 
     Understood are years (`2010`), months (`2010-05`), dates (`2010-05-02`, also with `/`, `.` or EXIF's `:`), dates

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from clear.core.errors import DataError
 
 
-def read_labels(values: Iterable[Any], where: str) -> list[int | str | None]:
+def read_labels(values: Iterable[object], where: str) -> list[int | str | None]:
     """Each cell as a whole number, a name, or None where it is empty.
 
     NaN is an empty cell, and a whole float a whole number: that is how pandas writes numbers beside empty cells.
@@ -23,7 +22,7 @@ def read_labels(values: Iterable[Any], where: str) -> list[int | str | None]:
     return [_read_label(value, where, row) for row, value in enumerate(values, start=1)]
 
 
-def _read_label(value: Any, where: str, row: int) -> int | str | None:
+def _read_label(value: object, where: str, row: int) -> int | str | None:
     if value is None or value == '' or value != value:
         return None
     if isinstance(value, float):

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
 from pyarrow import compute
 
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.buckets import cut_buckets
 from clear.datasets.columns import plain_texts, runs
@@ -42,7 +42,7 @@ class Periods:
     """
 
     num_buckets: int | None = None
-    edges: Sequence[Any] | None = None
+    edges: Sequence[object] | None = None
     freq: str | None = None
     equal: str = 'count'
 
@@ -51,17 +51,16 @@ class Periods:
         if sum(value is not None for value in (self.num_buckets, self.edges, self.freq)) != 1:
             raise ConfigError('a table is cut by one of scenario.num_buckets, scenario.edges and scenario.freq; give '
                               'exactly one of them.')
-        if self.num_buckets is not None and (type(self.num_buckets) is not int or self.num_buckets < 1):
-            raise ConfigError(f'num_buckets is {self.num_buckets!r}; expected a whole number of at least 1.')
-        if self.freq is not None and self.freq not in FREQUENCIES:
-            raise ConfigError(f"freq is {self.freq!r}; expected 'year' or 'month'.")
-        if self.equal not in ('count', 'time'):
-            raise ConfigError(f"equal is {self.equal!r}; expected 'count' or 'time'.")
+        if self.num_buckets is not None:
+            check_whole('num_buckets', self.num_buckets, 1)
+        if self.freq is not None:
+            check_choice('freq', self.freq, FREQUENCIES)
+        check_choice('equal', self.equal, ('count', 'time'))
 
 
 @READERS.register_module(name='TableByTime')
 def table_by_time(table: str, data_root: str | None = None, num_buckets: int | None = None,
-                  edges: Sequence[Any] | None = None, freq: str | None = None, equal: str = 'count',
+                  edges: Sequence[object] | None = None, freq: str | None = None, equal: str = 'count',
                   path_column: str = 'path', label_column: str = 'label', time_column: str = 'timestamp',
                   missing: str = 'refuse') -> ImageTable:
     """All images of a table with dates, bucket by bucket, as `scenario.type='TableByTime'` reads them."""
@@ -88,8 +87,7 @@ def read_table_by_time(table: str | Path, periods: Periods, options: SplitOption
     """
     options.check()
     periods.check()
-    if missing not in ('refuse', 'drop'):
-        raise ConfigError(f"missing is {missing!r}; expected 'refuse' or 'drop'.")
+    check_choice('missing', missing, ('refuse', 'drop'))
     table = Path(table)
     root = real_path(root if root is not None else table.parent)
     paths, labels, times = _read_columns(table, columns, missing)
@@ -168,7 +166,7 @@ def _equal_counts(names: list[str], count: int, table: Path) -> list[tuple[str, 
     return [(name, range(start, end)) for name, start, end in zip(names, ends, ends[1:])]
 
 
-def _edges(edges: Sequence[Any]) -> list[datetime]:
+def _edges(edges: Sequence[object]) -> list[datetime]:
     try:
         times = [parse_time(edge) for edge in edges]
     except ValueError as error:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -19,12 +19,15 @@ from clear.datasets.readers.labels import class_indices
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
 
 @dataclass(frozen=True, eq=False)
 class TorchvisionImages(ImageTable):
     """The images of `dataset`, which gives (PIL image, class index). Paths are empty: not every set has files."""
 
-    dataset: Any = None
+    dataset: Dataset | None = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from clear.core.checks import check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
@@ -62,7 +61,7 @@ def _table_by_time(table: str, data_root: str | None = None, num_buckets: int | 
     return data, all_images(data).of_kind('TableByTime')
 
 
-def choose_buckets(data: ClearData, names: Sequence[Any] | None) -> list[int]:
+def choose_buckets(data: ClearData, names: Sequence[object] | None) -> list[int]:
     """Places in the stream of the buckets that are asked for, in the order of the stream; None = all.
 
     Raises:

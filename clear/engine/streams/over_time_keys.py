@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_shared_keys, check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
@@ -16,7 +16,10 @@ from clear.engine.schema import filled_in
 from clear.evaluation.over_time import DEFAULT_TASKS, PROTOCOLS, check_needs, wanted_cells
 from clear.registry import MODELS
 
-DEFAULTS: dict[str, Any] = dict(
+if TYPE_CHECKING:
+    from clear.core.types import Options
+
+DEFAULTS: Options = dict(
     encoder=None, data=None, checkpoints=None, buckets=None, tasks=DEFAULT_TASKS, protocols=list(PROTOCOLS),
     banks={}, seed=0, device=None, threads=None, num_workers=0, name=None, work_dir=None)
 KNOWN = {*DEFAULTS, 'runner_type', 'default_scope'}
@@ -79,7 +82,7 @@ def _check_task(where: str, task: object, seed: int) -> str:
     return str(task_name(task))
 
 
-def find_checkpoints(value: Any) -> list[Checkpoint]:
+def find_checkpoints(value: object) -> list[Checkpoint]:
     """The checkpoints of a config.
 
     Args:
@@ -107,7 +110,7 @@ def find_checkpoints(value: Any) -> list[Checkpoint]:
     return found
 
 
-def _checkpoint(item: Any) -> Checkpoint:
+def _checkpoint(item: object) -> Checkpoint:
     if isinstance(item, str):
         item = dict(path=item)
     if not isinstance(item, dict) or 'path' not in item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,7 +150,7 @@ def set_precision(cfg: Config, amp: bool | None) -> None:
             wrapper.pop(key, None)
 
 
-def build_runner(cfg: Mapping[str, object], is_training: bool = True) -> Runner:
+def build_runner(cfg: Config | dict, is_training: bool = True) -> Runner:
     """The built runner; what a constructor refuses is the config's fault.
 
     Raises:

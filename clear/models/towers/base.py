@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     return report
 
 
-def plain(value: Any, where: str) -> Any:
+def plain(value: object, where: str) -> Plain:
     """A copy of a config value in plain types, for the identity of an encoder.
 
     Raises:

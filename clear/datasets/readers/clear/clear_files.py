@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from clear.core.errors import CheckpointError, DataError
 from clear.core.files import inside, load_tensors, read_json, read_text
 from clear.core.storage.tensor_files import Record
 from clear.datasets.readers.image_files import plain_path
+
+Read = TypeVar('Read')
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -137,11 +139,11 @@ def stack_rows(path: Path) -> tuple[list[str], torch.Tensor]:
     return [str(key) for key in value], _as_matrix(list(value.values()), path)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return 'an object of NumPy or another library; save tensors' if isinstance(value, Record) else type(value).__name__
 
 
-def _as_matrix(value: Any, path: Path) -> torch.Tensor:
+def _as_matrix(value: object, path: Path) -> torch.Tensor:
     if isinstance(value, (list, tuple)):
         if not all(isinstance(row, torch.Tensor) and row.ndim == 1 for row in value):
             raise DataError(f'{path}: expected features as rows of shape (D,).')
@@ -177,7 +179,7 @@ def _split_line(line: str, path: Path, number: int) -> tuple[str, int]:
         raise DataError(f"{path}:{number}: expected '<relative path> <class index>', found '{line[:80]}'.") from None
 
 
-def _at(path: Path, number: int, function, *args) -> Any:
+def _at(path: Path, number: int, function: Callable[..., Read], *args: object) -> Read:
     try:
         return function(*args)
     except DataError as error:

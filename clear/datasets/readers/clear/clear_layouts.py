@@ -29,6 +29,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside, read_json
 from clear.datasets.buckets import Bucket
@@ -303,8 +304,7 @@ def open_layout(root: Path, layout: str = 'auto', hint: str = '') -> OldLayout |
         ConfigError: if `layout` is unknown, or 'auto' and both are there.
         DataError: if the root or the layout is not there.
     """
-    if layout not in ('auto', 'old', 'new'):
-        raise ConfigError(f"layout is '{layout}', expected 'auto', 'old' or 'new'.")
+    check_choice('layout', layout, ('auto', 'old', 'new'))
     if not root.is_dir():
         raise DataError(f'The data root {root} does not exist. {hint}'.rstrip())
     found = [name for name, there in (('old', _looks_old(root)), ('new', _looks_new(root))) if there]

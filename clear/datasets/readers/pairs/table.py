@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow
 from pyarrow import compute, csv
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_choice, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import regular_file
 from clear.datasets.columns import plain_texts, runs
@@ -101,8 +101,7 @@ def _columns(file: Path, keys: list[str], separator: str | None, quoting: bool |
         if separator is not None:
             raise ConfigError(f'separator is {separator!r}, but {file} has none.')
         return read_columns(file, keys, text=keys)
-    if encoding not in ENCODINGS:
-        raise ConfigError(f"encoding is {encoding!r}; expected 'utf-8' or 'gb18030'.")
+    check_choice('encoding', encoding, ENCODINGS)
     separator = SEPARATORS.get(kind, '\t') if separator is None else separator
     if not isinstance(separator, str) or len(separator) != 1:
         raise ConfigError(f'separator is {separator!r}; expected one character.')
