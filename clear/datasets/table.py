@@ -63,9 +63,8 @@ class ImageTable:
         _check_unique(self.table['id'], self.root)
         _check_class_names(self.class_names, self.root)
         _check_labels(self.table, len(self.class_names), self.root)
-        for name in ('path', 'mask'):
-            if name in self.table.column_names:
-                _check_below(self.table[name], self.root)
+        for name in (each for each in ('path', 'mask') if each in self):
+            _check_below(self.table[name], self.root)
 
     @classmethod
     def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = (),
