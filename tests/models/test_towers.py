@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from narrow_resnet import narrow_resnets
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError
@@ -94,6 +95,12 @@ def test_fingerprint_follows_network_weights_and_preprocessing_only(tmp_path):
     assert build(0).fingerprint() != first.fingerprint()
 
 
+@pytest.fixture
+def narrow():
+    with narrow_resnets():
+        yield
+
+
 def test_weights_replace_what_was_random_and_are_checked(tmp_path):
     source = TorchvisionEncoder('resnet18', preprocess=SMALL)
     save_tensors(tmp_path / 'w.pth', {f'backbone.{key}': value for key, value in source.model.state_dict().items()})
@@ -109,7 +116,7 @@ def test_weights_replace_what_was_random_and_are_checked(tmp_path):
         TimmEncoder('test_resnet', weights=dict(path=str(tmp_path / '0.pth'), source='timm'))
 
 
-def test_weights_of_a_larger_network_are_refused_or_noticed(tmp_path, caplog):
+def test_weights_of_a_larger_network_are_refused_or_noticed(tmp_path, caplog, narrow):
     deep = TorchvisionEncoder('resnet34', preprocess=SMALL).model.state_dict()
     save_tensors(tmp_path / 'w.pth', deep)
     with pytest.raises(CheckpointError, match='first layer1.2.conv1.weight: .* larger network'):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from narrow_resnet import DIM, MMPRETRAIN, narrow_resnets
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError
@@ -16,9 +17,15 @@ from clear.models import SOURCES, build_classifier, load_weights
 GAP = dict(type='GlobalAveragePooling')
 
 
+@pytest.fixture(scope='module', autouse=True)
+def narrow():
+    with narrow_resnets():
+        yield
+
+
 def resnet(num_classes=11):
-    return build_classifier(dict(backbone=dict(type='ResNet', depth=18), neck=GAP,
-                                 head=dict(type='LinearClsHead', num_classes=num_classes, in_channels=512)))
+    return build_classifier(dict(backbone=MMPRETRAIN, neck=GAP,
+                                 head=dict(type='LinearClsHead', num_classes=num_classes, in_channels=DIM)))
 
 
 def lenet(num_classes=10):
@@ -52,7 +59,7 @@ def same(model, state):
 
 
 @pytest.fixture(scope='module')
-def torchvision_resnet():
+def torchvision_resnet(narrow):
     from torchvision.models import resnet18
 
     torch.manual_seed(1)
@@ -82,10 +89,10 @@ def test_head_for_other_classes_is_left_out_and_listed(tmp_path, torchvision_res
     model = resnet(num_classes=3)
     head = snapshot(model.head)
     report = load_weights(model, save(tmp_path, torchvision_resnet.state_dict()))
-    assert report.shape_mismatch == (('head.fc.weight', (11, 512), (3, 512)), ('head.fc.bias', (11,), (3,)))
+    assert report.shape_mismatch == (('head.fc.weight', (11, DIM), (3, DIM)), ('head.fc.bias', (11,), (3,)))
     assert len(report.matched) == 120
     assert same(model.head, head)
-    assert 'other shape (2): head.fc.weight (11, 512) in the file, (3, 512) in the model' in str(report)
+    assert 'other shape (2): head.fc.weight (11, 64) in the file, (3, 64) in the model' in str(report)
 
 
 def test_head_layer_is_loaded_whole_or_not_at_all(tmp_path):

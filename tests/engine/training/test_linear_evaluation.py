@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from narrow_resnet import DIM, MMPRETRAIN, narrow_resnets
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet18
@@ -81,7 +82,7 @@ def load_tool():
 
 
 def small_recipe(folder, base, weights):
-    """A recipe on six images of 32 pixels, three classes, ResNet-18."""
+    """A recipe on six images of 32 pixels, three classes, a narrow ResNet-18."""
     for number in range(6):
         path = folder / 'images' / f'class{number % 3}' / f'{number}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def small_recipe(folder, base, weights):
     val = "[dict(type='LoadImageFromFile'), dict(type='CenterCrop', crop_size=32), dict(type='PackInputs')]"
     path = folder / 'small.py'
     path.write_text(f"""_base_ = ['{base}']
-model = dict(backbone=dict(depth=18), head=dict(num_classes=3, in_channels=512))
+model = dict(backbone={MMPRETRAIN}, head=dict(num_classes=3, in_channels={DIM}))
 train_dataloader = dict(batch_size=3, num_workers=0, persistent_workers=False, dataset={data % train})
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset={data % val})
 train_cfg = dict(max_epochs=2)
@@ -106,7 +107,8 @@ threads = 1
 def test_only_the_layer_moves(tmp_path, base):
     """MoCo's own check: after training every tensor but the layer's is that of the file, as published names have it."""
     torch.manual_seed(0)
-    state = resnet18(weights=None).state_dict()
+    with narrow_resnets():
+        state = resnet18(weights=None).state_dict()
     state = {key: torch.rand_like(value) + 0.5 if value.is_floating_point() and value.ndim == 1 else value
              for key, value in state.items() if not key.startswith('fc.')}
     save_tensors(tmp_path / 'moco.pth.tar', dict(arch='resnet18', state_dict={
