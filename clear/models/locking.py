@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clear.core.checks import check_whole
+from clear.core.checks import check_flag, check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger
-from clear.models.towers.base import Tower
 from clear.models.towers.groups import parameter_groups
+
+if TYPE_CHECKING:
+    from clear.core.types import Options
+    from clear.models.towers.base import Tower
+
+BY_NAME, BY_GROUP = ('locked', 'keywords'), ('unlocked_groups', 'freeze_bn_stats')
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def lock_tower(tower: Tower, locked: bool = True, keywords: str | Iterable[str] 
     Raises:
         ConfigError: if a keyword matches no parameter; nothing is changed then.
     """
+    check_flag('locked', locked)
     keywords = [keyword.strip() for keyword in keywords.split(',')] if isinstance(keywords, str) else list(keywords)
     keywords = [keyword for keyword in keywords if keyword]
     names = [name for name, _ in tower.named_parameters()]
@@ -87,6 +94,7 @@ def lock_groups(tower: Tower, unlocked_groups: int = 0, freeze_bn_stats: bool = 
         ConfigError: if the tower has no chain of blocks, or not so many groups.
     """
     check_whole('unlocked_groups', unlocked_groups, 0)
+    check_flag('freeze_bn_stats', freeze_bn_stats)
     groups = parameter_groups(tower.model) if unlocked_groups else []
     if unlocked_groups > len(groups):
         raise ConfigError(f'unlocked_groups is {unlocked_groups}, and the network has {len(groups)} groups, from '
@@ -97,6 +105,33 @@ def lock_groups(tower: Tower, unlocked_groups: int = 0, freeze_bn_stats: bool = 
         asleep = [name for name, module in tower.named_modules() if isinstance(module, _BatchNorm)
                   and not any(value.requires_grad for value in module.parameters())]
         tower.frozen_modules = tuple(sorted({*tower.frozen_modules, *asleep}))
+    return report
+
+
+def lock_by_config(tower: Tower, options: Options) -> LockReport:
+    """What `trainable=dict(...)` of a tower asks for, and say what came of it.
+
+    Args:
+        options: those of `lock_tower` or of `lock_groups`; and `grad_checkpointing`, see `Tower`.
+
+    Raises:
+        ConfigError: for an unknown option or a mixture of both kinds.
+    """
+    known = (*BY_NAME, *BY_GROUP, 'grad_checkpointing')
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"trainable has no option '{key}'. Nearest: {nearest(key, known) or ', '.join(known)}.")
+    options = dict(options)
+    if check_flag('trainable.grad_checkpointing', options.pop('grad_checkpointing', False)):
+        tower.set_grad_checkpointing()
+    if not set(options) <= set(BY_NAME) and not set(options) <= set(BY_GROUP):
+        raise ConfigError(f'trainable has {", ".join(options)}: lock either by {" and ".join(BY_NAME)}, or by '
+                          f'{" and ".join(BY_GROUP)}.')
+    if set(options) & set(BY_GROUP):
+        report = lock_groups(tower, **options)
+    else:
+        report = lock_tower(tower, **{'locked': False, **options})
+    logger.info('%s: %s', type(tower).__name__, report)
     return report
 
 
@@ -114,7 +149,7 @@ def _check_keywords(keywords: Sequence[str], names: Sequence[str], locked: bool)
 
 
 def _apply(tower: Tower, wanted: Mapping[str, bool], stays_in_eval: bool) -> LockReport:
-    tower.set_trainable(any(wanted.values()))
+    tower.set_trainable(any(wanted.values()))  # what the embedding does not read stays frozen
     added = set(tower.added_parameters)
     for name, value in tower.named_parameters():
         if name not in added and not wanted[name]:

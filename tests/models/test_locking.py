@@ -221,3 +221,25 @@ def test_checkpointing_changes_nothing_but_memory(name):
 def test_a_network_without_blocks_cannot_be_checkpointed():
     with pytest.raises(ConfigError, match='Linear has no repeated blocks'):
         set_grad_checkpointing(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(('trainable', 'expected'), [
+    (dict(locked=True, keywords='!text_projection'), {'text_projection'}),
+    (dict(keywords=['transformer', 'ln_', 'embedding']), {'text_projection'}),
+    (dict(unlocked_groups=1), {'text_projection'}), (dict(unlocked_groups=1, grad_checkpointing=True),
+                                                     {'text_projection'}), (dict(locked=True), set()),
+])
+def test_a_config_locks_a_tower(trainable, expected, caplog):
+    caplog.set_level('INFO', logger='clear')
+    tower = OpenCLIPTextEncoder('ViT-B-32', model_args=TEXT, trainable=trainable)
+    assert trains(tower) == expected and 'OpenCLIPTextEncoder: ' in caplog.text
+    image = OpenCLIPImageEncoder('ViT-B-32', model_args=VIT, trainable=dict(unlocked_groups=2))
+    assert trains(image) == {'proj', 'ln_post.weight', 'ln_post.bias'} | {
+        name for name in trains(image) if name.startswith('transformer.resblocks.2.')}
+    image(torch.rand(1, 3, 32, 32)).sum().backward()
+    with pytest.raises(ConfigError, match='trainable has locked, unlocked_groups: lock either by'):
+        tower.set_trainable(dict(locked=True, unlocked_groups=1))
+    with pytest.raises(ConfigError, match="trainable has no option 'lockd'. Nearest: 'locked'"):
+        tower.set_trainable(dict(lockd=True))
+    with pytest.raises(ConfigError, match='trainable is'):
+        tower.set_trainable('yes')

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from clear.core.checks import check_flag
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
 from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.freeze import Freezable
+from clear.models.locking import lock_by_config
 from clear.models.weights import package_weights
 from clear.models.weights.load import LoadReport, load_weights
 
@@ -49,12 +51,23 @@ class Tower(Freezable):
         super().__init__()
         self.config: dict[str, Plain] | None = None
 
-    def set_trainable(self, trainable: bool) -> None:
-        """All parameters that an input reaches train, or none does; the mode becomes eval.
+    def set_trainable(self, trainable: bool | Options) -> None:
+        """All parameters that an input reaches train, none does, or some; the mode becomes eval.
 
         What the library builds and the embedding does not read (a pooler, a mask token) stays frozen: several
         processes would wait for its gradient. What was added to the network in order to train always does.
+
+        Args:
+            trainable: or `dict(locked=..., keywords=...)`, `dict(unlocked_groups=..., freeze_bn_stats=...)`, options
+                of `lock_tower` and `lock_groups`; `grad_checkpointing=True` goes with either.
+
+        Raises:
+            ConfigError: if the options fit no lock, or lock nothing.
         """
+        if isinstance(trainable, Mapping):
+            lock_by_config(self, trainable)
+            return
+        check_flag('trainable', trainable)
         self.requires_grad_(trainable)
         for name in self.added_parameters:
             self.get_parameter(name).requires_grad_(True)

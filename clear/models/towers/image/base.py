@@ -33,7 +33,7 @@ class ImageEncoder(Tower):
         classifier: see `strip_classifier`.
         identity: what makes the network besides its weights, in plain values without paths.
         trainable: False for a frozen network: no gradients, in eval mode whatever `train()` says. True for one that
-            trains (alignment, fine-tuning); it begins in eval mode.
+            trains (alignment, fine-tuning); it begins in eval mode. A dict locks a part: see `Tower.set_trainable`.
 
     Attributes:
         config: what `build_encoder` built it from, in plain values; None if something else did. Of weights it has only
@@ -52,7 +52,7 @@ class ImageEncoder(Tower):
 
     def __init__(self, model: nn.Module, *, preprocess: Preprocess, weights: str | Path | Mapping | None = None,
                  classifier: str | Iterable[str] | None = 'auto', identity: Options,
-                 trainable: bool = False):
+                 trainable: bool | Options = False):
         super().__init__()
         self.preprocess = preprocess
         stripped = strip_classifier(model, preprocess.crop, classifier=classifier)

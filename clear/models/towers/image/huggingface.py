@@ -52,7 +52,7 @@ class HuggingFaceImageEncoder(ImageEncoder):
 
     def __init__(self, model: str | Path, preprocess: Options | Preprocess | None = None,
                  pretrained: bool = True, allow_network: bool = False, cache_dir: str | None = None,
-                 trainable: bool = False):
+                 trainable: bool | Options = False):
         check_flag('pretrained', pretrained)
         source = HubSource(model, type(self).__name__, allow_network=allow_network, cache_dir=cache_dir)
         config = source.config()

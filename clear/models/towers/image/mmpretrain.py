@@ -38,7 +38,7 @@ class MMPretrainEncoder(ImageEncoder):
     def __init__(self, backbone: Options | None = None, neck: Options | None = None,
                  arch: str | None = None, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None,
-                 classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
+                 classifier: str | Iterable[str] | None = 'auto', trainable: bool | Options = False):
         if (backbone is None) == (arch is None) or (arch is not None and neck is not None):
             raise ConfigError("MMPretrainEncoder takes either backbone=dict(type='ResNet', depth=50), with a neck or "
                               "without, or arch='resnet50_8xb32_in1k'.")

@@ -49,7 +49,7 @@ class OpenCLIPImageEncoder(ImageEncoder):
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None, quick_gelu: bool | None = None,
                  tag: str | None = None, allow_network: bool = False, cache_dir: str | None = None,
-                 model_args: Options | None = None, trainable: bool = False):
+                 model_args: Options | None = None, trainable: bool | Options = False):
         config = open_clip_config(arch, model_args)
         if tag is not None:
             if weights is not None:

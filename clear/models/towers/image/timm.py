@@ -35,7 +35,7 @@ class TimmEncoder(ImageEncoder):
 
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None, model_args: Options | None = None,
-                 classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
+                 classifier: str | Iterable[str] | None = 'auto', trainable: bool | Options = False):
         model_args = dict(model_args or {})
         model = build_timm(arch, model_args)
         if classifier == 'auto' and getattr(model, 'num_classes', None) == 0:

@@ -35,7 +35,8 @@ class TorchHubEncoder(ImageEncoder):
 
     def __init__(self, repo: str | Path, arch: str, weights: str | Path | Mapping | None = None,
                  preprocess: Options | Preprocess | None = None, model_args: Options | None = None,
-                 allow_network: bool = False, classifier: str | Iterable[str] | None = 'auto', trainable: bool = False):
+                 allow_network: bool = False, classifier: str | Iterable[str] | None = 'auto',
+                 trainable: bool | Options = False):
         model_args = dict(model_args or {})
         model = _build(str(repo), arch, model_args, allow_network)
         super().__init__(model, preprocess=Preprocess().changed(preprocess), weights=weights, classifier=classifier,

@@ -23,7 +23,7 @@ from clear.registry import MODELS
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from clear.core.types import Plain
+    from clear.core.types import Options, Plain
 
 POOLERS = ('cls', 'cls_before_pooler', 'mean', 'PromptBERT', 'logits')
 _SENTENCES = ['a', 'a photo of a cat', 'two old ships on the sea, seen from the beach']
@@ -67,7 +67,7 @@ class HuggingFaceTextEncoder(TextEncoder):
     def __init__(self, model: str | Path, text_pooler: str = 'cls', max_seq_length: int | None = 77,
                  delta_shift: str = 'content', adapter: str | None = None, adapter_weights: str | Path | None = None,
                  pretrained: bool = True, allow_network: bool = False, cache_dir: str | None = None,
-                 trainable: bool = False):
+                 trainable: bool | Options = False):
         check_choice('text_pooler', text_pooler, POOLERS)
         check_flag('pretrained', pretrained)
         if max_seq_length is not None:

@@ -55,7 +55,7 @@ class OpenCLIPTextEncoder(TextEncoder):
     def __init__(self, arch: str, weights: str | Path | Mapping | None = None, tag: str | None = None,
                  allow_network: bool = False, cache_dir: str | None = None, quick_gelu: bool | None = None,
                  model_args: Options | None = None, tokenizer: str | Path | None = None, n_prompt: int = 0,
-                 trainable: bool = False):
+                 trainable: bool | Options = False):
         config = open_clip_config(arch, model_args)
         if tag is not None:
             if weights is not None:

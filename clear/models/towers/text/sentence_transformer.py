@@ -19,7 +19,7 @@ from clear.registry import MODELS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from clear.core.types import Plain
+    from clear.core.types import Options, Plain
 
 
 @MODELS.register_module()
@@ -42,7 +42,7 @@ class SentenceTransformerEncoder(TextEncoder):
     """
 
     def __init__(self, model: str | Path, max_seq_length: int | None = None, allow_network: bool = False,
-                 cache_dir: str | None = None, trainable: bool = False):
+                 cache_dir: str | None = None, trainable: bool | Options = False):
         name = str(model)
         is_local = Path(model).is_dir()
         library = require_library('sentence_transformers', type(self).__name__)
