@@ -1,4 +1,4 @@
-"""Columns of images as Arrow holds them: what type each should have, text, and text that repeats."""
+"""Columns of images as Arrow holds them: what each should hold, text, and text that repeats."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow
 from pyarrow import compute, types
 
 from clear.core.errors import DataError
+from clear.core.files import inside
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
@@ -115,3 +116,61 @@ def repeated_text(values: pyarrow.Array | pyarrow.ChunkedArray) -> str | None:
         if place >= 0:
             return plain_texts(block[place:place + 1])[0]
     return None
+
+
+# What a column must hold
+
+
+def check_types(table: pyarrow.Table, root: Path) -> None:
+    """Refuse a table without ids or paths, or with a column of another type than its name says.
+
+    Raises:
+        DataError: naming the table and what is wrong.
+    """
+    for name in ('id', 'path'):
+        if name not in table.column_names:
+            raise DataError(f"{root}: a table of images needs a column '{name}'; it has "
+                            f'{", ".join(table.column_names)}.')
+    for name, kind in zip(table.column_names, table.schema.types):
+        if name in COLUMNS and not COLUMNS[name][0](kind):
+            raise wrong_type(name, str(kind), root)
+    for name in ('id', 'path'):
+        if table[name].null_count:
+            raise DataError(f'{root}: {table[name].null_count} rows have no {name}.')
+
+
+def check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
+    """Refuse ids that repeat.
+
+    Raises:
+        DataError: naming the table and what is wrong.
+    """
+    if (twice := repeated_text(ids)) is not None:
+        raise DataError(f"{root}: the id '{twice}' is there twice; every image needs an id of its own.")
+
+
+def check_labels(table: pyarrow.Table, num_classes: int, root: Path) -> None:
+    """Refuse labels without a class name.
+
+    Raises:
+        DataError: naming the table and what is wrong.
+    """
+    for name, lowest in (('label', -1), ('labels', 0), ('difficult', 0)):
+        if name not in table.column_names:
+            continue
+        values = table[name] if name == 'label' else compute.list_flatten(table[name])
+        found = compute.min_max(values).as_py()
+        if found['min'] is not None and (found['min'] < lowest or found['max'] >= num_classes):
+            raise DataError(f'{root}: labels {found["min"]} ... {found["max"]} do not fit {num_classes} class names '
+                            f'{"(-1 means no label)" if lowest else "(an empty list means no label)"}.')
+
+
+def check_below(paths: pyarrow.ChunkedArray, root: Path) -> None:
+    """Refuse paths that leave the root.
+
+    Raises:
+        DataError: naming the table and what is wrong.
+    """
+    odd = compute.or_(compute.starts_with(paths, '/'), compute.match_substring(paths, '..'))
+    for path in plain_texts(paths.filter(odd)):  # pathlib takes 10 us per path, a test of text none
+        inside(root, path)

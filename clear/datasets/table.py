@@ -17,7 +17,15 @@ from pyarrow import compute, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import inside, regular_file
-from clear.datasets.columns import COLUMNS, as_column, plain_text, plain_texts, repeated_text, wrong_type
+from clear.datasets.columns import (
+    as_column,
+    check_below,
+    check_labels,
+    check_types,
+    check_unique,
+    plain_text,
+    plain_texts,
+)
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
 from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.labels import check_names
@@ -59,12 +67,12 @@ class ImageTable:
 
     def __post_init__(self):
         object.__setattr__(self, 'name', self.name or self.root.name)
-        _check_types(self.table, self.root)
-        _check_unique(self.table['id'], self.root)
+        check_types(self.table, self.root)
+        check_unique(self.table['id'], self.root)
         _check_class_names(self.class_names, self.root)
-        _check_labels(self.table, len(self.class_names), self.root)
+        check_labels(self.table, len(self.class_names), self.root)
         for name in (each for each in ('path', 'mask') if each in self):
-            _check_below(self.table[name], self.root)
+            check_below(self.table[name], self.root)
 
     @classmethod
     def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = (),
@@ -201,7 +209,7 @@ class ImageTable:
         place = self.table.column_names.index(name) if name in self else len(self.table.column_names)
         table = self.table.remove_column(place) if name in self else self.table
         table = table.add_column(place, name, values)
-        _check_types(table, self.root)
+        check_types(table, self.root)
         return self._changed(table=table)
 
     def of_kind(self, kind: str) -> Self:
@@ -355,24 +363,6 @@ def _taken(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
     return _with_ids(table.drop_columns(['id']).take(pyarrow.array(rows)))
 
 
-def _check_types(table: pyarrow.Table, root: Path) -> None:
-    for name in ('id', 'path'):
-        if name not in table.column_names:
-            raise DataError(f"{root}: a table of images needs a column '{name}'; it has "
-                            f'{", ".join(table.column_names)}.')
-    for name, kind in zip(table.column_names, table.schema.types):
-        if name in COLUMNS and not COLUMNS[name][0](kind):
-            raise wrong_type(name, str(kind), root)
-    for name in ('id', 'path'):
-        if table[name].null_count:
-            raise DataError(f'{root}: {table[name].null_count} rows have no {name}.')
-
-
-def _check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:
-    if (twice := repeated_text(ids)) is not None:
-        raise DataError(f"{root}: the id '{twice}' is there twice; every image needs an id of its own.")
-
-
 def _check_class_names(names: Sequence[str], root: Path) -> None:
     check_names(names, str(root))
     seen: set[str] = set()
@@ -380,20 +370,3 @@ def _check_class_names(names: Sequence[str], root: Path) -> None:
         if name in seen:
             raise DataError(f"{root}: two classes are called '{name}'; every class needs a name of its own.")
         seen.add(name)
-
-
-def _check_labels(table: pyarrow.Table, num_classes: int, root: Path) -> None:
-    for name, lowest in (('label', -1), ('labels', 0), ('difficult', 0)):
-        if name not in table.column_names:
-            continue
-        values = table[name] if name == 'label' else compute.list_flatten(table[name])
-        found = compute.min_max(values).as_py()
-        if found['min'] is not None and (found['min'] < lowest or found['max'] >= num_classes):
-            raise DataError(f'{root}: labels {found["min"]} ... {found["max"]} do not fit {num_classes} class names '
-                            f'{"(-1 means no label)" if lowest else "(an empty list means no label)"}.')
-
-
-def _check_below(paths: pyarrow.ChunkedArray, root: Path) -> None:
-    odd = compute.or_(compute.starts_with(paths, '/'), compute.match_substring(paths, '..'))
-    for path in plain_texts(paths.filter(odd)):  # pathlib takes 10 us per path, a test of text none
-        inside(root, path)
