@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('WANDB_MODE', 'offline')
@@ -30,6 +31,17 @@ def one_thread():
     import torch
 
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def frozen_imports():
+    """A program called in this process would thaw what is frozen, and every later collection look through it."""
+    from clear.core.programs import startup
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(startup, 'gc', SimpleNamespace(disable=gc.disable, enable=gc.enable, freeze=lambda: None,
+                                                     unfreeze=lambda: None))
+        yield
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -2,7 +2,16 @@
 
 import gc
 
+import pytest
+
 from clear.core.programs.startup import pause_collection, resume_collection
+
+
+@pytest.fixture(scope='module')
+def frozen_imports():
+    """In place of the one for all tests: what these thaw is frozen again."""
+    yield
+    gc.freeze()
 
 
 def test_collection_resumes_with_everything_old():
