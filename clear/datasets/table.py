@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -165,13 +163,6 @@ class ImageTable:
         if types.is_dictionary(column.type):
             counts = counts.take(column.indices)
         return counts.fill_null(0).to_numpy(zero_copy_only=False)
-
-    def pairs_fingerprint(self) -> str:
-        """What a run of pairs knows its data by: `fingerprint` and every caption, in order."""
-        digest = hashlib.sha256(self.fingerprint().encode())
-        for row in range(len(self)):
-            digest.update(json.dumps(self.captions(row), ensure_ascii=False).encode('utf-8', 'surrogatepass'))
-        return digest.hexdigest()
 
     def buckets(self) -> list[str | None]:
         """The bucket of every image, None where there is none."""

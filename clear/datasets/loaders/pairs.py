@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -95,7 +97,10 @@ class ImageTextPairs(Dataset):
 
     def fingerprint(self) -> str:
         """Identifies the images and their captions, wherever they lie; files by their size."""
-        return self.images.pairs_fingerprint()
+        digest = hashlib.sha256(self.images.fingerprint().encode())
+        for row in range(len(self.images)):
+            digest.update(json.dumps(self.images.captions(row), ensure_ascii=False).encode('utf-8', 'surrogatepass'))
+        return digest.hexdigest()
 
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
@@ -121,9 +126,9 @@ class ImageTextPairs(Dataset):
                     captions=self._caption(epoch, index, row, own), labels=int(self.labels[row]), rows=row)
 
     def blank_sample(self) -> Sample:
-        """A sample of a black image: what samples look like, without reading a file."""
+        """A black image with a caption and the lowest label: what samples look like, without reading a file."""
         image = self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image')
-        return dict(inputs=image, captions=self.images.captions(0)[0], labels=int(self.labels[0]), rows=0)
+        return dict(inputs=image, captions=self.images.captions(0)[0], labels=int(self.labels.min()), rows=0)
 
     def _seed(self, purpose: str, epoch: int, index: int) -> int:
         name = self.images.text('id', int(self._rows[index]))

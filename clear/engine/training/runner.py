@@ -30,7 +30,7 @@ from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import choose_device
 from clear.core.results import Results, software
 from clear.core.seeding import RngState, set_rng_state
-from clear.datasets import BadSamples, SelfSupervisedImages
+from clear.datasets import BadSamples, ImageTextPairs, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.progress import Progress
 from clear.engine.training.backends import prepare_wandb
@@ -49,7 +49,7 @@ from clear.engine.training.optimisation import (
 from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
 from clear.engine.training.state import resume_run, rng_of_rank
 from clear.engine.training.weights import load_start_weights
-from clear.models.selfsup import SelfSupervisedModel
+from clear.models.checked import CheckedModel
 from clear.models.sync_batch_norm import convert_sync_batch_norm
 from clear.registry import LOOPS
 
@@ -290,16 +290,16 @@ class Runner(MMRunner):
         self._init_model_weights()
         if self._load_from:
             load_start_weights(self.bare_model, self._load_from)
-        self._try_views()
+        self._try_batch()
         check_training_batch(self)
 
-    def _try_views(self) -> None:
-        """Show the model the views of a blank image, so that what does not fit is found before training."""
+    def _try_batch(self) -> None:
+        """Show the model a blank sample and how large batches are: what does not fit is found before training."""
         dataset, model = self.train_dataloader.dataset, self.bare_model
-        if isinstance(dataset, SelfSupervisedImages) and isinstance(model, SelfSupervisedModel):
-            views = model.data_preprocessor(default_collate([dataset.blank_sample()]), training=True)['inputs']
+        if isinstance(dataset, (SelfSupervisedImages, ImageTextPairs)) and isinstance(model, CheckedModel):
+            shown = model.data_preprocessor(default_collate([dataset.blank_sample()]), training=True)
             for size in {self.train_dataloader.batch_sampler.batch_size, smallest_of_epoch(self.train_dataloader)}:
-                model.check_batch(views, size)
+                model.check_batch(shown, size)
 
     def scale_lr(self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict | None = None) -> None:
         """Scale rates with the batch of an optimiser step: of all processes, and of all parts that are accumulated."""

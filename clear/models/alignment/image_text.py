@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_number
 from clear.core.configs.signatures import accepted_arguments
 from clear.core.errors import ConfigError
+from clear.models.checked import CheckedModel
 from clear.models.losses import SimCSELoss
 from clear.models.losses.pair_loss import DEFAULT_LOGIT_SCALE, PairLoss
 from clear.models.necks import DINOHead
@@ -27,7 +27,7 @@ SIGMOID_SCALE, SIGMOID_BIAS = 10.0, -10.0
 
 
 @MODELS.register_module()
-class ImageTextAlignment(BaseModel):
+class ImageTextAlignment(CheckedModel):
     """`loss(teacher, student)` of the embeddings of images and of their captions.
 
     A tower without trainable parameters is locked: it stays in eval mode and runs without gradients, whatever train()
@@ -117,6 +117,15 @@ class ImageTextAlignment(BaseModel):
             if self.is_locked(side):
                 self.tower(side).eval()
         return self
+
+    def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
+        try:
+            self.criterion.check_fit(batch_size, self.embed_dim(self.teacher), self.embed_dim(self.student))
+        except ValueError as error:
+            raise ConfigError(f'model.loss: {error}') from error
+        if self.criterion.needs_labels and (shown['labels'] < 0).any():
+            raise ConfigError(f'{type(self.criterion).__name__} needs a class for every pair, and some have none. Read '
+                              "labelled images, e.g. by dict(type='PromptedClassification', ...).")
 
     # Forward
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -69,8 +69,8 @@ class MoCo(SelfSupervisedModel):
     def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.encoder_k, self.encoder_q)]
 
-    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
-        super().check_batch(views, batch_size)
+    def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
+        super().check_batch(shown, batch_size)
         self._check_room(batch_size)
 
     def _check_room(self, batch_size: int) -> None:

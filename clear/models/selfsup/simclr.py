@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -40,8 +40,8 @@ class SimCLR(TwoViews):
         super().__init__(NTXentLoss(temperature), backbone, neck, channels_last=channels_last,
                          data_preprocessor=data_preprocessor, init_cfg=init_cfg)
 
-    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
-        super().check_batch(views, batch_size)
+    def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
+        super().check_batch(shown, batch_size)
         if batch_size * dist.world_size() == 1:
             raise ConfigError('SimCLR: a batch of one image has no negatives: its loss is 0 whatever the weights. Use '
                               'a batch_size of at least 2.')

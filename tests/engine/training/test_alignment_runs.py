@@ -111,3 +111,22 @@ def test_a_probe_finds_by_zero_shot_what_training_measured(config, whole, root, 
     found, trained = read_results(tmp_path / 'work')['metrics'], read_results(whole)['metrics']
     assert found['aligned/ZeroShot/top1'] == trained['zero_shot']
     assert found['aligned/ImageTextRetrieval/mean_recall'] == pytest.approx(trained['ImageTextRetrieval'])
+
+
+@pytest.mark.parametrize('more, message', [
+    ("model.update(loss=dict(type='SEEDLoss', embed_dim=16, queue_size=4))",
+     'queue_size (4) is smaller than the global batch'),
+    ("model.update(loss=dict(type='SEEDLoss', embed_dim=5, queue_size=64))", 'embed_dim'),
+    ("model.update(loss=dict(type='PromptedCrossEntropyLoss'))\ntrain_dataloader['dataset'].update(images={listed})",
+     'needs a class for every pair'),
+    ("train_dataloader['dataset'].update(images={bare})", "no column 'caption'")])
+def test_what_does_not_fit_ends_before_training_with_one_message(more, message, config, root, tmp_path):
+    (tmp_path / 'pairs.csv').write_text('filepath,title\n' + ''.join(
+        f'{path.relative_to(root)},a caption\n' for path in sorted(root.rglob('*.png'))))
+    listed = dict(type='ImageTextTable', path=str(tmp_path / 'pairs.csv'), root=str(root))
+    bare = dict(type='FolderImages', data_root=str(root))
+    (tmp_path / 'other.py').write_text(config.read_text() + more.format(listed=listed, bare=bare) + '\n')
+    done = run('train', tmp_path / 'other.py', '--work-dir', tmp_path / 'work')
+    errors = [line for line in done.err.splitlines() if line.startswith('error: ')]
+    assert done.code == 2 and len(errors) == 1 and message in errors[0], done.err
+    assert not (tmp_path / 'work' / 'latest.pth').exists()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
 from clear.core.logs import logger
+from clear.models.checked import CheckedModel
 from clear.models.selfsup.parts.encoder import Encoder
 from clear.models.selfsup.parts.momentum import follow
 from clear.registry import MODELS
@@ -42,7 +42,7 @@ class Progress:
         return self.iteration // max(self.iterations_per_epoch, 1)
 
 
-class SelfSupervisedModel(BaseModel):
+class SelfSupervisedModel(CheckedModel):
     """Base of the algorithms. A member sets `num_views`, and implements `evaluated` and `compute_losses`.
 
     Mode 'loss' takes a list of views (N, 3, h, w), floats, and gives a dict of scalars: keys with `loss` in them are
@@ -91,14 +91,8 @@ class SelfSupervisedModel(BaseModel):
                 follow(target, source, self.current_momentum())
         return self.compute_losses(list(views))
 
-    def check_batch(self, views: Sequence[Tensor], batch_size: int) -> None:
-        """Refuse what `loss` would refuse, before any training.
-
-        Args:
-            views: of one image, (1, 3, h, w) each.
-            batch_size: images that this process has in a batch.
-        """
-        self._check_views(views)
+    def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
+        self._check_views(shown['inputs'])
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (N, embed_dim) of the backbone that one keeps; set eval mode and no_grad yourself."""

@@ -49,6 +49,6 @@ def without_folders(cfg: Options) -> dict[str, Plain]:
         plain['weights']['path'] = Path(weights['path']).name
     elif isinstance(weights, (str, Path)):
         plain['weights'] = Path(weights).name
-    if cfg.get('model') and Path(str(cfg['model'])).exists():
+    if isinstance(cfg.get('model'), (str, Path)) and Path(cfg['model']).exists():
         plain['model'] = Path(cfg['model']).name
     return plain

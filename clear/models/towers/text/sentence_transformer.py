@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError
-from clear.models.towers.base import require_library
+from clear.models.towers.base import model_place, require_library
 from clear.models.towers.hugging_face import tokenizer_fingerprint
 from clear.models.towers.text.base import TextEncoder
 from clear.registry import MODELS
@@ -43,6 +43,7 @@ class SentenceTransformerEncoder(TextEncoder):
 
     def __init__(self, model: str | Path, max_seq_length: int | None = None, allow_network: bool = False,
                  cache_dir: str | None = None, trainable: bool | Options = False):
+        model = model_place(model)
         name = str(model)
         is_local = Path(model).is_dir()
         library = require_library('sentence_transformers', type(self).__name__)
