@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clear.continual.scenarios import TensorBucket, build_scenario, folder_by_time, table_by_time
+from clear.continual.scenarios import TensorBucket, build_scenario
 from clear.core.errors import ConfigError
 from clear.datasets import BucketDataset
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
@@ -35,7 +35,9 @@ def root(tmp_path_factory):
 
 
 def benchmarks(root, **options):
-    return [folder_by_time(str(root), **options), table_by_time(str(root / 'photos.csv'), freq='year', **options)]
+    return [build_scenario(dict(cfg, **options)) for cfg in (
+        dict(type='FolderByTime', data_root=str(root)),
+        dict(type='TableByTime', table=str(root / 'photos.csv'), freq='year'))]
 
 
 def test_folder_and_table_hold_the_same_stream(root):
@@ -87,9 +89,9 @@ def test_options_are_those_of_clear(root, tmp_path):
     assert [len(dataset) for dataset in info.test] == [5, 6]
     assert lost in (tmp_path / 'run' / 'bad_samples.jsonl').read_text()
     with pytest.raises(ConfigError, match='scenario.train_transform is needed'):
-        folder_by_time(str(root))
+        build_scenario(dict(type='FolderByTime', data_root=str(root)))
     with pytest.raises(ConfigError, match="scenario.cache is 'disc'"):
-        folder_by_time(str(root), cache='disc')
+        build_scenario(dict(type='FolderByTime', data_root=str(root), cache='disc'))
 
 
 def test_streaming_and_shots(root):
@@ -104,7 +106,8 @@ def test_streaming_and_shots(root):
 def test_one_bank_of_features_serves_every_split(root, tmp_path):
     torch.manual_seed(0)
     feature = dict(encoder=ENCODER, root=str(tmp_path / 'banks'), dtype='float32')
-    first, second = (folder_by_time(str(root), seed=seed, feature=feature).info for seed in (0, 1))
+    folder = dict(type='FolderByTime', data_root=str(root), feature=feature)
+    first, second = (build_scenario(dict(folder, seed=seed)).info for seed in (0, 1))
     assert len(list((tmp_path / 'banks').rglob('features.npy'))) == 1
     assert first.fingerprint != second.fingerprint
     # The same images, whichever part they are in.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_encoder import TinyEncoder
 
-from clear.continual.scenarios import folder_by_time
+from clear.continual.scenarios import build_scenario
 from clear.datasets import read_images
 from clear.datasets.loaders.evaluation import read_evaluation_images
 from clear.engine.probing.runner import ProbeRunner
@@ -55,10 +55,10 @@ def test_a_folder_by_time_is_one_for_all(tree, tmp_path, caplog):
     bank = extract(TinyEncoder(), cfg, tmp_path / 'bank')
     assert bank.column('id') == files and bank.class_names == source.class_names and bank.valid.all()
     options = dict(evaluation_protocol='streaming', seed=None)
-    images = folder_by_time(str(tree), train_transform=READ, eval_transform=READ, **options).info
+    images = build_scenario(dict(cfg, train_transform=READ, eval_transform=READ, **options)).info
     assert images.class_names == source.class_names and images.bucket_names == ['1', '2']
     assert [list(bucket.ids) for bucket in images.train] == list(EXPECTED.values())
-    features = folder_by_time(str(tree), feature=dict(bank=str(bank.path)), **options).info
+    features = build_scenario(dict(cfg, feature=dict(bank=str(bank.path)), **options)).info
     assert features.class_names == source.class_names and [len(bucket) for bucket in features.train] == [6, 6]
 
 
@@ -79,8 +79,8 @@ def test_a_bank_of_a_folder_by_time_is_the_scenario_s_own_in_whatever_order_of_n
     for name in ('1/bus/a-b/2.png', '1/bus/a/2.png', '1/bus/3.png', '1/bus-2/1.png', '2/bus/1.png', '2/bus-2/1.png'):
         save(tmp_path / 'data' / name)
     bank = extract(TinyEncoder(), dict(type='FolderByTime', data_root=str(tmp_path / 'data')), tmp_path / 'bank')
-    info = folder_by_time(str(tmp_path / 'data'), evaluation_protocol='streaming', seed=None,
-                          feature=dict(bank=str(bank.path))).info
+    info = build_scenario(dict(type='FolderByTime', data_root=str(tmp_path / 'data'), seed=None,
+                               evaluation_protocol='streaming', feature=dict(bank=str(bank.path)))).info
     assert [len(bucket) for bucket in info.train] == [4, 2]
 
 

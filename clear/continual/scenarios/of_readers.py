@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clear.continual.scenarios.by_time import benchmark_of, split_options
+from clear.continual.scenarios.bank_features import add_bank_features
+from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
+from clear.continual.scenarios.bucket_images import add_images
 from clear.core.configs.signatures import accepted_arguments, joined_signature
+from clear.datasets.images.cache import check_cache
+from clear.datasets.readers.by_time import SplitOptions
 from clear.datasets.streams import read_stream_of
 from clear.registry import READERS
 
@@ -34,10 +38,31 @@ def _build(cfg: dict, /, *, evaluation_protocol: str = 'iid', seed: int | None =
            test_ratio: float = 0.3, feature: dict | None = None, train_transform: list[dict] | None = None,
            eval_transform: list[dict] | None = None, cache: str | None = None, cache_dir: str | None = None,
            decoder: str = 'pil', max_bad_fraction: float = 0.01, work_dir: str | None = None):
-    """As for `FolderByTime`."""
-    data, images = read_stream_of(cfg, split_options(evaluation_protocol, seed, shot, test_ratio), 'scenario')
-    return benchmark_of(images.kind, data, feature, train_transform, eval_transform,
-                        dict(cache=cache, cache_dir=cache_dir, decoder=decoder), max_bad_fraction, work_dir, images)
+    """The benchmark of a reader's images.
+
+    Args:
+        cfg: of the reader.
+        seed: of the split that is drawn, any whole number; None means 0, and must be None under `streaming`.
+        shot: train on that many images per class, test on the rest of the bucket.
+        test_ratio: share of each class and bucket to test on, where a split is drawn.
+        feature, train_transform, eval_transform, cache, cache_dir, decoder, max_bad_fraction, work_dir: as for CLEAR.
+
+    Raises:
+        ConfigError, DataError: as `read_stream_of` does.
+    """
+    check_cache(cache, cache_dir, where='scenario.')
+    seed = 0 if seed is None and evaluation_protocol == 'iid' else seed
+    data, images = read_stream_of(cfg, SplitOptions(evaluation_protocol, seed, shot, test_ratio), 'scenario')
+    # The metrics of CLEAR compare the same classes at other times; buckets without a common class have none.
+    protocol = 'class-incremental' if data.protocol == 'iid' and data.is_class_incremental else data.protocol
+    info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
+                        protocol=protocol, fingerprint=data.fingerprint, train=[], test=[])
+    if feature is not None:
+        add_bank_features(info, data, feature, max_bad_fraction, work_dir, images)
+    else:
+        reading = dict(cache=cache, cache_dir=cache_dir, decoder=decoder)
+        add_images(info, data, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
+    return make_benchmark(info)
 
 
 OPTIONS = accepted_arguments(_build)
