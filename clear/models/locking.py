@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from clear.core.checks import check_flag, check_whole
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger
+from clear.models.adapters.lora_weights import add_lora
 from clear.models.towers.groups import parameter_groups
 
 if TYPE_CHECKING:
@@ -112,25 +113,36 @@ def lock_by_config(tower: Tower, options: Options) -> LockReport:
     """What `trainable=dict(...)` of a tower asks for, and say what came of it.
 
     Args:
-        options: those of `lock_tower` or of `lock_groups`; and `grad_checkpointing`, see `Tower`.
+        options: those of `lock_tower` or of `lock_groups`; `grad_checkpointing`, see `Tower`; and `lora`, a dict of
+            options of `add_lora`, whose changes train while the rest is locked unless `locked` says otherwise.
 
     Raises:
         ConfigError: for an unknown option or a mixture of both kinds.
     """
-    known = (*BY_NAME, *BY_GROUP, 'grad_checkpointing')
+    known = (*BY_NAME, *BY_GROUP, 'grad_checkpointing', 'lora')
     for key in options:
         if key not in known:
             raise ConfigError(f"trainable has no option '{key}'. Nearest: {nearest(key, known) or ', '.join(known)}.")
     options = dict(options)
     if check_flag('trainable.grad_checkpointing', options.pop('grad_checkpointing', False)):
         tower.set_grad_checkpointing()
+    lora = options.pop('lora', None)
     if not set(options) <= set(BY_NAME) and not set(options) <= set(BY_GROUP):
         raise ConfigError(f'trainable has {", ".join(options)}: lock either by {" and ".join(BY_NAME)}, or by '
                           f'{" and ".join(BY_GROUP)}.')
+    if lora is not None:
+        if not isinstance(lora, Mapping):
+            raise ConfigError(f'trainable.lora must be a dict such as dict(rank=8, alpha=16), got {lora!r}.')
+        try:
+            names = add_lora(tower.model, **lora)
+        except TypeError as error:
+            raise ConfigError(f'trainable.lora: {error}') from error
+        tower.added_parameters = (*tower.added_parameters, *(f'model.{name}' for name in names))
+        tower.has_adapter = tower.has_adapter or tower.drops_out_with_adapter
     if set(options) & set(BY_GROUP):
         report = lock_groups(tower, **options)
     else:
-        report = lock_tower(tower, **{'locked': False, **options})
+        report = lock_tower(tower, **{'locked': lora is not None, **options})
     logger.info('%s: %s', type(tower).__name__, report)
     return report
 

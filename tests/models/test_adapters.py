@@ -8,7 +8,7 @@ from tiny_text import TEXTS, write_bert, write_roberta, write_two_towers
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.models import HuggingFaceTextEncoder, build_text_encoder, lock_tower
-from clear.models.adapters import ADAPTERS, MERGEABLE
+from clear.models.adapters.library import ADAPTERS, MERGEABLE
 
 library = pytest.importorskip('adapters')
 

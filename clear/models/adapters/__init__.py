@@ -1,5 +1,5 @@
 """Adapters: a few trained parameters in a frozen network."""
 
-from clear.models.adapters.library import ADAPTERS, MERGEABLE, add_adapter, merged, save_adapter
+from clear.models.adapters.lora_weights import add_lora, merged_copy
 
-__all__ = ['ADAPTERS', 'MERGEABLE', 'add_adapter', 'merged', 'save_adapter']
+__all__ = ['add_lora', 'merged_copy']

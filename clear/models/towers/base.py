@@ -42,6 +42,8 @@ class Tower(Freezable):
     # Names of parameters that were added to a network in order to train; and whether an adapter is among them.
     added_parameters: tuple[str, ...] = ()
     has_adapter = False
+    # Whether a locked network follows train() when it has an adapter; one of images keeps BatchNorm still instead.
+    drops_out_with_adapter = False
 
     model: nn.Module
     embed_dim: int
@@ -59,7 +61,8 @@ class Tower(Freezable):
 
         Args:
             trainable: or `dict(locked=..., keywords=...)`, `dict(unlocked_groups=..., freeze_bn_stats=...)`, options
-                of `lock_tower` and `lock_groups`; `grad_checkpointing=True` goes with either.
+                of `lock_tower` and `lock_groups`; `grad_checkpointing=True` goes with either, and so
+                does `lora=dict(rank=8, ...)`, options of `add_lora`.
 
         Raises:
             ConfigError: if the options fit no lock, or lock nothing.

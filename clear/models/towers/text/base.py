@@ -44,6 +44,7 @@ class TextEncoder(Tower):
         DataError: for a text without a letter, or what is no list of texts.
     """
 
+    drops_out_with_adapter = True
     logit_scale: float | None = None
     logit_bias: float | None = None
 
