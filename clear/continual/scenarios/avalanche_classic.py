@@ -105,7 +105,7 @@ def classic_benchmark(name: str, *, data_root: str | None = None, download: bool
         DataError: if the data are not there, naming the folder.
     """
     check_keys('scenario', options, classic_arguments(name) - OWN_KEYS, name)
-    check_choice(f'scenario.cache of {name}', cache, (None, 'ram'))
+    check_choice('scenario.cache', cache, (None, 'ram'))
     if options.get('semseg'):
         raise ConfigError('EndlessCLSim with semseg=True labels pixels; models here classify whole images.')
     transforms = [_transform(name, key, given) for key, given in

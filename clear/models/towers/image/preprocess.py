@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from clear.core.checks import check_choice, check_whole
+from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ class Preprocess:
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
         if not all(value > 0 for value in self.std):
             raise ConfigError(f'preprocess.std is {self.std}, expected numbers above 0.')
-        check_whole('preprocess.crop', self.crop, 1)
-        if self.resize is not None and check_whole('preprocess.resize', self.resize, 1) < self.crop:
+        if not _is_size(self.crop) or not (self.resize is None or _is_size(self.resize)):
+            raise ConfigError(f'preprocess: resize is {self.resize!r} and crop {self.crop!r}, expected pixels '
+                              '(resize may be None).')
+        if self.resize is not None and self.resize < self.crop:
             raise ConfigError(f'preprocess: the crop of {self.crop} pixels is larger than the shorter side after '
                               f'resizing, {self.resize}: every image would get a black border.')
         known = INTERPOLATIONS if self.antialias else _PLAIN_INTERPOLATIONS
@@ -123,6 +125,10 @@ class ApplyPreprocess:
             return image
         return functional.resize(image, [self.spec.resize], InterpolationMode(self.spec.interpolation),
                                  antialias=self.spec.antialias)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _three_numbers(name: str, values: object) -> tuple[float, ...]:
