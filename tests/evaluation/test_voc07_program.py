@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from narrow_resnet import narrow_resnets
 from short_runs import run
 from voc_quarters import SMALL, Quarters
 from voc_tree import write_voc
@@ -12,6 +13,12 @@ from voc_tree import write_voc
 from clear.core.errors import ConfigError
 from clear.evaluation import voc07_classification
 from clear.evaluation.image.voc07 import probing_config
+
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow():
+    with narrow_resnets():
+        yield
 
 
 @pytest.fixture(scope='module')
