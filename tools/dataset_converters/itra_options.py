@@ -1,0 +1,277 @@
+"""Print the config that does what a command line of ITRA (or of its ancestor ProtoCLIP) does."""
+
+import argparse
+import sys
+
+EPILOG = """example:
+  python tools/dataset_converters/itra_options.py -- --train-data pairs.csv --images-dir data/cc --loss InfoNCE \\
+      --image-model-builder openclip --image-model RN50 --text-model-builder openclip --text-model RN50 --lr 1e-3 \\
+      > configs/my/clip.py
+
+What has no counterpart is a comment in the config; docs/alignment.md has a table of all options.
+"""
+
+TEXT, NUMBER, FLAG = str, float, None
+# Option -> its kind. Names with - and _ are one, as in argparse.
+OPTIONS = {
+    **dict.fromkeys((
+        'text-model-builder', 'text-model', 'text-model-tag', 'text-pooler', 'image-model-builder',
+        'image-model', 'image-model-tag', 'adapter', 'lock-text-partial', 'lock-image-partial', 'cache-dir',
+        'cache-teacher', 'loss', 'teacher', 'train-data', 'augmentation', 'datasets-dir', 'csv-separator',
+        'csv-img-key', 'csv-caption-key', 'images-dir', 'opt', 'precision', 'resume', 'logs', 'name',
+        'report-to', 'retrieval-data', 'linear-prob-mode', 'external-teacher'), TEXT),
+    **dict.fromkeys((
+        'text-head-n-layers', 'image-head-n-layers', 'max-seq-length', 'n-prompt', 'image-resolution',
+        'joint-projection-dim', 'w-rkd-d', 'w-rkd-a', 'dino-teacher-temp', 'w-simcse', 'w-align',
+        'logit-scale', 'dataset-size', 'episode-size', 'workers', 'batch-size', 'epochs', 'opt-eps',
+        'momentum', 'lr', 'warmup', 'weight-decay', 'wd', 'layer-decay-image', 'layer-decay-text',
+        'backbone-decay', 'max-grad-norm', 'model-ema-decay', 'eval-with-wise-ft', 'save-frequency',
+        'zeroshot-eval-frequency', 'retrieval-eval-frequency', 'linear-eval-frequency', 'nlp-eval-frequency',
+        'visualize-frequency', 'seed', 'lock-image-unlocked-groups', 'C'), NUMBER),
+    **dict.fromkeys((
+        'pretrained-text-model', 'pretrained-image-model', 'prompt', 'lock-text-model', 'lock-image-model',
+        'local-loss', 'gather-with-grad', 'use-bn-sync', 'model-ema', 'model-ema-force-cpu', 'eval-first',
+        'save-most-recent', 'restart', 'force-quick-gelu', 'grad-checkpointing', 'lock-image-freeze-bn-stats',
+        'torchscript', 'trace', 'ddp-static-graph', 'find-unused-parameters'), FLAG)}
+LOSSES = {'InfoNCE': dict(type='InfoNCELoss'), 'UniCL': dict(type='UniCLLoss'),
+          'CrossEntropy': dict(type='PromptedCrossEntropyLoss'), 'SimReg': dict(type='SimRegLoss'),
+          'SimReg-L1': dict(type='SimRegLoss', norm='l1'), 'SimReg-SmoothL1': dict(type='SimRegLoss', norm='smooth_l1'),
+          'RKD': dict(type='RKDLoss'), 'VICReg': dict(type='VICRegLoss'), 'BarlowTwins': dict(type='BarlowTwinsLoss'),
+          'CompRess-1q': dict(type='CompRessLoss', num_queues=1),
+          'CompRess-2q': dict(type='CompRessLoss', num_queues=2),
+          'SEED': dict(type='SEEDLoss'), 'DINO': dict(type='CrossModalDINOLoss'), 'ProtoCPC': dict(type='ProtoCPCLoss')}
+GATHERING = ('InfoNCELoss', 'UniCLLoss')
+PROTOTYPES = ('CrossModalDINOLoss', 'ProtoCPCLoss')
+CLIP = dict(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
+IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+# What the framework always does, or does in another way that needs no key; the rest of the unused ones is named.
+SILENT = {'save-most-recent', 'torchscript', 'trace', 'ddp-static-graph', 'logs', 'cache-dir', 'datasets-dir'}
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='itra_options.py', description=__doc__, epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('options', nargs='*', help='the options of that system, after --')
+    return parser.parse_args(argv)
+
+
+def read_options(words: list[str]) -> dict:
+    """Option -> value, by the names of `OPTIONS`."""
+    from clear.core.errors import ConfigError, nearest
+
+    found, place = {}, 0
+    while place < len(words):
+        word, _, value = words[place].partition('=')
+        name = word.removeprefix('--').replace('_', '-')
+        if not word.startswith('--') or name not in OPTIONS:
+            near = nearest(name, OPTIONS)
+            raise ConfigError(f"'{words[place]}' is no option of that system{f', nearest: {near}' if near else ''}.")
+        kind = OPTIONS[name]
+        place += 1
+        if kind is FLAG:
+            found[name] = True
+            continue
+        if '=' not in words[place - 1]:
+            if place == len(words):
+                raise ConfigError(f'--{name} needs a value.')
+            value, place = words[place], place + 1
+        try:
+            found[name] = kind(value)
+        except ValueError as error:
+            raise ConfigError(f'--{name} is {value!r}, expected a number.') from error
+        if kind is NUMBER and found[name].is_integer() and 'e' not in value and '.' not in value:
+            found[name] = int(found[name])
+    return found
+
+
+class Taken(dict):
+    """Options; those that were looked at are remembered."""
+
+    def __init__(self, options: dict):
+        super().__init__(options)
+        self.used = set()
+
+    def get(self, name: str, default=None):
+        self.used.add(name)
+        return super().get(name, default)
+
+
+def convert(options: dict) -> tuple[dict, list[str]]:
+    """The config as a dict of its top-level keys, and what of the options it does not say.
+
+    Raises:
+        ConfigError: for a builder or loss that is unknown or missing.
+    """
+    given, notes = Taken(options), []
+    loss = _loss(given)
+    model = dict(type='ImageTextAlignment', image_encoder=_image_tower(given, notes), text_encoder=_text_tower(given),
+                 loss=loss, teacher=given.get('teacher', 'text'))
+    for side in ('image', 'text'):
+        layers = given.get(f'{side}-head-n-layers', 0)
+        if layers or loss['type'] in PROTOTYPES:
+            model[f'{side}_head'] = dict(type='DINOHead', num_layers=layers, out_channels=65536 if loss['type'] in
+                                         PROTOTYPES else None)
+    if given.get('joint-projection-dim', -1) > 0:
+        model['joint_dim'] = given['joint-projection-dim']
+    if 'logit-scale' in given and loss['type'] in ('InfoNCELoss', 'UniCLLoss'):
+        model['logit_scale'] = 1 / given.get('logit-scale')
+    for key, name in (('simcse_weight', 'w-simcse'), ('align_weight', 'w-align')):
+        if name in given:
+            model[key] = float(given.get(name))
+    config = dict(model=model, train_dataloader=_data(given), **_schedule(given, notes))
+    for name in sorted(set(options) - given.used - SILENT):
+        notes.append(f'--{name} {options[name]}: no counterpart was written')
+    return config, notes
+
+
+def _loss(given: Taken) -> dict:
+    from clear.core.errors import ConfigError, nearest
+
+    name = given.get('loss', 'InfoNCE')
+    if name not in LOSSES:
+        raise ConfigError(f"--loss is '{name}', nearest: {nearest(name, LOSSES)}. Known: {', '.join(LOSSES)}.")
+    loss = dict(LOSSES[name])
+    if loss['type'] == 'RKDLoss':
+        loss.update(distance_weight=float(given.get('w-rkd-d', 0.5)), angle_weight=float(given.get('w-rkd-a', 1.0)))
+    if loss['type'] == 'CrossModalDINOLoss':
+        loss['teacher_temp'] = given.get('dino-teacher-temp', 0.04)
+    if loss['type'] in GATHERING and (given.get('local-loss') or given.get('gather-with-grad')):
+        loss.update(local_loss=bool(given.get('local-loss')), gather_with_grad=bool(given.get('gather-with-grad')))
+    return loss
+
+
+def _trainable(given: Taken, side: str):
+    locked, partial = bool(given.get(f'lock-{side}-model')), given.get(f'lock-{side}-partial', '')
+    return dict(locked=locked, keywords=partial) if partial else not locked
+
+
+def _image_tower(given: Taken, notes: list[str]) -> dict:
+    from clear.core.errors import ConfigError
+
+    builder, name = given.get('image-model-builder'), given.get('image-model')
+    tower = dict(trainable=_trainable(given, 'image'))
+    if builder == 'openclip':
+        tower = dict(type='OpenCLIPImageEncoder', arch=name, **tower)
+        if given.get('pretrained-image-model'):
+            tower.update(tag=given.get('image-model-tag', 'openai'), allow_network=True)
+    elif builder == 'torchvision':
+        size = given.get('image-resolution', 224)
+        tower = dict(type='TorchvisionEncoder', arch=name, preprocess=dict(crop=size), **tower)
+        if given.get('pretrained-image-model'):
+            notes.append('--pretrained-image-model: give the file of the weights, model.image_encoder.weights=...')
+    elif builder == 'torchhub':
+        tower = dict(type='TorchHubEncoder', repo=given.get('image-model-tag'), entry=name, **tower)
+    elif builder == 'chineseclip':
+        tower = dict(type='HuggingFaceImageEncoder', model=name, **tower)
+    else:
+        raise ConfigError(f'--image-model-builder is {builder!r}, expected openclip, chineseclip, torchvision or '
+                          'torchhub.')
+    return tower
+
+
+def _text_tower(given: Taken) -> dict:
+    from clear.core.errors import ConfigError
+
+    builder, name = given.get('text-model-builder'), given.get('text-model')
+    tower = dict(trainable=_trainable(given, 'text'))
+    if builder == 'openclip':
+        tower = dict(type='OpenCLIPTextEncoder', arch=name, **tower)
+        if given.get('prompt'):
+            tower['n_prompt'] = given.get('n-prompt', 4)
+        if given.get('pretrained-text-model'):
+            tower.update(tag=given.get('text-model-tag', 'openai'), allow_network=True)
+    elif builder in ('huggingface', 'chineseclip'):
+        tower = dict(type='HuggingFaceTextEncoder', model=name, **tower)
+        if builder == 'huggingface':
+            tower.update(text_pooler=given.get('text-pooler', 'cls'), max_seq_length=given.get('max-seq-length', 77))
+        if given.get('adapter'):
+            tower['adapter'] = given['adapter']
+    elif builder == 'sbert':
+        tower = dict(type='SentenceTransformerEncoder', model=name, **tower)
+    else:
+        raise ConfigError(f'--text-model-builder is {builder!r}, expected openclip, chineseclip, huggingface or sbert.')
+    return tower
+
+
+def _data(given: Taken) -> dict:
+    root = given.get('datasets-dir', 'data')
+    parts = []
+    for name in str(given.get('train-data', '')).split(','):
+        if name.startswith('mscoco_captions'):
+            part = dict(type='CocoCaptions', data_root=root, year=2014 if '2014' in name else 2017)
+            parts.append(dict(type='Subset', images=part, fraction=0.1) if name.endswith('_x0.1') else part)
+        elif '.' in name or '/' in name:
+            part = dict(type='ImageTextTable', path=name, root=given.get('images-dir') or None,
+                        separator=given.get('csv-separator', '\t').replace('\\t', '\t'),
+                        image_key=given.get('csv-img-key', 'filepath'),
+                        caption_key=given.get('csv-caption-key', 'title'))
+            parts.append({**part, **(dict(encoding='gb18030') if 'rsicd' in name else {})})
+        else:
+            parts.append(dict(type='PromptedClassification', images=dict(
+                type='TorchVision', dataset=name, root=root)))
+    images = parts[0] if len(parts) == 1 else dict(type='ConcatPairs', parts=parts)
+    if given.get('dataset-size'):
+        images = dict(type='Subset', images=images, max_rows=given['dataset-size'])
+    size = given.get('image-resolution', 224)
+    is_torchvision = given.get('image-model-builder') == 'torchvision'
+    flip = [dict(type='RandomHorizontalFlip')] if is_torchvision else []
+    loader = dict(batch_size=given.get('batch-size', 64), num_workers=given.get('workers', 8), dataset=dict(
+        type='ImageTextPairs', images=images, transform=[
+            dict(type='RandomResizedCrop', size=size, scale=[0.9, 1.0], interpolation='bicubic'), *flip,
+            dict(type='ToTensor'), dict(type='Normalize', **(IMAGENET if is_torchvision else CLIP))]))
+    if given.get('episode-size', 0) > 0:
+        loader.update(sampler=dict(type='EpisodicSampler', episode_size=given['episode-size']),
+                      batch_sampler=dict(type='GlobalBatchSampler', drop_last=True),
+                      collate_fn=dict(type='default_collate'))
+    return loader
+
+
+def _schedule(given: Taken, notes: list[str]) -> dict:
+    kinds = {'adamw': 'AdamW', 'adam': 'Adam', 'sgd': 'SGD', 'nesterov': 'SGD', 'momentum': 'SGD', 'nadam': 'NAdam',
+             'radam': 'RAdam', 'adadelta': 'Adadelta', 'rmsprop': 'RMSprop'}
+    name, epochs, warmup = given.get('opt', 'adamw'), given.get('epochs', 32), given.get('warmup', 0)
+    optimizer = dict(type=kinds.get(name, name), lr=given.get('lr', 5e-4),
+                     weight_decay=given.get('weight-decay', given.get('wd', 0.05)))
+    if name not in kinds:
+        notes.append(f'--opt {name}: look for its name among the optimisers')
+    if optimizer['type'] == 'SGD':
+        optimizer.update(momentum=given.get('momentum', 0.9), nesterov=name != 'momentum')
+    elif 'opt-eps' in given:
+        optimizer['eps'] = given.get('opt-eps')
+    wrapper = dict(optimizer=optimizer,
+                   paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0))
+    if 'max-grad-norm' in given:
+        wrapper['clip_grad'] = dict(max_norm=given.get('max-grad-norm'))
+    schedule = [dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=epochs, T_max=epochs,
+                     convert_to_iter_based=True)]
+    if warmup:
+        schedule.insert(0, dict(type='LinearLR', start_factor=1 / warmup, by_epoch=False, end=warmup))
+    found = dict(optim_wrapper=wrapper, param_scheduler=schedule, train_cfg=dict(by_epoch=True, max_epochs=epochs),
+                 default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=given.get('save-frequency', 1))),
+                 amp=given.get('precision', 'amp') == 'amp', seed=given.get('seed', 0))
+    if given.get('use-bn-sync'):
+        found['sync_bn'] = True
+    if given.get('name'):
+        found['name'] = given['name']
+    return found
+
+
+def write(config: dict, notes: list[str]) -> str:
+    """The text of a config file."""
+    from mmengine.config import Config
+
+    return '\n'.join([*(f'# {note}.' for note in notes), Config(config).pretty_text])
+
+
+def run(args: argparse.Namespace) -> None:
+    print(write(*convert(read_options(args.options))), end='')
+
+
+def main(argv=None) -> int:
+    from clear.core.programs.program import run_program
+
+    return run_program(lambda: run(parse_args(argv)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
