@@ -43,9 +43,10 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     for module in model.modules():
         if type(module).__name__ not in _CONTAINERS:
             continue
-        kinds = [getattr(type(child), '_without_checkpointing', type(child)) for child in module.children()]
+        # By name: the library `adapters` makes a class of its own for each module.
+        kinds = [type(child).__qualname__ for child in module.children()]
         for child, kind in zip(module.children(), kinds):
-            is_repeated = kinds.count(kind) > 1 and kind.__name__ not in _CONTAINERS
+            is_repeated = kinds.count(kind) > 1 and kind not in _CONTAINERS
             has_layers = any(True for _ in child.children()) and any(True for _ in child.parameters())
             if is_repeated and has_layers and id(child) not in inside:
                 found.append(child)

@@ -61,6 +61,26 @@ def write_roberta(folder):
     return str(folder)
 
 
+def write_language_model(folder, name):
+    """T5's encoder, GPT-2, MPNet or DistilBERT."""
+    import transformers
+
+    tokenizer = word_tokenizer(mask='<mask>')
+    cls, config = {
+        'T5': (transformers.T5EncoderModel, transformers.T5Config(
+            vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=37, num_layers=2, num_heads=2)),
+        'GPT2': (transformers.GPT2Model, transformers.GPT2Config(
+            vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64)),
+        'MPNet': (transformers.MPNetModel, transformers.MPNetConfig(
+            vocab_size=len(tokenizer), max_position_embeddings=66, pad_token_id=0, **_SIZES)),
+        'DistilBert': (transformers.DistilBertModel, transformers.DistilBertConfig(
+            vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=37, max_position_embeddings=64)),
+    }[name]
+    cls(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 def write_two_towers(folder, family, **text):
     """CLIP, SigLIP, AltCLIP or Chinese-CLIP."""
     import transformers

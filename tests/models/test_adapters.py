@@ -8,7 +8,7 @@ from tiny_text import TEXTS, write_bert, write_roberta, write_two_towers
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.models import HuggingFaceTextEncoder, build_text_encoder, lock_tower
-from clear.models.adapters.library import ADAPTERS, MERGEABLE
+from clear.models.adapters.library import ADAPTERS, MERGEABLE, PER_PASS
 
 library = pytest.importorskip('adapters')
 
@@ -104,6 +104,23 @@ def test_unless_told_otherwise(bert):
     assert not encoder.runs_without_grad
     report = lock_tower(encoder, True, '!layer.1.output')
     assert any('layer.1.output.dense.weight' in name for name in report.trainable)
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_checkpointing_with_an_adapter(bert, kind):
+    """The library gives every module a class of its own; blocks are found by their names."""
+    if kind in PER_PASS:
+        with pytest.raises(ConfigError, match='has parts that last for one forward pass'):
+            build(bert, kind, trainable=dict(grad_checkpointing=True))
+        return
+    gradients = []
+    for more in ({}, dict(grad_checkpointing=True)):
+        encoder = build(bert, kind, trainable=dict(locked=True, **more))
+        torch.manual_seed(0)
+        encoder.eval()(TEXTS).square().sum().backward()
+        gradients.append([value.grad for value in encoder.parameters() if value.requires_grad])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
 
 
 def test_what_takes_no_adapter(bert, tmp_path, monkeypatch):

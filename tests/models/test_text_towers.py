@@ -4,7 +4,15 @@ import copy
 
 import pytest
 import torch
-from tiny_text import TEXTS, TINY_CLIP, write_bert, write_roberta, write_two_towers, write_word_vectors
+from tiny_text import (
+    TEXTS,
+    TINY_CLIP,
+    write_bert,
+    write_language_model,
+    write_roberta,
+    write_two_towers,
+    write_word_vectors,
+)
 
 from clear.core.errors import CheckpointError, ConfigError, DataError
 from clear.models import OpenCLIPTextEncoder, build_text_encoder
@@ -18,6 +26,8 @@ WRITERS = {
     'logits': lambda folder: (write_bert(folder, 'BertForSequenceClassification', num_labels=7), {}),
     'roberta': lambda folder: (write_roberta(folder), dict(text_pooler='mean')),
     'roberta_prompt': lambda folder: (write_roberta(folder), dict(text_pooler='PromptBERT')),
+    **{name: lambda folder, name=name: (write_language_model(folder, name), dict(text_pooler='mean'))
+       for name in ('T5', 'GPT2', 'MPNet', 'DistilBert')},
     'CLIP': lambda folder: (write_two_towers(folder, 'CLIP'), dict(text_pooler='cls')),
     'Siglip': lambda folder: (write_two_towers(folder, 'Siglip'), dict(text_pooler='cls')),
     'AltCLIP': lambda folder: (write_two_towers(folder, 'AltCLIP'), dict(text_pooler='cls')),

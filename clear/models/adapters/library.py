@@ -36,6 +36,8 @@ ADAPTERS: dict[str, Callable[[ModuleType], object]] = {
 }
 # Those that become part of the weights without a change of the output.
 MERGEABLE = ('lora_adapter', 'ia3_adapter')
+# Those with parts that the library hands out for one forward pass: a block cannot be computed again after it.
+PER_PASS = ('prefix_tuning', 'mam_adapter', 'unipelt', 'dummy')
 
 
 def add_adapter(network: nn.Module, kind: str, weights: str | Path | None = None) -> tuple[str, ...]:

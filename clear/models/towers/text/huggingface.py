@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import CheckpointError, ConfigError
-from clear.models.adapters.library import add_adapter, merged, save_adapter, save_base
+from clear.models.adapters.library import PER_PASS, add_adapter, merged, save_adapter, save_base
 from clear.models.towers.hugging_face import HubSource, config_identity, tokenizer_fingerprint
 from clear.models.towers.text.base import TextEncoder
 from clear.models.towers.text.prompt_bert import PromptBERT
@@ -111,6 +111,12 @@ class HuggingFaceTextEncoder(TextEncoder):
             self._identity['adapter'] = adapter
         self.set_trainable(trainable)
 
+    def set_grad_checkpointing(self, enable: bool = True) -> int:
+        if enable and self.adapter in PER_PASS:
+            raise ConfigError(f"grad_checkpointing: adapter='{self.adapter}' has parts that last for one forward pass; "
+                              'a block cannot be computed again without them. Use another adapter.')
+        return super().set_grad_checkpointing(enable)
+
     def _embed(self, texts: list[str], use_pooler: bool) -> Tensor:
         if self._prompt is not None:
             if not self._said_truncated:
@@ -191,7 +197,9 @@ def _load_language_model(source: HubSource, config: PretrainedConfig, pooler: st
     library = source.library
     if pooler == 'logits':
         return source.model(library.AutoModelForSequenceClassification, config, pretrained)[0]
-    kind = library.AutoModelForTextEncoding if config.is_encoder_decoder else library.AutoModel
+    # The encoder of a pair alone: T5's does not say that it is one.
+    is_pair = config.is_encoder_decoder or 't5' in config.model_type
+    kind = library.AutoModelForTextEncoding if is_pair else library.AutoModel
     # Missing weights of a pooler are an error of their own below, or none because nobody asks it.
     network, missing = source.model(kind, config, pretrained, may_lack=('pooler.',))
     own = getattr(network, 'pooler', None)
