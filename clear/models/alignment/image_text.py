@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from clear.core.checks import check_choice, check_number
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.configs.signatures import accepted_arguments
 from clear.core.errors import ConfigError
+from clear.models.alignment.chunks import check_no_batch_norm, embed_in_chunks
 from clear.models.checked import CheckedModel
 from clear.models.losses import SimCSELoss
 from clear.models.losses.pair_loss import DEFAULT_LOGIT_SCALE, PairLoss
@@ -51,6 +52,9 @@ class ImageTextAlignment(CheckedModel):
         max_logit_scale: the factor is kept in 1 ... this; None lets it go (as ITRA does).
         align_weight, simcse_weight: of the loss, and of `SimCSELoss` between two encodings of each caption that differ
             in dropout. With an `align_weight` of 0 images are not encoded.
+        accumulate: towers take this many parts of a batch in turn, forward and then again for the backward pass, and
+            keep embeddings alone between: loss and gradients of the whole batch, in the memory of one part. Heads, loss
+            and its state see the whole batch, once. BatchNorm of a tower that trains must be frozen.
         data_preprocessor: config or module, see mmengine; moves to the device if None.
         init_cfg: as for every mmengine module.
 
@@ -66,7 +70,7 @@ class ImageTextAlignment(CheckedModel):
                  loss: Mapping | PairLoss, *, image_head: Mapping | nn.Module | None = None,
                  text_head: Mapping | nn.Module | None = None, teacher: str = 'text', joint_dim: int | None = None,
                  logit_scale: float | None = None, max_logit_scale: float | None = 100.0, align_weight: float = 1.0,
-                 simcse_weight: float = 0.0, data_preprocessor: Mapping | nn.Module | None = None,
+                 simcse_weight: float = 0.0, accumulate: int = 1, data_preprocessor: Mapping | nn.Module | None = None,
                  init_cfg: dict | list | None = None):
         if isinstance(data_preprocessor, Mapping):
             data_preprocessor = MODELS.build(dict(data_preprocessor))
@@ -74,11 +78,15 @@ class ImageTextAlignment(CheckedModel):
         self.teacher = check_choice('ImageTextAlignment: teacher', teacher, TOWERS)
         self.align_weight = check_number('ImageTextAlignment: align_weight', align_weight, 0)
         self.simcse_weight = check_number('ImageTextAlignment: simcse_weight', simcse_weight, 0)
+        self.accumulate = check_whole('ImageTextAlignment: accumulate', accumulate, 1)
         if max_logit_scale is not None:
             check_number('ImageTextAlignment: max_logit_scale', max_logit_scale, above=1)
         self.max_logit_scale = max_logit_scale
         self.image_encoder = build_encoder(image_encoder)
         self.text_encoder = build_text_encoder(text_encoder)
+        for side in TOWERS if self.accumulate > 1 else ():
+            if not self.is_locked(side):
+                check_no_batch_norm(self.tower(side), f'{side} tower')
         self.criterion = self._build_loss(loss)
         self._build_heads(dict(image=image_head, text=text_head), joint_dim)
         self.simcse = SimCSELoss() if self.simcse_weight else None
@@ -174,7 +182,7 @@ class ImageTextAlignment(CheckedModel):
 
     def _encode(self, side: str, values: Tensor | Sequence[str]) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_locked(side)):
-            embedded = self.tower(side)(values)
+            embedded = embed_in_chunks(self.tower(side), values, self.accumulate if self.training else 1)
         return self.project(side, embedded)
 
     def project(self, side: str, embedded: Tensor) -> Tensor:

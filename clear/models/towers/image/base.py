@@ -65,7 +65,8 @@ class ImageEncoder(Tower):
         self.set_trainable(trainable)
 
     def forward(self, images: Tensor) -> Tensor:
-        return pool(self.model(images)).float()
+        pooled = pool(self.model(images))
+        return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Five maps (N, C_i, H_i, W_i), strides 2, 4, 8, 16 and 32, float32; `map_channels` has their C_i.

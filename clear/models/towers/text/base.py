@@ -57,7 +57,8 @@ class TextEncoder(Tower):
         self._said_truncated = False
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        return self._embed(_checked(texts), True).float()
+        embedded = self._embed(_checked(texts), True)
+        return embedded.to(torch.promote_types(embedded.dtype, torch.float32))
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 32, use_pooler: bool = False) -> Tensor:
