@@ -269,6 +269,14 @@ def _is_metric_factory(name: str, obj: object) -> bool:
     return name.endswith('_metrics') and callable(obj)
 
 
+def _timm_optimizer(name: str) -> Callable[..., object] | None:
+    return importlib.import_module('clear.engine.training.timm_optimizers').timm_optimizer(name)
+
+
+def _timm_optimizer_names() -> list[str]:
+    return importlib.import_module('clear.engine.training.timm_optimizers').timm_names()
+
+
 def _child(name: str, locations: Iterable[str] = (), **kwargs) -> Registry:
     parent = getattr(mmpretrain_registry, name)
     return Registry(parent.name, parent=parent, locations=list(locations), **kwargs)
@@ -285,9 +293,10 @@ RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 LOOPS = _child('LOOPS', ['clear.engine.training.loops'])
 HOOKS = _child('HOOKS', ['clear.engine.training.hooks', 'clear.evaluation.online', 'clear.evaluation.online_tasks'])
 LOG_PROCESSORS = _child('LOG_PROCESSORS')
-OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine.training.lars'])
+OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine.training.lars'], library=_timm_optimizer,
+                    library_names=_timm_optimizer_names, library_title='timm.optim')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine.training.optimisation'])
-OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', ['clear.models.alignment.optim_groups'])
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine.training.optimisation'])
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 BATCH_AUGMENTS = _child('BATCH_AUGMENTS')

@@ -22,6 +22,7 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
+from clear.engine.training.timm_optimizers import PREFIX
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -164,7 +165,7 @@ def _check_type(where: str, cfg: dict, registry: Registry, extra: Iterable[str] 
     if callable(cfg['type']):
         return  # a class itself, as mmengine's pure Python configs have
     check_text(f'{where}.type', cfg['type'])
-    if '.' in cfg['type'] or '/' in cfg['type']:
+    if '.' in cfg['type'] or '/' in cfg['type'] and not cfg['type'].startswith(PREFIX):
         return
     scope = cfg.get('_scope_', scope)
     owner = registry.require(cfg['type'] if scope in (None, 'clear') else f"{scope}.{cfg['type']}")

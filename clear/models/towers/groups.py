@@ -32,6 +32,27 @@ def parameter_groups(model: nn.Module) -> list[list[str]]:
         return [*([f'trunk.{name}' for name in group] for group in _of_timm(trunk)), *([head] if head else [])]
     if hasattr(model, 'group_matcher'):
         return _of_timm(model)
+    before, blocks, after = _around_blocks(model)
+    norms = [name for name in after if _is_norm(model, name)]
+    blocks[-1] += norms
+    return [group for group in (before, *blocks, [name for name in after if name not in norms]) if group]
+
+
+def depth_of_parameters(model: nn.Module) -> tuple[dict[str, int], int]:
+    """Depths of parameters by name, and the largest one, L + 1 of a network with L blocks.
+
+    Before the blocks it is 0, in block i (counted from 1) i, after them L + 1, the last norm among these. Blocks are
+    found by structure, in networks of timm too: see `parameter_groups`.
+
+    Raises:
+        ConfigError: if there is no such chain.
+    """
+    before, blocks, after = _around_blocks(model)
+    return {name: depth for depth, group in enumerate([before, *blocks, after]) for name in group}, len(blocks) + 1
+
+
+def _around_blocks(model: nn.Module) -> tuple[list[str], list[list[str]], list[str]]:
+    """Names of parameters before the blocks, of each block, and after them."""
     chain = find_chain(model)
     names = [name for name, _ in model.named_parameters()]
     blocks = [[name for name in names if name.startswith(f'{block}.')] for block in chain]
@@ -40,9 +61,7 @@ def parameter_groups(model: nn.Module) -> list[list[str]]:
     rest = [(row, name) for row, name in enumerate(names) if name not in inside]
     before = [name for row, name in rest if row < first and name not in _OUTPUT_PARAMETERS]
     after = [name for row, name in rest if row > first or name in _OUTPUT_PARAMETERS]
-    norms = [name for name in after if _is_norm(model, name)]
-    blocks[-1] += norms
-    return [group for group in (before, *blocks, [name for name in after if name not in norms]) if group]
+    return before, blocks, after
 
 
 def find_chain(model: nn.Module) -> list[str]:

@@ -1,6 +1,6 @@
 # A few minutes on two CPU cores.
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05),
-                     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0))
+optim_wrapper = dict(constructor='AlignmentOptimConstructor', paramwise_cfg=dict(),
+                     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05))
 param_scheduler = [dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
                    dict(type='CosineAnnealingLR', by_epoch=True, begin=1, end=4, T_max=3, convert_to_iter_based=True)]
 train_cfg = dict(by_epoch=True, max_epochs=4)
