@@ -38,6 +38,7 @@ class Trains(Protocol):
     """What is asked of the Runner under which a hook measures."""
 
     bare_model: nn.Module
+    hooks: list[Hook]
     is_epoch_based: bool
     epoch: int
     max_epochs: int

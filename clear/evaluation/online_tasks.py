@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from mmengine.hooks import EMAHook
 from torch import Tensor
 
+from clear.core import dist
+from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
@@ -16,6 +19,7 @@ from clear.evaluation.online import EveryFewEpochs
 from clear.evaluation.task import Task, TaskData, needs_of
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
+from clear.models.alignment.weight_averages import check_wise_ft, interpolate, other_weights
 from clear.registry import HOOKS, TASKS
 
 if TYPE_CHECKING:
@@ -53,12 +57,18 @@ class TaskHook(EveryFewEpochs):
         data: split ('train', 'val', 'test') -> `dict(type=READER, ...)`.
         interval, at_start, batch_size: see `EveryFewEpochs`.
         num_workers: processes that read images.
+        ema: measure the average that an `EMAHook` keeps, instead of the weights that train.
+        wise_ft: measure `(1 - wise_ft) * start + wise_ft * weights`, `start` being what the model was before it trained
+            (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
     """
 
     def __init__(self, tasks: Sequence[Mapping], data: Mapping[str, Mapping], interval: int = 1, at_start: bool = False,
-                 batch_size: int = 256, num_workers: int = 0):
+                 batch_size: int = 256, num_workers: int = 0, *, ema: bool = False, wise_ft: float | None = None):
         super().__init__(interval, at_start, batch_size)
         self.data, self.num_workers = dict(data), num_workers
+        self.ema = check_flag('TaskHook.ema', ema)
+        self.wise_ft = check_wise_ft('TaskHook.wise_ft', wise_ft)
+        self._start: dict[str, Tensor] | None = None
         self.tasks: dict[str, Task] = {}
         for options in tasks:
             name = str(options.get('name') or options['type'])
@@ -76,6 +86,8 @@ class TaskHook(EveryFewEpochs):
         model = runner.bare_model
         if not isinstance(model, ImageTextAlignment):
             raise ConfigError(f'TaskHook evaluates models of images and text; {type(model).__name__} is none.')
+        if self.ema and _average_of(runner) is None:
+            raise ConfigError("TaskHook.ema needs a hook that averages: custom_hooks=[dict(type='EMAHook'), ...].")
         self._images = {split: read_images(source, f'TaskHook.data.{split}') for split, source in self.data.items()}
         for name, task in self.tasks.items():
             lacking = [split for split, images in self._images.items()
@@ -83,7 +95,29 @@ class TaskHook(EveryFewEpochs):
             if lacking:
                 raise DataError(f'TaskHook: {name} needs captions, and the images of {lacking[0]} have none.')
 
+    def before_train(self, runner: Trains) -> None:
+        self._remember_start(runner)
+        super().before_train(runner)
+
+    def after_load_checkpoint(self, runner: Trains, checkpoint: dict) -> None:
+        self._remember_start(runner)  # a resumed run is still as it began: its weights are read after this
+
+    def _remember_start(self, runner: Trains) -> None:
+        if self.wise_ft is not None and self._start is None and dist.is_main():
+            self._start = {name: value.detach().clone() for name, value in runner.bare_model.state_dict().items()}
+
     def measure(self, runner: Trains) -> dict[str, float]:
+        if not self.ema and self.wise_ft is None:
+            return self._measure(runner)
+        state = runner.bare_model.state_dict()
+        if self.ema and runner.iter:  # before the first iteration there is no average
+            state = _average_of(runner).ema_model.module.state_dict()
+        if self.wise_ft is not None:
+            state = interpolate(self._start, state, self.wise_ft)
+        with other_weights(runner.bare_model, state):
+            return self._measure(runner)
+
+    def _measure(self, runner: Trains) -> dict[str, float]:
         encoder = _Encoder(runner.bare_model, self.batch_size)
         banks = {split: self._rows(images, runner) for split, images in self._images.items()}
         texts = {split: [images.captions(row) for row in range(len(images))] if 'caption' in images else None
@@ -109,6 +143,11 @@ class TaskHook(EveryFewEpochs):
         if not valid.any():
             raise DataError(f'{images.root}: none of {len(images)} images can be read.')
         return FeatureRows(images, features, valid)
+
+
+def _average_of(runner: Trains) -> EMAHook | None:
+    """The hook of a run that averages its weights."""
+    return next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
 
 
 class _Encoder(torch.nn.Module):

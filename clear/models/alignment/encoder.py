@@ -11,6 +11,7 @@ from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors
 from clear.core.modes import evaluation_mode
 from clear.models.alignment.image_text import ImageTextAlignment
+from clear.models.alignment.weight_averages import check_wise_ft, interpolate
 from clear.models.selfsup.parts.encoder import build_part
 from clear.models.towers.base import Tower, plain
 from clear.models.towers.image import ImageEncoder
@@ -25,18 +26,32 @@ class AlignedEncoder(ImageEncoder):
     Args:
         model: the `model` of the training config.
         weights: a checkpoint of that training; None leaves the towers as their own configs make them.
+        wise_ft: share of those weights in an average with others, 1 by default (WiSE-FT, Wortsman et al. 2022,
+            arXiv:2109.01903). The others are what the towers' configs load, and heads as they are drawn.
+        start_weights: a checkpoint to take these others from.
 
     Raises:
-        ConfigError: if `model` is no alignment.
+        ConfigError: if `model` is no alignment, or `wise_ft` has no `weights` or is not in 0 ... 1.
         CheckpointError: if the checkpoint is of another model.
     """
 
-    def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | None = None):
+    def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | None = None, *,
+                 wise_ft: float | None = None, start_weights: str | Path | None = None):
         Tower.__init__(self)
+        check_wise_ft('AlignedEncoder: wise_ft', wise_ft)
+        if wise_ft is not None and weights is None:
+            raise ConfigError('AlignedEncoder: wise_ft is an average of two weights: give the trained ones as weights.')
+        if start_weights is not None and wise_ft is None:
+            raise ConfigError('AlignedEncoder: start_weights are for an average: give wise_ft, the share of weights.')
         built = build_part('model', model)
         if not isinstance(built, ImageTextAlignment):
             raise ConfigError(f"model is a {type(built).__name__}, expected dict(type='ImageTextAlignment', ...).")
+        if start_weights is not None:
+            _load(built, Path(start_weights))
+        start = {name: value.clone() for name, value in built.state_dict().items()} if wise_ft is not None else {}
         self.load_report = None if weights is None else _load(built, Path(weights))
+        if wise_ft is not None:
+            built.load_state_dict(interpolate(start, built.state_dict(), wise_ft))
         self.model = built
         self.embed_dim = built.embed_dim('image')
         self.preprocess = built.image_encoder.preprocess

@@ -1,0 +1,133 @@
+"""What training two towers adds to the ordinary Runner, through `tools/train.py`, stopped and resumed bit for bit."""
+
+import pytest
+import torch
+from PIL import Image
+from quick_runs import weights_of
+from short_runs import read_results, run
+from tiny_text import TINY_CLIP
+
+CONFIG = """
+_args = {args!r}
+_classes = dict(type='PromptedClassification', images=dict(type='ImageFolder', root={root!r}),
+                templates=['a {{}} picture', 'all {{}}'])
+model = dict(type='ImageTextAlignment', accumulate=3, image_encoder=dict(
+                 type='OpenCLIPImageEncoder', arch='ViT-B-32', model_args=_args, trainable=True),
+             text_encoder=dict(type='OpenCLIPTextEncoder', arch='ViT-B-32', model_args=_args, trainable=True),
+             loss=dict(type='SEEDLoss', embed_dim=16, queue_size=12, teacher_temp=0.07), teacher='text')
+train_dataloader = dict(batch_size=6, num_workers=0, dataset=dict(
+    type='ImageTextPairs', images=_classes,
+    transform=[dict(type='RandomResizedCrop', size=32, scale=(0.5, 1.0)), dict(type='ToTensor')]))
+optim_wrapper = dict(constructor='AlignmentOptimConstructor', paramwise_cfg=dict(layer_decay_image=0.7),
+                     optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05))
+param_scheduler = [dict(type='LinearLR', start_factor=0.5, end=2, by_epoch=False),
+                   dict(type='CosineAnnealingLR', begin=2, end=6, T_max=4, by_epoch=False)]
+train_cfg = dict(by_epoch=True, max_epochs=2)
+threads, seed, device = 1, 3, 'cpu'
+custom_imports = dict(imports=['stops'])
+custom_hooks = [dict(type='StopsAt')]
+"""
+STOPS = """
+import os
+import signal
+
+from mmengine.hooks import Hook
+
+from clear.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StopsAt(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == int(os.environ.get('STOPS_AT', 0)):
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+COLOURS = dict(red=(200, 30, 30), green=(20, 190, 40), blue=(30, 40, 210))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    for name, colour in COLOURS.items():
+        (folder / 'images' / name).mkdir(parents=True)
+        for row in range(6):
+            Image.new('RGB', (36, 40), tuple(value + 5 * row for value in colour)).save(
+                folder / 'images' / name / f'{row}.png')
+    (folder / 'stops.py').write_text(STOPS)
+    (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images')))
+    return folder
+
+
+def train(folder, name, *options, stops_at=None, monkeypatch=None):
+    """The weights of a run, which was stopped after an iteration and resumed if `stops_at` says so."""
+    command = ('train', folder / 'config.py', '--work-dir', folder / name)
+    tail = ('--cfg-options', *options) if options else ()
+    if stops_at:
+        monkeypatch.setenv('STOPS_AT', str(stops_at))
+        assert run(*command, *tail).code == 143
+        monkeypatch.delenv('STOPS_AT')
+        command = (*command, '--resume')
+    done = run(*command, *tail)
+    assert done.code == 0, done.err
+    return weights_of(folder / name)
+
+
+def test_parts_and_depths_stopped_at_any_step_and_resumed(folder, monkeypatch):
+    whole = train(folder, 'whole')
+    for step in (1, 4):
+        parts = train(folder, f'parts{step}', stops_at=step, monkeypatch=monkeypatch)
+        torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+    train(folder, 'alone', 'model.accumulate=1')
+    losses = [[entry['loss'] for entry in read_results(folder / name)['extras']['train_log']]
+              for name in ('whole', 'alone')]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+AVERAGED = """custom_hooks=[
+    dict(type='EMAHook', momentum=0.25),
+    dict(type='StopsAt'),
+    *(dict(type='TaskHook', data=dict(test={source}), at_start=True, tasks=[dict(type='Measured', name=name)], **more)
+      for name, more in dict(raw={{}}, average=dict(ema=True), wise=dict(wise_ft=0.4)).items())]"""
+MEASURED = """
+from clear.evaluation.task import TaskResult
+from clear.registry import TASKS
+
+
+@TASKS.register_module()
+class Measured:
+    needs = ('bank', 'text_encoder')
+
+    def run(self, encoder, data):
+        return TaskResult('weight', encoder.model.image_encoder.model.proj.double().sum().item(), True, {})
+"""
+
+
+def test_averages_are_saved_measured_and_resumed(folder, monkeypatch):
+    source = f"dict(type='ImageFolder', root={str(folder / 'images')!r})"
+    (folder / 'stops.py').write_text(STOPS + MEASURED)
+    (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images'))
+                                      + AVERAGED.format(source=source))
+    one = ('optim_wrapper.optimizer.type=timm/lookahead_adamp', 'train_dataloader.batch_size=18',
+           'train_cfg.max_epochs=4', 'model.loss.queue_size=18')
+    train(folder, 'ema', *one)
+    saved = torch.load(folder / 'ema' / 'latest.pth', weights_only=True)
+    log = read_results(folder / 'ema')['extras']
+    raw, start = [entry['raw'] for entry in log['train_log']], log['before_training']['raw']
+    average = raw[0]
+    for entry, weight in zip(log['train_log'][1:], raw[1:]):  # an epoch is one step
+        average += 0.25 * (weight - average)
+        assert entry['average'] == pytest.approx(average, rel=1e-4)
+    assert [entry['wise'] for entry in log['train_log']] == pytest.approx(
+        [0.6 * start + 0.4 * weight for weight in raw], rel=1e-4)
+    assert log['before_training']['average'] == log['before_training']['wise'] == start
+    name = 'image_encoder.model.proj'
+    assert saved['state_dict'][name].double().sum().item() == log['train_log'][-1]['average']
+    assert saved['ema_state_dict'][f'module.{name}'].double().sum().item() == raw[-1] != log['train_log'][-1]['average']
+    for name, value in saved['state_dict'].items():
+        if 'queue' in name:  # rows and counts are no weights: they are copied
+            assert torch.equal(value, saved['ema_state_dict'][f'module.{name}'])
+    train(folder, 'ema_parts', *one, stops_at=2, monkeypatch=monkeypatch)
+    again = torch.load(folder / 'ema_parts' / 'latest.pth', weights_only=True)
+    for key in ('state_dict', 'ema_state_dict'):
+        torch.testing.assert_close(again[key], saved[key], rtol=0, atol=0)
+    assert read_results(folder / 'ema_parts')['extras']['train_log'] == log['train_log']
