@@ -12,7 +12,7 @@ Heads, queues and momentum copies are left out. Every tensor of the backbone mus
 published repository would; --target clear turns that repository's checkpoints into ours, to train on (load_from).
 """
 SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'byol', 'mmpretrain', 'torchvision', 'timm',
-           'openclip', 'clear', 'efficientnet_pytorch')
+           'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch')
 TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
 
 
