@@ -19,9 +19,16 @@ def bert(tmp_path_factory):
     return write_bert(tmp_path_factory.mktemp('bert') / 'model', hidden_size=128)
 
 
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+    torch.manual_seed(0)
+    return write_two_towers(tmp_path_factory.mktemp('clip') / 'model', 'CLIP', hidden_size=128)
+
+
 def build(folder, kind, **more):
     torch.manual_seed(1)
-    return HuggingFaceTextEncoder(folder, 'mean', adapter=kind, **more)
+    pooler = 'cls' if 'clip' in folder else 'mean'
+    return HuggingFaceTextEncoder(folder, pooler, adapter=kind, **more)
 
 
 def train(encoder, steps=3):
@@ -34,14 +41,17 @@ def train(encoder, steps=3):
     return encoder
 
 
+@pytest.mark.parametrize('family', ['bert', 'clip'])
 @pytest.mark.parametrize('kind', ADAPTERS)
-def test_the_adapter_trains_and_the_base_does_not(bert, kind, caplog, tmp_path):
+def test_the_adapter_trains_and_the_base_does_not(request, family, kind, caplog, tmp_path):
+    bert = request.getfixturevalue(family)
+    pooler = 'cls' if family == 'clip' else 'mean'
     caplog.set_level(logging.INFO, logger='clear')
     encoder = build(bert, kind)
     assert f"adapter '{kind}': " in caplog.text and 'parameters beside' in caplog.text
     base = {name: value.clone() for name, value in encoder.named_parameters() if not value.requires_grad}
     added = {name: value.clone() for name, value in encoder.named_parameters() if value.requires_grad}
-    plain = dict(HuggingFaceTextEncoder(bert, 'mean').named_parameters())
+    plain = dict(HuggingFaceTextEncoder(bert, pooler).named_parameters())
     assert {name for name in base if name in plain} == set(plain) and not set(added) & set(plain)
     before = encoder.encode(TEXTS)
     assert encoder.train().model.training  # Dropout acts where an adapter trains.
@@ -57,8 +67,8 @@ def test_the_adapter_trains_and_the_base_does_not(bert, kind, caplog, tmp_path):
     assert loaded.fingerprint() == encoder.fingerprint() != build(bert, kind).fingerprint()
     # Beside the adapter lies the base as it was, for those who have not the library.
     assert 'adapter' not in (tmp_path / 'saved' / 'config.json').read_text()
-    torch.testing.assert_close(HuggingFaceTextEncoder(tmp_path / 'saved', 'mean').encode(TEXTS),
-                               HuggingFaceTextEncoder(bert, 'mean').encode(TEXTS))
+    torch.testing.assert_close(HuggingFaceTextEncoder(tmp_path / 'saved', pooler).encode(TEXTS),
+                               HuggingFaceTextEncoder(bert, pooler).encode(TEXTS))
 
 
 @pytest.mark.parametrize('kind', ADAPTERS)
@@ -80,8 +90,10 @@ def test_equals_the_library(bert, kind):
         torch.testing.assert_close(encoder(TEXTS), (states * mask).sum(1) / mask.sum(1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('family', ['bert', 'clip'])
 @pytest.mark.parametrize('kind', ADAPTERS)
-def test_merging(bert, kind, tmp_path):
+def test_merging(request, family, kind, tmp_path):
+    bert = request.getfixturevalue(family)
     encoder = train(build(bert, kind))
     expected = encoder.encode(TEXTS)
     if kind not in MERGEABLE:
@@ -126,8 +138,10 @@ def test_checkpointing_with_an_adapter(bert, kind):
 def test_what_takes_no_adapter(bert, tmp_path, monkeypatch):
     import sys
 
-    with pytest.raises(ConfigError, match='the text side of clip takes none'):
-        HuggingFaceTextEncoder(write_two_towers(tmp_path / 'clip', 'CLIP'), adapter='lora_adapter')
+    with pytest.raises(ConfigError, match='the text side of siglip takes none'):
+        HuggingFaceTextEncoder(write_two_towers(tmp_path / 'siglip', 'Siglip'), adapter='lora_adapter')
+    with pytest.raises(ConfigError, match='save: this encoder has LoRA changes'):
+        HuggingFaceTextEncoder(bert, trainable=dict(lora=dict(rank=2))).save(tmp_path / 'x')
     with pytest.raises(ConfigError, match="adapter='dummy' cannot be added to RobertaModel: .*phm_dim"):
         HuggingFaceTextEncoder(write_roberta(tmp_path / 'small'), 'mean', adapter='dummy')
     with pytest.raises(ConfigError, match="adapter is 'lora'; expected 'bottleneck_adapter'"):

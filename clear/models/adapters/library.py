@@ -95,16 +95,12 @@ def _load(network: nn.Module, added: tuple[str, ...], file: str | Path) -> None:
             value.copy_(state[name])
 
 
-def save_base(network: nn.Module, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the network without its adapter, so that it loads without the library too.
-
-    Args:
-        state: its weights; None for those that it had before the adapter.
-    """
+def save_base(network: nn.Module, folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write a network of transformers with these weights, so that it loads without the library of adapters too."""
     # transformers' own method: that of adapters 1.3 takes the prefixes out of the layers for good.
     from transformers import PreTrainedModel
 
-    PreTrainedModel.save_pretrained(network, folder, state_dict=plain_state(network) if state is None else state)
+    PreTrainedModel.save_pretrained(network, folder, state_dict=state)
 
 
 @contextmanager

@@ -84,7 +84,14 @@ class TextEncoder(Tower):
         return features
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, tokenizer and arguments into a folder that `build_text_encoder(folder)` reads."""
+        """Write weights, tokenizer and arguments into a folder that `build_text_encoder(folder)` reads.
+
+        Raises:
+            ConfigError: if weights have LoRA changes, which a checkpoint of the training keeps.
+        """
+        if any(name.endswith('lora_up') for name, _ in self.model.named_parameters()):
+            raise ConfigError('save: this encoder has LoRA changes, which such a folder cannot hold. Put them into the '
+                              'weights first: encoder.model = clear.models.adapters.merged_copy(encoder.model).')
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._write_config(folder, self._save(folder))

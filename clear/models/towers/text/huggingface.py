@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import CheckpointError, ConfigError
-from clear.models.adapters.library import PER_PASS, add_adapter, merged, save_adapter, save_base
+from clear.models.adapters.library import PER_PASS, add_adapter, merged, plain_state, save_adapter, save_base
 from clear.models.towers.hugging_face import HubSource, config_identity, tokenizer_fingerprint
 from clear.models.towers.text.base import TextEncoder
 from clear.models.towers.text.prompt_bert import PromptBERT
@@ -103,10 +103,10 @@ class HuggingFaceTextEncoder(TextEncoder):
             self._prompt = PromptBERT(network, tokenizer, length, delta_shift)
             self._identity['delta_shift'] = delta_shift
         if adapter is not None:
+            host = network.host_adapter(adapter) if self._is_two_towers else network
+            self.added_parameters = tuple(f'model.{name}' for name in add_adapter(host, adapter, adapter_weights))
             if self._is_two_towers:
-                raise ConfigError(f"adapter='{adapter}': the text side of {config.model_type} takes none; language "
-                                  'models such as BERT and RoBERTa do.')
-            self.added_parameters = tuple(f'model.{name}' for name in add_adapter(network, adapter, adapter_weights))
+                network.adopt(host)
             self.adapter, self.has_adapter = adapter, True
             self._identity['adapter'] = adapter
         self.set_trainable(trainable)
@@ -146,22 +146,25 @@ class HuggingFaceTextEncoder(TextEncoder):
 
     def _save(self, folder: Path) -> dict[str, Plain]:
         self.tokenizer.save_pretrained(folder)
-        if self._is_two_towers:
-            # The config of the whole, so that the names of tensors mean what they meant.
-            self.model.config.save_pretrained(folder)
-            state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-            for name, value in (('logit_scale', self.logit_scale and math.log(self.logit_scale)),
-                                ('logit_bias', self.logit_bias)):
-                if value is not None:
-                    state[name] = torch.full(self.model.scale_shape, value)
-            save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
-        elif self.has_adapter:
-            save_base(self.model, folder)
-            save_adapter(self.model, folder / 'adapter.safetensors')
-            return dict(self._arguments, model='.', adapter=self.adapter, adapter_weights='adapter.safetensors')
-        else:
-            self.model.save_pretrained(folder)
-        return dict(self._arguments, model='.')
+        if self.adapter is None:
+            self._save_network(folder, self.model.state_dict())
+            return dict(self._arguments, model='.')
+        self._save_network(folder, plain_state(self.model))
+        save_adapter(self.model, folder / 'adapter.safetensors')
+        return dict(self._arguments, model='.', adapter=self.adapter, adapter_weights='adapter.safetensors')
+
+    def _save_network(self, folder: Path, state: dict[str, Tensor]) -> None:
+        if not self._is_two_towers:
+            save_base(self.model, folder, state)
+            return
+        # The config of the whole, so that the names of tensors mean what they meant.
+        self.model.config.save_pretrained(folder)
+        state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        for name, value in (('logit_scale', self.logit_scale and math.log(self.logit_scale)),
+                            ('logit_bias', self.logit_bias)):
+            if value is not None:
+                state[name] = torch.full(self.model.scale_shape, value)
+        save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
 
     def save_merged(self, folder: str | Path) -> None:
         """Write a plain encoder that computes what this one does with its adapter, which becomes part of the weights.
@@ -172,13 +175,13 @@ class HuggingFaceTextEncoder(TextEncoder):
             ConfigError: without an adapter, or with one that cannot be merged.
             CheckpointError: if the two do not agree.
         """
-        if not self.has_adapter:
+        if self.adapter is None:
             raise ConfigError('save_merged: this encoder has no adapter. Use save().')
         folder = Path(folder)
-        with merged(self.model, self.adapter) as state:
+        with merged(self.model.host if self._is_two_towers else self.model, self.adapter) as state:
             folder.mkdir(parents=True, exist_ok=True)
             self.tokenizer.save_pretrained(folder)
-            save_base(self.model, folder, state)
+            self._save_network(folder, state)
         self._write_config(folder, dict(self._arguments, model='.'))
         plain = HuggingFaceTextEncoder(folder, **self._arguments)
         expected, found = (encoder.encode(_SENTENCES, use_pooler=True) for encoder in (self, plain))

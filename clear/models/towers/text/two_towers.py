@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,7 +58,46 @@ class TextSide(nn.Module):
         head = getattr(self.text_model, 'head', None)
         return head.out_features if isinstance(head, nn.Linear) else self.text_model.config.hidden_size
 
+    @property
+    def host(self) -> nn.Module | None:
+        """The module that the library of adapters knows; its parts are those of this one."""
+        return self.__dict__.get('_host')
+
+    def host_adapter(self, kind: str) -> nn.Module:
+        """The same parts as a class that the library of adapters knows.
+
+        Raises:
+            ConfigError: if it knows none for this model.
+        """
+        if self.config.model_type not in ('clip', 'clip_text_model'):
+            raise ConfigError(f"adapter='{kind}': the text side of {self.config.model_type} takes none; that of CLIP, "
+                              'and language models such as BERT and RoBERTa, do.')
+        from transformers import CLIPTextModelWithProjection
+
+        config = copy.deepcopy(getattr(self.config, 'text_config', self.config))
+        config.projection_dim = self.embed_dim
+        with torch.device('meta'):
+            host = CLIPTextModelWithProjection(config)
+        host.text_model, host.text_projection = self.text_model, self.text_projection
+        self.__dict__['_host'] = host  # Not as a module: its tensors would have two names.
+        return host
+
+    def adopt(self, host: nn.Module) -> None:
+        """Take over what an adapter put beside the parts: Compacter's shared rule."""
+        for name, module in host.named_children():
+            if name not in ('text_model', 'text_projection'):
+                self.add_module(name, module)
+
     def forward(self, input_ids: Tensor, **inputs: Tensor) -> Tensor:
+        if self.host is None:
+            return self._pooled(input_ids, inputs)
+        from adapters.context import ForwardContext
+
+        # What the library hands out for one pass, it hands out to a whole model only.
+        with ForwardContext(self.host, input_ids=input_ids, **inputs):
+            return self._pooled(input_ids, inputs)
+
+    def _pooled(self, input_ids: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         outputs = self.text_model(input_ids=input_ids, **inputs)
         if self.pooling == 'end':
             # By the tokenizer's id: the library takes position 0, the same for every text, where it finds none, and
