@@ -6,7 +6,7 @@ from reader_sets import bucket_images
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import ReplayedBuckets
-from clear.datasets.loaders.replayed_buckets import reservoir_rows
+from clear.datasets.readers.stream_part import reservoir_rows
 
 
 @pytest.fixture(scope='module')

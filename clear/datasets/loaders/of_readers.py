@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from clear.core.configs.signatures import accepted_arguments, check_keys, joined_signature
 from clear.core.errors import ConfigError
 from clear.core.types import Options
 from clear.datasets.loaders.replayed_buckets import with_replay
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
-from clear.datasets.readers.bucket_lists import BucketChoice
 from clear.datasets.readers.build import read_images
+from clear.datasets.readers.stream_part import choose_buckets
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -63,24 +61,6 @@ def images_of(cfg: Options, buckets: int | str | Sequence[int | str] | None = No
         raise ConfigError(f"{where}: images in buckets are wanted, and those of type {cfg['type']} have none. "
                           "type='BucketImages', for example, gives some.")
     return choose_buckets(images, buckets)
-
-
-def choose_buckets(images: ImageTable, buckets: int | str | Sequence[int | str] | None) -> ImageTable:
-    """The images of some buckets, one after another in the order asked for; of one bucket a view.
-
-    Args:
-        buckets: names (text) or positions in the order in which they first occur (whole numbers); None takes all.
-
-    Raises:
-        ConfigError: if one does not exist or is asked for twice.
-    """
-    if buckets is None:
-        return images
-    images, known = images.in_buckets()
-    rows = [known[name] for name in BucketChoice(buckets).chosen(list(known), images.root)]
-    if len(rows) == 1:
-        return images.select(slice(rows[0].start, rows[0].stop))
-    return images.select(np.concatenate([np.arange(each.start, each.stop) for each in rows]))
 
 
 def _choose(cfg: Options, /, *, buckets: int | str | Sequence[int | str] | None = None,

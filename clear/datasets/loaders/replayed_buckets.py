@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 
-from clear.core.checks import check_whole
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.core.seeding import derive_seed
 from clear.datasets.columns import runs
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
+from clear.datasets.readers.stream_part import REPLAY, reservoir_rows
 from clear.datasets.table import ImageTable
 from clear.registry import DATASETS
-
-REPLAY = 'replay'
 
 
 @DATASETS.register_module()
@@ -66,23 +62,3 @@ def with_replay(new: ImageTable, earlier: ImageTable, replay_size: int, seed: in
     bucket = runs([*((name, len(rows)) for name, rows in buckets.items()), (REPLAY, len(rows))])
     return ImageTable(new.root, pyarrow.concat_tables(parts).append_column('bucket', bucket), new.class_names,
                       kind=new.kind)
-
-
-def reservoir_rows(sizes: Sequence[tuple[str, int]], replay_size: int, seed: int) -> list[int]:
-    """Rows, ascending, of a uniform sample without replacement from buckets that lie one after another.
-
-    Every image draws a number once, from (seed, name of its bucket), and those with the smallest stay. That is
-    reservoir sampling (Vitter 1985) without a state: what a longer stream keeps of the first buckets is a part of
-    what a shorter one kept.
-
-    Args:
-        sizes: name and number of images of each bucket.
-
-    Raises:
-        ConfigError: if `replay_size` is no whole number of at least 1.
-    """
-    check_whole('replay_size', replay_size, 1)
-    draws = np.concatenate([np.random.default_rng(derive_seed('reservoir', seed, name)).random(count)
-                            for name, count in sizes])
-    kept = np.argsort(draws, kind='stable')[:replay_size]
-    return np.sort(kept).tolist()

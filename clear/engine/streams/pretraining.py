@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from clear.core import dist
-from clear.core.checks import check_whole
+from clear.core.checks import check_choice, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
-from clear.datasets.loaders.of_readers import images_of
+from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buckets
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.models.selfsup.parts.distillation import distilled_config
-from clear.registry import READERS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
     from clear.core.types import Plain
 
 MODES = ('finetune', 'replay', 'distil')
-STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil'}
+STARTS = ('last', 'first')
+ALL = 'all'
+STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start'}
 DISTIL_KEYS = {'weight', 'hidden_channels'}
 STREAM_FILE = 'stream.json'
 SCHEMA = 1
@@ -47,14 +48,21 @@ class Stream:
             training.
         mode: 'finetune' goes on with the images of the next bucket alone; 'replay' adds a reservoir of earlier images;
             'distil' also learns to predict the features of the encoder before (see `Distillation`).
-        replay_size: images of the reservoir; with 'replay', and if wanted with 'distil'.
+        replay_size: images of the reservoir, or 'all' earlier ones; with 'replay', and if wanted with 'distil'.
         distil: arguments of `Distillation`.
+        start: every bucket begins with the 'last' weights, or with the 'first', those of the config.
     """
 
     buckets: list[int | str]
     mode: str = 'finetune'
-    replay_size: int | None = None
+    replay_size: int | str | None = None
     distil: dict[str, Plain] | None = None
+    start: str = 'last'
+
+    @property
+    def reservoir(self) -> int | None:
+        """Images of the reservoir; None where there is none."""
+        return None if self.replay_size == ALL else self.replay_size
 
 
 @dataclass
@@ -89,16 +97,18 @@ def read_stream_options(cfg: Config) -> Stream:
     if (size is None) if mode == 'replay' else (size is not None and mode == 'finetune'):
         raise ConfigError(f"stream.replay_size is {size!r}, but mode is '{mode}': mode='replay' needs it, "
                           "mode='finetune' replays nothing.")
-    if size is not None:
+    if size is not None and size != ALL:
         check_whole('stream.replay_size', size, 1)
+    start = check_choice('stream.start', options.get('start', 'last'), STARTS)
     if distil is not None and mode != 'distil':
         raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
     check_keys('stream.distil', distil or {}, DISTIL_KEYS, 'distil')
     dataset = cfg['train_dataloader'].get('dataset') or {}
-    if not isinstance(dataset.get('type'), str) or READERS.get_own(dataset['type']) is None:
+    if not can_stream(dataset):
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
-                          f"buckets; got {dataset.get('type')!r}.")
-    return Stream(buckets, mode, size, distil)
+                          f"buckets, or a data set over the images=dict(type=...) of such a reader; got "
+                          f"{dataset.get('type')!r}.")
+    return Stream(buckets, mode, size, distil, start)
 
 
 def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
@@ -109,7 +119,7 @@ def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
         DataError: if data are missing or a bucket has no images.
     """
     options = to_plain(cfg['train_dataloader']['dataset'])
-    images = images_of(options, stream.buckets, 'train_dataloader.dataset')
+    images = images_in_stream(options, stream.buckets, 'train_dataloader.dataset')
     for name in images.in_buckets()[1]:
         if '/' in name or name in ('', '.', '..'):
             raise DataError(f"bucket '{name}' cannot name a folder; rename it.")
@@ -127,23 +137,21 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
     one['work_dir'] = str(bucket_folder(work_dir, names[position]))
     if one.get('name'):
         one['name'] = f"{one['name']}_bucket_{names[position]}"
-    dataset = one['train_dataloader']['dataset']
-    dataset['buckets'] = [names[position]]
+    earlier, loader = names[:position], one['train_dataloader']
+    new = names[:position + 1] if stream.replay_size == ALL else [names[position]]
+    loader['dataset'] = of_buckets(dict(loader['dataset']), new, earlier if stream.reservoir else (),
+                                   stream.reservoir, one.get('seed') or 0)
     if position == 0:
         return one
     before = str(bucket_folder(work_dir, names[position - 1]) / LATEST)
-    one['load_from'] = before
-    if stream.replay_size is not None:
-        if dataset['type'] == 'BucketImages':
-            dataset['type'] = 'ReplayedBuckets'  # reads no other buckets than it needs
-        dataset.update(replay_buckets=names[:position], replay_size=stream.replay_size,
-                       replay_seed=one.get('seed') or 0)
+    if stream.start == 'last':
+        one['load_from'] = before
     if stream.mode == 'distil':
         inner = dict(one['model'])
         if one.get('data_preprocessor') is not None:
             inner.setdefault('data_preprocessor', one.pop('data_preprocessor'))
         one['model'] = distilled_config(inner, before, **(stream.distil or {}))
-        if position == 1:
+        if position == 1 and stream.start == 'last':
             # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run had
             # not. That everything else is there is seen before, when the frozen copy is read from the same file.
             one['load_from'] = dict(path=before, source='mmpretrain', min_matched=0.5)
@@ -206,6 +214,7 @@ def _hash(cfg: Config, stream: Stream, names: list[str], position: int) -> str:
 def describe_stream(images: ImageTable, stream: Stream, num_finished: int = 0) -> str:
     """What a stream will train on."""
     replay = f', replay of {stream.replay_size} images' if stream.replay_size is not None else ''
+    replay += ', from the first weights' if stream.start == 'first' else ''
     buckets = images.in_buckets()[1]
     sizes = ', '.join(f'{name} ({len(rows):,} images)' for name, rows in buckets.items())
     return (f'stream    {stream.mode}{replay}, {num_finished} of {len(buckets)} buckets finished\n'

@@ -83,7 +83,7 @@ def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, i
     Raises:
         ConfigError: naming the bucket.
     """
-    from clear.engine.streams.pretraining import bucket_config
+    from clear.engine.streams.pretraining import ALL, bucket_config
 
     loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
     if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
@@ -91,7 +91,7 @@ def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, i
     buckets = images.in_buckets()[1]
     names = list(buckets)
     for position, (name, rows) in enumerate(buckets.items()):
-        count = len(rows) + min(stream.replay_size or 0, seen)
+        count = len(rows) + (seen if stream.replay_size == ALL else min(stream.reservoir or 0, seen))
         seen += len(rows)
         if not position or count % (loader['batch_size'] * world) // world != 1:
             continue

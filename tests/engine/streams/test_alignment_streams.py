@@ -1,0 +1,94 @@
+"""Two towers that move through buckets of pairs."""
+
+import copy
+
+import pytest
+import torch
+from pair_streams import BUCKETS, by_class, by_table, stream_config, write_pairs
+
+from clear.core.errors import ConfigError, Interrupted
+from clear.core.files import load_tensors
+from clear.engine.streams.pretraining import read_stream_images, read_stream_options, train_stream
+from clear.engine.training.keys import check_runner_config
+from clear.engine.training.runner import Runner
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_pairs(tmp_path_factory.mktemp('pairs'))
+
+
+def weights(folder):
+    return load_tensors(folder / 'latest.pth')['state_dict']
+
+
+def watched(started, datasets, stops=None):
+    """Trains a bucket; keeps the weights and the data that it began with. Ends inside the bucket `stops`."""
+    def run(one, folder, resume):
+        check_runner_config(one)
+        folder.mkdir(parents=True, exist_ok=True)
+        runner = Runner.from_cfg(one)
+        runner.build()
+        started[folder.name] = copy.deepcopy(runner.bare_model.state_dict())
+        datasets[folder.name] = runner.train_dataloader.dataset
+        runner.stop_requested = folder.name == stops and not resume
+        runner.train(resume=resume)
+
+    return run
+
+
+STREAMS = [dict(mode='finetune'), dict(mode='replay', replay_size=4), dict(mode='replay', replay_size='all'),
+           dict(mode='replay', replay_size='all', start='first'), dict(mode='finetune', start='first')]
+IDS = ['finetune', 'replay', 'cumulative', 'cumulative-first', 'first']
+SIZES = [(6, 6, 6), (6, 10, 10), (6, 12, 18), (6, 12, 18), (6, 6, 6)]
+
+
+@pytest.mark.parametrize('stream, sizes', [
+    pytest.param(*each, id=name, marks=[] if name.startswith('cumulative') else [pytest.mark.slow])
+    for each, name in zip(zip(STREAMS, SIZES), IDS)])
+def test_every_bucket_starts_and_reads_as_its_mode_says(stream, sizes, root, tmp_path):
+    started, datasets = {}, {}
+    finished = train_stream(stream_config(by_class(root), tmp_path, **stream), tmp_path, watched(started, datasets))
+    assert [each.bucket for each in finished] == list(BUCKETS)
+    folders = [f'bucket_{name}' for name in BUCKETS]
+    assert tuple(len(datasets[each]) for each in folders) == sizes
+    for before, after in zip(folders, folders[1:]):
+        begins = started[folders[0]] if stream.get('start') == 'first' else weights(tmp_path / before)
+        torch.testing.assert_close(started[after], begins, rtol=0, atol=0)
+        assert any(not torch.equal(value, begins[key]) for key, value in weights(tmp_path / after).items())
+
+
+def test_a_stream_of_dated_pairs_that_was_stopped_ends_as_one_that_was_not(root, tmp_path):
+    cfg = stream_config(by_table(root), tmp_path, mode='replay', replay_size=3)
+    datasets = {}
+    train_stream(cfg, tmp_path / 'whole', watched({}, datasets))
+    last = datasets['bucket_' + list(read_stream_images(cfg, read_stream_options(cfg)).in_buckets()[1])[2]].images
+    years = [path.split('/')[0] for path in last.texts('path')]
+    assert last.buckets()[-3:] == ['replay'] * 3 and '2022' not in years[-3:] and {*years[:-3]} == {'2022'}
+    for row in range(len(last)):
+        colour = last.text('path', row).split('/')[1]
+        assert last.captions(row) == [f'a {colour} picture'], 'captions stay with their images'
+    stopped = sorted(datasets)[1]
+    with pytest.raises(Interrupted):
+        train_stream(cfg, tmp_path / 'run', watched({}, {}, stopped))
+    train_stream(cfg, tmp_path / 'run', watched({}, {}, stopped), resume=True)
+    for name in datasets:
+        torch.testing.assert_close(weights(tmp_path / 'run' / name), weights(tmp_path / 'whole' / name), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(start='frist'), 'stream.start'),
+    (dict(mode='finetune', replay_size='all'), 'replays nothing'),
+    (dict(buckets=[0, 7]), 'no bucket')])
+def test_wrong_streams_are_refused_before_training(changes, message, root, tmp_path):
+    cfg = stream_config(by_class(root), tmp_path)
+    cfg.stream = {**cfg.stream, **changes}
+    with pytest.raises(ConfigError, match=message):
+        train_stream(cfg, tmp_path / 'run', lambda *args: pytest.fail('trained'))
+
+
+def test_pairs_without_buckets_are_refused(root, tmp_path):
+    images = dict(type='ImageTextTable', path=str(root / 'pairs.csv'))
+    with pytest.raises(ConfigError, match='those of type ImageTextTable have none'):
+        train_stream(stream_config(images, tmp_path), tmp_path, lambda *args: pytest.fail('trained'))
