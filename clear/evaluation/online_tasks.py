@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
-from clear.evaluation.task import Task, TaskData, needs_of
+from clear.evaluation.task import Task, TaskData, TaskResult, needs_of
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
 from clear.models.alignment.weight_averages import check_wise_ft, interpolate, other_weights
@@ -31,7 +31,7 @@ class FeatureRows:
 
     def __init__(self, images: ImageTable, features: Tensor, valid: Tensor):
         self.class_names = list(images.class_names)
-        self._features, self._valid = features, valid
+        self._images, self._features, self._valid = images, features, valid
         self._labels = torch.from_numpy(images.label_array())
 
     def subset_rows(self) -> np.ndarray:
@@ -43,6 +43,17 @@ class FeatureRows:
         rows = torch.as_tensor(self.subset_rows() if rows is None else np.asarray(rows))
         rows = rows[self._valid[rows]]
         return self._features[rows], self._labels[rows]
+
+    def captions(self) -> list[list[str]] | None:
+        """Those of every row; None if the images have none."""
+        images = self._images
+        return [images.captions(row) for row in range(len(images))] if 'caption' in images else None
+
+    def of_bucket(self, name: str) -> FeatureRows:
+        """The rows of one bucket; the classes are still those of all."""
+        images, places = self._images.in_buckets()
+        rows = slice(places[name].start, places[name].stop)
+        return FeatureRows(images.select(rows), self._features[rows], self._valid[rows])
 
 
 @HOOKS.register_module()
@@ -60,15 +71,21 @@ class TaskHook(EveryFewEpochs):
         ema: measure the average that an `EMAHook` keeps, instead of the weights that train.
         wise_ft: measure `(1 - wise_ft) * start + wise_ft * weights`, `start` being what the model was before it trained
             (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+        buckets: names of buckets in time, each measured by itself; then only values are kept, as `<name>/<bucket>`.
     """
 
     def __init__(self, tasks: Sequence[Mapping], data: Mapping[str, Mapping], interval: int = 1, at_start: bool = False,
-                 batch_size: int = 256, num_workers: int = 0, *, ema: bool = False, wise_ft: float | None = None):
+                 batch_size: int = 256, num_workers: int = 0, *, ema: bool = False, wise_ft: float | None = None,
+                 buckets: Sequence[str] | None = None):
         super().__init__(interval, at_start, batch_size)
         self.data, self.num_workers = dict(data), num_workers
         self.ema = check_flag('TaskHook.ema', ema)
         self.wise_ft = check_wise_ft('TaskHook.wise_ft', wise_ft)
         self._start: dict[str, Tensor] | None = None
+        self.buckets = None if buckets is None else list(buckets)
+        if self.buckets is not None:
+            self.data = {split: dict(type='StreamPart', images=images, buckets=self.buckets)
+                         for split, images in self.data.items()}
         self.tasks: dict[str, Task] = {}
         for options in tasks:
             name = str(options.get('name') or options['type'])
@@ -79,7 +96,8 @@ class TaskHook(EveryFewEpochs):
             if other:
                 raise ConfigError(f"TaskHook: {options['type']} needs {', '.join(sorted(other))}, which is not there "
                                   'while a model trains.')
-        self.measures = tuple(self.tasks)
+        self.measures = tuple(self.tasks) if self.buckets is None else tuple(
+            f'{name}/{bucket}' for bucket in self.buckets for name in self.tasks)
         self._images: dict[str, ImageTable] = {}
 
     def prepare(self, runner: Trains) -> None:
@@ -120,16 +138,22 @@ class TaskHook(EveryFewEpochs):
     def _measure(self, runner: Trains) -> dict[str, float]:
         encoder = _Encoder(runner.bare_model, self.batch_size)
         banks = {split: self._rows(images, runner) for split, images in self._images.items()}
-        texts = {split: [images.captions(row) for row in range(len(images))] if 'caption' in images else None
-                 for split, images in self._images.items()}
         values = {}
-        for name, task in self.tasks.items():
-            found = dict(bank=banks, text=texts)
-            result = task.run(encoder, TaskData(**{need: found[need] for need in needs_of(task) if need in found}))
-            values[name] = result.value
-            values |= {f'{name}_{metric}': value for metric, value in result.extras.get('metrics', {}).items()
-                       if metric != result.metric}
+        if self.buckets is None:
+            for name, result in self._results(encoder, banks):
+                values[name] = result.value
+                values |= {f'{name}_{metric}': value for metric, value in result.extras.get('metrics', {}).items()
+                           if metric != result.metric}
+        for bucket in self.buckets or ():
+            parts = {split: bank.of_bucket(bucket) for split, bank in banks.items()}
+            values |= {f'{name}/{bucket}': result.value for name, result in self._results(encoder, parts)}
         return values
+
+    def _results(self, encoder: _Encoder, banks: Mapping[str, FeatureRows]) -> Iterator[tuple[str, TaskResult]]:
+        texts = {split: bank.captions() for split, bank in banks.items()}
+        found = dict(bank=banks, text=texts)
+        for name, task in self.tasks.items():
+            yield name, task.run(encoder, TaskData(**{need: found[need] for need in needs_of(task) if need in found}))
 
     def _rows(self, images: ImageTable, runner: Trains) -> FeatureRows:
         model, preprocess = runner.bare_model, runner.bare_model.image_encoder.preprocess

@@ -20,6 +20,7 @@ from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buckets
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
+from clear.engine.streams.matrices import check_evaluation, evaluation_hook, report_matrices
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.models.selfsup.parts.distillation import distilled_config
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 MODES = ('finetune', 'replay', 'distil')
 STARTS = ('last', 'first')
 ALL = 'all'
-STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start'}
+STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start', 'evaluation'}
 DISTIL_KEYS = {'weight', 'hidden_channels'}
 STREAM_FILE = 'stream.json'
 SCHEMA = 1
@@ -51,6 +52,7 @@ class Stream:
         replay_size: images of the reservoir, or 'all' earlier ones; with 'replay', and if wanted with 'distil'.
         distil: arguments of `Distillation`.
         start: every bucket begins with the 'last' weights, or with the 'first', those of the config.
+        evaluation: what is measured on every bucket after each, see `clear.engine.streams.matrices`.
     """
 
     buckets: list[int | str]
@@ -58,6 +60,7 @@ class Stream:
     replay_size: int | str | None = None
     distil: dict[str, Plain] | None = None
     start: str = 'last'
+    evaluation: dict[str, Plain] | None = None
 
     @property
     def reservoir(self) -> int | None:
@@ -108,7 +111,7 @@ def read_stream_options(cfg: Config) -> Stream:
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
                           f"buckets, or a data set over the images=dict(type=...) of such a reader; got "
                           f"{dataset.get('type')!r}.")
-    return Stream(buckets, mode, size, distil, start)
+    return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')))
 
 
 def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
@@ -141,6 +144,8 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
     new = names[:position + 1] if stream.replay_size == ALL else [names[position]]
     loader['dataset'] = of_buckets(dict(loader['dataset']), new, earlier if stream.reservoir else (),
                                    stream.reservoir, one.get('seed') or 0)
+    if stream.evaluation is not None:
+        one['custom_hooks'] = [*(one.get('custom_hooks') or ()), evaluation_hook(stream.evaluation, names)]
     if position == 0:
         return one
     before = str(bucket_folder(work_dir, names[position - 1]) / LATEST)
@@ -202,6 +207,8 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
                                                     buckets=[asdict(each) for each in finished]))
         dist.barrier()
     logger.info('\nall %d buckets are trained: %s', len(names), work_dir / STREAM_FILE)
+    if stream.evaluation is not None and dist.is_main():
+        report_matrices(cfg, stream.evaluation, names, [each.metrics for each in finished], work_dir)
     return finished
 
 

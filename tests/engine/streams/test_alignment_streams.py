@@ -5,12 +5,17 @@ import copy
 import pytest
 import torch
 from pair_streams import BUCKETS, by_class, by_table, stream_config, write_pairs
+from short_runs import read_results
+from torch.nn import functional
 
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
+from clear.datasets import read_images
 from clear.engine.streams.pretraining import read_stream_images, read_stream_options, train_stream
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
+from clear.features.loading import image_batches
+from clear.models.alignment.encoder import AlignedEncoder
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +82,39 @@ def test_a_stream_of_dated_pairs_that_was_stopped_ends_as_one_that_was_not(root,
         torch.testing.assert_close(weights(tmp_path / 'run' / name), weights(tmp_path / 'whole' / name), rtol=0, atol=0)
 
 
+def test_the_matrices_are_those_of_each_checkpoint_on_each_bucket(root, tmp_path):
+    cfg = stream_config(by_class(root), tmp_path, evaluation=dict(data=dict(test=by_class(root)), tasks=[
+        dict(type='ZeroShot', name='zero_shot', templates=['all {}']), dict(type='ImageTextRetrieval', ks=[1, 2])]))
+    train_stream(cfg, tmp_path, watched({}, {}))
+    results = read_results(tmp_path)
+    assert results['extras']['bucket_names'] == list(BUCKETS)
+    matrices = results['extras']['matrices']
+    assert matrices.keys() == {'zero_shot/each_bucket', 'ImageTextRetrieval/each_bucket'}
+    assert results['acc_matrix'] == matrices['zero_shot/each_bucket']
+    model = cfg.model.to_dict()
+    for row, name in enumerate(BUCKETS):
+        encoder = AlignedEncoder(model, tmp_path / f'bucket_{name}' / 'latest.pth')
+        for column, bucket in enumerate(BUCKETS):
+            images = read_images(dict(type='StreamPart', images=by_class(root), buckets=[bucket]))
+            pixels = next(image_batches(images, encoder.preprocess, [list(range(len(images)))])).images
+            with torch.no_grad():
+                features = functional.normalize(encoder(pixels), dim=1)
+            texts = functional.normalize(encoder.encode_text([f'all {each}' for each in images.class_names]), dim=1)
+            hits = (features @ texts.T).argmax(1) == torch.from_numpy(images.label_array())
+            assert matrices['zero_shot/each_bucket'][row][column] == pytest.approx(hits.double().mean().item())
+    matrix = matrices['ImageTextRetrieval/each_bucket']
+    below = [matrix[1][0], matrix[2][0], matrix[2][1]]
+    assert results['metrics']['ImageTextRetrieval/each_bucket/backward_transfer'] == pytest.approx(sum(below) / 3)
+    assert results['metrics']['ImageTextRetrieval/each_bucket/next_domain'] == pytest.approx(
+        (matrix[0][1] + matrix[1][2]) / 2)
+    assert {path.name for path in (tmp_path / 'figures').iterdir()} == {
+        'zero_shot_each_bucket.png', 'ImageTextRetrieval_each_bucket.png'}
+
+
 @pytest.mark.parametrize('changes, message', [
+    (dict(evaluation=dict(tasks=[dict(type='ZeroShot')])), 'stream.evaluation.data'),
+    (dict(evaluation=dict(data=dict(test={}), tasks=[])), 'stream.evaluation.tasks'),
+    (dict(evaluation=dict(task=[])), "Did you mean 'tasks'"),
     (dict(start='frist'), 'stream.start'),
     (dict(mode='finetune', replay_size='all'), 'replays nothing'),
     (dict(buckets=[0, 7]), 'no bucket')])
