@@ -24,7 +24,7 @@ param_scheduler = [dict(type='LinearLR', start_factor=0.5, end=2, by_epoch=False
                    dict(type='CosineAnnealingLR', begin=2, end=6, T_max=4, by_epoch=False)]
 train_cfg = dict(by_epoch=True, max_epochs=2)
 threads, seed, device = 1, 3, 'cpu'
-custom_imports = dict(imports=['stops'])
+custom_imports = dict(imports=['stops', 'measured'])
 custom_hooks = [dict(type='StopsAt')]
 """
 STOPS = """
@@ -42,6 +42,18 @@ class StopsAt(Hook):
         if runner.iter + 1 == int(os.environ.get('STOPS_AT', 0)):
             os.kill(os.getpid(), signal.SIGTERM)
 """
+MEASURED = """
+from clear.evaluation.task import TaskResult
+from clear.registry import TASKS
+
+
+@TASKS.register_module()
+class Measured:
+    needs = ('bank', 'text_encoder')
+
+    def run(self, encoder, data):
+        return TaskResult('weight', encoder.model.image_encoder.model.proj.double().sum().item(), True, {})
+"""
 COLOURS = dict(red=(200, 30, 30), green=(20, 190, 40), blue=(30, 40, 210))
 
 
@@ -54,6 +66,7 @@ def folder(tmp_path_factory):
             Image.new('RGB', (36, 40), tuple(value + 5 * row for value in colour)).save(
                 folder / 'images' / name / f'{row}.png')
     (folder / 'stops.py').write_text(STOPS)
+    (folder / 'measured.py').write_text(MEASURED)
     (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images')))
     return folder
 
@@ -88,23 +101,10 @@ AVERAGED = """custom_hooks=[
     dict(type='StopsAt'),
     *(dict(type='TaskHook', data=dict(test={source}), at_start=True, tasks=[dict(type='Measured', name=name)], **more)
       for name, more in dict(raw={{}}, average=dict(ema=True), wise=dict(wise_ft=0.4)).items())]"""
-MEASURED = """
-from clear.evaluation.task import TaskResult
-from clear.registry import TASKS
-
-
-@TASKS.register_module()
-class Measured:
-    needs = ('bank', 'text_encoder')
-
-    def run(self, encoder, data):
-        return TaskResult('weight', encoder.model.image_encoder.model.proj.double().sum().item(), True, {})
-"""
 
 
 def test_averages_are_saved_measured_and_resumed(folder, monkeypatch):
     source = f"dict(type='ImageFolder', root={str(folder / 'images')!r})"
-    (folder / 'stops.py').write_text(STOPS + MEASURED)
     (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images'))
                                       + AVERAGED.format(source=source))
     one = ('optim_wrapper.optimizer.type=timm/lookahead_adamp', 'train_dataloader.batch_size=18',

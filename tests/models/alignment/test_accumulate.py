@@ -68,6 +68,7 @@ def test_no_tower_sees_more_than_a_part_at_a_time():
 
 
 def test_the_second_run_draws_what_the_first_drew(tmp_path):
+    pytest.importorskip('transformers')
     text = dict(type='HuggingFaceTextEncoder', model=write_bert(tmp_path / 'bert'), text_pooler='mean', trainable=True)
     options = dict(text_encoder=text, image_head=dict(type='ProjectionMLP', out_channels=32))
     model, plain = model_of(2, **options), model_of(**options)

@@ -96,6 +96,7 @@ def test_a_backbone_decay_alone_slows_blocks_and_embeddings():
 
 
 def test_layers_of_hugging_face(tmp_path):
+    pytest.importorskip('transformers')
     text = dict(type='HuggingFaceTextEncoder', model=write_bert(tmp_path / 'bert'), text_pooler='cls', trainable=True)
     model = make(text=text, image_head=dict(type='ProjectionMLP', out_channels=32))
     found = table(model, layer_decay_text=0.5)
