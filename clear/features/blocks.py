@@ -15,16 +15,19 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+import torch
 
+from clear.core import dist
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, remove_left_overs, write_json
-from clear.core.logs import logger
+from clear.core.logs import logger, progress_bar
 from clear.core.storage.locks import locked
 from clear.features.bank import META_FILE, Meta
 from clear.features.identity import Identity, require_same
@@ -32,6 +35,9 @@ from clear.features.writing import allocate_array, remove_folder, room_on_disk, 
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
+
+# Called with (done, to do) of this process.
+Report = Callable[[int, int], None]
 
 
 class Plan(TypedDict):
@@ -204,3 +210,52 @@ def _sum(arrays: dict[str, np.ndarray], bad: list[dict[str, Plain]]) -> int:
     for name in sorted(arrays):
         value = zlib.crc32(memoryview(np.ascontiguousarray(arrays[name])).cast('B'), value)
     return value
+
+
+def fill_blocks(folder: BlockFolder, encode: Callable[[list[int], Report | None], None], finish: Callable[[], None],
+                resume: bool, progress: Report | None, unit: str) -> None:
+    """Do the missing blocks of a folder, a contiguous part of them in each process, then publish it.
+
+    Args:
+        encode: writes the given blocks; called with them and with what to report progress to.
+        finish: writes what else belongs to the bank and publishes it; called in the main process.
+        resume: False throws unfinished work away.
+        progress: called with (done, to do) of this process; by default the main process shows a bar.
+        unit: what the bar counts.
+    """
+    with _patient_group() as group, ExitStack() as held:
+        if progress is None and dist.is_main():
+            progress = held.enter_context(progress_bar('encode', unit))
+        dist.in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
+        # Listed before anyone writes, so that all processes divide the same list.
+        todo = [] if folder.is_complete else _shard(folder.missing())
+        dist.barrier()
+        dist.in_agreement(lambda: encode(todo, progress), group)
+        dist.in_agreement(lambda: finish() if dist.is_main() else None, group)
+
+
+@contextmanager
+def _patient_group() -> Iterator[torch.distributed.ProcessGroup | None]:
+    """A process group without a practical time limit; None for one process.
+
+    After hours of encoding, processes end further apart than the ten minutes that NCCL waits for the last.
+    """
+    if dist.world_size() == 1:
+        yield None
+        return
+    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=365))
+    try:
+        yield group
+    finally:
+        torch.distributed.destroy_process_group(group)
+
+
+def _shard(blocks: list[int]) -> list[int]:
+    """This process's contiguous part of the blocks that are left."""
+    rank, size = dist.rank(), dist.world_size()
+    return blocks[len(blocks) * rank // size:len(blocks) * (rank + 1) // size]
+
+
+def _begin(folder: BlockFolder, resume: bool, held: ExitStack) -> None:
+    held.enter_context(folder.locked())
+    folder.prepare(resume)

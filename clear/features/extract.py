@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,11 @@ from torch import nn
 from clear.core import dist
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
-from clear.core.logs import logger, progress_bar
+from clear.core.logs import logger
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.features.bank import META_FILE, FeatureBank
-from clear.features.blocks import BlockFolder
+from clear.features.blocks import BlockFolder, fill_blocks
 from clear.features.build import make_encoder
 from clear.features.identity import ROOT, Identity, bank_path, identity_of, require_same
 from clear.features.loading import ImageBatch, image_batches
@@ -82,23 +80,16 @@ def extract(encoder: Options | nn.Module, source: Options | ImageTable,
     if out is None:
         logger.info('features  %s (%s)', place, 'found again' if place.is_dir() else f'made now: {len(source)} images')
     out = place.absolute()
-    if (found := _found(out, identity, overwrite)) is not None:
+    if (found := found_bank(out, identity, overwrite)) is not None:
         return found
     device = _device(device)
     encoder = encoder.to(device)
     shapes = _row_shapes(encoder, identity['maps'], device)
     folder = BlockFolder(out, dict(identity=identity, count=len(source), block_size=block_size, batch_size=batch_size,
                                    arrays=shapes))
-    with _patient_group() as group, contextlib.ExitStack() as held:
-        if progress is None and dist.is_main():
-            progress = held.enter_context(progress_bar('encode', 'images'))
-        dist.in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
-        # Listed before anyone writes, so that all processes divide the same list.
-        todo = [] if folder.is_complete else _shard(folder.missing())
-        dist.barrier()
-        dist.in_agreement(lambda: _encode_blocks(encoder, source, folder, todo, device, num_workers, max_bad_fraction,
-                                             progress), group)
-        dist.in_agreement(lambda: _finish(folder, source, encoder, max_bad_fraction) if dist.is_main() else None, group)
+    fill_blocks(folder, lambda todo, report: _encode_blocks(encoder, source, folder, todo, device, num_workers,
+                                                            max_bad_fraction, report),
+                lambda: _finish(folder, source, encoder, max_bad_fraction), resume, progress, 'images')
     return FeatureBank.open(out, expect=identity)
 
 
@@ -117,7 +108,7 @@ def check_sizes(batch_size: int, block_size: int | None, max_bad_fraction: float
     return block_size
 
 
-def _found(out: Path, identity: dict, overwrite: bool) -> FeatureBank | None:
+def found_bank(out: Path, identity: dict, overwrite: bool) -> FeatureBank | None:
     """This very bank, if it is at `out` already.
 
     Raises:
@@ -158,33 +149,6 @@ def _row_shapes(encoder: nn.Module, levels: Sequence[int], device: torch.device)
         found = encoder.feature_maps(torch.zeros(1, 3, crop, crop, device=device))
         shapes |= {f'maps_{level}': list(found[level].shape[1:]) for level in levels}
     return shapes
-
-
-@contextlib.contextmanager
-def _patient_group() -> Iterator[torch.distributed.ProcessGroup | None]:
-    """A process group without a practical time limit; None for one process.
-
-    After hours of encoding, processes end further apart than the ten minutes that NCCL waits for the last.
-    """
-    if dist.world_size() == 1:
-        yield None
-        return
-    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=365))
-    try:
-        yield group
-    finally:
-        torch.distributed.destroy_process_group(group)
-
-
-def _shard(blocks: list[int]) -> list[int]:
-    """This process's contiguous part of the blocks that are left."""
-    rank, size = dist.rank(), dist.world_size()
-    return blocks[len(blocks) * rank // size:len(blocks) * (rank + 1) // size]
-
-
-def _begin(folder: BlockFolder, resume: bool, held: contextlib.ExitStack) -> None:
-    held.enter_context(folder.locked())
-    folder.prepare(resume)
 
 
 def _encode_blocks(encoder: nn.Module, source: ImageTable, folder: BlockFolder, blocks: list[int],
