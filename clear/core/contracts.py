@@ -70,6 +70,29 @@ class ReportsBadSamples(Protocol):
 
 
 @runtime_checkable
+class HasLockedTowers(Protocol):
+    """A model with networks that give the same for the same input in every step.
+
+    Its forward pass takes `<name>_features`, what such a network gave, in place of the network's input.
+    """
+
+    def locked_towers(self) -> Mapping[str, nn.Module]: ...
+
+
+@runtime_checkable
+class ReadsStored(Protocol):
+    """A data set that knows what each network reads, and can give what the network made of it instead.
+
+    `fixed_inputs` has for each name what is the same in every epoch (a list of texts, or `FixedImages`), else a
+    sentence part that says why it is not; `read_stored` gets `StoredRows` of some of the names.
+    """
+
+    def fixed_inputs(self) -> Mapping[str, object]: ...
+
+    def read_stored(self, stored: Mapping[str, object]) -> None: ...
+
+
+@runtime_checkable
 class Measures(Protocol):
     """A hook that gives numbers to `runner.add_measurements`; `measures` are their names, for `save_best`."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,6 +18,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.reader import RowReader
+from clear.datasets.loaders.stored import DistinctTexts, FixedImages, FixedTransform, StoredReader, StoredRows
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.datasets.transforms.build import build_transform
@@ -24,6 +26,7 @@ from clear.registry import DATASETS
 
 Key = tuple[int, int]
 Sample = dict[str, Tensor | str | int]
+Batch = dict[str, Tensor | list[str]]
 
 
 class OpenedImages(RowReader[Image.Image]):
@@ -44,6 +47,9 @@ class ImageTextPairs(Dataset):
     The caption is drawn from those of the image; that and the draws of the transform follow from (seed, epoch, id)
     alone, so order, workers and processes play no part. A bad image is reported, and another pair of the same bucket
     and class, with its own caption, stands in for it, chosen by (seed, epoch, id).
+
+    After `read_stored` a sample has `image_features` in place of `inputs`, or `text_features` in place of `captions`,
+    (D,) float32 each: the same images and captions, as a tower encoded them beforehand.
 
     Args:
         images: `dict(type=READER, ...)` or a table, with the column `caption`.
@@ -83,8 +89,12 @@ class ImageTextPairs(Dataset):
             self.sample_weights = self.images['weight'].to_numpy()[self._rows]
         self.seed = 0
         self.max_bad_fraction = max_bad_fraction
+        self._transform_cfg = transform
         self._transform = build_transform(transform)
-        self._reader = OpenedImages(self.images, self._report)
+        self._reader: OpenedImages | StoredReader = OpenedImages(self.images, self._report)
+        self._stored: dict[str, StoredRows] = {}
+        self._texts: DistinctTexts | None = None
+        self._counts = counts
         self._groups: np.ndarray | None = None
         self.report_to(None)
         self.blank_sample()
@@ -118,12 +128,62 @@ class ImageTextPairs(Dataset):
                             "in every epoch. Use sampler=dict(type='EpochSampler').")
         epoch, index = int(key[0]), range(len(self))[key[1]]
         row, own = int(self._rows[index]), row_caption(self._captions, index)
-        seed = self._seed('augment', epoch, index)
         image = self._reader.find(row)
         if image is None:
             row, own, image = self._stand_in(epoch, index)
-        return dict(inputs=self._transformed(image, seed, f"'{self.images.text('id', row)}'"),
-                    captions=self._caption(epoch, index, row, own), labels=int(self.labels[row]), rows=row)
+        number = self._caption_number(epoch, index, row, own)
+        if 'image' in self._stored:
+            sample = dict(image_features=image)
+        else:
+            seed = self._seed('augment', epoch, index)
+            sample = dict(inputs=self._transformed(image, seed, f"'{self.images.text('id', row)}'"))
+        if 'text' in self._stored:
+            sample['text_features'] = self._stored['text'].take(int(self._texts.rows(row, number)))
+        else:
+            sample['captions'] = self.images.captions(row)[number]
+        return dict(**sample, labels=int(self.labels[row]), rows=row)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch | list[Sample]:
+        """What a loader asks for: samples, or if images are stored the whole batch of them at once."""
+        if 'image' not in self._stored:
+            return [self[key] for key in keys]
+        indices = np.array([index for _, index in keys])
+        rows = self._rows[indices]
+        numbers = np.zeros(len(rows), dtype=np.int64) if self._captions is None else self._captions[indices]
+        bad = self._reader.is_bad[rows]
+        drawn = bad if self._captions is not None else bad | (self._counts[rows] > 1)
+        for place in np.flatnonzero(drawn):
+            epoch, index = keys[place]
+            if bad[place]:
+                self._reader.find(int(rows[place]))  # reports it
+                rows[place], _, _ = self._stand_in(epoch, index)
+            numbers[place] = self._caption_number(epoch, index, int(rows[place]), None)
+        batch: Batch = dict(image_features=self._stored['image'].take(rows))
+        if 'text' in self._stored:
+            batch['text_features'] = self._stored['text'].take(self._texts.rows(rows, numbers))
+        else:
+            batch['captions'] = [self.images.captions(int(row))[number] for row, number in zip(rows, numbers)]
+        return dict(**batch, labels=torch.from_numpy(self.labels[rows]).long(), rows=torch.from_numpy(rows))
+
+    # Features in place of what a tower reads
+
+    def fixed_inputs(self) -> dict[str, FixedImages | list[str] | str]:
+        """What each tower reads, 'image' and 'text', if that is the same in every epoch; else why it is not."""
+        shape = self.blank_sample()['inputs'].shape
+        if self._transform.is_random:
+            images = 'the transform of the images is random'
+        elif shape[1] != shape[2]:
+            images = f'images of {shape[1]} x {shape[2]} pixels are not square'
+        else:
+            images = FixedImages(self.images, FixedTransform(self._transform_cfg, shape[1]), self.max_bad_fraction)
+        self._texts = DistinctTexts(self.images)
+        return dict(image=images, text=self._texts.texts)
+
+    def read_stored(self, stored: Mapping[str, StoredRows]) -> None:
+        """Give features in place of the `fixed_inputs` that they belong to, from now on."""
+        self._stored = dict(stored)
+        if 'image' in stored:
+            self._reader = StoredReader(stored['image'], self._report)
 
     def blank_sample(self) -> Sample:
         """A black image with a caption and the lowest label: what samples look like, without reading a file."""
@@ -135,11 +195,12 @@ class ImageTextPairs(Dataset):
         number = row_caption(self._captions, index)
         return derive_seed(purpose, self.seed, 0, epoch, name if number is None else f'{name}#{number}')
 
-    def _caption(self, epoch: int, index: int, row: int, own: int | None) -> str:
-        captions = self.images.captions(row)
-        if own is None:
-            own = self._seed('caption', epoch, index) % len(captions)
-        return captions[own]
+    def _caption_number(self, epoch: int, index: int, row: int, own: int | None) -> int:
+        """Which caption of an image a sample has, drawn if it has none of its own."""
+        if own is not None:
+            return own
+        count = int(self._counts[row])
+        return self._seed('caption', epoch, index) % count if count > 1 else 0
 
     def _transformed(self, image: Image.Image, seed: int, name: str) -> Tensor:
         try:
@@ -159,7 +220,7 @@ class ImageTextPairs(Dataset):
         bucket = self.images.text('bucket', row) if 'bucket' in self.images else None
         self.bad_samples.report('train', bucket or 'all', self.images.text('id', row), reason)
 
-    def _stand_in(self, epoch: int, index: int) -> tuple[int, None, Image.Image]:
+    def _stand_in(self, epoch: int, index: int) -> tuple[int, None, Image.Image | Tensor]:
         """Another image of the same bucket and class, whose caption is drawn."""
         row = int(self._rows[index])
         for other in self._others(row, self._seed('stand-in', epoch, index)):

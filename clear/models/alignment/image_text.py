@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_number, check_whole
@@ -60,6 +61,7 @@ class ImageTextAlignment(CheckedModel):
 
     Shape:
         inputs: (N, 3, H, W)   captions: list of N strings   labels: (N,)
+        image_features, text_features: (N, embed_dim) of the tower, in place of the first two
         mode 'loss': dict(loss=(), ...)   mode 'tensor': (N, D), (N, D), of image and text
 
     Raises:
@@ -114,6 +116,16 @@ class ImageTextAlignment(CheckedModel):
         """Whether no parameter of a tower trains."""
         return not any(parameter.requires_grad for parameter in self.tower(side).parameters())
 
+    def locked_towers(self) -> dict[str, Tower]:
+        """'image' or 'text' -> a tower that gives the same for the same input in every step: it is locked.
+
+        Images do not count where a `data_preprocessor` changes them.
+        """
+        sides = [side for side in TOWERS if self.is_locked(side)]
+        if not self.align_weight or type(self.data_preprocessor) is not BaseDataPreprocessor:
+            sides = [side for side in sides if side != 'image']
+        return {side: self.tower(side) for side in sides}
+
     def embed_dim(self, side: str) -> int:
         """Width of the embeddings of 'image' or 'text', after its head."""
         head = self.head(side)
@@ -137,24 +149,28 @@ class ImageTextAlignment(CheckedModel):
 
     # Forward
 
-    def forward(self, inputs: Tensor, captions: Sequence[str] | None = None, labels: Tensor | None = None,
-                rows: Tensor | None = None, mode: str = 'tensor') -> dict[str, Tensor] | tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor | None = None, captions: Sequence[str] | None = None,
+                labels: Tensor | None = None, rows: Tensor | None = None, image_features: Tensor | None = None,
+                text_features: Tensor | None = None, mode: str = 'tensor'
+                ) -> dict[str, Tensor] | tuple[Tensor, Tensor]:
         if mode == 'loss':
-            return self.loss(inputs, captions, labels)
+            return self.loss(inputs, captions, labels, image_features, text_features)
         if mode == 'tensor':
             return self.encode_image(inputs), self.encode_text(captions)
         raise ValueError(f"ImageTextAlignment: mode is {mode!r}, expected 'loss' or 'tensor'.")
 
-    def loss(self, images: Tensor, captions: Sequence[str], labels: Tensor | None = None) -> dict[str, Tensor]:
-        """One training iteration without its backward pass."""
+    def loss(self, images: Tensor | None, captions: Sequence[str] | None, labels: Tensor | None = None,
+             image_features: Tensor | None = None, text_features: Tensor | None = None) -> dict[str, Tensor]:
+        """One training iteration without its backward pass; features are what a locked tower gave beforehand."""
         self._before_loss()
         losses = {}
-        texts = self.encode_text(captions)
+        texts = self._encode('text', captions, text_features)
         if self.align_weight:
-            found = dict(image=self.encode_image(images), text=texts)
+            found = dict(image=self._encode('image', images, image_features), text=texts)
             losses['loss'] = self.align_weight * self.compare(found, labels)
         if self.simcse is not None:
-            losses['loss_simcse'] = self.simcse_weight * self.simcse(texts, self.encode_text(captions))
+            again = self._encode('text', captions, text_features)
+            losses['loss_simcse'] = self.simcse_weight * self.simcse(texts, again)
         if self.logit_scale is not None:
             losses['logit_scale'] = self.logit_scale.detach().exp()
         return losses
@@ -180,7 +196,9 @@ class ImageTextAlignment(CheckedModel):
         """(N, D) embeddings of images before the head, as probes take them."""
         return self.image_encoder(images)
 
-    def _encode(self, side: str, values: Tensor | Sequence[str]) -> Tensor:
+    def _encode(self, side: str, values: Tensor | Sequence[str] | None, stored: Tensor | None = None) -> Tensor:
+        if stored is not None:
+            return self.project(side, stored)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_locked(side)):
             embedded = embed_in_chunks(self.tower(side), values, self.accumulate if self.training else 1)
         return self.project(side, embedded)
