@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clear.registry import Registry
 
 REQUIRED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream'}
+OURS = {'seed', 'device', 'threads', 'amp', 'name', 'runner_type', 'sync_bn', 'stream', 'use_banks', 'banks'}
 KNOWN = {'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
          'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator',
          'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg',
@@ -51,7 +51,7 @@ CLIP_KEYS = {'norm': ('max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'),
 # How a run is executed and shown, not what it computes.
 _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
               'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
-              'activation_checkpointing', 'find_unused_parameters', 'custom_imports'}
+              'activation_checkpointing', 'find_unused_parameters', 'custom_imports', 'banks'}
 # What the Runner itself builds. With the `_scope_` of a base of another library, that library's hook or loop would take
 # the place of ours, which saves, resumes and stops.
 _BUILT_BY_RUNNER = ('default_hooks', 'custom_hooks', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg',
@@ -138,6 +138,12 @@ def _check_values(cfg: Config | dict) -> None:
     check_load_from(cfg.get('load_from'))
     if cfg.get('find_unused_parameters') is not None:
         check_flag('find_unused_parameters', cfg['find_unused_parameters'])
+    check_flag('use_banks', cfg.get('use_banks', True))
+    if cfg.get('banks') is not None:
+        _check_dict('banks', cfg['banks'])
+        check_keys('banks', cfg['banks'], {'root'}, 'banks of an ordinary run')
+        if 'root' in cfg['banks']:
+            check_text('banks.root', cfg['banks']['root'])
 
 
 def _check_dict(where: str, value: object) -> None:
@@ -290,6 +296,8 @@ def computed_config(cfg: Config | dict, world_size: int) -> dict[str, Plain]:
     kept = schema.computed_config(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg), _EXECUTION, KNOWN)
     # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.
     kept['load_from'] = bool(kept.get('load_from'))
+    if kept.get('use_banks') is True:
+        del kept['use_banks']  # as it is without the key
     if isinstance(kept.get('model'), dict) and 'previous' in kept['model']:
         kept['model']['previous'] = True
     for kind in ('train', 'val', 'test'):

@@ -158,7 +158,10 @@ def _num_rows(data_batch: Batch) -> int:
     """Samples in a batch, from its first tensor."""
     if isinstance(data_batch, torch.Tensor):
         return len(data_batch)
-    inputs = data_batch['inputs'] if isinstance(data_batch, dict) else data_batch[0]
+    if isinstance(data_batch, dict):
+        inputs = data_batch.get('inputs', next(iter(data_batch.values())))
+    else:
+        inputs = data_batch[0]
     if isinstance(inputs, (list, tuple)) and isinstance(inputs[0], torch.Tensor) and inputs[0].ndim == 3:
         return len(inputs)  # mmengine's pseudo_collate: a list of single images
     return _num_rows(inputs) if isinstance(inputs, torch.Tensor) else len(inputs[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core import dist
+from clear.engine.training.banks import describe_banks
 from clear.engine.training.hooks.checkpoint import CheckpointHook
 from clear.engine.training.loading import SeededDataset, own_batch_sampler
 from clear.engine.training.optimisation import wrappers_of
@@ -38,6 +39,7 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
         f'data      {kind if isinstance(kind, str) else type(inner).__name__}  {len(inner):,} samples',
         f'model     {type(model).__name__}  {sum(item.numel() for item in parameters):,} parameters, {trained:,} '
         'trained',
+        *describe_banks(runner),
         f'training  {length}{loop.max_iters:,} iterations  batch {batch} x {dist.world_size()} process(es)'
         + (f', {micro} batches per step' if micro > 1 else '')
         + f'  {optimizer} lr {wrapper.optimizer.param_groups[0]["lr"]:g}  {type(wrapper).__name__} on '

@@ -34,6 +34,7 @@ from clear.datasets import BadSamples, ImageTextPairs, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.progress import Progress
 from clear.engine.training.backends import prepare_wandb
+from clear.engine.training.banks import read_banks
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
 from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
@@ -328,6 +329,7 @@ class Runner(MMRunner):
         else:
             # What was drawn to build the model and the data is the same everywhere; dropout must not be.
             self.waiting_rng = rng_of_rank(self.seed)
+        read_banks(self)
         if modules := self.cfg.get('activation_checkpointing'):
             turn_on_activation_checkpointing(self.bare_model, modules)
         self._maybe_compile('train_step')
