@@ -164,8 +164,8 @@ def test_two_towers_equal_the_library(tmp_path, family):
     folder = write_two_towers(tmp_path / 'm', family)
     model = getattr(transformers, f'{family}Model').from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    padding = 'max_length' if family == 'Siglip' else True
-    batch = tokenizer(TEXTS, padding=padding, max_length=24, return_tensors='pt')
+    padding = dict(padding='max_length', max_length=24) if family == 'Siglip' else dict(padding=True)
+    batch = tokenizer(TEXTS, return_tensors='pt', **padding)
     if family == 'Siglip':
         batch = dict(input_ids=batch['input_ids'])
     encoder = HuggingFaceTextEncoder(folder)

@@ -72,6 +72,7 @@ class ImageSide(nn.Module):
         super().__init__()
         self.vision_model = model.vision_model
         self.visual_projection = getattr(model, 'visual_projection', None)
+        self.config = model.config
 
     def forward(self, images: Tensor) -> Tensor:
         pooled = self.vision_model(pixel_values=images).pooler_output
