@@ -64,7 +64,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The known names most like `name`, ready for a message: `'a', 'b'`; empty if nothing is near."""
     by_lower = {str(item).lower(): str(item) for item in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)
     return ', '.join(f"'{by_lower[item]}'" for item in close)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.configs.signatures import accepted_arguments, check_keys, check_kinds
 from clear.core.errors import ConfigError, DataError
 from clear.core.types import Options
 from clear.datasets.buckets import cut_buckets
@@ -47,6 +47,7 @@ def read_stream_of(cfg: Options, options: SplitOptions, where: str = 'data') -> 
 
 def _read_divided(kind: str, arguments: Options, options: SplitOptions, where: str) -> tuple[ClearData, ImageTable]:
     check_keys(where, arguments, accepted_arguments(READERS.require(kind)), kind)
+    check_kinds(where, arguments, READERS.require(kind))
     try:
         data = DIVIDED[kind](options, **arguments)
     except TypeError as error:

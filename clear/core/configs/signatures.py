@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from clear.core.errors import ConfigError, nearest
+
+# Annotations of arguments whose values are looked at, what they take, and how a message calls that. Numbers are left to
+# whoever reads them, who knows their range too.
+_KINDS = {str: ((str, os.PathLike), 'text'), os.PathLike: (os.PathLike, 'a path'), bool: (bool, 'True or False'),
+          Mapping: (Mapping, 'dict(type=...)'), Sequence: (Iterable, 'a list'),
+          types.NoneType: (types.NoneType, 'None')}
 
 
 def accepted_arguments(obj: Callable[..., object]) -> set[str] | None:
@@ -80,3 +89,36 @@ def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owne
             close = nearest(key, accepted)
             hint = f' Did you mean {close}?' if close else ''
             raise ConfigError(f"{where}: {owner} has no key '{key}'.{hint} Known: {', '.join(sorted(accepted))}.")
+
+
+def check_kinds(where: str, given: Mapping[str, object], function: Callable[..., object]) -> None:
+    """Refuse values of another type than their argument's annotation names, where that is text, a path, a flag, a
+    mapping or a list (or several of these). Text is no list of its letters, nor is a mapping one of its keys.
+
+    Raises:
+        ConfigError: naming the key, its value and what is expected.
+    """
+    try:
+        hints = typing.get_type_hints(function)
+    except (TypeError, NameError):  # a name that only type checkers import
+        return
+    for key in given.keys() & hints.keys():
+        hint = hints[key]
+        kinds = [_kind(each) for each in typing.get_args(hint)] if _is_union(hint) else [_kind(hint)]
+        if all(kind in _KINDS for kind in kinds) and not any(_is_of(given[key], kind) for kind in kinds):
+            expected = dict.fromkeys(_KINDS[kind][1] for kind in kinds if kind is not types.NoneType)
+            raise ConfigError(f'{where}.{key} is {given[key]!r}; expected {" or ".join(expected)}.')
+
+
+def _is_union(hint: object) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _is_of(value: object, kind: object) -> bool:
+    is_no_list = kind is Sequence and isinstance(value, (str, bytes, Mapping))
+    return isinstance(value, _KINDS[kind][0]) and not is_no_list
+
+
+def _kind(hint: object) -> object:
+    kind = typing.get_origin(hint) or hint
+    return os.PathLike if isinstance(kind, type) and issubclass(kind, os.PathLike) else kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 
-from clear.core.errors import NO_ROOM, ClearError, ConfigError, Interrupted, report_error, unwritable
+from clear.core.errors import NO_ROOM, ClearError, ConfigError, DataError, Interrupted, report_error, unwritable
 from clear.core.programs import signals
 
 
@@ -42,6 +42,8 @@ def _told(error: BaseException) -> ClearError | None:
         return error
     if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EROFS):
         return unwritable(error.filename or 'A file', error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return DataError(f'{error.filename or "A file"}: no file can have so long a name.')
     if isinstance(error, PermissionError):
         return ConfigError(f'{error.filename or "A file"}: {error.strerror}. Give this user access to it, or choose '
                            'another place.')

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clear.core.configs.signatures import accepted_arguments, check_keys
+from clear.core.configs.signatures import accepted_arguments, check_keys, check_kinds
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets.readers.bucket_lists import is_clear_tree
 from clear.datasets.readers.table_file import TABLE_SUFFIXES
@@ -29,12 +29,15 @@ def read_images(cfg: Options | ImageTable, where: str = 'data') -> ImageTable:
     """
     if isinstance(cfg, ImageTable):
         return cfg
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f'{where} is {cfg!r}; expected dict(type=...).')
     options = dict(cfg)
     kind = options.pop('type', None)
     reader = READERS.get_own(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f'{where}.type is {kind!r}{_nearest(str(kind), READERS.known_names())}.')
     check_keys(where, options, accepted_arguments(reader), kind)
+    check_kinds(where, options, reader)
     try:
         images = reader(**options)
     except TypeError as error:

@@ -180,6 +180,8 @@ def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) ->
         raise DataError(f'{root} has no folders; expected <time>/<class>/<image>.')
     if times is None:
         return order_times(found, root)
+    if not times:
+        raise ConfigError('times is empty; expected names of time folders, or None for all.')
     absent = [str(name) for name in times if str(name) not in found]
     if absent:
         raise DataError(f'{root} has no folder {quoted(absent)}; it has {quoted(found)}.')

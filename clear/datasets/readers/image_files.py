@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -135,6 +136,10 @@ def first_missing(root: Path, paths: Sequence[str]) -> int | None:
             try:
                 names[folder] = {entry.name for entry in os.scandir(root / folder) if not entry.is_dir()}
             except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no folder has
+                names[folder] = set()
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
                 names[folder] = set()
         if name not in names[folder]:
             return row

@@ -13,7 +13,7 @@ from pyarrow import compute, csv, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import parse_json, read_text, regular_file
-from clear.datasets.columns import text_column
+from clear.datasets.columns import plain_texts, text_column
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import check_different, existing_folder, folder_of
 from clear.datasets.readers.labels import class_indices, read_labels
@@ -158,11 +158,25 @@ def text_cells(cells: Cells, name: str, file: Path) -> pyarrow.ChunkedArray | py
         return text_cells(cells.cast(kind.value_type), name, file)
     if types.is_string_view(kind) or types.is_integer(kind) or types.is_null(kind):
         return cells.cast(pyarrow.string())
-    if any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
+    if types.is_string(kind) or types.is_large_string(kind):
         return cells
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return _decoded(cells, name, file)
     if types.is_floating(kind) or types.is_temporal(kind) or types.is_decimal(kind):
         return text_column([None if value is None else str(value) for value in cells.to_pylist()])
     raise DataError(f"{file}: column '{name}' should hold text, found {kind}.")
+
+
+def _decoded(cells: pyarrow.ChunkedArray, name: str, file: Path) -> pyarrow.ChunkedArray:
+    """Bytes as text; as they are where they hold names of files that are not UTF-8 as tables of images write them."""
+    try:
+        return cells.cast(pyarrow.large_string() if types.is_large_binary(cells.type) else pyarrow.string())
+    except pyarrow.ArrowInvalid:
+        try:
+            plain_texts(cells)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: column '{name}' holds bytes that are no UTF-8: {error}.") from error
+        return cells
 
 
 def filled_text(cells: Cells, name: str, file: Path) -> pyarrow.ChunkedArray | pyarrow.Array:

@@ -93,10 +93,15 @@ def torchvision_images(dataset: str, root: str, **options) -> TorchvisionImages:
         built = cls(str(base), **options)
     except TypeError as error:
         raise ConfigError(f'data: {dataset} does not take these options: {error}') from error
+    except ImportError as error:
+        raise ConfigError(f'data: {dataset} needs a package that is not installed: {error}') from error
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(f'{dataset} is not readable in {base}: {error}') from error
     which = ''.join(f'{key}={value}/' for key, value in sorted(options.items()))
-    labels = _labels(built)
+    try:
+        labels = _labels(built)
+    except NotImplementedError as error:
+        raise ConfigError(f'data: {dataset} is no data set of its own, but what others are made from.') from error
     names = _unique(getattr(built, 'classes', []))
     if not names:
         labels, names = class_indices(labels.tolist(), None, dataset)

@@ -37,10 +37,12 @@ def coco_captions(data_root: str, split: str = 'train', year: int = 2017) -> Ima
     content = read_json(file)
     try:
         names = {int(image['id']): str(image['file_name']) for image in content['images']}
+        if len(names) < len(content['images']):
+            raise ValueError('two images have one id')
         captions: dict[int, list[tuple[int, str]]] = {number: [] for number in names}
         for note in content['annotations']:
-            captions[int(note['image_id'])].append((int(note['id']), str(note['caption']).strip()))
-    except (TypeError, KeyError, ValueError) as error:
+            captions[int(note['image_id'])].append((int(note['id']), _text(note['caption'])))
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f'{file} is no list of captions: expected {{"images": [{{"id", "file_name"}}], "annotations": '
                         f'[{{"id", "image_id", "caption"}}]}}; {type(error).__name__}: {error}.') from error
     blank = next((number for number, notes in captions.items() if any(not text for _, text in notes)), None)
@@ -56,3 +58,9 @@ def coco_captions(data_root: str, split: str = 'train', year: int = 2017) -> Ima
         name=f'coco{year}_{split}')
     check_files(images, str(file))
     return images
+
+
+def _text(caption: object) -> str:
+    if not isinstance(caption, str):
+        raise TypeError(f'a caption is {caption!r}')
+    return caption.strip()
