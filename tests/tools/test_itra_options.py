@@ -36,7 +36,8 @@ def test_every_loss_is_one_of_ours(name):
 def test_no_option_is_dropped_without_a_word(option):
     if option in ('image-model-builder', 'text-model-builder'):
         pytest.skip('changes the library, not a value: see the test of builders')
-    value = [] if itra_options.OPTIONS[option] is None else ['7'] if itra_options.OPTIONS[option] is float else ['SEED']
+    value = {None: [], str: ['SEED'], list: ['0.5', '0.9']}.get(itra_options.OPTIONS[option], ['7'])
+    value = ['image'] if option == 'teacher' else value
     more = {'w-rkd-d': ['--loss', 'RKD'], 'w-rkd-a': ['--loss', 'RKD'], 'dino-teacher-temp': ['--loss', 'DINO'],
             'n-prompt': ['--prompt'], 'image-model-tag': ['--pretrained-image-model'],
             'text-model-tag': ['--pretrained-text-model'],
@@ -77,7 +78,24 @@ def test_what_is_printed_is_a_config(tmp_path):
 @pytest.mark.parametrize('words, message', [
     (['--lost', 'x'], "nearest: 'loss'"), (['--loss', 'InfoMCE'], "nearest: 'InfoNCE'"),
     (['--lr', 'much'], 'expected a number'),
-    (['--lr'], 'needs a value'), (['--image-model-builder', 'keras'], 'expected openclip')])
+    (['--lr'], 'needs a value'), (['--epochs', 'nan'], "'nan', expected a whole number"),
+    (['--batch-size', '1.5'], 'expected a whole number'), (['--lr=inf'], 'expected a number'),
+    (['--logit-scale', '0'], 'above 0'), (['--warmup', '-5'], 'at least 0'), (['--opt-betas', '0.9'], 'two numbers'),
+    (['--lock-image-model=False'], 'takes no value'), (['--teacher', 'nobody'], "'text' or 'image'"),
+    (['--image-model='], '--image-model is missing'), (['--train-data', ''], '--train-data is missing'),
+    (['--image-model-builder', 'keras'], 'expected openclip')])
 def test_wrong_options_are_one_message(words, message):
     done = run('dataset_converters/itra_options', '--', *BASE, *words)
     assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def test_numbers_are_those_of_that_system():
+    config, notes = converted('--opt_betas', '0.9', '0.98', '--batch-size', '1e2', '--opt-eps=1e-6')
+    optimizer = config['optim_wrapper']['optimizer']
+    assert optimizer['betas'] == [0.9, 0.98] and optimizer['eps'] == 1e-6 and notes == []
+    assert config['train_dataloader']['batch_size'] == 100 and isinstance(config['train_dataloader']['batch_size'], int)
+
+
+def test_a_value_of_two_lines_stays_a_comment():
+    text = itra_options.write(*converted('--retrieval-data', 'a\nraise SystemExit'))
+    assert text.startswith('# --retrieval-data a raise SystemExit: no counterpart was written.\n')

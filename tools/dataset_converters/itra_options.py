@@ -1,6 +1,7 @@
 """Print the config that does what a command line of ITRA (or of its ancestor ProtoCLIP) does."""
 
 import argparse
+import math
 import sys
 
 EPILOG = """example:
@@ -11,7 +12,7 @@ EPILOG = """example:
 What has no counterpart is a comment in the config; docs/alignment.md has a table of all options.
 """
 
-TEXT, NUMBER, FLAG = str, float, None
+TEXT, NUMBER, WHOLE, FLAG, NUMBERS = str, float, int, None, list
 # Option -> its kind. Names with - and _ are one, as in argparse.
 OPTIONS = {
     **dict.fromkeys((
@@ -22,12 +23,14 @@ OPTIONS = {
         'report-to', 'retrieval-data', 'linear-prob-mode', 'external-teacher'), TEXT),
     **dict.fromkeys((
         'text-head-n-layers', 'image-head-n-layers', 'max-seq-length', 'n-prompt', 'image-resolution',
-        'joint-projection-dim', 'w-rkd-d', 'w-rkd-a', 'dino-teacher-temp', 'w-simcse', 'w-align',
-        'logit-scale', 'dataset-size', 'episode-size', 'workers', 'batch-size', 'epochs', 'opt-eps',
-        'momentum', 'lr', 'warmup', 'weight-decay', 'wd', 'layer-decay-image', 'layer-decay-text',
-        'backbone-decay', 'max-grad-norm', 'model-ema-decay', 'eval-with-wise-ft', 'save-frequency',
-        'zeroshot-eval-frequency', 'retrieval-eval-frequency', 'linear-eval-frequency', 'nlp-eval-frequency',
-        'visualize-frequency', 'seed', 'lock-image-unlocked-groups', 'C'), NUMBER),
+        'joint-projection-dim', 'dataset-size', 'episode-size', 'workers', 'batch-size', 'epochs', 'warmup',
+        'save-frequency', 'zeroshot-eval-frequency', 'retrieval-eval-frequency', 'linear-eval-frequency',
+        'nlp-eval-frequency', 'visualize-frequency', 'seed', 'lock-image-unlocked-groups'), WHOLE),
+    **dict.fromkeys((
+        'w-rkd-d', 'w-rkd-a', 'dino-teacher-temp', 'w-simcse', 'w-align', 'logit-scale', 'opt-eps', 'momentum', 'lr',
+        'weight-decay', 'wd', 'layer-decay-image', 'layer-decay-text', 'backbone-decay', 'max-grad-norm',
+        'model-ema-decay', 'eval-with-wise-ft', 'C'), NUMBER),
+    'opt-betas': NUMBERS,
     **dict.fromkeys((
         'pretrained-text-model', 'pretrained-image-model', 'prompt', 'lock-text-model', 'lock-image-model',
         'local-loss', 'gather-with-grad', 'use-bn-sync', 'model-ema', 'model-ema-force-cpu', 'eval-first',
@@ -69,19 +72,32 @@ def read_options(words: list[str]) -> dict:
         kind = OPTIONS[name]
         place += 1
         if kind is FLAG:
+            if '=' in words[place - 1]:
+                raise ConfigError(f'--{name} takes no value; leave it out for False.')
             found[name] = True
             continue
-        if '=' not in words[place - 1]:
-            if place == len(words):
-                raise ConfigError(f'--{name} needs a value.')
-            value, place = words[place], place + 1
-        try:
-            found[name] = kind(value)
-        except ValueError as error:
-            raise ConfigError(f'--{name} is {value!r}, expected a number.') from error
-        if kind is NUMBER and found[name].is_integer() and 'e' not in value and '.' not in value:
-            found[name] = int(found[name])
+        values = [value] if '=' in words[place - 1] else words[place:place + 1]
+        place += len(values) - ('=' in words[place - 1])
+        while kind is NUMBERS and place < len(words) and not words[place].startswith('--'):
+            values.append(words[place])
+            place += 1
+        if not values:
+            raise ConfigError(f'--{name} needs a value.')
+        read = [text if kind is TEXT else _number(name, text, kind) for text in values]
+        found[name] = read if kind is NUMBERS else read[0]
     return found
+
+
+def _number(name: str, text: str, kind: type) -> float | int:
+    from clear.core.errors import ConfigError
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or kind is WHOLE and not number.is_integer():
+        raise ConfigError(f'--{name} is {text!r}, expected a {"whole " if kind is WHOLE else ""}number.')
+    return int(number) if kind is WHOLE or number.is_integer() and not {'e', '.'} & {*text} else number
 
 
 class Taken(dict):
@@ -100,9 +116,21 @@ def convert(options: dict) -> tuple[dict, list[str]]:
     """The config as a dict of its top-level keys, and what of the options it does not say.
 
     Raises:
-        ConfigError: for a builder or loss that is unknown or missing.
+        ConfigError: for a builder, loss or teacher that is unknown, models or data that are missing, or a number out of
+            range.
     """
+    from clear.core.checks import check_choice, check_number
+    from clear.core.errors import ConfigError
+
     given, notes = Taken(options), []
+    for name in ('train-data', 'image-model', 'text-model'):
+        if not options.get(name):
+            raise ConfigError(f'--{name} is missing.')
+    check_choice('--teacher', options.get('teacher', 'text'), ('text', 'image'))
+    check_number('--logit-scale', options.get('logit-scale', 1), above=0)
+    if len(options.get('opt-betas', [0, 0])) != 2:
+        raise ConfigError(f'--opt-betas is {options["opt-betas"]}, expected two numbers.')
+    check_number('--warmup', options.get('warmup', 0), 0)
     loss = _loss(given)
     model = dict(type='ImageTextAlignment', image_encoder=_image_tower(given, notes), text_encoder=_text_tower(given),
                  loss=loss, teacher=given.get('teacher', 'text'))
@@ -238,6 +266,8 @@ def _schedule(given: Taken, notes: list[str]) -> dict:
         optimizer.update(momentum=given.get('momentum', 0.9), nesterov=name != 'momentum')
     elif 'opt-eps' in given:
         optimizer['eps'] = given.get('opt-eps')
+    if 'opt-betas' in given and 'Adam' in optimizer['type']:
+        optimizer['betas'] = given.get('opt-betas')
     wrapper = dict(optimizer=optimizer,
                    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0))
     if 'max-grad-norm' in given:
@@ -260,7 +290,7 @@ def write(config: dict, notes: list[str]) -> str:
     """The text of a config file."""
     from mmengine.config import Config
 
-    return '\n'.join([*(f'# {note}.' for note in notes), Config(config).pretty_text])
+    return '\n'.join([*(f'# {" ".join(note.splitlines())}.' for note in notes), Config(config).pretty_text])
 
 
 def run(args: argparse.Namespace) -> None:
