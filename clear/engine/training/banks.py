@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from clear.engine.training.runner import Runner
 
 
-def tower_banks(runner: Runner) -> dict[str, TowerBank | str]:
-    """The bank of each locked tower; why it has none if its inputs change.
+def find_tower_banks(runner: Runner) -> dict[str, TowerBank | str]:
+    """The bank of each locked tower with the weights that it has now; why it has none if its inputs change.
 
-    Empty if the model or the data set knows of no banks, or `use_banks` is False.
+    Empty if the model or the data set knows of no banks, or `use_banks` is False. Hashes weights and asks for the size
+    of every file; encodes nothing.
     """
     model, dataset = runner.bare_model, runner.train_dataloader.dataset
     if not runner.cfg.get('use_banks', True) or not isinstance(model, HasLockedTowers) \
@@ -36,11 +37,11 @@ def describe_banks(runner: Runner) -> list[str]:
     """A line for each locked tower."""
     return [f'{name:<9} tower locked, ' + (f'runs in every step: {bank}' if isinstance(bank, str) else
                                            f'read from the bank {bank.describe()}')
-            for name, bank in tower_banks(runner).items()]
+            for name, bank in runner.tower_banks.items()]
 
 
 def read_banks(runner: Runner) -> None:
-    """Make or open the banks and let the training read them. To be called with the weights that training starts from.
+    """Make or open the banks of a runner and let its training read them.
 
     With images in a bank there is nothing to decode: whole batches are indexed in this process, without workers.
 
@@ -48,7 +49,7 @@ def read_banks(runner: Runner) -> None:
         DataError: if a bank cannot be made.
     """
     loader = runner.train_dataloader
-    banks = {name: bank for name, bank in tower_banks(runner).items() if isinstance(bank, TowerBank)}
+    banks = {name: bank for name, bank in runner.tower_banks.items() if isinstance(bank, TowerBank)}
     if not banks:
         return
     loader.dataset.read_stored({name: bank.make(runner.device, loader.num_workers) for name, bank in banks.items()})

@@ -34,7 +34,7 @@ from clear.datasets import BadSamples, ImageTextPairs, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.progress import Progress
 from clear.engine.training.backends import prepare_wandb
-from clear.engine.training.banks import read_banks
+from clear.engine.training.banks import find_tower_banks, read_banks
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
 from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from clear.core.types import LogEntry
+    from clear.features.towers import TowerBank
 
 _serial = itertools.count()
 
@@ -107,6 +108,7 @@ class Runner(MMRunner):
         self.known_events: set[str] = set()  # TensorBoard's files of this run before it was resumed
         self.train_log: list[LogEntry] = []
         self.timing: dict[str, float] = {}
+        self.tower_banks: dict[str, TowerBank | str] = {}
         super().__init__(*args, cfg=cfg, **kwargs)
 
     @classmethod
@@ -293,6 +295,7 @@ class Runner(MMRunner):
             load_start_weights(self.bare_model, self._load_from)
         self._try_batch()
         check_training_batch(self)
+        self.tower_banks = find_tower_banks(self)
 
     def _try_batch(self) -> None:
         """Show the model a blank sample and how large batches are: what does not fit is found before training."""
@@ -326,6 +329,7 @@ class Runner(MMRunner):
         self._resume = bool(resume)
         if resume:
             resume_run(self, find_checkpoint(resume, Path(self.work_dir)))
+            self.tower_banks = find_tower_banks(self)  # of the weights that it has now
         else:
             # What was drawn to build the model and the data is the same everywhere; dropout must not be.
             self.waiting_rng = rng_of_rank(self.seed)

@@ -12,7 +12,7 @@ from ranks import run_ranks
 from short_runs import read_results, run
 from tiny_text import TINY_CLIP
 
-from clear.core.errors import ConfigError
+from clear.core.errors import ConfigError, DataError
 from clear.engine.training.banks import describe_banks, read_banks
 from clear.engine.training.program import build_runner
 from clear.features import FeatureBank
@@ -194,6 +194,51 @@ def test_another_pair_stands_in_for_a_bad_image_as_without_banks(root, tmp_path)
         assert found == expected and json.loads(found)['id'] == 'green/3.png'
         counts = [read_results(folder / name)['extras']['bad_samples'] for name in ('with', 'without')]
         assert counts == [dict(train=1)] * 2
+
+
+@pytest.mark.parametrize('transform', [SIZED, RANDOM])
+def test_loader_workers_give_the_same(root, tmp_path, transform):
+    for workers in (0, 2):
+        cfg = config(root, tmp_path / 'banks', image=True, transform=transform)
+        cfg['train_dataloader'] |= dict(num_workers=workers)
+        trained(tmp_path / f'{workers}', cfg)
+    torch.testing.assert_close(weights_of(tmp_path / '2'), weights_of(tmp_path / '0'), rtol=0, atol=0)
+
+
+def test_images_in_a_bank_take_no_workers(root, tmp_path):
+    cfg = config(root, tmp_path / 'banks', work_dir=str(tmp_path / 'work'))
+    cfg['train_dataloader'] |= dict(num_workers=2, timeout=30)
+    runner = build_runner(cfg)
+    read_banks(runner)
+    batch = next(iter(runner.train_dataloader))
+    assert batch['image_features'].shape == (6, 16) and runner.train_dataloader.num_workers == 0
+
+
+def test_a_run_that_ended_inside_the_extraction_is_started_again(root, tmp_path, monkeypatch):
+    trained(tmp_path / 'whole', config(root, tmp_path / 'one'))
+    cfg = config(root, tmp_path / 'two')
+
+    def fail(*args):
+        raise DataError('no room')
+
+    with monkeypatch.context() as patch:
+        patch.setattr('clear.features.texts._encode_blocks', fail)
+        (tmp_path / 'again.json').write_text(json.dumps(cfg))
+        assert run('train', tmp_path / 'again.json', '--work-dir', tmp_path / 'again').code != 0
+    left = banks_below(tmp_path / 'two')
+    assert len(left) == 2 and [name.endswith('.partial') for name in left] == [False, True]
+    trained(tmp_path / 'again', cfg)
+    torch.testing.assert_close(weights_of(tmp_path / 'again'), weights_of(tmp_path / 'whole'), rtol=0, atol=0)
+    assert banks_below(tmp_path / 'two') == banks_below(tmp_path / 'one')
+
+
+def test_weights_are_hashed_once_for_plan_and_training(root, tmp_path, monkeypatch):
+    from clear.models.towers.base import Tower
+
+    calls, original = [], Tower.fingerprint
+    monkeypatch.setattr(Tower, 'fingerprint', lambda self: calls.append(type(self).__name__) or original(self))
+    trained(tmp_path / 'work', config(root, tmp_path / 'banks'))
+    assert sorted(calls) == ['OpenCLIPImageEncoder', 'OpenCLIPTextEncoder']
 
 
 def test_the_plan_says_what_is_read_from_where(root, tmp_path):
