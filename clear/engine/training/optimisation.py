@@ -15,7 +15,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch import Tensor, nn
 
-from clear.core.checks import check_choice, check_number
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.contracts import HoldsParameters
 from clear.core.errors import ConfigError
 from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
@@ -155,6 +155,49 @@ class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
 
     def _get_value(self) -> list[float]:
         factor = math.cos(math.pi * self.last_step / (2 * self.T_max))
+        return [value * factor for value in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
+    """`lr * (t + 1) / warmup` in step t < warmup, then `lr * (1 + cos(pi * (t - warmup) / (T_max - warmup))) / 2`.
+
+    What open_clip and ITRA do, of which mmengine's `LinearLR` and `CosineAnnealingLR` are the same where both count
+    iterations. With `convert_to_iter_based=True` this one takes its length in epochs and its warm-up in iterations.
+
+    Args:
+        warmup: iterations of warm-up; 0 begins at the full rate.
+        T_max: length, warm-up included; by default `end - begin`.
+
+    Raises:
+        ConfigError: if there is no length, or it is not longer than the warm-up.
+    """
+
+    def __init__(self, optimizer: Optimizer | OptimWrapper, *args, warmup: int = 0, T_max: int | None = None,
+                 begin: int = 0, end: int = INF, **kwargs):
+        if T_max is None and end == INF:
+            raise ConfigError('WarmupCosineLR needs T_max, or an end.')
+        self.T_max = T_max if T_max is not None else end - begin
+        self.warmup = check_whole('WarmupCosineLR: warmup', warmup, 0)
+        if warmup >= self.T_max:
+            raise ConfigError(f'WarmupCosineLR: a warm-up of {warmup} steps does not fit into {self.T_max}.')
+        super().__init__(optimizer, *args, begin=begin, end=end, **kwargs)
+
+    @classmethod
+    def build_iter_from_epoch(cls, *args, T_max: int | None = None, begin: int = 0, end: int = INF,
+                              by_epoch: bool = True, epoch_length: int | None = None, **kwargs) -> WarmupCosineLR:
+        """The curve in iterations, `T_max`, `begin` and `end` being epochs, for `convert_to_iter_based=True`."""
+        if not by_epoch or not epoch_length:
+            raise ConfigError('convert_to_iter_based turns epochs into iterations: it needs by_epoch=True.')
+        return cls(*args, T_max=None if T_max is None else T_max * epoch_length, begin=int(begin * epoch_length),
+                   end=end if end == INF else int(end * epoch_length), by_epoch=False, **kwargs)
+
+    def _get_value(self) -> list[float]:
+        if self.last_step < self.warmup:
+            factor = (self.last_step + 1) / self.warmup
+        else:
+            done = min((self.last_step - self.warmup) / (self.T_max - self.warmup), 1)
+            factor = 0.5 * (1 + math.cos(math.pi * done))
         return [value * factor for value in self.base_values]
 
 
