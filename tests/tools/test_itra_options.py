@@ -1,10 +1,12 @@
 """A command line of ITRA becomes a config that trains; every option is in it, or is named as missing."""
 
 import pytest
+import torch
 from short_runs import run
+from torch import nn
 
 from clear.core.config import load_config
-from clear.registry import MODELS
+from clear.registry import MODELS, OPTIMIZERS
 from tools.dataset_converters import itra_options
 
 BASE = ['--train-data', 'pairs.csv', '--image-model-builder', 'openclip', '--image-model', 'RN50',
@@ -68,11 +70,16 @@ def test_several_sources_are_joined_and_episodes_drawn():
 
 
 def test_what_is_printed_is_a_config(tmp_path):
-    done = run('dataset_converters/itra_options', '--', *BASE, '--loss=SEED', '--model_ema', '--warmup', '10')
-    assert done.code == 0 and done.out.startswith('# --model-ema True: no counterpart was written.\n'), done.err
+    done = run('dataset_converters/itra_options', '--', *BASE, '--loss=SEED', '--model_ema', '--warmup', '10',
+               '--model_ema_force_cpu', '--layer_decay_text', '0.7', '--opt', 'lookahead_adamp')
+    assert done.code == 0 and done.out.startswith(
+        '# --model-ema-force-cpu True: no counterpart was written.\n'), done.err
     (tmp_path / 'printed.py').write_text(done.out)
     config = load_config(tmp_path / 'printed.py')[0]
-    assert config.model.loss.type == 'SEEDLoss' and config.param_scheduler[0].end == 10
+    assert config.model.loss.type == 'SEEDLoss' and config.param_scheduler[0].warmup == 10
+    assert config.optim_wrapper.paramwise_cfg == dict(layer_decay_text=0.7)
+    assert config.custom_hooks == [dict(type='EMAHook', momentum=1e-4)]
+    OPTIMIZERS.build(dict(config.optim_wrapper.optimizer), default_args=dict(params=[nn.Parameter(torch.ones(1))]))
 
 
 @pytest.mark.parametrize('words, message', [

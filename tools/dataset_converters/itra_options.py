@@ -255,30 +255,32 @@ def _data(given: Taken) -> dict:
 
 
 def _schedule(given: Taken, notes: list[str]) -> dict:
-    kinds = {'adamw': 'AdamW', 'adam': 'Adam', 'sgd': 'SGD', 'nesterov': 'SGD', 'momentum': 'SGD', 'nadam': 'NAdam',
-             'radam': 'RAdam', 'adadelta': 'Adadelta', 'rmsprop': 'RMSprop'}
+    kinds = {'adamw': 'AdamW', 'adam': 'Adam', 'sgd': 'SGD', 'nesterov': 'SGD', 'momentum': 'SGD'}
     name, epochs, warmup = given.get('opt', 'adamw'), given.get('epochs', 32), given.get('warmup', 0)
-    optimizer = dict(type=kinds.get(name, name), lr=given.get('lr', 5e-4),
+    optimizer = dict(type=kinds.get(name, f'timm/{name}'), lr=given.get('lr', 5e-4),
                      weight_decay=given.get('weight-decay', given.get('wd', 0.05)))
-    if name not in kinds:
-        notes.append(f'--opt {name}: look for its name among the optimisers')
+    if name.startswith('fused') or name == 'adahessian':
+        notes.append(f'--opt {name}: it is refused here, take another')
     if optimizer['type'] == 'SGD':
         optimizer.update(momentum=given.get('momentum', 0.9), nesterov=name != 'momentum')
     elif 'opt-eps' in given:
         optimizer['eps'] = given.get('opt-eps')
-    if 'opt-betas' in given and 'Adam' in optimizer['type']:
+    if 'opt-betas' in given and 'adam' in optimizer['type'].lower():
         optimizer['betas'] = given.get('opt-betas')
-    wrapper = dict(optimizer=optimizer,
-                   paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0))
+    rates = {f'layer_decay_{side}': given.get(f'layer-decay-{side}') for side in ('image', 'text')}
+    rates['backbone_decay'] = given.get('backbone-decay')
+    wrapper = dict(optimizer=optimizer, constructor='AlignmentOptimConstructor',
+                   paramwise_cfg={key: value for key, value in rates.items() if value is not None})
     if 'max-grad-norm' in given:
         wrapper['clip_grad'] = dict(max_norm=given.get('max-grad-norm'))
-    schedule = [dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=epochs, T_max=epochs,
-                     convert_to_iter_based=True)]
-    if warmup:
-        schedule.insert(0, dict(type='LinearLR', start_factor=1 / warmup, by_epoch=False, end=warmup))
+    schedule = [dict(type='WarmupCosineLR', warmup=warmup, by_epoch=True, T_max=epochs, convert_to_iter_based=True)]
     found = dict(optim_wrapper=wrapper, param_scheduler=schedule, train_cfg=dict(by_epoch=True, max_epochs=epochs),
                  default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=given.get('save-frequency', 1))),
                  amp=given.get('precision', 'amp') == 'amp', seed=given.get('seed', 0))
+    if given.get('model-ema'):
+        found['custom_hooks'] = [dict(type='EMAHook', momentum=round(1 - given.get('model-ema-decay', 0.9999), 12))]
+    if 'eval-with-wise-ft' in given:
+        notes.append(f"--eval-with-wise-ft: wise_ft={given.get('eval-with-wise-ft')} of TaskHook or AlignedEncoder")
     if given.get('use-bn-sync'):
         found['sync_bn'] = True
     if given.get('name'):

@@ -10,7 +10,6 @@ from torch import nn
 from clear.core.errors import ConfigError
 from clear.registry import PARAM_SCHEDULERS
 
-
 TOTAL, LR, SCALES = 20, 1e-3, (1.0, 0.25)
 
 
