@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from clear.core import dist
-from clear.core.checks import check_choice, check_whole
+from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
@@ -21,19 +21,20 @@ from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buck
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
 from clear.engine.streams.matrices import check_evaluation, evaluation_hook, report_matrices
+from clear.engine.training.hooks.continuing import check_share
 from clear.engine.training.keys import computed_config, runner_config_hash
-from clear.models.selfsup.parts.distillation import distilled_config
+from clear.models.continuing import adds_tensors, check_distil, continued_config
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from clear.core.types import Plain
+    from clear.core.types import Options, Plain
 
 MODES = ('finetune', 'replay', 'distil')
 STARTS = ('last', 'first')
 ALL = 'all'
-STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start', 'evaluation'}
-DISTIL_KEYS = {'weight', 'hidden_channels'}
+STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start', 'evaluation', 'interpolate', 'ewc'}
+EWC_KEYS = {'weight', 'batch_size', 'num_batches'}
 STREAM_FILE = 'stream.json'
 SCHEMA = 1
 
@@ -52,6 +53,8 @@ class Stream:
         replay_size: images of the reservoir, or 'all' earlier ones; with 'replay', and if wanted with 'distil'.
         distil: arguments of `Distillation`.
         start: every bucket begins with the 'last' weights, or with the 'first', those of the config.
+        interpolate: share of the new weights in those that a bucket ends with, the rest being the bucket's before.
+        ewc: weight of the loss that holds weights which mattered, and how that is measured (see `ImportanceHook`).
         evaluation: what is measured on every bucket after each, see `clear.engine.streams.matrices`.
     """
 
@@ -61,6 +64,8 @@ class Stream:
     distil: dict[str, Plain] | None = None
     start: str = 'last'
     evaluation: dict[str, Plain] | None = None
+    interpolate: float | None = None
+    ewc: dict[str, Plain] | None = None
 
     @property
     def reservoir(self) -> int | None:
@@ -105,13 +110,22 @@ def read_stream_options(cfg: Config) -> Stream:
     start = check_choice('stream.start', options.get('start', 'last'), STARTS)
     if distil is not None and mode != 'distil':
         raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
-    check_keys('stream.distil', distil or {}, DISTIL_KEYS, 'distil')
+    check_distil(cfg['model'], distil, options.get('ewc'))
+    interpolate, ewc = options.get('interpolate'), options.get('ewc')
+    if interpolate is not None:
+        check_share('stream.interpolate', interpolate)
+    if ewc is not None:
+        check_keys('stream.ewc', ewc, EWC_KEYS, 'ewc')
+        check_number('stream.ewc.weight', ewc.get('weight'), above=0)
+    if start == 'first' and (interpolate is not None or ewc is not None):
+        raise ConfigError("stream.interpolate and stream.ewc keep a bucket near the weights of the one before; with "
+                          "start='first' it does not begin there.")
     dataset = cfg['train_dataloader'].get('dataset') or {}
     if not can_stream(dataset):
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
                           f"buckets, or a data set over the images=dict(type=...) of such a reader; got "
                           f"{dataset.get('type')!r}.")
-    return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')))
+    return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')), interpolate, ewc)
 
 
 def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
@@ -144,23 +158,37 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
     new = names[:position + 1] if stream.replay_size == ALL else [names[position]]
     loader['dataset'] = of_buckets(dict(loader['dataset']), new, earlier if stream.reservoir else (),
                                    stream.reservoir, one.get('seed') or 0)
-    if stream.evaluation is not None:
-        one['custom_hooks'] = [*(one.get('custom_hooks') or ()), evaluation_hook(stream.evaluation, names)]
+    hooks = _hooks(stream, names, position)
+    if hooks:
+        one['custom_hooks'] = [*(one.get('custom_hooks') or ()), *hooks]
     if position == 0:
         return one
     before = str(bucket_folder(work_dir, names[position - 1]) / LATEST)
     if stream.start == 'last':
         one['load_from'] = before
-    if stream.mode == 'distil':
+    if stream.mode == 'distil' or stream.ewc is not None:
         inner = dict(one['model'])
         if one.get('data_preprocessor') is not None:
             inner.setdefault('data_preprocessor', one.pop('data_preprocessor'))
-        one['model'] = distilled_config(inner, before, **(stream.distil or {}))
-        if position == 1 and stream.start == 'last':
+        distil = (stream.distil or {}) if stream.mode == 'distil' else None
+        one['model'] = continued_config(inner, before, distil, (stream.ewc or {}).get('weight', 0.0))
+        if position == 1 and stream.start == 'last' and adds_tensors(inner):
             # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run had
             # not. That everything else is there is seen before, when the frozen copy is read from the same file.
             one['load_from'] = dict(path=before, source='mmpretrain', min_matched=0.5)
     return one
+
+
+def _hooks(stream: Stream, names: list[str], position: int) -> list[Options]:
+    """What a bucket's run does at its end, in this order."""
+    hooks: list[Options] = []
+    if stream.interpolate is not None and position:
+        hooks.append(dict(type='WeightInterpolationHook', weight=stream.interpolate))
+    if stream.ewc is not None:
+        hooks.append(dict({key: value for key, value in stream.ewc.items() if key != 'weight'}, type='ImportanceHook'))
+    if stream.evaluation is not None:
+        hooks.append(evaluation_hook(stream.evaluation, names))
+    return hooks
 
 
 def bucket_folder(work_dir: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
 """Models of an image tower and a text tower that are trained to agree."""
 
+from clear.models.alignment.continued import continued
 from clear.models.alignment.encoder import AlignedEncoder
 from clear.models.alignment.image_text import ImageTextAlignment
 
-__all__ = ['AlignedEncoder', 'ImageTextAlignment']
+__all__ = ['AlignedEncoder', 'ImageTextAlignment', 'continued']

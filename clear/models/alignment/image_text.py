@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -26,6 +27,19 @@ from clear.registry import MODELS
 TOWERS = ('image', 'text')
 # What a sigmoid loss begins with, whatever the towers were trained with (SigLIP, Zhai et al. 2023, arXiv:2303.15343).
 SIGMOID_SCALE, SIGMOID_BIAS = 10.0, -10.0
+
+
+# Images, captions, and in place of either the features that a locked tower gave beforehand.
+Batch: TypeAlias = 'tuple[Tensor | None, Sequence[str] | None, Tensor | None, Tensor | None]'
+
+
+class Term(Protocol):
+    """More losses of a batch."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, model: ImageTextAlignment, batch: Batch, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Loss by name, of what `embed` takes and its embeddings 'image' and 'text'."""
 
 
 @MODELS.register_module()
@@ -92,6 +106,8 @@ class ImageTextAlignment(CheckedModel):
         self.criterion = self._build_loss(loss)
         self._build_heads(dict(image=image_head, text=text_head), joint_dim)
         self.simcse = SimCSELoss() if self.simcse_weight else None
+        # More losses of a batch; no part of the state.
+        self.terms: list[Term] = []
         self.logit_scale = self.logit_bias = None
         if self.criterion.uses_logit_scale:
             self._build_logits(logit_scale)
@@ -147,6 +163,11 @@ class ImageTextAlignment(CheckedModel):
             raise ConfigError(f'{type(self.criterion).__name__} needs a class for every pair, and some have none. Read '
                               "labelled images, e.g. by dict(type='PromptedClassification', ...).")
 
+    @property
+    def added_losses(self) -> tuple[str, ...]:
+        """Names of the losses of `terms`."""
+        return tuple(name for term in self.terms for name in term.names)
+
     # Forward
 
     def forward(self, inputs: Tensor | None = None, captions: Sequence[str] | None = None,
@@ -168,9 +189,13 @@ class ImageTextAlignment(CheckedModel):
         if self.align_weight:
             found = dict(image=self._encode('image', images, image_features), text=texts)
             losses['loss'] = self.align_weight * self.compare(found, labels)
+            for term in self.terms:
+                losses.update(term(self, (images, captions, image_features, text_features), found))
         if self.simcse is not None:
             again = self._encode('text', captions, text_features)
             losses['loss_simcse'] = self.simcse_weight * self.simcse(texts, again)
+        if self.terms:  # mmengine calls the sum of all 'loss', and would log a part of that name in its place
+            losses = {'loss_pairs' if name == 'loss' else name: value for name, value in losses.items()}
         if self.logit_scale is not None:
             losses['logit_scale'] = self.logit_scale.detach().exp()
         return losses
@@ -183,6 +208,12 @@ class ImageTextAlignment(CheckedModel):
         if self.logit_bias is not None:
             given['logit_bias'] = self.logit_bias
         return self.criterion(embeddings[self.teacher], embeddings[self.student], **given)
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        """(N, D) embeddings 'image' and 'text' of a batch."""
+        images, captions, image_features, text_features = batch
+        return dict(image=self._encode('image', images, image_features),
+                    text=self._encode('text', captions, text_features))
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(N, D) embeddings of images, after the head."""
