@@ -133,8 +133,10 @@ class ImportanceHook(AtTheEnd):
         generator = torch.Generator().manual_seed(derive_seed('importance', runner.seed or 0))
         order = torch.randperm(len(dataset), generator=generator).tolist()
         for start in range(0, min(len(order) // self.batch_size, self.num_batches) * self.batch_size, self.batch_size):
-            rows = order[start:start + self.batch_size]
-            yield runner.train_dataloader.collate_fn([dataset[runner.max_epochs, row] for row in rows])
+            keys = [(runner.max_epochs, row) for row in order[start:start + self.batch_size]]
+            # As a loader asks for them: a data set that reads from banks gives whole batches.
+            whole = getattr(dataset, '__getitems__', None)
+            yield runner.train_dataloader.collate_fn(whole(keys) if whole else [dataset[key] for key in keys])
 
 
 def check_share(name: str, value: float) -> float:
