@@ -12,7 +12,7 @@ from clear.core.errors import ConfigError
 from clear.models import MMPretrainEncoder, OpenCLIPImageEncoder, OpenCLIPTextEncoder, TimmEncoder, TorchvisionEncoder
 from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.locking import is_locked, lock_groups, lock_tower
-from clear.models.towers.groups import parameter_groups
+from clear.models.towers.groups import depth_of_parameters, parameter_groups
 
 TEXT = dict(embed_dim=16, text_cfg=dict(width=32, heads=2, layers=3, context_length=16))
 VIT = dict(embed_dim=16, vision_cfg=dict(layers=3, width=32, head_width=16, patch_size=8, image_size=32))
@@ -243,3 +243,17 @@ def test_a_config_locks_a_tower(trainable, expected, caplog):
         tower.set_trainable(dict(lockd=True))
     with pytest.raises(ConfigError, match='trainable is'):
         tower.set_trainable('yes')
+
+
+def test_modules_of_a_pipeline_are_no_blocks():
+    """As in a model of sentence-transformers: a transformer, then a dense layer."""
+
+    class Pipeline(nn.Sequential):
+        pass
+
+    blocks = nn.ModuleList([nn.Sequential(nn.Linear(2, 2)) for _ in range(3)])
+    model = Pipeline(nn.ModuleDict(dict(embeddings=nn.Linear(2, 2), layer=blocks)), nn.Sequential(nn.Linear(2, 2)))
+    depths, last = depth_of_parameters(model)
+    assert last == 4 and depths == {
+        '0.embeddings.weight': 0, '0.embeddings.bias': 0, '1.0.weight': 4, '1.0.bias': 4,
+        **{f'0.layer.{block}.0.{name}': block + 1 for block in range(3) for name in ('weight', 'bias')}}

@@ -91,7 +91,8 @@ def _chains(prefix: str, module: nn.Module) -> list[list[str]]:
     numbered = defaultdict(list)
     for name, child in with_weights:
         found = _NUMBERED.fullmatch(name)
-        if found and any(True for _ in child.children()):  # conv1, bn1, conv2 of a stem are single layers
+        # conv1, bn1, conv2 of a stem are single layers; a bare number is a place in a pipeline of unlike modules.
+        if found and found[1] and any(True for _ in child.children()):
             numbered[found[1]].append(f'{prefix}{name}')
     return [names for names in numbered.values() if len(names) > 1]
 
