@@ -59,7 +59,8 @@ class TowerBank:
     def of(cls, tower: Tower, inputs: FixedImages | list[str], root: str | Path) -> TowerBank:
         """Name the bank; hashes the weights and the inputs, encodes nothing."""
         if isinstance(inputs, FixedImages):
-            identity = identity_of(PreparedTower(tower, inputs.transform), inputs.table, dtype='float32')
+            identity = identity_of(PreparedTower(tower, inputs.transform), inputs.table, dtype='float32',
+                                   data_hash=inputs.fingerprint)
             return cls(tower, inputs, identity, bank_path(tower, inputs.table, identity, root))
         identity = text_identity(tower, inputs)
         place = Path(root) / f'texts_{type(tower).__name__}_{fingerprint_of(identity)[:16]}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +108,15 @@ class ImageTextPairs(Dataset):
 
     def fingerprint(self) -> str:
         """Identifies the images and their captions, wherever they lie; files by their size."""
-        digest = hashlib.sha256(self.images.fingerprint().encode())
+        digest = hashlib.sha256(self._images_fingerprint.encode())
         for row in range(len(self.images)):
             digest.update(json.dumps(self.images.captions(row), ensure_ascii=False).encode('utf-8', 'surrogatepass'))
         return digest.hexdigest()
+
+    @cached_property
+    def _images_fingerprint(self) -> str:
+        # It asks for the size of every file.
+        return self.images.fingerprint()
 
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
@@ -175,7 +181,8 @@ class ImageTextPairs(Dataset):
         elif shape[1] != shape[2]:
             images = f'images of {shape[1]} x {shape[2]} pixels are not square'
         else:
-            images = FixedImages(self.images, FixedTransform(self._transform_cfg, shape[1]), self.max_bad_fraction)
+            images = FixedImages(self.images, self._images_fingerprint,
+                                 FixedTransform(self._transform_cfg, shape[1]), self.max_bad_fraction)
         self._texts = DistinctTexts(self.images)
         return dict(image=images, text=self._texts.texts)
 

@@ -44,10 +44,12 @@ class FixedImages:
     """Images that are the same in every epoch.
 
     Attributes:
+        fingerprint: of the table.
         max_bad_fraction: share of them that may be bad.
     """
 
     table: ImageTable
+    fingerprint: str
     transform: FixedTransform
     max_bad_fraction: float
 

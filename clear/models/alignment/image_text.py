@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.configs.signatures import accepted_arguments
-from clear.core.errors import ConfigError
+from clear.core.errors import ConfigError, TrainingError
 from clear.models.alignment.chunks import check_no_batch_norm, embed_in_chunks
 from clear.models.checked import CheckedModel
 from clear.models.losses import SimCSELoss
@@ -229,6 +229,9 @@ class ImageTextAlignment(CheckedModel):
 
     def _encode(self, side: str, values: Tensor | Sequence[str] | None, stored: Tensor | None = None) -> Tensor:
         if stored is not None:
+            if not self.is_locked(side):
+                raise TrainingError(f'The {side} tower trains now, but its features are read from a bank: nothing '
+                                    'would reach it. Set use_banks=False.')
             return self.project(side, stored)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_locked(side)):
             embedded = embed_in_chunks(self.tower(side), values, self.accumulate if self.training else 1)

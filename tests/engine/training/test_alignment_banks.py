@@ -12,7 +12,7 @@ from ranks import run_ranks
 from short_runs import read_results, run
 from tiny_text import TINY_CLIP
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.engine.training.banks import describe_banks, read_banks
 from clear.engine.training.program import build_runner
 from clear.features import FeatureBank
@@ -233,12 +233,25 @@ def test_a_run_that_ended_inside_the_extraction_is_started_again(root, tmp_path,
 
 
 def test_weights_are_hashed_once_for_plan_and_training(root, tmp_path, monkeypatch):
+    from clear.datasets.table import ImageTable
     from clear.models.towers.base import Tower
 
-    calls, original = [], Tower.fingerprint
-    monkeypatch.setattr(Tower, 'fingerprint', lambda self: calls.append(type(self).__name__) or original(self))
+    calls = []
+    for kind in (Tower, ImageTable):
+        monkeypatch.setattr(kind, 'fingerprint', lambda self, original=kind.fingerprint:
+                            calls.append(type(self).__name__) or original(self))
     trained(tmp_path / 'work', config(root, tmp_path / 'banks'))
-    assert sorted(calls) == ['OpenCLIPImageEncoder', 'OpenCLIPTextEncoder']
+    assert sorted(calls) == ['ImageTable', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder']
+
+
+def test_a_tower_that_is_unlocked_later_is_not_read_from_its_bank(root, tmp_path):
+    runner = build_runner(config(root, tmp_path / 'banks', work_dir=str(tmp_path / 'work')))
+    read_banks(runner)
+    batch = next(iter(runner.train_dataloader))
+    assert runner.bare_model(**batch, mode='loss')['loss'].isfinite()
+    runner.bare_model.text_encoder.requires_grad_(True)
+    with pytest.raises(TrainingError, match='text tower trains now'):
+        runner.bare_model(**batch, mode='loss')
 
 
 def test_the_plan_says_what_is_read_from_where(root, tmp_path):
