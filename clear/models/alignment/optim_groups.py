@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mmengine.model import is_model_wrapper
@@ -58,6 +58,8 @@ class AlignmentOptimConstructor:
 
     def __init__(self, optim_wrapper_cfg: Options, paramwise_cfg: Options | None = None):
         self.wrapper = dict(optim_wrapper_cfg)
+        if not isinstance(self.wrapper.get('optimizer'), Mapping):
+            raise ConfigError("AlignmentOptimConstructor needs optim_wrapper.optimizer=dict(type='AdamW', lr=...).")
         options = dict(paramwise_cfg or {})
         check_keys('optim_wrapper.paramwise_cfg', options,
                    {'layer_decay_image', 'layer_decay_text', 'backbone_decay', 'legacy'}, 'AlignmentOptimConstructor')

@@ -134,6 +134,8 @@ def test_wrong_options(paramwise, message):
 
 
 def test_models_and_optimisers_that_do_not_fit():
+    with pytest.raises(ConfigError, match='needs optim_wrapper.optimizer'):
+        AlignmentOptimConstructor(dict(type='OptimWrapper'))
     with pytest.raises(ConfigError, match='Linear is none'):
         AlignmentOptimConstructor(dict(optimizer=dict(type='SGD', lr=1)))(nn.Linear(2, 2))
     with pytest.raises(ConfigError, match='lacks lr'):
