@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 from pair_streams import BUCKETS, by_class, by_table, stream_config, write_pairs
-from short_runs import read_results
+from short_runs import CONFIGS, read_results
 from torch.nn import functional
 
+from clear.core.config import load_config
 from clear.core.errors import ConfigError, Interrupted
 from clear.core.files import load_tensors
 from clear.datasets import read_images
-from clear.engine.streams.pretraining import read_stream_images, read_stream_options, train_stream
+from clear.engine.streams.pretraining import bucket_config, read_stream_images, read_stream_options, train_stream
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
 from clear.features.loading import image_batches
@@ -129,3 +130,18 @@ def test_pairs_without_buckets_are_refused(root, tmp_path):
     images = dict(type='ImageTextTable', path=str(root / 'pairs.csv'))
     with pytest.raises(ConfigError, match='those of type ImageTextTable have none'):
         train_stream(stream_config(images, tmp_path), tmp_path, lambda *args: pytest.fail('trained'))
+
+
+@pytest.mark.parametrize('path', sorted((CONFIGS / 'alignment').glob('continual_*.py')), ids=lambda path: path.stem)
+def test_recipes_make_configs_that_a_runner_takes(path, tmp_path):
+    cfg, assigned = load_config(path)
+    check_runner_config(cfg, assigned)
+    stream = read_stream_options(cfg)
+    for position in range(3):
+        one = bucket_config(cfg, stream, stream.buckets, position, tmp_path)
+        check_runner_config(one)
+        images = one.train_dataloader.dataset.images
+        seen = stream.buckets[:position + 1] if stream.replay_size == 'all' else [stream.buckets[position]]
+        assert images.type == 'StreamPart' and images.buckets == seen
+        assert images.images.type == 'PromptedClassification'
+        assert ('load_from' in one) == (position > 0 and stream.start == 'last')
