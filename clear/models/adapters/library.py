@@ -75,8 +75,7 @@ def add_adapter(network: nn.Module, kind: str, weights: str | Path | None = None
 def save_adapter(network: nn.Module, file: str | Path) -> None:
     """Write the adapter's parameters alone.
 
-    Not in the library's format: that one leaves out Compacter's shared rule, and of a prefix the network that makes
-    it.
+    Not in the library's format: of a network without a head that one leaves out Compacter's shared rule.
     """
     save_file({name: value.detach().cpu().contiguous() for name, value in network.named_parameters()
                if name not in plain_state(network)}, str(file))
@@ -97,7 +96,7 @@ def _load(network: nn.Module, added: tuple[str, ...], file: str | Path) -> None:
 
 def save_base(network: nn.Module, folder: Path, state: dict[str, torch.Tensor]) -> None:
     """Write a network of transformers with these weights, so that it loads without the library of adapters too."""
-    # transformers' own method: that of adapters 1.3 takes the prefixes out of the layers for good.
+    # transformers' own method: that of adapters 1.3 takes the prefixes out of the layers, which cannot train on.
     from transformers import PreTrainedModel
 
     PreTrainedModel.save_pretrained(network, folder, state_dict=state)

@@ -32,7 +32,8 @@ class SentenceTransformerEncoder(TextEncoder):
 
     Args:
         model: a folder, or a name on the hub, read from the cache of downloaded models.
-        max_seq_length: tokens of a text; None leaves the model's own limit.
+        max_seq_length: tokens of a text; None leaves the model's own limit. The library never cuts
+            the texts of word vectors.
         allow_network: whether a name that is not in the cache is fetched.
         cache_dir: where fetched files lie; None is the library's own place.
         trainable: see `Tower`; trains word vectors too, whatever the model's `update_embeddings` says.
