@@ -16,7 +16,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
-from clear.evaluation.task import Task, TaskData, TaskResult, needs_of
+from clear.evaluation.task import Task, TaskData, TaskResult, check_images, needs_of
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
 from clear.models.alignment.weight_averages import check_wise_ft, interpolate, other_weights
@@ -78,6 +78,10 @@ class TaskHook(EveryFewEpochs):
                  batch_size: int = 256, num_workers: int = 0, *, ema: bool = False, wise_ft: float | None = None,
                  buckets: Sequence[str] | None = None):
         super().__init__(interval, at_start, batch_size)
+        if not isinstance(tasks, (list, tuple)) or not tasks:
+            raise ConfigError(f'TaskHook.tasks is {tasks!r}; expected a list of dict(type=TASK, ...).')
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"TaskHook.data is {data!r}; expected dict(test=dict(type=READER, ...)).")
         self.data, self.num_workers = dict(data), num_workers
         self.ema = check_flag('TaskHook.ema', ema)
         self.wise_ft = check_wise_ft('TaskHook.wise_ft', wise_ft)
@@ -88,6 +92,8 @@ class TaskHook(EveryFewEpochs):
                          for split, images in self.data.items()}
         self.tasks: dict[str, Task] = {}
         for options in tasks:
+            if not isinstance(options, Mapping) or not isinstance(options.get('type'), str):
+                raise ConfigError(f'TaskHook.tasks holds {options!r}; expected dict(type=TASK, ...).')
             name = str(options.get('name') or options['type'])
             if name in self.tasks:
                 raise ConfigError(f"TaskHook: two tasks are called '{name}'; give one of them name='...'.")
@@ -108,10 +114,7 @@ class TaskHook(EveryFewEpochs):
             raise ConfigError("TaskHook.ema needs a hook that averages: custom_hooks=[dict(type='EMAHook'), ...].")
         self._images = {split: read_images(source, f'TaskHook.data.{split}') for split, source in self.data.items()}
         for name, task in self.tasks.items():
-            lacking = [split for split, images in self._images.items()
-                       if 'text' in needs_of(task) and 'caption' not in images]
-            if lacking:
-                raise DataError(f'TaskHook: {name} needs captions, and the images of {lacking[0]} have none.')
+            check_images(task, f'TaskHook: {name}', self._images)
 
     def before_train(self, runner: Trains) -> None:
         self._remember_start(runner)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from clear.core.errors import ConfigError
+from clear.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from clear.datasets import ImageTable
@@ -46,6 +46,14 @@ class EncodesText(Protocol):
         """N texts -> (N, D)."""
 
 
+@runtime_checkable
+class ChecksClasses(Protocol):
+    """A task that knows some classes by name."""
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Raise DataError if these are others."""
+
+
 class Task(Protocol):
     """What every task offers.
 
@@ -55,7 +63,8 @@ class Task(Protocol):
 
     A class that says `reads_grid = True` (its base does not count) takes the arguments in the `grid` of a probing
     config where it has none of its own. One that says `reads_labels = True` is refused data without any label before
-    anything is encoded.
+    anything is encoded; one that says `splits = ('test',)` is refused data without these, and one with
+    `check_classes(names)` is asked about the classes of 'test', before a model trains.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -82,6 +91,30 @@ def needs_of(task: Task) -> tuple[str, ...]:
 def reads_labels(task: Task) -> bool:
     """Whether a task can do nothing without labels."""
     return getattr(task, 'reads_labels', False)
+
+
+def check_images(task: Task, name: str, images: Mapping[str, ImageTable]) -> None:
+    """Refuse images that a task cannot be measured on, before any of them is encoded.
+
+    Args:
+        images: 'train', 'val', 'test' -> the images of that split.
+
+    Raises:
+        ConfigError: for a split that is not there.
+        DataError: for one without labels or captions, or of other classes than the task knows.
+    """
+    splits = getattr(task, 'splits', ())
+    lacking = [split for split in splits if split not in images]
+    if lacking:
+        raise ConfigError(f"{name} needs images called {' and '.join(map(repr, splits))}; data has "
+                          f'{", ".join(map(repr, images)) or "none"}.')
+    for split, table in images.items():
+        if 'text' in needs_of(task) and 'caption' not in table:
+            raise DataError(f'{name} needs captions, and the images of {split} have none.')
+        if reads_labels(task) and not (table.label_array() >= 0).any():
+            raise DataError(f'{name} needs labels, and the images of {split} have none.')
+    if isinstance(task, ChecksClasses) and 'test' in images:
+        task.check_classes(images['test'].class_names)
 
 
 @dataclass(frozen=True)

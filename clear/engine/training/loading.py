@@ -16,7 +16,8 @@ from clear.core.config import to_plain
 from clear.core.contracts import Fingerprinted
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed, seeded_draws
-from clear.datasets.loaders.samplers import GlobalBatchSampler
+from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
+from clear.registry import DATA_SAMPLERS
 
 # Samples of a foreign data set whose description goes into its fingerprint.
 _DESCRIBED_SAMPLES = 64
@@ -81,9 +82,9 @@ class SkippingBatchSampler(Sampler):
 def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
     """The loader of a `train_dataloader` config, whose `batch_sampler.start` says where to begin.
 
-    Without a `sampler` the order is that of `EpochSampler` and `GlobalBatchSampler`: the same global batches on any
-    number of processes. Other samplers keep their order. Data sets without a `fingerprint` (those of other libraries)
-    are asked through `SeededDataset`.
+    Without a `sampler` the order is that of `EpochSampler`, and without a `batch_sampler` our samplers have a
+    `GlobalBatchSampler`: the same global batches on any number of processes. Other samplers keep their order. Data
+    sets without a `fingerprint` (those of other libraries) are asked through `SeededDataset`.
 
     Raises:
         ConfigError: if an epoch has no batch.
@@ -124,10 +125,17 @@ def _with_defaults(cfg: dict) -> dict:
     cfg.setdefault('num_workers', 0)
     if 'sampler' not in cfg and 'batch_sampler' not in cfg:
         cfg['sampler'] = dict(type='EpochSampler', shuffle=cfg.pop('shuffle', True))
+    if 'batch_sampler' not in cfg and _is_ours(cfg['sampler']):
         cfg['batch_sampler'] = dict(type='GlobalBatchSampler', drop_last=cfg.pop('drop_last', True))
         cfg.setdefault('collate_fn', dict(type='default_collate'))
     cfg.setdefault('persistent_workers', cfg['num_workers'] > 0)
     return cfg
+
+
+def _is_ours(sampler: object) -> bool:
+    kind = sampler.get('type') if isinstance(sampler, dict) else type(sampler)
+    kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, EpochSampler)
 
 
 def _batch_size(loader: DataLoader) -> int | None:

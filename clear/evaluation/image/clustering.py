@@ -44,6 +44,7 @@ class Clustering:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('test',)
     reads_labels: ClassVar = True
 
     def __init__(self, *, num_clusters: int | None = None, restarts: int = 10, max_iterations: int = 300,

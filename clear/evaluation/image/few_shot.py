@@ -44,6 +44,7 @@ class FewShotProbe:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
 
     def __init__(self, *, shots: int = 5, seeds: int | Sequence[int] = 5, classifier: str = 'logistic', c: float = 10.0,

@@ -56,6 +56,7 @@ class KNN:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
 
     def __init__(self, *, k: int | Sequence[int] = 20, temperature: float | None | Sequence[float | None] = 0.07,

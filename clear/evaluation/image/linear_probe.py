@@ -58,6 +58,7 @@ class LinearProbe:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
     reads_grid: ClassVar = True
 

@@ -45,6 +45,7 @@ class LogisticProbe:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
 
     def __init__(self, *, cs: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), max_iterations: int = 500,

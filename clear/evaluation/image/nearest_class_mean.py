@@ -36,6 +36,7 @@ class NearestClassMean:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
 
     def __init__(self, *, distance: str = 'cosine', device: str = 'cpu'):

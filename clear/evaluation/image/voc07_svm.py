@@ -42,6 +42,7 @@ class VOC07SVM:
     """
 
     needs: ClassVar = ('bank',)
+    splits: ClassVar = ('train', 'test')
 
     def __init__(self, *, data_root: str, costs: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0), folds: int = 3,
                  positive_weight: float = 2.0, max_iterations: int = 2000, seed: int = 0):

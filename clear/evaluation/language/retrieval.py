@@ -39,6 +39,7 @@ class ImageTextRetrieval:
     """
 
     needs: ClassVar = ('bank', 'text', 'text_encoder')
+    splits: ClassVar = ('test',)
 
     def __init__(self, *, ks: Sequence[int] = (1, 5, 10), device: str = 'cpu'):
         if not isinstance(ks, (list, tuple)) or not ks:

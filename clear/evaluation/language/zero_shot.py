@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.checks import check_choice
-from clear.core.errors import DataError
+from clear.core.errors import ConfigError, DataError
 from clear.datasets.prompts import TEMPLATES, check_templates, readable
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
 from clear.evaluation.language.prompts import AVERAGES, check_encodes_text, class_vectors
@@ -41,9 +41,13 @@ class ZeroShot:
     """
 
     needs: ClassVar = ('bank', 'text_encoder')
+    splits: ClassVar = ('test',)
+    reads_labels: ClassVar = True
 
     def __init__(self, *, names: Sequence[str] | None = None, templates: Sequence[str] = TEMPLATES,
                  prompt_average: str = 'normalised', device: str = 'cpu'):
+        if names is not None and not isinstance(names, (list, tuple)):
+            raise ConfigError(f"names is {names!r}; expected a list such as ['cat', 'dog'].")
         self.names = None if names is None else [str(name) for name in names]
         self.templates = check_templates(templates)
         self.prompt_average = check_choice('prompt_average', prompt_average, AVERAGES)
@@ -60,9 +64,8 @@ class ZeroShot:
         encode = check_encodes_text(encoder, type(self).__name__)
         rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
         known = class_names_of(data.bank['test'], rows.labels)
+        self.check_classes(known)
         names = [readable(name) for name in known] if self.names is None else self.names
-        if len(names) != len(known):
-            raise DataError(f"names has {len(names)} names, the bank of 'test' {len(known)} classes.")
         vectors = class_vectors(encode, names, self.templates, self.prompt_average).to(self.device)
         if vectors.shape[1] != rows.features.shape[1]:
             raise DataError(f'The text encoder gives {vectors.shape[1]} dimensions, the bank holds '
@@ -71,6 +74,15 @@ class ZeroShot:
         extras = dict(metrics=metrics, n_test=len(rows), names=names, templates=self.templates)
         return TaskResult('top1', metrics['top1'], True,
                           {**extras, **({'unlabelled': {'test': unlabelled}} if unlabelled else {})})
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Refuse images of another number of classes than there are names.
+
+        Raises:
+            DataError: saying both.
+        """
+        if self.names is not None and len(self.names) != len(known):
+            raise DataError(f"names has {len(self.names)} names, the bank of 'test' {len(known)} classes.")
 
     @staticmethod
     def classify(features: Tensor, vectors: Tensor, labels: Tensor) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.configs.signatures import accepted_arguments
 from clear.core.errors import ConfigError, TrainingError
+from clear.core.modes import evaluation_mode
 from clear.models.alignment.chunks import check_no_batch_norm, embed_in_chunks
 from clear.models.checked import CheckedModel
 from clear.models.losses import SimCSELoss
@@ -95,6 +96,8 @@ class ImageTextAlignment(CheckedModel):
         self.align_weight = check_number('ImageTextAlignment: align_weight', align_weight, 0)
         self.simcse_weight = check_number('ImageTextAlignment: simcse_weight', simcse_weight, 0)
         self.accumulate = check_whole('ImageTextAlignment: accumulate', accumulate, 1)
+        if not self.align_weight and not self.simcse_weight:
+            raise ConfigError('ImageTextAlignment: align_weight and simcse_weight are both 0, so there is no loss.')
         if max_logit_scale is not None:
             check_number('ImageTextAlignment: max_logit_scale', max_logit_scale, above=1)
         self.max_logit_scale = max_logit_scale
@@ -155,6 +158,15 @@ class ImageTextAlignment(CheckedModel):
         return self
 
     def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
+        if 'captions' not in shown:
+            raise ConfigError('ImageTextAlignment trains on images with captions, and the data set gives none. Use '
+                              "train_dataloader.dataset=dict(type='ImageTextPairs', images=...).")
+        parts = (*map(self.tower, TOWERS), *map(self.head, TOWERS))
+        if not any(parameter.requires_grad for part in parts if part for parameter in part.parameters()):
+            raise ConfigError('model: nothing of its towers and heads trains. A tower is frozen unless its config says '
+                              'trainable=True.')
+        if self.align_weight:
+            self._try_image(shown['inputs'])
         try:
             self.criterion.check_fit(batch_size, self.embed_dim(self.teacher), self.embed_dim(self.student))
         except ValueError as error:
@@ -167,6 +179,14 @@ class ImageTextAlignment(CheckedModel):
     def added_losses(self) -> tuple[str, ...]:
         """Names of the losses of `terms`."""
         return tuple(name for term in self.terms for name in term.names)
+
+    def _try_image(self, images: Tensor) -> None:
+        try:
+            with evaluation_mode(self.image_encoder):
+                self.image_encoder(images)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(f'model.image_encoder takes no images of {tuple(images.shape[1:])}, as '
+                              f'train_dataloader.dataset.transform makes them: {error}') from error
 
     # Forward
 
