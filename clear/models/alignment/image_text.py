@@ -58,7 +58,8 @@ class ImageTextAlignment(CheckedModel):
 
     Args:
         image_encoder: config or module, see `build_encoder`; text_encoder: likewise, see `build_text_encoder`.
-        loss: a `PairLoss`, config or module. Without `detach_teacher` in its config, a locked teacher is detached.
+        loss: a `PairLoss`, config or module. Without `detach_teacher` in its config, a teacher that does not
+            train, head included, is detached.
         image_head, text_head: a neck such as `ProjectionMLP` or `DINOHead`, or None for the embedding as it is. Their
             `in_channels` follows from the tower.
         teacher: 'text' or 'image'; the other one is the student.
@@ -106,7 +107,7 @@ class ImageTextAlignment(CheckedModel):
         for side in TOWERS if self.accumulate > 1 else ():
             if not self.is_locked(side):
                 check_no_batch_norm(self.tower(side), f'{side} tower')
-        self.criterion = self._build_loss(loss)
+        self.criterion = self._build_loss(loss, dict(image=image_head, text=text_head)[self.teacher])
         self._build_heads(dict(image=image_head, text=text_head), joint_dim)
         self.simcse = SimCSELoss() if self.simcse_weight else None
         # More losses of a batch; no part of the state.
@@ -272,10 +273,12 @@ class ImageTextAlignment(CheckedModel):
 
     # Construction
 
-    def _build_loss(self, loss: Mapping | PairLoss) -> PairLoss:
+    def _build_loss(self, loss: Mapping | PairLoss, teacher_head: Mapping | nn.Module | None) -> PairLoss:
         if isinstance(loss, Mapping) and 'detach_teacher' not in loss and self.is_locked(self.teacher):
             kind = MODELS.require(loss['type']) if isinstance(loss.get('type'), str) else None
-            if kind is not None and 'detach_teacher' in accepted_arguments(kind):
+            # A head of the teacher would get no gradient; that of a loss over prototypes is frozen anyway.
+            learns = teacher_head is not None and not getattr(kind, 'needs_prototypes', False)
+            if kind is not None and 'detach_teacher' in accepted_arguments(kind) and not learns:
                 loss = dict(loss, detach_teacher=True)
         built = build_part('loss', loss)
         if not isinstance(built, PairLoss):

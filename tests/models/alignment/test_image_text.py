@@ -74,6 +74,11 @@ def test_a_locked_teacher_is_detached_and_the_config_may_say_otherwise():
     assert not model_of(dict(type='InfoNCELoss', detach_teacher=False), text=False).criterion.detach_teacher
     assert not model_of(image=True, text=False, teacher='image').criterion.detach_teacher
     assert model_of(image=False, teacher='image').criterion.detach_teacher
+    headed = model_of(text=False, text_head=dict(type='ProjectionMLP')).train()
+    headed(images(), TEXTS, mode='loss')['loss'].backward()
+    assert not headed.criterion.detach_teacher and with_gradient(headed.text_head), 'or its head would never train'
+    frozen = model_of(dict(type='CrossModalDINOLoss', out_dim=9), text=False, image_head=DINO_HEAD, text_head=DINO_HEAD)
+    assert frozen.criterion.detach_teacher
 
 
 def test_teacher_comes_first_whichever_tower_it_is():
