@@ -9,7 +9,7 @@ import torch
 from clear_trees import write_clear_tree
 from doc_pages import ROOT, blocks
 from quick_runs import weights_of
-from short_runs import read_results, run
+from short_runs import forget_outside_modules, read_results, run
 
 # The recipe of the page on little data, with a hook that ends the process as `kill` does, once.
 AGREEMENT = """
@@ -53,7 +53,8 @@ def outside(tmp_path):
         if first.endswith('.py') and '/' not in first:
             (tmp_path / first).write_text(text)
     (tmp_path / 'ends.py').write_text(ENDS)
-    return tmp_path
+    yield tmp_path
+    forget_outside_modules()
 
 
 def killed_and_resumed(config, folder, monkeypatch):

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +65,33 @@ def load_tool(name):
 
 def run(program, *arguments):
     """Call `main` of a program as the shell would, and catch what it writes."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err, path = io.StringIO(), io.StringIO(), [*sys.path]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = load_tool(program)([str(argument) for argument in arguments])
         except SystemExit as stop:  # argparse
             code = stop.code
+        finally:
+            sys.path[:] = path  # a folder of custom_imports stays there while a program runs
+            forget_outside_modules()
     return Finished(code, out.getvalue(), err.getvalue())
+
+
+def forget_outside_modules():
+    """Drop what a config's `custom_imports` brought from a test's folder, as the end of its process would.
+
+    Another test has a module of that name, and a registry takes a name once.
+    """
+    from clear import registry
+
+    temp = tempfile.gettempdir()
+    dropped = {name for name, module in sys.modules.items()
+               if str(getattr(module, '__file__', None) or '').startswith(temp)}
+    for each in [each for each in vars(registry).values() if isinstance(each, registry.Registry)] if dropped else ():
+        for name in [name for name, kind in each.module_dict.items() if kind.__module__ in dropped]:
+            del each.module_dict[name]
+    for name in dropped:
+        del sys.modules[name]
 
 
 def train(*arguments):
