@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 class CheckedModel(BaseModel):
-    """A model of the ordinary Runner, which shows it a batch of one blank sample before anything is trained."""
+    """A model of the ordinary Runner, which shows it a batch of one blank sample before anything is trained.
+
+    Attributes:
+        added_losses: names of losses that are not of the batch alone, such as a pull to what earlier data taught.
+    """
+
+    added_losses: tuple[str, ...] = ()
 
     def check_batch(self, shown: Mapping[str, Tensor | Sequence], batch_size: int) -> None:
         """Refuse what `loss` would refuse.

@@ -232,7 +232,7 @@ def test_a_plan_reads_the_sources_and_makes_no_bank(cfg, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('source, says', [
     (dict(type=['ImageFolder']), 'data.type is'), (dict(type='ImageFoldr'), "nearest: 'ImageFolder'"),
-    (dict(rot='x'), "Did you mean 'root'"), (dict(root=[1]), 'data of type')])
+    (dict(rot='x'), "Did you mean 'root'"), (dict(root=[1]), 'data.root is [1]; expected text')])
 def test_a_plan_refuses_sources_that_cannot_be_read(cfg, tmp_path, source, says):
     with pytest.raises(ConfigError) as refused:
         ProbeRunner(image_config(cfg, tmp_path / 'images', **source)).plan()

@@ -16,6 +16,7 @@ from clear.core.errors import CheckpointError, ConfigError, DataError, TrainingE
 from clear.core.files import load_tensors, save_tensors
 from clear.core.modes import eval_mode
 from clear.core.seeding import derive_seed, get_rng_state, set_rng_state
+from clear.models.checked import CheckedModel
 from clear.models.importance import IMPORTANCE_FILE, read_importance
 from clear.registry import HOOKS
 
@@ -117,7 +118,7 @@ class ImportanceHook(AtTheEnd):
         count = 0
         for batch in self._batches(runner):
             losses = model(**model.data_preprocessor(batch, training=False), mode='loss')
-            added = getattr(model, 'added_losses', ())
+            added = model.added_losses if isinstance(model, CheckedModel) else ()
             loss, _ = model.parse_losses({name: value for name, value in losses.items() if name not in added})
             if not math.isfinite(loss.item()):
                 raise TrainingError(f'ImportanceHook: the loss of a batch is {loss.item()}.')
