@@ -45,6 +45,13 @@ def frozen_imports():
 
 
 @pytest.fixture(scope='module', autouse=True)
+def no_garbage_left():
+    """Models in cycles are few objects and many bytes: the collector, which counts objects, would let them pile up."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope='module', autouse=True)
 def blank_figures():
     """Runs draw no figures. What tests figures makes this a fixture that does nothing, or asks for `drawn_figures`."""
     from blank_figures import BLANK, drawing_by

@@ -1,5 +1,6 @@
 """Every recipe of alignment builds, and a step of it reaches every parameter that trains; each loss has a recipe."""
 
+import gc
 import importlib.util
 
 import pytest
@@ -46,6 +47,8 @@ def test_a_large_recipe_builds_and_has_a_demo(path, monkeypatch):
     assert any(parameter.requires_grad for parameter in model.parameters())
     assert any(demo.stem.startswith(path.stem.split('_')[0] + '_') for demo in DEMOS)
     assert cfg['train_dataloader']['batch_size'] == 64 and cfg['train_cfg']['max_epochs'] == 32
+    del model
+    gc.collect()  # 400 MB each
 
 
 def test_each_loss_of_pairs_has_a_demo():
