@@ -123,6 +123,7 @@ def make_test(tree, **files):
     (tree / 'tests').mkdir()
     shutil.copy(ROOT / 'pyproject.toml', tree)
     shutil.copy(ROOT / 'tests' / 'conftest.py', tree / 'tests')
+    shutil.copytree(ROOT / 'tests' / 'helpers', tree / 'tests' / 'helpers')
     for name, text in files.items():
         (tree / 'tests' / f'test_{name}.py').write_text(f'import ctypes, os, signal, time\n\nimport pytest\n{text}')
     [line] = commands(tree, 'test')
