@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,9 +15,8 @@ from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows, read_splits
 from clear.evaluation.task import TaskData, TaskResult
+from clear.features.kmeans.lloyd import KMeansFit, lloyd, mean_row, nearest_centre, squared_distances
 from clear.registry import TASKS
-
-_DISTANCES_PER_CHUNK = 2**23
 
 
 @TASKS.register_module()
@@ -75,23 +74,13 @@ class Clustering:
         if self.scale_to_unit:
             features, test_features = functional.normalize(features, dim=1), functional.normalize(test_features, dim=1)
         num_clusters = self.num_clusters or len(labels.unique())
-        origin = _mean(features)  # as in `k_means`, for the rows of 'test' too
+        origin = mean_row(features)  # as in `k_means`, for the rows of 'test' too
         features, test_features = features - origin, test_features - origin
         found = k_means(features, num_clusters, **self.options)
         metrics = agreement(nearest_centre(test_features, found.centres)[0].cpu().numpy(), test_labels.cpu().numpy())
         extras = dict(metrics=metrics, num_clusters=num_clusters, inertia=found.inertia, iterations=found.iterations,
                       converged=found.converged, n_train=len(features), n_val=0, n_test=len(test_features))
         return TaskResult('ami', metrics['ami'], True, extras)
-
-
-@dataclass(frozen=True)
-class KMeansFit:
-    """Centres (K, D); the sum of squared distances to them; how Lloyd's iterations ended."""
-
-    centres: Tensor
-    inertia: float
-    iterations: int
-    converged: bool
 
 
 def k_means(features: Tensor, num_clusters: int, *, restarts: int = 10, max_iterations: int = 300,
@@ -108,8 +97,7 @@ def k_means(features: Tensor, num_clusters: int, *, restarts: int = 10, max_iter
     """
     if len(features) < num_clusters:
         raise DataError(f'{num_clusters} clusters were asked for, but there are {len(features)} rows only.')
-    # Distances are |x|^2 + |c|^2 - 2xc, whose float32 digits are lost far from zero; no distance depends on the origin.
-    origin = _mean(features)
+    origin = mean_row(features)
     features, fits = features - origin, []
     for restart in range(restarts):
         generator = torch.Generator().manual_seed(derive_seed(seed, 'k-means', restart))
@@ -118,69 +106,20 @@ def k_means(features: Tensor, num_clusters: int, *, restarts: int = 10, max_iter
     return replace(best, centres=best.centres + origin)
 
 
-def _mean(features: Tensor) -> Tensor:
-    return features.mean(0, dtype=torch.float64).to(features.dtype)
-
-
-def lloyd(features: Tensor, centres: Tensor, max_iterations: int = 300, tolerance: float = 1e-4) -> KMeansFit:
-    """Lloyd's iterations from the given centres (K, D). An empty cluster takes the row farthest from its centre."""
-    threshold = tolerance * features.var(0, correction=0).mean().item()
-    converged, iterations = False, 0
-    while iterations < max_iterations and not converged:
-        iterations += 1
-        assigned, distances = nearest_centre(features, centres)
-        moved = _centres_of(features, assigned, distances, len(centres))
-        converged = (moved - centres).square().sum().item() <= threshold
-        centres = moved
-    _, distances = nearest_centre(features, centres)
-    return KMeansFit(centres, distances.sum(dtype=torch.float64).item(), iterations, converged)
-
-
-def _centres_of(features: Tensor, assigned: Tensor, distances: Tensor, num_clusters: int) -> Tensor:
-    counts = torch.bincount(assigned, minlength=num_clusters)
-    empty = (counts == 0).nonzero().squeeze(1)
-    if len(empty):
-        far = distances.topk(len(empty)).indices
-        assigned = assigned.clone()
-        assigned[far] = empty
-        counts = torch.bincount(assigned, minlength=num_clusters)
-    sums = torch.zeros(num_clusters, features.shape[1], dtype=torch.float64, device=features.device)
-    for rows, targets in zip(features.split(8192), assigned.split(8192)):
-        sums.index_add_(0, targets, rows.double())
-    # A row moved to an empty cluster may have been the last of its own: that one keeps a centre at zero weight.
-    return (sums / counts.clamp(min=1)[:, None]).to(features.dtype)
-
-
 def plus_plus_centres(features: Tensor, num_clusters: int, generator: torch.Generator) -> Tensor:
     """First centres by k-means++ (Arthur and Vassilvitskii 2007), greedy: the best of 2 + ln K draws each time."""
     trials = 2 + int(np.log(num_clusters))
     chosen = [int(torch.randint(len(features), (1,), generator=generator))]
-    nearest = _squared_distances(features, features[chosen]).squeeze(1)
+    nearest = squared_distances(features, features[chosen]).squeeze(1)
     while len(chosen) < num_clusters:
         weights = nearest.double().cpu().cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64) * weights[-1]
         rows = torch.searchsorted(weights, draws, right=True).clamp(max=len(features) - 1).to(features.device)
-        candidates = torch.minimum(_squared_distances(features, features[rows]), nearest[:, None])  # (N, trials)
+        candidates = torch.minimum(squared_distances(features, features[rows]), nearest[:, None])  # (N, trials)
         best = int(candidates.sum(0, dtype=torch.float64).argmin())
         chosen.append(int(rows[best]))
         nearest = candidates[:, best]
     return features[chosen]
-
-
-def nearest_centre(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) index of the nearest centre, the lower one of equals, and (N,) squared distance to it; in chunks of rows."""
-    assigned, distances = [], []
-    for rows in features.split(max(1, _DISTANCES_PER_CHUNK // len(centres))):
-        nearest = _squared_distances(rows, centres).min(1)
-        assigned.append(nearest.indices)
-        distances.append(nearest.values)
-    return torch.cat(assigned), torch.cat(distances)
-
-
-def _squared_distances(features: Tensor, centres: Tensor) -> Tensor:
-    """(N, K), never below 0."""
-    cross = features @ centres.T
-    return (features.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * cross).clamp_(min=0)
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clear.core.checks import check_choice, check_number, check_whole
+from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
+from clear.core.faiss_library import check_backend, faiss_for, torch_threads
 from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
@@ -20,7 +21,6 @@ from clear.registry import TASKS
 if TYPE_CHECKING:
     from types import ModuleType
 
-BACKENDS = ('auto', 'torch', 'faiss')
 # 1024 queries x 4096 rows of float32 similarities are 16 MB: within reach of the caches, large enough for the GEMM.
 _QUERIES_PER_BLOCK, _ROWS_PER_BLOCK = 1024, 4096
 
@@ -132,7 +132,7 @@ def nearest_neighbours(queries: Tensor, base: Tensor, k: int, *, backend: str = 
     queries, base = functional.normalize(queries, dim=1), functional.normalize(base, dim=1)
     # One more than asked for: it tells whether the k-th is tied with a row that was not taken.
     extra = min(k + 1, len(base))
-    faiss = _faiss(backend) if base.device.type == 'cpu' and base.dtype == torch.float32 else None
+    faiss = faiss_for(backend) if base.device.type == 'cpu' and base.dtype == torch.float32 else None
     if backend == 'faiss' and faiss is None:
         raise ConfigError(f"backend='faiss' searches float32 features on the CPU; these are {base.dtype} on "
                           f"{base.device}. Use backend='torch'.")
@@ -184,14 +184,10 @@ def _search_block(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor
 
 
 def _search_faiss(faiss: ModuleType, queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    try:
+    with torch_threads(faiss):
         index = faiss.IndexFlatIP(base.shape[1])
         index.add(base.contiguous().numpy())
         values, rows = index.search(queries.contiguous().numpy(), k)
-    finally:
-        faiss.omp_set_num_threads(threads)
     return torch.from_numpy(values), torch.from_numpy(rows)
 
 
@@ -200,30 +196,6 @@ def _in_order(similarity: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     rows, order = rows.sort(dim=1)
     similarity, order = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
     return similarity, rows.gather(1, order)
-
-
-def _faiss(backend: str) -> ModuleType | None:
-    """The faiss module if `backend` wants it and it is there.
-
-    Raises:
-        ConfigError: if it is asked for by name and missing.
-    """
-    if backend == 'torch':
-        return None
-    try:
-        import faiss
-    except ImportError as error:
-        if backend == 'faiss':
-            raise ConfigError("backend='faiss' needs faiss: pip install 'clear-framework[curate]', or use "
-                              "backend='torch'.") from error
-        return None
-    return faiss
-
-
-def check_backend(backend: str) -> str:
-    """`backend`, refused unless it is known."""
-    check_choice('backend', backend, BACKENDS)
-    return backend
 
 
 def _as_list(where: str, value: Item | Sequence[Item]) -> list[Item]:
