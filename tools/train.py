@@ -15,8 +15,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where results are written (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const=True, metavar='CKPT',
                         help='continue from CKPT, by default from latest.pth of the work_dir')
-    parser.add_argument('--branch', metavar='CKPT', help='begin a new continual run where CKPT (e.g. exp_3.pth of '
-                        'another run) was left, with the options of this config')
+    parser.add_argument('--branch', metavar='CKPT', help='begin a new continual run where CKPT of another one was left '
+                        '(e.g. exp_3.pth; of a stream bucket_3/latest.pth), with the options of this config')
     parser.add_argument('--overwrite', action='store_true', help='replace the run that the work_dir holds')
     parser.add_argument('--amp', action=argparse.BooleanOptionalAction, default=None, help='mixed precision')
     parser.add_argument('--device', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')

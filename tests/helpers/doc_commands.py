@@ -47,6 +47,9 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
     if name != 'train.py' or '--dry-run' in arguments or '--help' in arguments:
         return arguments
     if 'lenet5_demo' not in arguments[0]:
+        if '--branch' in arguments:  # from a run that only the reader has
+            at = arguments.index('--branch')
+            del arguments[at:at + 2]
         return [*arguments, '--dry-run']
     if '--resume' not in arguments and '--overwrite' not in arguments:
         arguments.append('--overwrite')

@@ -53,13 +53,14 @@ def evaluation_hook(evaluation: Mapping[str, Plain], buckets: Sequence[str]) -> 
 
 
 def report_matrices(cfg: Config, evaluation: Mapping, buckets: Sequence[str], measured: Sequence[Mapping[str, Plain]],
-                    work_dir: Path) -> Results:
+                    work_dir: Path, branched_from: Mapping[str, Plain] | None = None) -> Results:
     """Matrices of a finished stream, rows = trained through bucket i, columns = tested on bucket j.
 
     They are printed, and written with the CLEAR metrics to `results.json`, `results.csv` and `figures/`.
 
     Args:
         measured: the metrics of the run on each bucket.
+        branched_from: of a branch where it began; rows before are those of another run.
     """
     names, owns = list(buckets), list(range(len(buckets)))
     matrices, metrics, undefined = {}, {}, {}
@@ -78,7 +79,8 @@ def report_matrices(cfg: Config, evaluation: Mapping, buckets: Sequence[str], me
         acc_matrix=first if is_fraction else None,
         config_hash=runner_config_hash(computed_config(cfg, dist.world_size())), seeds=dict(train=cfg.get('seed')),
         **software(), world_size=dist.world_size(),
-        extras=dict(bucket_names=names, checkpoints=rows, matrices=matrices, undefined=undefined))
+        extras=dict(bucket_names=names, checkpoints=rows, matrices=matrices, undefined=undefined,
+                    **({} if branched_from is None else dict(branched_from=dict(branched_from)))))
     write_results(work_dir / RESULTS_FILE, results)
     write_table(work_dir / TABLE_FILE, results)
     _draw(results, owns, work_dir)

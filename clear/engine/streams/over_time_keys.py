@@ -13,6 +13,7 @@ from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import read_json
 from clear.engine.probing.keys import build_task, task_arguments, task_name, task_options
 from clear.engine.schema import filled_in
+from clear.engine.streams.finished import STREAM_FILE
 from clear.evaluation.over_time import DEFAULT_TASKS, PROTOCOLS, check_needs, wanted_cells
 from clear.registry import MODELS
 
@@ -126,8 +127,6 @@ def _checkpoint(item: object) -> Checkpoint:
 
 
 def _of_run(work_dir: Path) -> list[Checkpoint]:
-    from clear.engine.streams.pretraining import STREAM_FILE  # which imports what trains
-
     folders = {match[1]: folder for folder in sorted(work_dir.glob('bucket_*'))
                if folder.is_dir() and (match := BUCKET_FOLDER.fullmatch(folder.name))}
     if not folders:

@@ -14,12 +14,22 @@ from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
-from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buckets
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
+from clear.engine.streams.finished import (
+    STREAM_FILE,
+    Branch,
+    FinishedBucket,
+    StreamRecord,
+    check_record,
+    read_record,
+    require_empty,
+    take_over,
+    write_record,
+)
 from clear.engine.streams.matrices import check_evaluation, evaluation_hook, report_matrices
 from clear.engine.training.hooks.continuing import check_share
 from clear.engine.training.keys import computed_config, runner_config_hash
@@ -35,8 +45,6 @@ STARTS = ('last', 'first')
 ALL = 'all'
 STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start', 'evaluation', 'interpolate', 'ewc'}
 EWC_KEYS = {'weight', 'batch_size', 'num_batches'}
-STREAM_FILE = 'stream.json'
-SCHEMA = 1
 
 Run: TypeAlias = 'Callable[[Config, Path, bool], None]'
 
@@ -71,17 +79,6 @@ class Stream:
     def reservoir(self) -> int | None:
         """Images of the reservoir; None where there is none."""
         return None if self.replay_size == ALL else self.replay_size
-
-
-@dataclass
-class FinishedBucket:
-    """What `stream.json` holds of a bucket whose run is over; paths are relative to the work_dir."""
-
-    bucket: str
-    checkpoint: str
-    config_hash: str
-    num_images: int
-    metrics: dict[str, Plain]
 
 
 def read_stream_options(cfg: Config) -> Stream:
@@ -172,9 +169,10 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
             inner.setdefault('data_preprocessor', one.pop('data_preprocessor'))
         distil = (stream.distil or {}) if stream.mode == 'distil' else None
         one['model'] = continued_config(inner, before, distil, (stream.ewc or {}).get('weight', 0.0))
-        if position == 1 and stream.start == 'last' and adds_tensors(inner):
-            # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run had
-            # not. That everything else is there is seen before, when the frozen copy is read from the same file.
+        if stream.start == 'last' and adds_tensors(inner):
+            # By name, tensor by tensor: the predictor of the distillation is the only thing that the first run, or one
+            # that this branches from, had not. That everything else is there is seen before, when the frozen copy is
+            # read from the same file.
             one['load_from'] = dict(path=before, source='mmpretrain', min_matched=0.5)
     return one
 
@@ -196,7 +194,8 @@ def bucket_folder(work_dir: Path, name: str) -> Path:
     return work_dir / f'bucket_{name}'
 
 
-def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = False) -> list[FinishedBucket]:
+def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = False, branch: Branch | None = None
+                 ) -> list[FinishedBucket]:
     """Train on bucket after bucket; finished ones are kept, the one that was stopped continues.
 
     After each bucket `work_dir/stream.json` says what is there. The folder is then what
@@ -206,6 +205,7 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
         cfg: an ordinary config with `stream`; not changed.
         run: (config of one bucket, its folder, whether to resume there) -> trains it to the end.
         resume: go on with what an earlier call left. Without it the folder must hold no bucket.
+        branch: a bucket of another stream to begin behind, see `clear.engine.streams.branch`.
 
     Raises:
         ConfigError, DataError: if the config cannot be run, a finished bucket was trained with another config, or the
@@ -215,10 +215,16 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
     images = read_stream_images(cfg, stream)
     buckets = images.in_buckets()[1]
     names = list(buckets)
-    finished = _read_finished(work_dir) if resume else _require_empty(work_dir)
+    if resume:
+        record = read_record(work_dir) or StreamRecord()
+    else:
+        require_empty(work_dir)
+        record = StreamRecord() if branch is None else take_over(branch, work_dir)
+    record.stream = asdict(stream)
+    finished = record.buckets
     configs = [bucket_config(cfg, stream, names, position, work_dir) for position in range(len(names))]
     hashes = [_hash(cfg, stream, names, position) for position in range(len(names))]
-    _check_finished(finished, names, hashes, work_dir)
+    check_record(record, names, hashes, work_dir)
     logger.info('%s', describe_stream(images, stream, len(finished)))
     for position in range(len(finished), len(names)):
         name, folder = names[position], bucket_folder(work_dir, names[position])
@@ -231,12 +237,12 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
         finished.append(FinishedBucket(name, f'{folder.name}/{LATEST}', hashes[position], len(buckets[name]),
                                        read_results(folder / RESULTS_FILE).metrics))
         if dist.is_main():
-            write_json(work_dir / STREAM_FILE, dict(schema=SCHEMA, stream=asdict(stream),
-                                                    buckets=[asdict(each) for each in finished]))
+            write_record(work_dir, record)
         dist.barrier()
     logger.info('\nall %d buckets are trained: %s', len(names), work_dir / STREAM_FILE)
     if stream.evaluation is not None and dist.is_main():
-        report_matrices(cfg, stream.evaluation, names, [each.metrics for each in finished], work_dir)
+        report_matrices(cfg, stream.evaluation, names, [each.metrics for each in finished], work_dir,
+                        record.branched_from)
     return finished
 
 
@@ -254,35 +260,3 @@ def describe_stream(images: ImageTable, stream: Stream, num_finished: int = 0) -
     sizes = ', '.join(f'{name} ({len(rows):,} images)' for name, rows in buckets.items())
     return (f'stream    {stream.mode}{replay}, {num_finished} of {len(buckets)} buckets finished\n'
             f'buckets   {sizes}')
-
-
-def _require_empty(work_dir: Path) -> list[FinishedBucket]:
-    if (work_dir / STREAM_FILE).exists() or any(work_dir.glob(f'bucket_*/{LATEST}')):
-        raise ConfigError(f'{work_dir} already holds buckets of a stream. Continue with --resume, or choose another '
-                          'folder with --work-dir.')
-    return []
-
-
-def _read_finished(work_dir: Path) -> list[FinishedBucket]:
-    path = work_dir / STREAM_FILE
-    if not path.is_file():
-        return []
-    stored = read_json(path)
-    try:
-        if stored['schema'] != SCHEMA:
-            raise ValueError(stored['schema'])
-        return [FinishedBucket(**each) for each in stored['buckets']]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f'{path} is no list of finished buckets of schema {SCHEMA}: {error!r}.') from error
-
-
-def _check_finished(finished: list[FinishedBucket], names: list[str], hashes: list[str], work_dir: Path) -> None:
-    """Refuse to build on buckets that another config has trained, or that are gone."""
-    for position, each in enumerate(finished):
-        if position >= len(names) or each.bucket != names[position] or each.config_hash != hashes[position]:
-            raise ConfigError(f'{work_dir / STREAM_FILE}: bucket {each.bucket} was trained with another config than '
-                              'this one. Resume with the same config, or choose another folder with --work-dir.')
-        if not (work_dir / each.checkpoint).is_file():
-            raise CheckpointError(f'{work_dir / each.checkpoint} of the finished bucket {each.bucket} is gone, but the '
-                                  f'next bucket starts from it. Put it back, or delete {work_dir / STREAM_FILE} to '
-                                  'train it again.')

@@ -44,6 +44,7 @@ def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         ConfigError: for options that a stream does not have; see also `check_later_batches` and `train_stream`.
     """
+    from clear.engine.streams.branch import find_branch
     from clear.engine.streams.pretraining import (
         bucket_config,
         describe_stream,
@@ -56,12 +57,19 @@ def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume not in (None, False, True):
         raise ConfigError('stream: --resume takes no checkpoint; finished buckets are kept and the one that was '
                           'stopped is continued.')
+    if args.branch and args.resume:
+        raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
     stream = read_stream_options(cfg)
     images = read_stream_images(cfg, stream)
+    branch = find_branch(args.branch, cfg, stream, images, work_dir) if args.branch else None
+    args = copy.copy(args)
+    args.branch = None
     check_later_batches(cfg, args, stream, images)
     if args.dry_run:
-        logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream))
-        TrainingProgram(bucket_config(cfg, stream, list(images.in_buckets()[1]), 0, work_dir)).run(args)
+        first, before = (branch.finished, branch.origin) if branch else (0, work_dir)
+        logger.info('%s\n\nthe run on the first bucket:', describe_stream(images, stream, first))
+        names = list(images.in_buckets()[1])
+        TrainingProgram(bucket_config(cfg, stream, names, first, before)).run(args)
         return
     is_replaced = args.overwrite and not args.resume
     parts = sorted(folder for folder in work_dir.glob('bucket_*') if folder.is_dir())
@@ -72,7 +80,7 @@ def launch_stream(cfg: Config, args: argparse.Namespace) -> None:
             options.resume, options.overwrite = resume, not resume
             TrainingProgram(one).run(options, built)
 
-        train_stream(cfg, work_dir, run, resume=bool(args.resume))
+        train_stream(cfg, work_dir, run, resume=bool(args.resume), branch=branch)
 
 
 def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, images: ImageTable) -> None:

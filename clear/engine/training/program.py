@@ -98,7 +98,8 @@ def prepare(cfg: Config, args: argparse.Namespace) -> None:
         ConfigError: for an option that such runs do not have.
     """
     if args.branch:
-        raise ConfigError('--branch is for continual runs. To start from the weights of another run set load_from.')
+        raise ConfigError('--branch is for continual runs and streams. To start from the weights of another run set '
+                          'load_from.')
     set_precision(cfg, args.amp)
     for vis_backend in (cfg.get('visualizer') or {}).get('vis_backends') or ():
         if vis_backend.get('type') == 'WandbVisBackend' and 'WANDB_MODE' not in os.environ and not has_wandb_key():

@@ -13,6 +13,7 @@ from clear.core.config import load_config
 from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.files import load_tensors
 from clear.engine import base
+from clear.engine.streams.branch import find_branch
 from clear.engine.streams.over_time import RepresentationOverTime
 from clear.engine.streams.pretraining import (
     bucket_config,
@@ -147,6 +148,34 @@ def test_checkpoints_of_a_stream_feed_the_representation_over_time(tree, tmp_pat
     assert not results.extras['undefined']['KNN/probe_of_own_bucket']
     banks = [FeatureBank.open(path) for path in (tmp_path / 'banks').iterdir()]
     assert len({bank.features.tobytes() for bank in banks}) == 3  # three encoders, none left at its first weights
+
+
+@pytest.mark.slow
+def test_a_branch_can_begin_to_distil_and_stop(tree, tmp_path):
+    """A predictor that the other run had not is drawn anew, one that it had is left behind; the rest is taken over."""
+    for name, stream, branched in (('fine', MODES[0], MODES[3]), ('distil', MODES[3], MODES[0])):
+        cfg = config(tree, tmp_path, **stream)
+        cfg.train_cfg.max_epochs = 1
+        train_stream(cfg, tmp_path / name, run_ordinary)
+        other, started = config(tree, tmp_path, **branched), {}
+        other.optim_wrapper.optimizer.lr = 0.0
+        images, options = read_stream_images(other, read_stream_options(other)), read_stream_options(other)
+        branch = find_branch(tmp_path / name / 'bucket_2' / 'latest.pth', other, options, images, tmp_path / 'none')
+
+        def run(one, folder, resume, started=started):
+            check_runner_config(one)
+            folder.mkdir(parents=True, exist_ok=True)
+            runner = Runner.from_cfg(one)
+            runner.build()
+            started[folder.name] = copy.deepcopy(runner.bare_model.state_dict())
+            runner.train(resume=resume)
+
+        train_stream(other, tmp_path / f'{name}_branch', run, branch=branch)
+        before, begun = weights(tmp_path / name / 'bucket_2'), started['bucket_3']
+        assert [*started] == ['bucket_3']
+        shared = before.keys() & begun.keys()
+        assert same({key: before[key] for key in shared}, {key: begun[key] for key in shared})
+        assert {key.split('.')[0] for key in before.keys() ^ begun.keys()} == {'target_generator'}
 
 
 def test_finished_buckets_of_another_config_are_refused(tree, tmp_path):

@@ -1,5 +1,5 @@
-# python tools/train.py configs/alignment/continual_clip-ewc_tiny-vit_1xb64-cos-2e_demo.py
-_base_ = ['./continual_clip-finetune_tiny-vit_1xb64-cos-2e_demo.py']
+# python tools/train.py configs/alignment/continual_clip-ewc_tiny-vit_1xb64-cos-6e_demo.py
+_base_ = ['./continual_clip-finetune_tiny-vit_1xb64-cos-6e_demo.py']
 
 # Weights that mattered to the buckets before are held: EWC of TiC-CLIP. Importance is the squared gradient of the
 # loss of batches of 64, summed over buckets. The weight is ours, not swept; in bucket 2 it holds nothing
