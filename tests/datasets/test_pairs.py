@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import EpisodicSampler, EpochSampler, ImageTextPairs, read_images
+from clear.datasets.readers.pairs.parts import subset
+from clear.datasets.readers.pairs.prompted import prompted_classification
 from clear.datasets.table import ImageTable
 
 TO_TENSOR = [dict(type='Resize', size=8), dict(type='CenterCrop', size=8), dict(type='ToTensor')]
@@ -112,6 +114,26 @@ def test_all_captions_of_coco_in_the_order_of_their_ids(folder, caplog):
         read_images(dict(type='CocoCaptions', data_root=str(folder), year=2015))
 
 
+def test_the_layout_of_2014_and_more_than_five_captions(tmp_path):
+    """Names of files begin with COCO_<part>, and an image may have any number of captions."""
+    counts = {12: 1, 7: 7}
+    for number in counts:
+        path = tmp_path / 'coco2014/train2014' / f'COCO_train2014_{number:012d}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (10, 12), (number,) * 3).save(path)
+    (tmp_path / 'coco2014/annotations').mkdir()
+    (tmp_path / 'coco2014/annotations/captions_train2014.json').write_text(json.dumps(dict(
+        images=[dict(id=number, file_name=f'COCO_train2014_{number:012d}.jpg', coco_url='x') for number in counts],
+        annotations=[dict(id=10 * number + row, image_id=number, caption=f'{number} {row}')
+                     for number, count in counts.items() for row in range(count)])))
+    cfg = dict(type='CocoCaptions', data_root=str(tmp_path), year=2014)
+    assert pairs(read_images(cfg)) == [(f'train2014/COCO_train2014_{number:012d}.jpg', [
+        f'{number} {row}' for row in range(count)]) for number, count in counts.items()]
+    dataset = ImageTextPairs(cfg, TO_TENSOR)
+    drawn = Counter(dataset[epoch, 1]['captions'] for epoch in range(350))
+    assert set(drawn) == {f'7 {row}' for row in range(7)} and min(drawn.values()) > 30, 'each as likely as the others'
+
+
 def test_prompted_classes_keep_their_labels_and_have_every_template(folder):
     source = dict(type='ImageFolder', root=str(folder / 'classes'))
     images = read_images(dict(type='PromptedClassification', images=source, templates=['a {}.', 'the {}: {}']))
@@ -120,6 +142,10 @@ def test_prompted_classes_keep_their_labels_and_have_every_template(folder):
     assert images.caption_counts().tolist() == [2] * 12
     named = read_images(dict(type='PromptedClassification', images=source, names=['Katze', 'Haus']))
     assert named.captions(11) == ['a photo of a Haus.']
+    odd = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png'], label=[1, 0]),
+                                  ['yes', 'red_fox/vulpes_vulpes'])
+    assert prompted_classification(odd).captions(0) == [
+        'a photo of a red fox vulpes vulpes.']
     assert images.select([7, 2]).captions(1) == ['a cat.', 'the cat: cat']
     with pytest.raises(DataError, match='names has 1 names'):
         read_images(dict(type='PromptedClassification', images=source, names=['Katze']))
@@ -131,6 +157,9 @@ def test_parts_of_a_reader(folder):
     source = dict(type='ImageFolder', root=str(folder / 'classes'))
     every = read_images(dict(type='Subset', images=source, every=5))
     assert every.texts('id') == ['cat/0.png', 'cat/5.png', 'dog_house/4.png']
+    many = ImageTable.from_columns(folder, dict(path=['images/0.png'] * 1281, id=[f'{row}' for row in range(1281)]))
+    assert subset(many, every=25).texts('id') == [
+        f'{row}' for row in range(0, 1281, 25)]
     assert len(read_images(dict(type='Subset', images=source, fraction=0.29))) == 3
     assert len(read_images(dict(type='Subset', images=source, max_rows=5))) == 5
     with pytest.raises(ConfigError, match='one of max_rows, fraction and every'):
@@ -143,7 +172,11 @@ def test_joined_parts_open_their_own_images_and_move_their_labels(folder):
     classes = dict(type='PromptedClassification', images=dict(type='ImageFolder', root=str(folder / 'classes')))
     listed = dict(type='ImageTextTable', path=written(folder / 'images', 'e.tsv', ['4.png\tfour', '2.png\ttwo']))
     images = read_images(dict(type='ConcatPairs', parts=[classes, listed, classes], weights=[1, 2, 1]))
-    assert images.label_array().tolist() == [0] * 6 + [1] * 6 + [-1] * 2 + [2] * 6 + [3] * 6
+    # Two classes, then two images without a class, each of which counts as one.
+    assert images.label_array().tolist() == [0] * 6 + [1] * 6 + [-1] * 2 + [4] * 6 + [5] * 6
+    assert images.class_names == ['0/cat', '0/dog_house', '1/4.png', '1/2.png', '2/cat', '2/dog_house']
+    first = read_images(dict(type='ConcatPairs', parts=[listed, classes, listed]))
+    assert first.label_array().tolist() == [-1] * 2 + [2] * 6 + [3] * 6 + [-1] * 2 and len(first.class_names) == 4
     assert images.captions(12) == ['four'] and images.captions(25) == ['a photo of a dog house.']
     assert images.open_image(12).getpixel((0, 0)) == (40, 40, 40)
     part = images.select(slice(13, 26, 2))
@@ -224,6 +257,18 @@ def test_pairs_without_captions_or_with_a_transform_of_another_kind_are_refused(
     table = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png'], caption=[['a'], []]))
     with pytest.raises(DataError, match="1 of 2 images have no caption; the first is 'images/1.png'"):
         ImageTextPairs(table, TO_TENSOR)
+    for captions, count in ((['a', ' \n'], 1), ([['a', ''], ['\u3000']], 2)):
+        table = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png'], caption=captions))
+        with pytest.raises(DataError, match=f'{count} captions are empty'):
+            ImageTextPairs(table, TO_TENSOR)
+
+
+def test_a_blank_sample_has_the_longest_caption(folder):
+    captions = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 2]), pyarrow.array(['a', '', 'an owl']))
+    table = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png']))
+    assert ImageTextPairs(table.with_column('caption', captions), TO_TENSOR).blank_sample()['captions'] == 'an owl'
+    table = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png'], caption=[['b', 'bcd'], ['ab']]))
+    assert ImageTextPairs(table, TO_TENSOR).blank_sample()['captions'] == 'bcd'
 
 
 def test_the_fingerprint_follows_from_captions_too(folder):

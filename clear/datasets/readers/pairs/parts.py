@@ -60,8 +60,9 @@ class JoinedImages(ImageTable):
 def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = None) -> ImageTable:
     """Several readers as one, each after the one before.
 
-    Labels of a part are moved by the number of classes of the parts before it; -1, which pairs without a class have,
-    stays. Ids and class names begin with the number of the part.
+    Labels of a part are moved by the number of classes of the parts before it, where each image of a part without
+    classes counts as one (as in ITRA); -1, which pairs without a class have, stays. Ids and class names begin with the
+    number of the part.
 
     Args:
         parts: list of `dict(type=READER, ...)`, all with captions or all without.
@@ -85,11 +86,17 @@ def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = Non
     columns: dict[str, list] = {name: [] for name in ('id', 'path', 'label')}
     captions, chances = [], []
     names: list[str] = []
+    unnamed: list[str] = []  # images of parts without classes, which are classes only if a part with classes follows
     for place, table in enumerate(tables):
         below = table.root.relative_to(root).as_posix()
         columns['id'] += [f'{place}/{name}' for name in table.texts('id')]
         columns['path'] += [f'{below}/{path}' if path else '' for path in table.texts('path')]
         labels = table.label_array()
+        if table.class_names:
+            names += unnamed
+            unnamed = []
+        else:
+            unnamed += columns['id'][-len(table):]
         columns['label'] += np.where(labels >= 0, labels + len(names), -1).tolist()
         names += [f'{place}/{name}' for name in table.class_names]
         if has_captions:
