@@ -6,6 +6,7 @@ from short_runs import run
 from torch import nn
 
 from clear.core.config import load_config
+from clear.core.configs.signatures import accepted_arguments, required_arguments
 from clear.registry import MODELS, OPTIMIZERS
 from tools.dataset_converters import itra_options
 
@@ -39,7 +40,7 @@ def test_no_option_is_dropped_without_a_word(option):
     if option in ('image-model-builder', 'text-model-builder'):
         pytest.skip('changes the library, not a value: see the test of builders')
     value = {None: [], str: ['SEED'], list: ['0.5', '0.9']}.get(itra_options.OPTIONS[option], ['7'])
-    value = ['image'] if option == 'teacher' else value
+    value = {'teacher': ['image'], 'precision': ['fp32']}.get(option, value)
     more = {'w-rkd-d': ['--loss', 'RKD'], 'w-rkd-a': ['--loss', 'RKD'], 'dino-teacher-temp': ['--loss', 'DINO'],
             'n-prompt': ['--prompt'], 'image-model-tag': ['--pretrained-image-model'],
             'text-model-tag': ['--pretrained-text-model'],
@@ -54,11 +55,56 @@ def test_no_option_is_dropped_without_a_word(option):
     (['--image-model-builder', 'torchvision', '--image-resolution', '96', '--lock-image-model'],
      dict(type='TorchvisionEncoder', arch='RN50', preprocess=dict(crop=96), trainable=False)),
     (['--image-model-builder', 'torchhub', '--image-model-tag', 'facebookresearch/dino:main'],
-     dict(type='TorchHubEncoder', repo='facebookresearch/dino:main', entry='RN50', trainable=True)),
+     dict(type='TorchHubEncoder', repo='facebookresearch/dino:main', arch='RN50', allow_network=True, trainable=True)),
     (['--lock-image-model', '--lock-image-partial', '!attnpool'],
      dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(locked=True, keywords='!attnpool')))])
 def test_builders_and_locks_of_the_image_tower(words, expected):
     assert converted(*words)[0]['model']['image_encoder'] == expected
+
+
+@pytest.mark.parametrize('words', [
+    *(['--image-model-builder', builder] for builder in ('openclip', 'torchvision', 'torchhub', 'chineseclip')),
+    *(['--text-model-builder', builder] for builder in ('openclip', 'huggingface', 'chineseclip', 'sbert')),
+    ['--text-model-builder', 'huggingface', '--adapter', 'lora_adapter', '--lock-text-model'],
+    ['--prompt'], ['--pretrained-image-model', '--pretrained-text-model']])
+def test_towers_have_the_keys_of_their_classes(words):
+    model = converted(*words)[0]['model']
+    for side in ('image', 'text'):
+        tower = dict(model[f'{side}_encoder'])
+        kind = MODELS.require(tower.pop('type'))
+        assert set(tower) <= accepted_arguments(kind) and required_arguments(kind) <= set(tower)
+
+
+@pytest.mark.parametrize('words, amp', [
+    ([], True), (['--precision', 'amp'], True), (['--precision', 'fp16'], 'fp16'), (['--precision', 'fp32'], False)])
+def test_precisions(words, amp):
+    assert converted(*words)[0]['amp'] is amp or converted(*words)[0]['amp'] == amp == 'fp16'
+
+
+def test_classes_in_templates_and_the_parts_they_were_trained_on():
+    images = [converted('--train-data', name)[0]['train_dataloader']['dataset']['images']
+              for name in ('FGVCAircraft', 'OxfordIIITPet', 'ImageNet-50k')]
+    assert [part['type'] for part in images] == ['PromptedClassification'] * 3
+    aircraft, pets, imagenet = [part['images'] for part in images]
+    assert aircraft['split'] == 'train' and 'split' not in pets  # torchvision's default is trainval for both
+    assert imagenet == dict(type='Subset', images=dict(type='TorchVision', dataset='ImageNet', root='data'), every=25)
+    assert converted('--train-data', 'pairs')[0]['train_dataloader']['dataset']['images']['path'] == 'pairs'
+
+
+def test_an_adapter_trains_and_its_base_does_not():
+    adapter = ['--text-model-builder', 'huggingface', '--adapter', 'lora_adapter']
+    for locked in ([], ['--lock-text-model']):
+        config, notes = converted(*adapter, *locked)
+        assert 'trainable' not in config['model']['text_encoder'] and len(notes) == 1 - len(locked)
+    text = converted(*adapter, '--lock-text-model', '--lock-text-partial', '!lora')[0]['model']['text_encoder']
+    assert text['trainable'] == dict(locked=True, keywords='!lora')
+
+
+def test_a_joint_width_needs_a_head():
+    config, notes = converted('--joint-projection-dim', '64', '--text-head-n-layers', '2')
+    assert config['model']['joint_dim'] == 64 and notes == []
+    config, notes = converted('--joint-projection-dim', '64')
+    assert 'joint_dim' not in config['model'] and 'no side has a head' in notes[0]
 
 
 def test_several_sources_are_joined_and_episodes_drawn():
@@ -89,6 +135,7 @@ def test_what_is_printed_is_a_config(tmp_path):
     (['--batch-size', '1.5'], 'expected a whole number'), (['--lr=inf'], 'expected a number'),
     (['--logit-scale', '0'], 'above 0'), (['--warmup', '-5'], 'at least 0'), (['--opt-betas', '0.9'], 'two numbers'),
     (['--lock-image-model=False'], 'takes no value'), (['--teacher', 'nobody'], "'text' or 'image'"),
+    (['--precision', 'fp8'], "'amp', 'fp16' or 'fp32'"),
     (['--image-model='], '--image-model is missing'), (['--train-data', ''], '--train-data is missing'),
     (['--image-model-builder', 'keras'], 'expected openclip')])
 def test_wrong_options_are_one_message(words, message):

@@ -43,6 +43,11 @@ LOSSES = {'InfoNCE': dict(type='InfoNCELoss'), 'UniCL': dict(type='UniCLLoss'),
           'CompRess-1q': dict(type='CompRessLoss', num_queues=1),
           'CompRess-2q': dict(type='CompRessLoss', num_queues=2),
           'SEED': dict(type='SEEDLoss'), 'DINO': dict(type='CrossModalDINOLoss'), 'ProtoCPC': dict(type='ProtoCPCLoss')}
+# Data that are classes, and how torchvision calls the part that was trained on where that is not its default.
+CLASSIFICATION = {**dict.fromkeys((
+    'MNIST', 'CIFAR10', 'CIFAR100', 'STL10', 'StanfordCars', 'DTD', 'Food101', 'Flowers102', 'OxfordIIITPet', 'GTSRB',
+    'ImageNet', 'ImageNet-50k', 'RenderedSST2'), {}), 'FGVCAircraft': dict(split='train')}
+PRECISIONS = {'amp': True, 'fp16': 'fp16', 'fp32': False}
 GATHERING = ('InfoNCELoss', 'UniCLLoss')
 PROTOTYPES = ('CrossModalDINOLoss', 'ProtoCPCLoss')
 CLIP = dict(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
@@ -130,9 +135,11 @@ def convert(options: dict) -> tuple[dict, list[str]]:
     check_number('--logit-scale', options.get('logit-scale', 1), above=0)
     if len(options.get('opt-betas', [0, 0])) != 2:
         raise ConfigError(f'--opt-betas is {options["opt-betas"]}, expected two numbers.')
+    check_choice('--precision', options.get('precision', 'amp'), tuple(PRECISIONS))
     check_number('--warmup', options.get('warmup', 0), 0)
     loss = _loss(given)
-    model = dict(type='ImageTextAlignment', image_encoder=_image_tower(given, notes), text_encoder=_text_tower(given),
+    model = dict(type='ImageTextAlignment', image_encoder=_image_tower(given, notes),
+                 text_encoder=_text_tower(given, notes),
                  loss=loss, teacher=given.get('teacher', 'text'))
     for side in ('image', 'text'):
         layers = given.get(f'{side}-head-n-layers', 0)
@@ -140,7 +147,10 @@ def convert(options: dict) -> tuple[dict, list[str]]:
             model[f'{side}_head'] = dict(type='DINOHead', num_layers=layers, out_channels=65536 if loss['type'] in
                                          PROTOTYPES else None)
     if given.get('joint-projection-dim', -1) > 0:
-        model['joint_dim'] = given['joint-projection-dim']
+        if {'image_head', 'text_head'} & set(model):
+            model['joint_dim'] = given['joint-projection-dim']
+        else:
+            notes.append('--joint-projection-dim: no side has a head that could end in it')
     if 'logit-scale' in given and loss['type'] in ('InfoNCELoss', 'UniCLLoss'):
         model['logit_scale'] = 1 / given.get('logit-scale')
     for key, name in (('simcse_weight', 'w-simcse'), ('align_weight', 'w-align')):
@@ -188,7 +198,9 @@ def _image_tower(given: Taken, notes: list[str]) -> dict:
         if given.get('pretrained-image-model'):
             notes.append('--pretrained-image-model: give the file of the weights, model.image_encoder.weights=...')
     elif builder == 'torchhub':
-        tower = dict(type='TorchHubEncoder', repo=given.get('image-model-tag'), entry=name, **tower)
+        repo = given.get('image-model-tag', 'openai')
+        tower = dict(type='TorchHubEncoder', repo=repo, arch=name, allow_network=True, **tower)
+        notes.append('--image-model-builder torchhub runs code of that repository')
     elif builder == 'chineseclip':
         tower = dict(type='HuggingFaceImageEncoder', model=name, **tower)
     else:
@@ -197,7 +209,7 @@ def _image_tower(given: Taken, notes: list[str]) -> dict:
     return tower
 
 
-def _text_tower(given: Taken) -> dict:
+def _text_tower(given: Taken, notes: list[str]) -> dict:
     from clear.core.errors import ConfigError
 
     builder, name = given.get('text-model-builder'), given.get('text-model')
@@ -214,6 +226,11 @@ def _text_tower(given: Taken) -> dict:
             tower.update(text_pooler=given.get('text-pooler', 'cls'), max_seq_length=given.get('max-seq-length', 77))
         if given.get('adapter'):
             tower['adapter'] = given['adapter']
+            if tower['trainable'] is True:
+                notes.append('--adapter: the base is frozen, as by default here; trainable=True in text_encoder trains '
+                             'it too, as that system did without --lock-text-model')
+            if tower['trainable'] in (True, False):
+                tower.pop('trainable')
     elif builder == 'sbert':
         tower = dict(type='SentenceTransformerEncoder', model=name, **tower)
     else:
@@ -228,15 +245,17 @@ def _data(given: Taken) -> dict:
         if name.startswith('mscoco_captions'):
             part = dict(type='CocoCaptions', data_root=root, year=2014 if '2014' in name else 2017)
             parts.append(dict(type='Subset', images=part, fraction=0.1) if name.endswith('_x0.1') else part)
-        elif '.' in name or '/' in name:
+        elif name not in CLASSIFICATION:
             part = dict(type='ImageTextTable', path=name, root=given.get('images-dir') or None,
                         separator=given.get('csv-separator', '\t').replace('\\t', '\t'),
                         image_key=given.get('csv-img-key', 'filepath'),
                         caption_key=given.get('csv-caption-key', 'title'))
             parts.append({**part, **(dict(encoding='gb18030') if 'rsicd' in name else {})})
         else:
-            parts.append(dict(type='PromptedClassification', images=dict(
-                type='TorchVision', dataset=name, root=root)))
+            images = dict(type='TorchVision', dataset=name.removesuffix('-50k'), root=root, **CLASSIFICATION[name])
+            if name == 'ImageNet-50k':
+                images = dict(type='Subset', images=images, every=25)
+            parts.append(dict(type='PromptedClassification', images=images))
     images = parts[0] if len(parts) == 1 else dict(type='ConcatPairs', parts=parts)
     if given.get('dataset-size'):
         images = dict(type='Subset', images=images, max_rows=given['dataset-size'])
@@ -276,7 +295,7 @@ def _schedule(given: Taken, notes: list[str]) -> dict:
     schedule = [dict(type='WarmupCosineLR', warmup=warmup, by_epoch=True, T_max=epochs, convert_to_iter_based=True)]
     found = dict(optim_wrapper=wrapper, param_scheduler=schedule, train_cfg=dict(by_epoch=True, max_epochs=epochs),
                  default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=given.get('save-frequency', 1))),
-                 amp=given.get('precision', 'amp') == 'amp', seed=given.get('seed', 0))
+                 amp=PRECISIONS[given.get('precision', 'amp')], seed=given.get('seed', 0))
     if given.get('model-ema'):
         found['custom_hooks'] = [dict(type='EMAHook', momentum=round(1 - given.get('model-ema-decay', 0.9999), 12))]
     if 'eval-with-wise-ft' in given:
