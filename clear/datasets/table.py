@@ -164,6 +164,16 @@ class ImageTable:
             counts = counts.take(column.indices)
         return counts.fill_null(0).to_numpy(zero_copy_only=False)
 
+    def caption_texts(self) -> pyarrow.Array:
+        """Every caption as Arrow holds it: one that many images share perhaps once.
+
+        Raises:
+            DataError: if these images have no captions.
+        """
+        column = self['caption'].combine_chunks()
+        values = column.dictionary.take(column.indices.unique()) if types.is_dictionary(column.type) else column
+        return values.flatten() if types.is_list(values.type) else values
+
     def buckets(self) -> list[str | None]:
         """The bucket of every image, None where there is none."""
         return self.texts('bucket') if 'bucket' in self else [None] * len(self)

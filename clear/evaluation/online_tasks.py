@@ -12,7 +12,10 @@ from torch import Tensor
 
 from clear.core import dist
 from clear.core.checks import check_flag
+from clear.core.configs.building import building
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
+from clear.core.programs.startup import choose_device
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
@@ -97,7 +100,7 @@ class TaskHook(EveryFewEpochs):
             name = str(options.get('name') or options['type'])
             if name in self.tasks:
                 raise ConfigError(f"TaskHook: two tasks are called '{name}'; give one of them name='...'.")
-            self.tasks[name] = TASKS.build({key: value for key, value in options.items() if key != 'name'})
+            self.tasks[name] = _built({key: value for key, value in options.items() if key != 'name'})
             other = {*needs_of(self.tasks[name])} - {'bank', 'text', 'text_encoder'}
             if other:
                 raise ConfigError(f"TaskHook: {options['type']} needs {', '.join(sorted(other))}, which is not there "
@@ -170,6 +173,16 @@ class TaskHook(EveryFewEpochs):
         if not valid.any():
             raise DataError(f'{images.root}: none of {len(images)} images can be read.')
         return FeatureRows(images, features, valid)
+
+
+def _built(options: Mapping) -> Task:
+    """The task of a config, whose device is there."""
+    kind = options['type']
+    check_keys(f'TaskHook.tasks: {kind}', set(options) - {'type'}, accepted_arguments(TASKS.require(kind)), kind)
+    if 'device' in options:
+        choose_device(options['device'])
+    with building(f'TaskHook.tasks: {kind}'):
+        return TASKS.build(dict(options))
 
 
 def _average_of(runner: Trains) -> EMAHook | None:

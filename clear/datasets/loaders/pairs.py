@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from pyarrow import compute
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -67,7 +68,7 @@ class ImageTextPairs(Dataset):
 
     Raises:
         ConfigError: for options that are unknown or a transform that gives no tensor.
-        DataError: if an image has no caption.
+        DataError: if an image has no caption, or an empty one.
     """
 
     def __init__(self, images: Mapping | ImageTable, transform: Sequence[Mapping], *, every_caption: bool = False,
@@ -78,6 +79,11 @@ class ImageTextPairs(Dataset):
         if len(bare):
             raise DataError(f"{self.images.root}: {len(bare)} of {len(counts)} images have no caption; the first is "
                             f"'{self.images.text('id', int(bare[0]))}'.")
+        lengths = compute.utf8_length(compute.utf8_trim_whitespace(self.images.caption_texts()))
+        blank = compute.sum(compute.equal(lengths, 0)).as_py() or 0
+        if blank:
+            raise DataError(f'{self.images.root}: {blank} captions are empty. Leave them out of the table.')
+        self._longest = self.images.caption_texts()[compute.index(lengths, compute.max(lengths)).as_py()].as_py()
         self.labels = self.images.label_array()
         self.class_names = self.images.class_names
         self.every_caption = check_flag('every_caption', every_caption)
@@ -193,9 +199,9 @@ class ImageTextPairs(Dataset):
             self._reader = StoredReader(stored['image'], self._report)
 
     def blank_sample(self) -> Sample:
-        """A black image with a caption and the lowest label: what samples look like, without reading a file."""
+        """A black image with the longest caption and the lowest label: what is hardest, without reading a file."""
         image = self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image')
-        return dict(inputs=image, captions=self.images.captions(0)[0], labels=int(self.labels.min()), rows=0)
+        return dict(inputs=image, captions=self._longest, labels=int(self.labels.min()), rows=0)
 
     def _seed(self, purpose: str, epoch: int, index: int) -> int:
         name = self.images.text('id', int(self._rows[index]))

@@ -10,6 +10,7 @@ from clear.core.checks import check_choice, check_number, check_shared_keys, che
 from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
+from clear.core.programs.startup import choose_device
 from clear.engine.schema import filled_in
 from clear.evaluation.task import EncodesText, Task, needs_of
 from clear.registry import MODELS, TASKS
@@ -133,6 +134,8 @@ def _check_task(where: str, task: object, cfg: dict) -> None:
         raise ConfigError(f"{where} is {task!r}; expected dict(type=...), with arguments and data.")
     accepted = task_arguments(task['type'])
     check_keys(where, task, {*accepted, *TASK_KEYS}, task['type'])
+    if task.get('device') is not None:
+        choose_device(task['device'])
     _check_name(f'{where}.name', task_name(task))
     data = task_data(cfg, task)
     if not isinstance(data, dict) or 'test' not in data:

@@ -168,6 +168,8 @@ class ImageTextAlignment(CheckedModel):
                               'trainable=True.')
         if self.align_weight:
             self._try_image(shown['inputs'])
+        with evaluation_mode(self.text_encoder):
+            self.text_encoder(shown['captions'])  # says here that it cuts the longest, not somewhere in an epoch
         try:
             self.criterion.check_fit(batch_size, self.embed_dim(self.teacher), self.embed_dim(self.student))
         except ValueError as error:
@@ -292,9 +294,12 @@ class ImageTextAlignment(CheckedModel):
             if head is None and needs_prototypes:
                 raise ConfigError(f'{type(self.criterion).__name__} compares scores over prototypes, so {side}_head '
                                   f"must end in them: {side}_head=dict(type='DINOHead', out_channels=...).")
+        bare = [self.tower(side).embed_dim for side, head in heads.items() if head is None]
         if joint_dim is None:
-            bare = [self.tower(side).embed_dim for side, head in heads.items() if head is None]
             joint_dim = bare[0] if bare else None
+        elif len(bare) == len(heads):
+            raise ConfigError(f'joint_dim is {joint_dim}, but neither side has a head that could end in it: set '
+                              'image_head or text_head.')
         for side, head in heads.items():
             built = self._build_head(side, head, joint_dim)
             setattr(self, f'{side}_head', built)
@@ -313,8 +318,15 @@ class ImageTextAlignment(CheckedModel):
             self.head(self.teacher).requires_grad_(False)
 
     def _build_head(self, side: str, head: Mapping | nn.Module | None, joint_dim: int | None) -> nn.Module | None:
-        if not isinstance(head, Mapping):
+        if head is None:
+            return None
+        if isinstance(head, nn.Module):
+            if not isinstance(getattr(head, 'out_channels', None), int):
+                raise ConfigError(f'{side}_head is a {type(head).__name__} without the attribute out_channels, the '
+                                  'width of what it gives.')
             return head
+        if not isinstance(head, Mapping):
+            raise ConfigError(f"{side}_head is {head!r}; expected a head such as dict(type='ProjectionMLP').")
         options = dict(head)
         kind = MODELS.require(options['type']) if isinstance(options.get('type'), str) else options.get('type')
         accepted = accepted_arguments(kind) if isinstance(kind, type) else set()

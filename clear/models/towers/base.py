@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from clear.core.checks import check_flag
-from clear.core.errors import ConfigError
+from clear.core.configs.signatures import accepted_arguments
+from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger
 from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.freeze import Freezable
@@ -133,6 +134,17 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     report = load_weights(model, path, removed=removed, **{'source': source, **options})
     logger.info('weights %s', report)
     return report
+
+
+def refused(what: str, kind: type, given: Options, error: TypeError) -> ConfigError:
+    """What a tower's constructor says of its arguments, with the names that it knows."""
+    accepted = accepted_arguments(kind) or set()
+    unknown = [key for key in given if key != 'type' and key not in accepted]
+    if unknown == ['adapter']:
+        return ConfigError(f'{what}: {kind.__name__} takes no adapter. HuggingFaceTextEncoder does; any tower with '
+                           'linear layers has LoRA, trainable=dict(lora=dict(rank=8)).')
+    near = nearest(unknown[0], accepted) if unknown else ''
+    return ConfigError(f'{what} ({kind.__name__}): {error}{f". Nearest: {near}." if near else ""}')
 
 
 def model_place(model: str | Path) -> str | Path:

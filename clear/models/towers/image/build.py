@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
+from clear.models.towers.base import refused
 from clear.models.towers.image.base import ImageEncoder
 from clear.registry import MODELS
 
@@ -37,7 +38,7 @@ def build_encoder(cfg: Options | ImageEncoder) -> ImageEncoder:
     try:
         encoder = MODELS.build(dict(cfg))
     except TypeError as error:
-        raise ConfigError(f'encoder ({kind.__name__}): {error}') from error
+        raise refused('encoder', kind, cfg, error) from error
     encoder.config = without_folders({**cfg, 'type': cfg['type'] if isinstance(cfg['type'], str) else kind.__name__})
     return encoder
 

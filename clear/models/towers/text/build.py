@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clear.core.config import to_plain
 from clear.core.errors import ConfigError
+from clear.models.towers.base import refused
 from clear.models.towers.text.base import CONFIG_FILE, TextEncoder
 from clear.registry import MODELS
 
@@ -45,7 +46,7 @@ def build_text_encoder(cfg: Options | str | Path | TextEncoder, **changes: objec
     try:
         encoder = MODELS.build(cfg)
     except TypeError as error:
-        raise ConfigError(f'text encoder ({kind.__name__}): {error}') from error
+        raise refused('text encoder', kind, cfg, error) from error
     encoder.config = _without_folders({**cfg, 'type': kind.__name__})
     return encoder
 
