@@ -1,4 +1,5 @@
-"""Turn a checkpoint, ours or a published one (MoCo, CLSA, SwAV, PIRL ...), into the plain weights of its backbone."""
+"""Turn a checkpoint, ours or a published one (MoCo, CLSA, SwAV, PIRL ...), into the plain weights of its backbone, or
+one of two towers (ITRA, ProtoCLIP, open_clip) into ours."""
 
 import argparse
 import sys
@@ -10,9 +11,14 @@ EXAMPLE = """example:
 Heads, queues and momentum copies are left out. Every tensor of the backbone must be there, else nothing is written.
 --target detectron2 writes the pickle of that library. --target moco writes a whole MoCo or CLSA run of ours as the
 published repository would; --target clear turns that repository's checkpoints into ours, to train on (load_from).
+
+  python tools/model_converters/convert_weights.py epoch_32.pt weights/itra.pth --config configs/my/run.py
+
+With the config of an alignment it is both towers, their heads and the scale, for load_from, AlignedEncoder and
+tools/test.py. The config describes the run that wrote IN; all of IN must find a place, or be named with --drop.
 """
 SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'byol', 'mmpretrain', 'torchvision', 'timm',
-           'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch')
+           'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip')
 TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
 
 
@@ -26,6 +32,12 @@ def parse_args(argv=None) -> argparse.Namespace:
                         'cifar/resnet18 (3 x 3 stem)')
     parser.add_argument('--target', choices=TARGETS, default='torchvision',
                         help='whose names OUT uses (default: those of the library of --arch)')
+    parser.add_argument('--config', metavar='CONFIG', help='IN is a pair of towers: the config of an alignment whose '
+                        'model OUT is for')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='override fields of CONFIG, e.g. model.text_encoder.quick_gelu=True')
+    parser.add_argument('--drop', nargs='+', action='extend', default=[], metavar='NAME',
+                        help='beginnings of names in IN to leave out of a pair, e.g. text_projection_head')
     parser.add_argument('--sanity', metavar='FOLDER', help='also print the nearest-class-mean accuracy on the images '
                         'FOLDER/<class>/<file>, beside that of random weights')
     parser.add_argument('--max-images', type=int, default=400, help='images that --sanity reads (default: 400)')
@@ -41,6 +53,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not (args.overwrite or args.dry_run):
         raise ConfigError(f'{args.output} exists; replace it with --overwrite.')
+    if args.config:
+        return run_pair(args)
+    for name in ('cfg_options', 'drop'):
+        if getattr(args, name):
+            raise ConfigError(f'--{name.replace("_", "-")} goes with --config, for pairs of towers.')
     check_output(args.output, args.target)
     setup_logging(None)
     done = convert_weights(args.input, source=args.source, arch=args.arch, target=args.target)
@@ -55,6 +72,34 @@ def run(args: argparse.Namespace) -> int:
         print('dry run: nothing was written')
         return 0
     write_weights(args.output, done.state, args.target)
+    print(f'wrote {args.output}')
+    return 0
+
+
+def run_pair(args: argparse.Namespace) -> int:
+    from clear.core.config import load_config
+    from clear.core.configs.options import parse_options
+    from clear.core.errors import ConfigError
+    from clear.core.logs import setup_logging
+    from clear.models.converters.convert import check_output, write_weights
+    from clear.models.converters.pairs import convert_pair
+
+    if args.sanity or args.target not in ('torchvision', 'clear'):
+        raise ConfigError('--config writes a pair of towers as ours; --sanity and --target are for backbones.')
+    check_output(args.output, 'clear')
+    setup_logging(None)
+    cfg = load_config(args.config, parse_options(args.cfg_options or []))[0].to_dict()
+    if 'model' not in cfg:
+        raise ConfigError(f'{args.config} has no model.')
+    done = convert_pair(args.input, cfg['model'], source=args.source, drop=args.drop)
+    print(f'{args.input}: {done.source} -> clear, {len(done.state) - len(done.kept)} tensors')
+    for title, names in (('left out', done.unused), ('as the config makes it', done.kept)):
+        for name in names:
+            print(f'{title}: {name}')
+    if args.dry_run:
+        print('dry run: nothing was written')
+        return 0
+    write_weights(args.output, dict(state_dict=done.state), 'clear')
     print(f'wrote {args.output}')
     return 0
 

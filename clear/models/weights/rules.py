@@ -69,6 +69,10 @@ def _from_openclip(key: str) -> str | None:
     return _below(key, 'visual.')
 
 
+def _from_itra(key: str) -> str | None:
+    return _below(key, 'image_backbone.')
+
+
 def _from_openclip_text(key: str) -> str | None:
     # The text tower of a whole model, whether its parts lie below `text.` or, as in CLIP itself, beside `visual.`.
     return None if key.startswith(('visual.', 'logit_')) else key.removeprefix('text.')
@@ -96,6 +100,8 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'openclip': _from_openclip,
     'openclip_text': _from_openclip_text,
     'efficientnet_pytorch': from_efficientnet_pytorch,
+    'itra': _from_itra,
+    'protoclip': _from_openclip,  # built on open_clip's code, with its names
 }
 
 
