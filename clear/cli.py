@@ -20,6 +20,7 @@ PROGRAMS = {
     'extract-features': ('extract_features.py', 'encode a data set into a feature bank'),
     'convert-features': ('dataset_converters/convert_features.py', 'features between a bank and the older layouts'),
     'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),
+    'export-towers': ('model_converters/export_towers.py', 'trained towers as open_clip or transformers write theirs'),
     'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
     'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
 }

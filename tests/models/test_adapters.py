@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_text import TEXTS, write_bert, write_roberta, write_two_towers
 
 from clear.core.errors import CheckpointError, ConfigError
@@ -67,6 +68,8 @@ def test_the_adapter_trains_and_the_base_does_not(request, family, kind, caplog,
     assert loaded.fingerprint() == encoder.fingerprint() != build(bert, kind).fingerprint()
     # Beside the adapter lies the base as it was, for those who have not the library.
     assert 'adapter' not in (tmp_path / 'saved' / 'config.json').read_text()
+    assert load_file(tmp_path / 'saved' / 'model.safetensors').keys() - {'logit_scale'} == \
+        HuggingFaceTextEncoder(bert, pooler).model.state_dict().keys()
     torch.testing.assert_close(HuggingFaceTextEncoder(tmp_path / 'saved', pooler).encode(TEXTS),
                                HuggingFaceTextEncoder(bert, pooler).encode(TEXTS))
 

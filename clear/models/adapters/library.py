@@ -121,6 +121,7 @@ def merged(network: nn.Module, kind: str) -> Iterator[dict[str, torch.Tensor]]:
 
 def plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
     """Weights under the names that the network has without the adapter."""
-    inside = f'.{NAME}.'
+    # The library keeps the table of words under a second name.
+    own = (f'.{NAME}.', '.prompt_tuning.')
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()
-            if inside not in f'{name}.'}
+            if not any(part in f'.{name}.' for part in own)}

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clear.core.errors import ConfigError
+from clear.models.towers.hugging_face import config_identity
 from clear.models.towers.image.huggingface import HuggingFaceImageEncoder, ImageSide
 from clear.models.towers.image.open_clip import OpenCLIPImageEncoder
 from clear.models.towers.text.huggingface import HuggingFaceTextEncoder
@@ -20,19 +21,20 @@ _ADDED = ('lora_up', 'lora_down', 'prompt')
 
 
 def open_clip_state(image: OpenCLIPImageEncoder, text: OpenCLIPTextEncoder, *, logit_scale: float | None = None,
-                    logit_bias: float | None = None, custom_text: bool = False) -> dict[str, Tensor]:
+                    logit_bias: float | None = None, custom_text: bool | None = None) -> dict[str, Tensor]:
     """The weights of two towers as open_clip's model of both names them.
 
     Args:
         logit_scale, logit_bias: factor and bias of the cosines; None takes those that came with the text tower.
         custom_text: for open_clip's `CustomTextCLIP`, whose text tower lies below `text.`; `CLIP` has it at the top.
+            None is what open_clip builds for this model.
 
     Raises:
         ConfigError: if a tower is not open_clip's, or has parts that its model has no place for.
     """
     _check(image, OpenCLIPImageEncoder, 'image')
     _check(text, OpenCLIPTextEncoder, 'text')
-    prefix = 'text.' if custom_text else ''
+    prefix = 'text.' if (text.custom_text if custom_text is None else custom_text) else ''
     state = {f'visual.{name}': value for name, value in image.model.state_dict().items()}
     state |= {f'{prefix}{name}': value for name, value in text.model.state_dict().items()}
     scale, bias = _logits(text, logit_scale, logit_bias)
@@ -60,7 +62,7 @@ def save_hugging_face(image: HuggingFaceImageEncoder, text: HuggingFaceTextEncod
     if text.adapter is not None:
         raise ConfigError(f"save_hugging_face: the text tower has adapter='{text.adapter}'. Write it with "
                           'save_merged() first, where it can be merged.')
-    if image.model.config.to_dict() != text.model.config.to_dict():
+    if config_identity(image.model.config) != config_identity(text.model.config):
         raise ConfigError('save_hugging_face: the towers come from models with different configs.')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,9 @@ class OpenCLIPTextEncoder(TextEncoder):
             also where the rest is frozen; texts are cut `n_prompt` tokens earlier.
         trainable: see `Tower`.
 
+    Attributes:
+        custom_text: whether open_clip's model of both towers is a `CustomTextCLIP`, with this one below `text.`.
+
     Raises:
         ConfigError: if there is no such model, tag or tokenizer.
         CheckpointError: if the weights do not fit.
@@ -79,6 +82,7 @@ class OpenCLIPTextEncoder(TextEncoder):
         super().__init__(model, embed_dim=width, max_length=length - n_prompt,
                          identity=dict(identity, tokenizer=tokens.fingerprint))
         self.load_report, self.tokenizer, self.n_prompt = load_report, tokens, n_prompt
+        self.custom_text = bool(config.get('custom_text') or config['text_cfg'].get('hf_model_name'))
         self.added_parameters = ('model.prompt',) if n_prompt else ()
         self.logit_scale, self.logit_bias = scale, bias
         self.set_trainable(trainable)

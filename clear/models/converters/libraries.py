@@ -1,0 +1,120 @@
+"""Write trained towers as the libraries that they came from write theirs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from clear.core.checks import check_choice
+from clear.core.errors import ConfigError
+from clear.models.adapters import merged_copy
+from clear.models.alignment import ImageTextAlignment
+from clear.models.alignment.image_text import TOWERS
+from clear.models.converters.convert import write_weights
+from clear.models.towers.export import open_clip_state, save_hugging_face
+from clear.models.towers.image import HuggingFaceImageEncoder, ImageEncoder, OpenCLIPImageEncoder
+from clear.models.towers.text import HuggingFaceTextEncoder, OpenCLIPTextEncoder, TextEncoder
+
+SIDES = ('both', *TOWERS)
+_SUFFIXES = ('.pt', '.pth', '.safetensors')
+
+
+def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'both', merge: bool = False,
+                  drop_heads: bool = False) -> str:
+    """Write the towers of a trained pair for their libraries, and say in words what was written.
+
+    | towers | written |
+    |---|---|
+    | both of one model of open_clip | a file of its tensors (.pt, .safetensors), scale and bias too |
+    | both of one two-tower model of transformers | a folder that `from_pretrained` reads |
+    | `side='text'` | a folder: that of transformers or sentence-transformers, with ours (`build_text_encoder`) beside |
+    | `side='image'` | a file of its tensors under its library's names |
+
+    Args:
+        out: a file or a folder, as above.
+        merge: LoRA, and those adapters that can be, become part of the weights first. Without it LoRA is refused; an
+            adapter of a text tower lies beside its base.
+        drop_heads: heads have no place in any of these; without this a pair with heads is refused.
+
+    Raises:
+        ConfigError: if there is no such form for these towers, or it has no place for a part of them.
+    """
+    check_choice('side', side, SIDES)
+    out = Path(out)
+    sides = TOWERS if side == 'both' else (side,)
+    heads = [f'{each}_head' for each in sides if model.head(each) is not None]
+    if heads and not drop_heads:
+        raise ConfigError(f'the model has {" and ".join(heads)}, for which the library has no place. Leave heads out '
+                          'with --drop-heads; what is written then gives the embeddings before them.')
+    image, text = model.image_encoder, model.text_encoder
+    if merge:
+        for each in sides:
+            _merge_lora(model.tower(each))
+    if side == 'image':
+        return _write_image(image, out)
+    if side == 'text':
+        return _write_text(text, out, merge)
+    scales = dict(logit_scale=None if model.logit_scale is None else model.logit_scale.exp().item(),
+                  logit_bias=None if model.logit_bias is None else model.logit_bias.item())
+    if isinstance(image, OpenCLIPImageEncoder) and isinstance(text, OpenCLIPTextEncoder):
+        _check_suffix(out)
+        write_weights(out, open_clip_state(image, text, **scales))
+        return f"weights of open_clip's {'CustomTextCLIP' if text.custom_text else 'CLIP'}"
+    if isinstance(image, HuggingFaceImageEncoder) and isinstance(text, HuggingFaceTextEncoder):
+        with tempfile.TemporaryDirectory() as folder:
+            save_hugging_face(image, _without_adapter(text, Path(folder)) if merge else text, _folder(out), **scales)
+        return 'a folder of transformers'
+    raise ConfigError(f'{type(image).__name__} and {type(text).__name__} are no two sides of one model of a library. '
+                      'Write one at a time: --side image, --side text.')
+
+
+def _write_text(text: TextEncoder, out: Path, merge: bool) -> str:
+    if merge and isinstance(text, HuggingFaceTextEncoder) and text.adapter is not None:
+        text.save_merged(_folder(out))
+    else:
+        text.save(_folder(out))
+    return f'a folder of {type(text).__name__}'
+
+
+def _write_image(image: ImageEncoder, out: Path) -> str:
+    _check_suffix(out)
+    _refuse_lora(image.model)
+    state: Mapping[str, Tensor] = image.model.state_dict()
+    # The wrapper around networks of transformers has one part.
+    state = {name.removeprefix('network.') if isinstance(image, HuggingFaceImageEncoder) else name:
+             value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_weights(out, state)
+    return f'weights of {type(image).__name__}'
+
+
+def _merge_lora(tower: ImageEncoder | TextEncoder) -> None:
+    if any(name.endswith('lora_up') for name, _ in tower.model.named_parameters()):
+        tower.model = merged_copy(tower.model)
+
+
+def _refuse_lora(network: nn.Module) -> None:
+    found = next((name for name, _ in network.named_parameters() if name.endswith('lora_up')), None)
+    if found is not None:
+        raise ConfigError(f'the image tower has {found}, for which the library has no place. Put LoRA into the weights '
+                          'with --merge.')
+
+
+def _without_adapter(text: HuggingFaceTextEncoder, folder: Path) -> HuggingFaceTextEncoder:
+    if text.adapter is None:
+        return text
+    text.save_merged(folder)
+    return HuggingFaceTextEncoder(folder)
+
+
+def _check_suffix(out: Path) -> None:
+    if out.suffix not in _SUFFIXES:
+        raise ConfigError(f'{out} is to be a file of weights; its name must end with {", ".join(_SUFFIXES)}.')
+
+
+def _folder(out: Path) -> Path:
+    if out.suffix in _SUFFIXES:
+        raise ConfigError(f'{out} is to be a folder, not a file: leave {out.suffix} out.')
+    return out
