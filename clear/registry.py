@@ -297,7 +297,8 @@ OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine.training.lars'], library=_timm_
                     library_names=_timm_optimizer_names, library_title='timm.optim')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', ['clear.engine.training.optimisation'])
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', ['clear.models.alignment.optim_groups'])
-PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine.training.optimisation'])
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', ['clear.engine.training.optimisation',
+                                               'clear.models.alignment.two_rates'])
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 BATCH_AUGMENTS = _child('BATCH_AUGMENTS')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS')

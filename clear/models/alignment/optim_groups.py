@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from clear.core.types import Options
 
 SIDES = ('image', 'text')
+# What a schedule tells groups apart by, as `group['part']`.
+IMAGE_PART, REST_PART = 'image', 'rest'
 # Parts of names of what no decay pulls to zero, however many dimensions it has: places, tokens, scales.
 _NOT_DECAYED = {'positional_embedding', 'class_embedding', 'pos_embedding', 'pos_embed', 'position_embedding',
                 'position_embeddings', 'token_type_embeddings', 'class_token', 'cls_token', 'dist_token', 'reg_token',
                 'mask_token', 'logit_scale', 'logit_bias'}
 _LEGACY_NOT_DECAYED = {'positional_embedding', 'class_embedding', 'logit_scale', 'bn', 'ln', 'bias'}
+# Parts of names that ProtoCLIP lets off; its projection heads are called proto heads here.
+_TWO_RATES_NOT_DECAYED = ('bn', 'ln', 'bias', 'logit_scale', 'projection_head', 'proto_head')
 _LEGACY_BLOCK = re.compile(r'(?:^|\.)resblocks\.(\d+)\.')
 _LEGACY_STAGE = re.compile(r'(?:^|\.)layer([1-4])\.')
 
@@ -51,6 +55,9 @@ class AlignmentOptimConstructor:
             `legacy=True` for what ITRA does: only the logit scale is spared by its name, embeddings of positions decay;
             transformers' embeddings get the full rate, those of Hugging Face altogether; a ResNet has six layers, its
             stem and the head beside it the rate of layer 1; `backbone_decay` is nothing without a layer decay.
+            `two_rates=True` for the groups of ProtoCLIP, which `TwoRateCosineLR` tells apart: the image tower with its
+            `image_head`, and the rest, whose rate is `lr_text` if that is given. No decay then: tensors of fewer than
+            two dimensions, and those with 'bn', 'ln', 'bias', 'logit_scale' or a proto head in their names.
 
     Raises:
         ConfigError: for unknown keys or values, another model, a tower without blocks, or if nothing trains.
@@ -62,13 +69,20 @@ class AlignmentOptimConstructor:
             raise ConfigError("AlignmentOptimConstructor needs optim_wrapper.optimizer=dict(type='AdamW', lr=...).")
         options = dict(paramwise_cfg or {})
         check_keys('optim_wrapper.paramwise_cfg', options,
-                   {'layer_decay_image', 'layer_decay_text', 'backbone_decay', 'legacy'}, 'AlignmentOptimConstructor')
+                   {'layer_decay_image', 'layer_decay_text', 'backbone_decay', 'legacy', 'two_rates', 'lr_text'},
+                   'AlignmentOptimConstructor')
         self.decays = {side: options.get(f'layer_decay_{side}', 1.0) for side in SIDES}
         self.backbone_decay = options.get('backbone_decay', 1.0)
         for name, value in [*((f'layer_decay_{side}', self.decays[side]) for side in SIDES),
                             ('backbone_decay', self.backbone_decay)]:
             check_number(f'optim_wrapper.paramwise_cfg.{name}', value, above=0)
         self.legacy = check_flag('optim_wrapper.paramwise_cfg.legacy', options.get('legacy', False))
+        self.two_rates = check_flag('optim_wrapper.paramwise_cfg.two_rates', options.get('two_rates', False))
+        self.lr_text = options.get('lr_text')
+        if self.lr_text is not None:
+            check_number('optim_wrapper.paramwise_cfg.lr_text', self.lr_text, 0)
+            if not self.two_rates:
+                raise ConfigError('optim_wrapper.paramwise_cfg.lr_text needs two_rates=True beside it.')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         wrapper = dict(self.wrapper)
@@ -80,36 +94,47 @@ class AlignmentOptimConstructor:
         return OPTIM_WRAPPERS.build(wrapper, default_args=dict(optimizer=built))
 
     def groups(self, model: nn.Module, lr: float | None) -> list[dict[str, object]]:
-        """Groups of an optimiser over all that trains, one for each pair of scale and decay, full rate first."""
+        """Groups of an optimiser over all that trains, one for each scale, decay and part, full rate first."""
         if not isinstance(model, ImageTextAlignment):
             raise ConfigError(f'AlignmentOptimConstructor is for models of images and text; {type(model).__name__} is '
                               'none.')
-        found: dict[tuple[float, bool], list[Tensor]] = defaultdict(list)
+        found: dict[tuple[float, bool, str], list[Tensor]] = defaultdict(list)
         scales = self.scales(model)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                found[scales.get(name, 1.0), self.decays_weight(name, parameter)].append(parameter)
+                found[scales.get(name, 1.0), self.decays_weight(name, parameter), self.part(name)].append(parameter)
         if not found:
             raise ConfigError('Nothing trains: both towers are locked, and there is no head and no logit scale.')
-        if lr is None and any(scale != 1 for scale, _ in found):
+        if lr is None and any(scale != 1 for scale, *_ in found):
             raise ConfigError('optim_wrapper.optimizer lacks lr, which rates by depth are fractions of.')
         groups = []
-        for (scale, is_decayed), parameters in sorted(found.items(), reverse=True, key=lambda entry: entry[0]):
+        for (scale, is_decayed, part), parameters in sorted(found.items(), reverse=True, key=lambda entry: entry[0]):
             group: dict[str, object] = dict(params=parameters)
-            if scale != 1:
-                group['lr'] = lr * scale
+            base = self.lr_text if part == REST_PART and self.lr_text is not None else lr
+            if scale != 1 or base is not lr:
+                group['lr'] = base * scale
             if not is_decayed:
                 group['weight_decay'] = 0.0
+            if part:
+                group['part'] = part
             groups.append(group)
         return groups
 
     def decays_weight(self, name: str, parameter: Tensor) -> bool:
         """Whether weight decay holds for a parameter."""
+        if self.two_rates:
+            return parameter.ndim > 1 and not any(part in name for part in _TWO_RATES_NOT_DECAYED)
         if parameter.ndim == 1 or name.endswith('.bias') or 'relative_position_bias' in name:
             return False
         if self.legacy:
             return name not in _LEGACY_NOT_DECAYED
         return parameter.ndim > 1 and not _NOT_DECAYED & set(name.split('.'))
+
+    def part(self, name: str) -> str:
+        """'image' or 'rest', where both have a rate of their own; else nothing."""
+        if not self.two_rates:
+            return ''
+        return IMAGE_PART if name.startswith(('image_encoder.', 'image_head.')) else REST_PART
 
     def scales(self, model: ImageTextAlignment) -> dict[str, float]:
         """Parameter names and the factors of their rates, where that is not 1."""

@@ -96,6 +96,28 @@ def test_parts_and_depths_stopped_at_any_step_and_resumed(folder, monkeypatch):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+TWO_RATES = """
+optim_wrapper['paramwise_cfg'] = dict(two_rates=True, lr_text=0.004)
+param_scheduler = [dict(type='TwoRateCosineLR', warmup=1, by_epoch=True, T_max=2, image_end=1, text_end=2,
+                        convert_to_iter_based=True)]
+train_dataloader['batch_size'] = 3
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+"""
+
+
+@pytest.mark.slow
+def test_two_rates_stopped_and_resumed(folder, monkeypatch):
+    (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images')) + TWO_RATES)
+    whole = train(folder, 'two')  # the image tower rests from iteration 6 of 12 on
+    for step in (3, 8):
+        parts = train(folder, f'two{step}', stops_at=step, monkeypatch=monkeypatch)
+        torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+    first = torch.load(folder / 'two' / 'epoch_1.pth', weights_only=True)['state_dict']
+    moved = {name for name, value in whole.items() if not torch.equal(first[name], value)}
+    assert 'text_encoder.model.text_projection' in moved
+    assert not any(name.startswith('image_encoder.') for name in moved)
+
+
 AVERAGED = """custom_hooks=[
     dict(type='EMAHook', momentum=0.25),
     dict(type='StopsAt'),
