@@ -1,0 +1,117 @@
+"""Figures of clusters: pictures of their members, a map of the rows, how large they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from clear.core.errors import DataError
+from clear.core.seeding import derive_seed
+from clear.features.kmeans.fit import without_gaps
+from clear.visualization.figures import new_figure, plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+_PIXELS, _GAP = 64, 2
+_GREY, _WHITE = 217, 255
+_COLOURS = 20
+
+
+def drawn_members(labels: Tensor, num_clusters: int = 16, per_cluster: int = 16, seed: int = 0
+                  ) -> dict[int, np.ndarray]:
+    """Cluster -> some of its rows, of some clusters, the largest first; drawn by the seed, rows in ascending order."""
+    labels = labels.cpu().numpy()
+    generator = np.random.default_rng(derive_seed('cluster members', seed))
+    names, sizes = np.unique(labels, return_counts=True)
+    chosen = generator.permutation(len(names))[:num_clusters]
+    chosen = chosen[np.lexsort((names[chosen], -sizes[chosen]))]
+    return {int(names[place]): np.sort(generator.permutation(np.flatnonzero(labels == names[place]))[:per_cluster])
+            for place in chosen}
+
+
+def samples_figure(members: dict[int, np.ndarray], picture: Callable[[int], Image | None], names: Sequence[str],
+                   title: str, subtitle: str) -> Figure:
+    """A line of pictures for each cluster; what cannot be read is grey.
+
+    Args:
+        members: cluster -> rows, see `drawn_members`.
+        picture: the picture of a row, or None.
+        names: what to write at each line.
+    """
+    per_line = max(len(rows) for rows in members.values())
+    step = _PIXELS + _GAP
+    canvas = np.full((len(members) * step, per_line * step, 3), _WHITE, dtype=np.uint8)
+    for line, rows in enumerate(members.values()):
+        for column, row in enumerate(rows):
+            canvas[line * step:line * step + _PIXELS, column * step:column * step + _PIXELS] = _thumbnail(picture(row))
+    figure = new_figure(3.4 + 0.5 * per_line, 1.0 + 0.5 * len(members), title, subtitle)
+    axes = figure.subplots()
+    axes.imshow(canvas, interpolation='none')
+    axes.set_xticks([])
+    axes.set_yticks([line * step + _PIXELS / 2 for line in range(len(members))],
+                    [plain_text(name, 40) for name in names], fontsize=7)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def map_figure(features: Tensor, labels: Tensor, title: str, subtitle: str, *, max_rows: int = 20000, seed: int = 0
+               ) -> Figure:
+    """The first rows in two dimensions by t-SNE (van der Maaten and Hinton 2008), a colour for each of 20 clusters by
+    turns.
+
+    Raises:
+        DataError: for fewer than five rows, or rows that are all the same.
+    """
+    points = tsne(features[:max_rows], seed)
+    figure = new_figure(7.0, 6.4, title, subtitle)
+    axes = figure.subplots()
+    axes.scatter(points[:, 0], points[:, 1], c=labels[:max_rows].cpu().numpy() % _COLOURS, cmap='tab20', vmin=0,
+                 vmax=_COLOURS - 1, s=max(1.0, min(12.0, 20000 / len(points))), linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return figure
+
+
+def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
+    """(N, 2) by scikit-learn's t-SNE from the first two principal components, with a perplexity of 30 at most.
+
+    Raises:
+        DataError: for fewer than five rows, or rows that are all the same.
+    """
+    rows = without_gaps(features.detach().float())[0].cpu().numpy()
+    if len(rows) < 5 or np.ptp(rows, axis=0).max() < 1e-6:
+        raise DataError(f'No map of {len(rows)} rows' + (': all are the same.' if len(rows) >= 5 else '.'))
+    from sklearn.manifold import TSNE
+
+    init = 'pca' if rows.shape[1] > 1 else 'random'
+    return TSNE(2, perplexity=min(30.0, (len(rows) - 1) / 3), init=init, random_state=seed % 2**32).fit_transform(rows)
+
+
+def sizes_figure(labels: Tensor, k: int, title: str, subtitle: str) -> Figure:
+    """Rows of each cluster, the largest first, against as many in each."""
+    sizes = np.sort(np.bincount(labels.cpu().numpy(), minlength=k))[::-1]
+    figure = new_figure(6.0, 4.0, title, subtitle)
+    axes = figure.subplots()
+    axes.step(np.arange(1, k + 1), sizes, where='mid', color='#0072B2')
+    axes.axhline(len(labels) / k, color='0.4', linestyle=':', linewidth=1)
+    axes.set_xlabel('cluster, by size')
+    axes.set_ylabel('rows')
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0.5, k + 0.5)
+    axes.text(k, len(labels) / k, f'{len(labels) / k:.3g} on average', ha='right', va='bottom', fontsize=8)
+    return figure
+
+
+def _thumbnail(image: Image | None) -> np.ndarray:
+    """The middle square of a picture."""
+    if image is None:
+        return np.full((_PIXELS, _PIXELS, 3), _GREY, dtype=np.uint8)
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.fit(image.convert('RGB'), (_PIXELS, _PIXELS)))
