@@ -11,12 +11,14 @@ from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sa
 from clear.evaluation.image.voc07 import voc07_classification
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
+from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
 
-__all__ = ['KNN', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows', 'LinearProbe',
+__all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows',
+           'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
            'VOC07SVM', 'VOC07Linear', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics',
            'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',

@@ -66,6 +66,9 @@ class TaskHook(EveryFewEpochs):
     Features are those after the image's head, of images prepared as the image tower evaluates them. Images that cannot
     be read are left out. The value of a task is called by its `name` or type, other metrics `<name>_<metric>`.
 
+    A locked image tower encodes each image once; what it gives stays in memory (float32), and later measurements run
+    the head alone.
+
     Args:
         tasks: list of `dict(type=TASK, ...)`, with a `name` where two are of one type; tasks on banks and text alone.
         data: split ('train', 'val', 'test') -> `dict(type=READER, ...)`.
@@ -108,6 +111,7 @@ class TaskHook(EveryFewEpochs):
         self.measures = tuple(self.tasks) if self.buckets is None else tuple(
             f'{name}/{bucket}' for bucket in self.buckets for name in self.tasks)
         self._images: dict[str, ImageTable] = {}
+        self._stored: dict[str, tuple[Tensor, Tensor]] = {}
 
     def prepare(self, runner: Trains) -> None:
         model = runner.bare_model
@@ -143,7 +147,7 @@ class TaskHook(EveryFewEpochs):
 
     def _measure(self, runner: Trains) -> dict[str, float]:
         encoder = _Encoder(runner.bare_model, self.batch_size)
-        banks = {split: self._rows(images, runner) for split, images in self._images.items()}
+        banks = {split: self._rows(split, runner) for split in self._images}
         values = {}
         if self.buckets is None:
             for name, result in self._results(encoder, banks):
@@ -161,18 +165,31 @@ class TaskHook(EveryFewEpochs):
         for name, task in self.tasks.items():
             yield name, task.run(encoder, TaskData(**{need: found[need] for need in needs_of(task) if need in found}))
 
-    def _rows(self, images: ImageTable, runner: Trains) -> FeatureRows:
-        model, preprocess = runner.bare_model, runner.bare_model.image_encoder.preprocess
-        features = torch.zeros(len(images), model.embed_dim('image'))
-        valid = torch.ones(len(images), dtype=torch.bool)
-        rows = np.arange(len(images))
-        parts = [part.tolist() for part in np.split(rows, range(self.batch_size, len(rows), self.batch_size))]
-        for batch in image_batches(images, preprocess, parts, num_workers=self.num_workers):
-            features[batch.rows] = model.encode_image(batch.images.to(runner.device)).float().cpu()
-            valid[list(batch.reasons)] = False
+    def _rows(self, split: str, runner: Trains) -> FeatureRows:
+        model, images = runner.bare_model, self._images[split]
+        embedded, valid = self._tower_rows(split, runner)
         if not valid.any():
             raise DataError(f'{images.root}: none of {len(images)} images can be read.')
-        return FeatureRows(images, features, valid)
+        features = [model.project('image', part.to(runner.device)).float().cpu()
+                    for part in embedded.split(self.batch_size)]
+        return FeatureRows(images, torch.cat(features), valid)
+
+    def _tower_rows(self, split: str, runner: Trains) -> tuple[Tensor, Tensor]:
+        """What the image tower gives (N, D), and which images could be read (N,)."""
+        # An average of weights that stand still may differ from them in the last bit.
+        stands_still = runner.bare_model.is_locked('image') and not self.ema and self.wise_ft is None
+        if stands_still and split in self._stored:
+            return self._stored[split]
+        tower, images = runner.bare_model.image_encoder, self._images[split]
+        embedded, valid = torch.zeros(len(images), tower.embed_dim), torch.ones(len(images), dtype=torch.bool)
+        parts = [list(range(start, min(start + self.batch_size, len(images))))
+                 for start in range(0, len(images), self.batch_size)]
+        for batch in image_batches(images, tower.preprocess, parts, num_workers=self.num_workers):
+            embedded[batch.rows] = tower(batch.images.to(runner.device)).float().cpu()
+            valid[list(batch.reasons)] = False
+        if stands_still:
+            self._stored[split] = embedded, valid
+        return embedded, valid
 
 
 def _built(options: Mapping) -> Task:

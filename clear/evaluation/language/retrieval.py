@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.image.rows import check_features, check_splits
-from clear.evaluation.language.prompts import check_encodes_text
+from clear.evaluation.language.prompts import check_encodes_text, check_width
 from clear.evaluation.metrics.retrieval import first_hits, recall_at
 from clear.evaluation.task import TaskData, TaskResult
 from clear.registry import TASKS
@@ -69,9 +69,7 @@ class ImageTextRetrieval:
             texts += own
             owners += [place] * len(own)
         embedded = encode(texts).to(self.device)
-        if embedded.shape[1] != features.shape[1]:
-            raise DataError(f'The text encoder gives {embedded.shape[1]} dimensions, the bank holds '
-                            f'{features.shape[1]}: is it a bank of this encoder?')
+        check_width(embedded, features)
         metrics = self.measure(features.to(self.device), embedded, torch.tensor(owners, device=self.device))
         return TaskResult('mean_recall', metrics['mean_recall'], True,
                           dict(metrics=metrics, n_test=len(features), n_captions=len(texts)))

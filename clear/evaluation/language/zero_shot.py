@@ -9,10 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.checks import check_choice
-from clear.core.errors import ConfigError, DataError
-from clear.datasets.prompts import TEMPLATES, check_templates, readable
+from clear.datasets.prompts import TEMPLATES, check_templates
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
-from clear.evaluation.language.prompts import AVERAGES, check_encodes_text, class_vectors
+from clear.evaluation.language.prompts import (
+    AVERAGES,
+    check_encodes_text,
+    check_names,
+    check_width,
+    class_vectors,
+    names_for,
+)
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 
@@ -46,9 +52,7 @@ class ZeroShot:
 
     def __init__(self, *, names: Sequence[str] | None = None, templates: Sequence[str] = TEMPLATES,
                  prompt_average: str = 'normalised', device: str = 'cpu'):
-        if names is not None and not isinstance(names, (list, tuple)):
-            raise ConfigError(f"names is {names!r}; expected a list such as ['cat', 'dog'].")
-        self.names = None if names is None else [str(name) for name in names]
+        self.names = check_names(names)
         self.templates = check_templates(templates)
         self.prompt_average = check_choice('prompt_average', prompt_average, AVERAGES)
         self.device = device
@@ -63,13 +67,9 @@ class ZeroShot:
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
         rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
-        known = class_names_of(data.bank['test'], rows.labels)
-        self.check_classes(known)
-        names = [readable(name) for name in known] if self.names is None else self.names
+        names = names_for(self.names, class_names_of(data.bank['test'], rows.labels))
         vectors = class_vectors(encode, names, self.templates, self.prompt_average).to(self.device)
-        if vectors.shape[1] != rows.features.shape[1]:
-            raise DataError(f'The text encoder gives {vectors.shape[1]} dimensions, the bank holds '
-                            f'{rows.features.shape[1]}: is it a bank of this encoder?')
+        check_width(vectors, rows.features)
         metrics = self.classify(rows.features, vectors, rows.labels)
         extras = dict(metrics=metrics, n_test=len(rows), names=names, templates=self.templates)
         return TaskResult('top1', metrics['top1'], True,
@@ -81,8 +81,7 @@ class ZeroShot:
         Raises:
             DataError: saying both.
         """
-        if self.names is not None and len(self.names) != len(known):
-            raise DataError(f"names has {len(self.names)} names, the bank of 'test' {len(known)} classes.")
+        names_for(self.names, known)
 
     @staticmethod
     def classify(features: Tensor, vectors: Tensor, labels: Tensor) -> dict[str, float]:

@@ -268,6 +268,33 @@ def test_the_plan_says_what_is_read_from_where(root, tmp_path):
         assert describe_banks(runner) == []
 
 
+@pytest.mark.parametrize('image', [False, True])
+def test_a_locked_tower_sees_the_images_of_a_task_once(root, tmp_path, image, monkeypatch):
+    (tmp_path / 'test' / 'red').mkdir(parents=True)
+    (tmp_path / 'test' / 'blue').mkdir()
+    for name in ('red', 'blue'):
+        Image.new('RGB', (36, 40), COLOURS[name]).save(tmp_path / 'test' / name / 'a.png')
+    (tmp_path / 'test' / 'red' / 'broken.png').write_bytes(b'no image')
+    seen, forward = [], ImageEncoder.forward
+    monkeypatch.setattr(ImageEncoder, 'forward', lambda self, images: seen.append(len(images)) or forward(self, images))
+    hook = dict(type='TaskHook', at_start=True, batch_size=2, tasks=[dict(type='ZeroShot')],
+                data=dict(test=dict(type='ImageFolder', root=str(tmp_path / 'test'))))
+    cfg = config(root, tmp_path / 'banks', image=image)
+    runner = build_runner(dict(cfg, custom_hooks=[hook], work_dir=str(tmp_path / 'run')))
+    (task,) = [each for each in runner.hooks if type(each).__name__ == 'TaskHook']
+    rows, measured = task._rows, []
+    monkeypatch.setattr(task, '_rows', lambda *args: measured.append(rows(*args)) or measured[-1])
+    runner.train()
+    assert len(measured) == 3 and all(each.subset_rows().tolist() == [0, 1] for each in measured)
+    assert seen.count(2) == (3 if image else 1), 'the first batch of the task; those of training are of six'
+    with torch.no_grad():
+        pixels = torch.stack([runner.bare_model.image_encoder.preprocess.build()(Image.open(path)) for path in (
+            tmp_path / 'test' / 'blue' / 'a.png', tmp_path / 'test' / 'red' / 'a.png')])
+        expected = runner.bare_model.eval().encode_image(pixels)
+    torch.testing.assert_close(measured[-1].tensors()[0], expected)
+    assert not torch.equal(measured[0].tensors()[0], measured[-1].tensors()[0]), 'the head has learnt'
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(use_banks='yes'), 'use_banks'), (dict(banks=dict(rot='x')), "no key 'rot'. Did you mean 'root'"),
     (dict(banks='x'), "banks is 'x'; expected a dict")])

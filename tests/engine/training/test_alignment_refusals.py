@@ -77,7 +77,8 @@ def test_what_is_no_task_is_refused(tasks, data, message):
         TaskHook(tasks, data)
 
 
-@pytest.mark.parametrize('task', ['ZeroShot', 'KNN', 'LinearProbe', 'Clustering', 'ImageTextRetrieval', 'FewShotProbe'])
+@pytest.mark.parametrize('task', ['ZeroShot', 'ClassRetrieval', 'KNN', 'LinearProbe', 'Clustering',
+                                  'ImageTextRetrieval', 'FewShotProbe'])
 def test_tasks_say_which_images_they_need(task, config):
     from clear.datasets import read_images
     from clear.registry import TASKS

@@ -243,3 +243,25 @@ def test_a_measurement_that_fails_comes_after_the_epoch_is_saved(tmp_path):
     assert saved(tmp_path) == {'latest.pth': 12}
     toy_run(tmp_path, resume=True)
     assert saved(tmp_path) == {'latest.pth': 18}
+
+
+class Steps(Hook):
+    """Measures the number of finished epochs, and a detail that is no measure of its own."""
+
+    measures = ('steps',)
+
+    def before_train(self, runner):
+        runner.measured_at_start.update(steps=0.5, steps_detail=9.0)
+
+    def after_train_epoch(self, runner):
+        runner.add_measurements(dict(steps=float(runner.epoch + 1), steps_detail=9.0))
+
+
+def test_curves_of_what_a_hook_measures_begin_before_training(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr('clear.visualization.figures.write_figures', lambda figures, folder: drawn.update(figures))
+    toy_run(tmp_path, hooks=[Steps()], default_hooks=dict())
+    assert {*drawn} == {'loss', 'measured'}
+    (line,) = drawn['measured'].axes[0].lines
+    assert (line.get_label(), line.get_xydata().tolist()) == ('steps', [[0, 0.5], [1, 1], [2, 2], [3, 3]])
+    assert [list(line.get_xdata()) for line in drawn['loss'].axes[0].lines] == [[1, 2, 3]] * 3

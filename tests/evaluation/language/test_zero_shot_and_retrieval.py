@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.prompts import class_prompts, readable
+from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.prompts import class_vectors
 from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.zero_shot import ZeroShot
@@ -146,24 +147,47 @@ def test_zero_shot_is_the_nearest_class_vector():
     assert readable('a_b/c') == 'a b c'
 
 
+def test_each_caption_of_a_class_ranks_all_images():
+    labels = torch.arange(40) % 3
+    labels[[5, 6]] = -1
+    bank = Bank(rows(40, 11), labels, ['tabby_cat', 'dog', 'owl', 'a class without images'])
+    result = ClassRetrieval(templates=['a {}', 'the {}']).run(Encoder(), TaskData(bank={'test': bank}))
+    seen = [row for row in range(40) if row not in (1, 5, 6)]
+    average, among_r = [], []
+    for label, name in enumerate(['tabby cat', 'dog', 'owl']):
+        for text in (f'a {name}', f'the {name}'):
+            query = Encoder().encode_text([text])[0]
+            scores = [float(query @ bank.features[row] / bank.features[row].norm()) for row in seen]
+            right = [int(labels[row]) == label for row in seen]
+            average.append(average_precision_score(right, scores))
+            first = sorted(range(len(seen)), key=lambda place: -scores[place])[:sum(right)]
+            among_r.append(sum(right[place] for place in first) / sum(right))
+    assert result.extras['metrics'] == pytest.approx({'mAP': np.mean(average), 'R-Precision': np.mean(among_r)})
+    assert (result.metric, result.value) == ('mAP', result.extras['metrics']['mAP'])
+    assert (result.extras['n_test'], result.extras['n_queries'], result.extras['unlabelled']) == (37, 6, {'test': 2})
+
+
 @pytest.mark.parametrize('options, message', [
     (dict(templates=[]), 'templates is'), (dict(templates='a {}'), 'templates is'),
     (dict(templates=['a photo']), 'where the class name goes'), (dict(prompt_average='mean'), 'prompt_average')])
 def test_zero_shot_refuses(options, message):
-    with pytest.raises(ConfigError, match=message):
-        ZeroShot(**options)
+    for kind in (ZeroShot,) if 'prompt_average' in options else (ZeroShot, ClassRetrieval):
+        with pytest.raises(ConfigError, match=message):
+            kind(**options)
 
 
 def test_data_that_do_not_fit_are_refused():
     bank = Bank(rows(3, 8), torch.tensor([0, 1, 1]), ['cat', 'dog'])
     data = TaskData(bank={'test': bank})
-    with pytest.raises(ConfigError, match='needs an encoder of images and of text'):
-        ZeroShot().run(torch.nn.Identity(), data)
-    with pytest.raises(ConfigError, match='a bank without its encoder'):
-        ZeroShot().run(None, data)
-    with pytest.raises(DataError, match="names has 1 names, the bank of 'test' 2 classes"):
-        ZeroShot(names=['cat']).run(Encoder(), data)
-    with pytest.raises(DataError, match='6 dimensions, the bank holds 5'):
-        ZeroShot().run(Encoder(), TaskData(bank={'test': Bank(rows(3, 8, 5), bank.labels, bank.class_names)}))
+    narrow = TaskData(bank={'test': Bank(rows(3, 8, 5), bank.labels, bank.class_names)})
+    for kind in (ZeroShot, ClassRetrieval):
+        with pytest.raises(ConfigError, match='needs an encoder of images and of text'):
+            kind().run(torch.nn.Identity(), data)
+        with pytest.raises(ConfigError, match='a bank without its encoder'):
+            kind().run(None, data)
+        with pytest.raises(DataError, match="names has 1 names, the bank of 'test' 2 classes"):
+            kind(names=['cat']).run(Encoder(), data)
+        with pytest.raises(DataError, match='6 dimensions, the bank holds 5'):
+            kind().run(Encoder(), narrow)
     with pytest.raises(ConfigError, match='ks'):
         ImageTextRetrieval(ks=[0])

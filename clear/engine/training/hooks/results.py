@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,6 +13,7 @@ import torch
 from mmengine.hooks import Hook
 
 from clear.core import dist
+from clear.core.contracts import Measures
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, write_results
 from clear.registry import HOOKS
@@ -149,19 +150,21 @@ def draw_curves(runner: Runner) -> list[Path]:
     """Write `figures/<name>.png` of everything that was logged over epochs; none where matplotlib is absent."""
     try:
         from clear.visualization.figures import new_figure, write_figures
-        figures = _curves(runner.train_log, runner.run_name, new_figure)
+        measures = {name for hook in runner.hooks if isinstance(hook, Measures) for name in hook.measures}
+        log = [*([dict(epoch=0, **runner.measured_at_start)] if runner.measured_at_start else []), *runner.train_log]
+        figures = _curves(log, measures, runner.run_name, new_figure)
         return write_figures(figures, Path(runner.work_dir) / 'figures')
     except ImportError:
         logger.info('No figures: matplotlib is not installed.')
         return []
 
 
-def _curves(train_log: list[LogEntry], title: str, new_figure: Callable[[float, float, str, str], Figure]
-           ) -> dict[str, Figure]:
-    """Losses in one figure; what validation and online evaluations measured in another, if there is any."""
+def _curves(train_log: list[LogEntry], measures: Container[str], title: str,
+            new_figure: Callable[[float, float, str, str], Figure]) -> dict[str, Figure]:
+    """Losses in one figure; what validation and hooks measured in another, if there is any, from before training on."""
     names = dict.fromkeys(key for entry in train_log for key in entry if key not in ('epoch', 'iteration', 'lr'))
     groups = dict(loss=[name for name in names if name.startswith('loss')],
-                  measured=[name for name in names if name.startswith('val_') or name.endswith('_top1')])
+                  measured=[name for name in names if name.startswith('val_') or name in measures])
     figures = {}
     for stem, members in groups.items():
         curves = {name: [(entry['epoch'], entry[name]) for entry in train_log
