@@ -45,8 +45,8 @@ def die_in(moment, name):
     owner, function, call, is_after = {
         'at the first step of a bucket': (EpochBasedTrainLoop, '_train_step', 9, False),
         'inside a bucket': (EpochBasedTrainLoop, '_train_step', 12, True),
-        'when a bucket is trained but not listed': (continual_pretraining, 'write_json', 2, False),
-        'when a bucket is listed': (continual_pretraining, 'write_json', 2, True)}[moment]
+        'when a bucket is trained but not listed': (continual_pretraining, 'write_record', 2, False),
+        'when a bucket is listed': (continual_pretraining, 'write_record', 2, True)}[moment]
     original, calls = getattr(owner, function), []
 
     def wrapped(*args, **kwargs):

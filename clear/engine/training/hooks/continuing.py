@@ -75,12 +75,15 @@ class ImportanceHook(AtTheEnd):
     (elastic weight consolidation, Kirkpatrick et al. 2017, arXiv:1612.00796, with the gradients of TiC-CLIP's form).
     Taken in eval mode, with the augmentations of an epoch that training does not have.
 
+    Several processes share each batch as they share one of training, in order of rank; what is squared is the gradient
+    of all of it, so that their number does not matter to a loss that gathers.
+
     Args:
-        batch_size: samples of each batch.
+        batch_size: samples of each batch, of all processes together.
         num_batches: at most so many; as many as the data give, if they are fewer.
 
     Raises:
-        ConfigError: with several processes.
+        ConfigError: if the processes cannot share a batch alike.
         DataError: for data of less than one batch.
     """
 
@@ -89,8 +92,9 @@ class ImportanceHook(AtTheEnd):
         self.num_batches = check_whole('ImportanceHook.num_batches', num_batches, 1)
 
     def before_run(self, runner: Runner) -> None:
-        if dist.world_size() > 1:
-            raise ConfigError('ImportanceHook measures in one process so far; start the run without a launcher.')
+        if self.batch_size % dist.world_size():
+            raise ConfigError(f'ImportanceHook.batch_size is {self.batch_size}, which {dist.world_size()} processes '
+                              'cannot share alike. Use a multiple of their number.')
         size = len(runner.train_dataloader.dataset)
         if size < self.batch_size:
             raise DataError(f'ImportanceHook.batch_size is {self.batch_size}, but there are {size} samples.')
@@ -109,8 +113,10 @@ class ImportanceHook(AtTheEnd):
                     value.copy_(buffers[name])
         start = start_of(runner)
         before = read_importance(start) if start is not None and (start.parent / IMPORTANCE_FILE).is_file() else {}
-        save_tensors(Path(runner.work_dir) / IMPORTANCE_FILE,
-                     {name: value.cpu() + before.get(name, 0) for name, value in found.items()})
+        if dist.is_main():
+            save_tensors(Path(runner.work_dir) / IMPORTANCE_FILE,
+                         {name: value.cpu() + before.get(name, 0) for name, value in found.items()})
+        dist.barrier()  # The next bucket's run reads the file in every process.
 
     def _measure(self, runner: Runner, model: nn.Module) -> dict[str, Tensor]:
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -120,12 +126,13 @@ class ImportanceHook(AtTheEnd):
             losses = model(**model.data_preprocessor(batch, training=False), mode='loss')
             added = model.added_losses if isinstance(model, CheckedModel) else ()
             loss, _ = model.parse_losses({name: value for name, value in losses.items() if name not in added})
-            if not math.isfinite(loss.item()):
+            if dist.any_rank(not math.isfinite(loss.item()), loss.device):
                 raise TrainingError(f'ImportanceHook: the loss of a batch is {loss.item()}.')
             grads = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            grads = [torch.zeros_like(value) if grad is None else grad for value, grad in zip(trained.values(), grads)]
+            dist.sum_flat(grads)
             for total, grad in zip(sums.values(), grads):
-                if grad is not None:
-                    total += grad.square()
+                total += (grad / dist.world_size()).square()
             count += 1
         return {name: total / count for name, total in sums.items()}
 
@@ -133,8 +140,10 @@ class ImportanceHook(AtTheEnd):
         dataset = runner.train_dataloader.dataset
         generator = torch.Generator().manual_seed(derive_seed('importance', runner.seed or 0))
         order = torch.randperm(len(dataset), generator=generator).tolist()
+        own = self.batch_size // dist.world_size()
         for start in range(0, min(len(order) // self.batch_size, self.num_batches) * self.batch_size, self.batch_size):
-            keys = [(runner.max_epochs, row) for row in order[start:start + self.batch_size]]
+            first = start + dist.rank() * own
+            keys = [(runner.max_epochs, row) for row in order[first:first + own]]
             # As a loader asks for them: a data set that reads from banks gives whole batches.
             whole = getattr(dataset, '__getitems__', None)
             yield runner.train_dataloader.collate_fn(whole(keys) if whole else [dataset[key] for key in keys])
