@@ -188,6 +188,30 @@ def test_joined_parts_open_their_own_images_and_move_their_labels(folder):
         read_images(dict(type='ConcatPairs', parts=[listed], weights=[1, 2]))
 
 
+def test_joined_parts_keep_their_buckets_if_they_agree(folder):
+    rows = [f'images/{row}.png\tin {year}\t{year}-05-01' for row, year in enumerate([2021, 2020, 2020, 2022, 2021])]
+    def dated(name, kept):
+        path = written(folder, name, [rows[row] for row in kept], 'filepath\ttitle\tday')
+        return dict(type='ImageTextTable', path=path, time_key='day', freq='year')
+
+    every, mixed, fewer = dated('y.tsv', range(5)), dated('z.tsv', [4, 3, 1]), dated('w.tsv', [0, 1])
+    names = read_images(every).bucket_names()
+    joined = dict(type='ConcatPairs', parts=[every, mixed], weights=[1, 3])
+    counts = Counter(zip(read_images(joined).buckets(), (texts for _, (texts,) in pairs(read_images(joined)))))
+    assert {text: bucket for bucket, text in counts} == dict(zip(['in 2020', 'in 2021', 'in 2022'], names))
+    assert sorted(counts.values()) == [2, 3, 3] and read_images(joined).bucket_names() == names
+    part = read_images(dict(type='StreamPart', images=joined, buckets=names[1:2], replay_buckets=names[:1],
+                            replay_size=2))
+    assert [texts for _, (texts,) in pairs(part)] == ['in 2021'] * 3 + ['in 2020'] * 2
+    greys = [part.open_image(row).getpixel((0, 0))[0] for row in range(3)]
+    assert sorted(greys) == [0, 40, 40], 'each part opens its own'
+    for parts in ([every, fewer], [every, dict(every, time_key=None, freq=None)]):
+        apart = dict(type='ConcatPairs', parts=parts)
+        assert 'bucket' not in read_images(apart)
+        with pytest.raises(ConfigError, match='ConcatPairs keeps those of its parts if all have the same'):
+            read_images(dict(type='StreamPart', images=apart, buckets=names[:1]))
+
+
 @pytest.fixture
 def coco(folder):
     return ImageTextPairs(dict(type='CocoCaptions', data_root=str(folder), split='val'), TO_TENSOR)

@@ -40,7 +40,8 @@ def stream_part(images: Mapping, buckets: int | str | Sequence[int | str],
     found = read_images(images, 'images')
     if 'bucket' not in found:
         raise ConfigError(f"images in buckets are wanted, and those of type {images.get('type')} have none. A table "
-                          "with time_key='...', or type='BucketImages', for example, gives some.")
+                          "with time_key='...', or type='BucketImages', for example, gives some. ConcatPairs "
+                          'keeps those of its parts if all have the same, in the same order.')
     if replay_buckets is None:
         return choose_buckets(found, buckets)
     found, places = found.in_buckets()

@@ -62,7 +62,8 @@ def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = Non
 
     Labels of a part are moved by the number of classes of the parts before it, where each image of a part without
     classes counts as one (as in ITRA); -1, which pairs without a class have, stays. Ids and class names begin with the
-    number of the part.
+    number of the part. Buckets in time stay where all parts have the same, in the same order; of others the joint order
+    would be a guess, and none are kept.
 
     Args:
         parts: list of `dict(type=READER, ...)`, all with captions or all without.
@@ -82,9 +83,10 @@ def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = Non
         for weight in weights:
             check_number('weights', weight, above=0)
     has_captions = any('caption' in table for table in tables)
+    has_buckets = tables[0].bucket_names() and all(table.bucket_names() == tables[0].bucket_names() for table in tables)
     root = Path(os.path.commonpath([str(table.root) for table in tables]))
     columns: dict[str, list] = {name: [] for name in ('id', 'path', 'label')}
-    captions, chances = [], []
+    captions, buckets, chances = [], [], []
     names: list[str] = []
     unnamed: list[str] = []  # images of parts without classes, which are classes only if a part with classes follows
     for place, table in enumerate(tables):
@@ -99,11 +101,15 @@ def concat_pairs(parts: Sequence[Mapping], weights: Sequence[float] | None = Non
             unnamed += columns['id'][-len(table):]
         columns['label'] += np.where(labels >= 0, labels + len(names), -1).tolist()
         names += [f'{place}/{name}' for name in table.class_names]
+        if has_buckets:
+            buckets += table.buckets()
         if has_captions:
             captions += [table.captions(row) for row in range(len(table))]  # DataError for a part without
         chances.append(np.full(len(table), weights[place] / len(table) if weights else 1.0))
     if has_captions:
         columns['caption'] = captions
+    if has_buckets:
+        columns['bucket'] = buckets
     if weights is not None:
         columns['weight'] = np.concatenate(chances)
     ends = np.cumsum([len(table) for table in tables]).tolist()
