@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
 
 from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.datasets import Bucket
@@ -14,19 +16,32 @@ from clear.features import FeatureBank, join_bucket
 
 PER_BUCKET, OWN_BUCKET = 'probe_per_bucket', 'probe_of_own_bucket'
 PROTOCOLS = (PER_BUCKET, OWN_BUCKET)
+# Of tasks that compare images with text, where no probe is trained.
+EACH_BUCKET = 'each_bucket'
+MEASURED = {'bank', 'text', 'text_encoder'}
 DEFAULT_TASKS = [dict(type='KNN')]
 
 
 def check_needs(where: str, task: Task) -> None:
-    """Refuse a task that reads more than features.
+    """Refuse a task that reads more than features and text.
 
     Raises:
         ConfigError: saying what.
     """
-    others = [need for need in needs_of(task) if need != 'bank']
+    others = [need for need in needs_of(task) if need not in MEASURED]
     if others:
         raise ConfigError(f"{where}: {type(task).__name__} needs {' and '.join(others)}; an encoder over time gives "
-                          "features alone, to tasks of needs = ('bank',).")
+                          "features, captions and its text side, to tasks of needs = ('bank', 'text', 'text_encoder').")
+
+
+def reads_text(task: Task) -> bool:
+    """Whether a task compares images with text; it is measured on each bucket by itself and trains nothing."""
+    return bool({'text', 'text_encoder'} & {*needs_of(task)})
+
+
+def protocols_of(task: Task, protocols: Sequence[str]) -> Sequence[str]:
+    """The protocols under which a task is measured."""
+    return (EACH_BUCKET,) if reads_text(task) else protocols
 
 
 def wanted_cells(protocols: Sequence[str], own: int | None, num_buckets: int) -> dict[int, list[int]]:
@@ -84,6 +99,28 @@ def score_task(task: Task, bank: FeatureBank, train: Bucket, tests: Sequence[Buc
     return scores
 
 
+def score_text_task(task: Task, encoder: nn.Module, bank: FeatureBank, bucket: Bucket, class_names: list[str],
+                    captions: Mapping[str, Sequence[str]] | None = None) -> float:
+    """The value of a task that compares images with text, on the test list of a bucket.
+
+    Args:
+        encoder: what made the bank; encodes text too.
+        captions: of the images, by id; for tasks that read 'text'.
+
+    Raises:
+        DataError, TrainingError: as `score_task`.
+    """
+    joined = join_bucket(bank, bucket)
+    check_features(joined.features, f'test list of bucket {bucket.name}')
+    left_out = {*joined.missing}
+    texts = [captions[name] for name in bucket.ids if name not in left_out] if 'text' in needs_of(task) else []
+    data = dict(bank=dict(test=ListedRows(joined.features, joined.targets, class_names)), text=dict(test=texts))
+    value = task.run(encoder, TaskData(**{need: data[need] for need in needs_of(task) if need in data})).value
+    if not math.isfinite(value):
+        raise TrainingError(f'{type(task).__name__} gives {value} on bucket {bucket.name}; expected a number.')
+    return value
+
+
 def _rows(bank: FeatureBank, bucket: Bucket, split: str, class_names: list[str]) -> ListedRows:
     joined = join_bucket(bank, bucket)
     check_features(joined.features, f'{split} list of bucket {bucket.name}')
@@ -107,7 +144,7 @@ def accuracy_matrix(protocol: str, owns: Sequence[int | None], num_buckets: int,
         value: (checkpoint, trained on bucket, tested on bucket) -> accuracy or None.
     """
     def cell(row: int, column: int) -> float | None:
-        train = column if protocol == PER_BUCKET else owns[row]
+        train = owns[row] if protocol == OWN_BUCKET else column
         return None if train is None else value(row, train, column)
 
     return [[cell(row, column) for column in range(num_buckets)] for row in range(len(owns))]

@@ -16,12 +16,14 @@ _OWN_COLOR = '#D55E00'
 
 
 def representation_figure(matrix: Sequence[Sequence[float | None]], checkpoints: Sequence[str],
-                          buckets: Sequence[str], owns: Sequence[int | None], title: str, subtitle: str) -> Figure:
+                          buckets: Sequence[str], owns: Sequence[int | None], title: str, subtitle: str,
+                          quantity: str = 'accuracy') -> Figure:
     """Annotated heat map; the bucket that a checkpoint was trained through is framed, what is not measured is grey.
 
     Args:
         matrix: (checkpoints, buckets) fractions, None = not measured.
         owns: column of each checkpoint's own bucket, None = none of them.
+        quantity: what the fractions are.
     """
     import numpy as np
 
@@ -40,7 +42,7 @@ def representation_figure(matrix: Sequence[Sequence[float | None]], checkpoints:
     set_bucket_ticks(axes, [plain_text(name, 24) for name in checkpoints], 'y', every=True)
     axes.set_xlabel('tested on bucket')
     axes.set_ylabel('encoder')
-    figure.colorbar(image, ax=axes, label='accuracy', fraction=0.05)
+    figure.colorbar(image, ax=axes, label=plain_text(quantity, 24), fraction=0.05)
     _add_legend(figure, any(own is not None for own in owns), bool(np.isnan(values).any()))
     return figure
 

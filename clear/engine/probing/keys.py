@@ -71,7 +71,7 @@ def check_probe_config(cfg: dict) -> None:
         needs = needs_of(build_task(task_options(task, cfg['seed'], cfg['grid'])))
         _check_given(f'tasks[{index}]', task, needs, task_data(cfg, task))
         for name, encoder in cfg['encoders'].items() if 'text_encoder' in needs else ():
-            _check_encodes_text(f'tasks[{index}]', task, name, encoder)
+            check_encodes_text(f'tasks[{index}]', task, f'encoders.{name}', encoder)
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
@@ -179,11 +179,16 @@ def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> 
                                   f'single bucket of it (data.{split}). List the images of the bucket.')
 
 
-def _check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
+def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
+    """Refuse a task on images and text for an encoder of images alone.
+
+    Raises:
+        ConfigError: naming both; `name` is the key of the encoder.
+    """
     kind = None if 'bank' in encoder else MODELS.require(encoder['type'])
     if not (isinstance(kind, type) and issubclass(kind, EncodesText)):
         found = 'is a folder of banks' if 'bank' in encoder else f"is a {encoder['type']}"
-        raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; encoders.{name} {found}, "
+        raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; {name} {found}, "
                           'which encodes no text.')
 
 

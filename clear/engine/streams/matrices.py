@@ -13,6 +13,7 @@ from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, software, write_results
 from clear.engine.streams.over_time_table import format_results, matrix_metrics, write_table
 from clear.engine.training.keys import computed_config, runner_config_hash
+from clear.evaluation.over_time import EACH_BUCKET
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
 PROTOCOL = 'clear/stream/v1'
-# How the columns were measured: each bucket of the evaluation data by itself.
-EACH_BUCKET = 'each_bucket'
 TABLE_FILE, FIGURES = 'results.csv', 'figures'
 EVALUATION_KEYS = {'data', 'tasks', 'batch_size', 'num_workers'}
 
@@ -95,5 +94,6 @@ def _draw(results: Results, owns: Sequence[int], work_dir: Path) -> None:
     extras = results.extras
     rows = [each['name'] for each in extras['checkpoints']]
     write_figures({name.replace('/', '_'): representation_figure(
-        matrix, rows, extras['bucket_names'], owns, results.name, f'{name.split("/")[0]}, on each bucket')
+        matrix, rows, extras['bucket_names'], owns, results.name, f'{name.split("/")[0]}, on each bucket',
+        name.split('/')[0])
         for name, matrix in extras['matrices'].items()}, work_dir / FIGURES)

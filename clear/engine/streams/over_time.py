@@ -8,6 +8,8 @@ import time
 from functools import cached_property
 from pathlib import Path
 
+from torch import nn
+
 from clear.core import dist
 from clear.core.config import config_hash, to_plain
 from clear.core.configs.building import building
@@ -28,7 +30,18 @@ from clear.engine.streams.over_time_keys import (
     with_defaults,
 )
 from clear.engine.streams.over_time_table import format_results, matrix_metrics, write_table
-from clear.evaluation.over_time import OWN_BUCKET, PER_BUCKET, accuracy_matrix, score_task, wanted_cells
+from clear.evaluation.over_time import (
+    EACH_BUCKET,
+    OWN_BUCKET,
+    PER_BUCKET,
+    accuracy_matrix,
+    protocols_of,
+    reads_text,
+    score_task,
+    score_text_task,
+    wanted_cells,
+)
+from clear.evaluation.task import ChecksClasses, Task, needs_of
 from clear.features import FeatureBank, extract, identity_of, planned_banks
 from clear.features.build import make_encoder
 
@@ -36,7 +49,8 @@ CELLS_FILE, TABLE_FILE, FIGURES = 'cells.json', 'results.csv', 'figures'
 SCHEMA = 1
 PROTOCOL = 'clear/representation/v1'
 _HEADINGS = {PER_BUCKET: 'a probe per bucket, trained and tested there',
-             OWN_BUCKET: 'one probe per encoder, trained on its own bucket, tested on every'}
+             OWN_BUCKET: 'one probe per encoder, trained on its own bucket, tested on every',
+             EACH_BUCKET: 'on each bucket'}
 
 
 class RepresentationOverTime:
@@ -72,17 +86,20 @@ class RepresentationOverTime:
         self.owns = [self.bucket_names.index(each.through) if each.through in self.bucket_names else None
                      for each in self.checkpoints]
         self.tasks = {str(task_name(task)): task_options(task, self.cfg['seed']) for task in self.cfg['tasks']}
+        self._built = {name: build_task(options, str(self.device), self.cfg['num_workers'])
+                       for name, options in self.tasks.items()}
+        self._check_text()
         self._cells: dict[str, float] = {}
         self._keys: dict[tuple, str] = {}  # (checkpoint, task, trained on, tested on) -> key of the cell
 
     def describe(self) -> str:
         """What the run will do."""
         names = [f'{each.name} (through {each.through or "no bucket"})' for each in self.checkpoints]
-        wanted = [wanted_cells(self.cfg['protocols'], own, len(self.columns)) for own in self.owns]
-        cells = len(self.tasks) * sum(len(tests) for each in wanted for tests in each.values())
+        cells = sum(len(tests) for own in self.owns for task in self._built.values()
+                    for tests in self._wanted(task, own).values())
         return '\n'.join([f'data         {self.data.root}, {len(self.source)} images',
                           f'buckets      {", ".join(self.bucket_names)}', f'checkpoints  {", ".join(names)}',
-                          f'tasks        {", ".join(self.tasks)}', f'protocols    {", ".join(self.cfg["protocols"])}',
+                          f'tasks        {", ".join(self.tasks)}', f'protocols    {", ".join(self._protocols())}',
                           f'cells        {cells} on {self.device.type}', f'work_dir     {self.work_dir}'])
 
     def plan(self) -> None:
@@ -103,7 +120,7 @@ class RepresentationOverTime:
         started = time.monotonic()
         progress = Progress(len(self.checkpoints) * len(self.tasks) * max(len(self.columns), 1))
         for index, checkpoint in enumerate(self.checkpoints):
-            self._measure(index, self._bank(checkpoint), progress)
+            self._measure(index, *self._bank(checkpoint), progress)
             self._write(time.monotonic() - started)
             logger.info('%s  %s  %d of %d checkpoints  ETA %s', checkpoint.name, self._row_text(index), index + 1,
                         len(self.checkpoints), progress.eta())
@@ -113,7 +130,27 @@ class RepresentationOverTime:
         logger.info('%s\n\nresults  %s', format_results(results), self.work_dir / RESULTS_FILE)
         return results
 
-    def _bank(self, checkpoint: Checkpoint) -> FeatureBank:
+    def _check_text(self) -> None:
+        """Refuse data without what tasks on text read.
+
+        Raises:
+            DataError: for images without captions, or of other classes.
+        """
+        for name, task in self._built.items():
+            if 'text' in needs_of(task) and 'caption' not in self.source:
+                raise DataError(f'{name} needs captions, and the images of data have none.')
+            if isinstance(task, ChecksClasses):
+                task.check_classes(self.data.class_names)
+
+    def _wanted(self, task: Task, own: int | None) -> dict[int, list[int]]:
+        """Bucket that a probe is trained on -> those that it is tested on; a task on text is tested where it stands."""
+        return wanted_cells((PER_BUCKET,) if reads_text(task) else self.cfg['protocols'], own, len(self.columns))
+
+    def _protocols(self) -> list[str]:
+        return list(dict.fromkeys(each for task in self._built.values()
+                                  for each in protocols_of(task, self.cfg['protocols'])))
+
+    def _bank(self, checkpoint: Checkpoint) -> tuple[nn.Module, FeatureBank]:
         encoder = dict(self.cfg['encoder'])
         if checkpoint.path is not None:
             options = encoder.get('weights') or {}
@@ -126,35 +163,50 @@ class RepresentationOverTime:
         made, banks = make_encoder(encoder), self.cfg['banks']
         storage = {key: banks[key] for key in ('dtype',) if key in banks}
         identity = identity_of(made, self.source, data_hash=self._data_hash, **storage)
-        return extract(made, self.source, identity=identity, device=self.device, num_workers=self.cfg['num_workers'],
-                       **banks)
+        return made, extract(made, self.source, identity=identity, device=self.device,
+                             num_workers=self.cfg['num_workers'], **banks)
 
     @cached_property
     def _data_hash(self) -> str:
         """Of the images that every checkpoint encodes: their files are looked at once."""
         return self.source.fingerprint()
 
-    def _measure(self, index: int, bank: FeatureBank, progress: Progress) -> None:
+    @cached_property
+    def _captions(self) -> dict[str, list[str]]:
+        """Those of every image, by id."""
+        return {name: self.source.captions(row) for row, name in enumerate(self.source.texts('id'))}
+
+    @cached_property
+    def _captions_hash(self) -> str:
+        return hashlib.sha256(json.dumps(self._captions).encode()).hexdigest()
+
+    def _measure(self, index: int, encoder: nn.Module, bank: FeatureBank, progress: Progress) -> None:
         """Fill the cells of one checkpoint; each probe's are written as soon as they are there."""
-        wanted = wanted_cells(self.cfg['protocols'], self.owns[index], len(self.columns))
         for name, options in self.tasks.items():
-            task = build_task(options, str(self.device), self.cfg['num_workers'])
+            task = self._built[name]
+            wanted = self._wanted(task, self.owns[index])
             for train in range(len(self.columns)):
                 tests = wanted.get(train, [])
                 for test in tests:
-                    self._keys[index, name, train, test] = self._key(bank, options, train, test)
+                    self._keys[index, name, train, test] = self._key(bank, task, options, train, test)
                 todo = [test for test in tests if self._keys[index, name, train, test] not in self._cells]
                 if todo:
-                    scores = score_task(task, bank, self.data.train[self.columns[train]],
-                                         [self.data.test[self.columns[test]] for test in todo], self.data.class_names)
+                    scores = self._scores(task, encoder, bank, train, todo)
                     self._cells.update({self._keys[index, name, train, test]: score
                                         for test, score in zip(todo, scores)})
                     write_json(self.work_dir / CELLS_FILE, dict(schema=SCHEMA, cells=self._cells))
                 progress.step(f'{self.checkpoints[index].name}  {name} on bucket {self.bucket_names[train]}')
 
-    def _key(self, bank: FeatureBank, options: dict, train: int, test: int) -> str:
+    def _scores(self, task: Task, encoder: nn.Module, bank: FeatureBank, train: int, tests: list[int]) -> list[float]:
+        lists, names = [self.data.test[self.columns[test]] for test in tests], self.data.class_names
+        if not reads_text(task):
+            return score_task(task, bank, self.data.train[self.columns[train]], lists, names)
+        captions = self._captions if 'text' in needs_of(task) else None
+        return [score_text_task(task, encoder, bank, bucket, names, captions) for bucket in lists]
+
+    def _key(self, bank: FeatureBank, task: Task, options: dict, train: int, test: int) -> str:
         what = [bank.fingerprint, self.data.fingerprint, to_plain(options), self.bucket_names[train],
-                self.bucket_names[test]]
+                self.bucket_names[test], *([self._captions_hash] if 'text' in needs_of(task) else [])]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
     def _value(self, index: int, task: str, train: int, test: int) -> float | None:
@@ -167,7 +219,7 @@ class RepresentationOverTime:
         return {f'{task}/{protocol}': accuracy_matrix(
             protocol, self.owns, len(self.columns),
             lambda row, train, test, task=task: self._value(row, task, train, test))
-            for task in self.tasks for protocol in self.cfg['protocols']}
+            for task, built in self._built.items() for protocol in protocols_of(built, self.cfg['protocols'])}
 
     def results(self, time_s: float) -> Results:
         """Everything measured so far; `acc_matrix` is the first matrix if it holds fractions, `extras.matrices` all."""
@@ -202,9 +254,12 @@ class RepresentationOverTime:
         from clear.visualization.representation import representation_figure
 
         title = self.cfg['name'] or 'representation over time'
-        figures = {name.replace('/', '_'): representation_figure(
-            matrix, [each.name for each in self.checkpoints], self.bucket_names, self.owns, title,
-            f'{name.split("/")[0]}, {_HEADINGS[name.split("/")[1]]}') for name, matrix in self.matrices().items()}
+        figures = {}
+        for name, matrix in self.matrices().items():
+            task, protocol = name.split('/')
+            figures[f'{task}_{protocol}'] = representation_figure(
+                matrix, [each.name for each in self.checkpoints], self.bucket_names, self.owns, title,
+                f'{task}, {_HEADINGS[protocol]}', task if protocol == EACH_BUCKET else 'accuracy')
         write_figures(figures, self.work_dir / FIGURES)
 
 

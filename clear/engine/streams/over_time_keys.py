@@ -11,10 +11,11 @@ from clear.core.checks import check_shared_keys, check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import read_json
-from clear.engine.probing.keys import build_task, task_arguments, task_name, task_options
+from clear.engine.probing.keys import build_task, check_encodes_text, task_arguments, task_name, task_options
 from clear.engine.schema import filled_in
 from clear.engine.streams.finished import STREAM_FILE
 from clear.evaluation.over_time import DEFAULT_TASKS, PROTOCOLS, check_needs, wanted_cells
+from clear.evaluation.task import needs_of
 from clear.registry import MODELS
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def check_over_time_config(cfg: dict) -> None:
     check_keys('encoder', set(cfg['encoder']) - {'type'}, encoder, cfg['encoder']['type'])
     if not isinstance(cfg['tasks'], list) or not cfg['tasks']:
         raise ConfigError(f"tasks is {cfg['tasks']!r}; expected a list such as [dict(type='KNN', k=20)].")
-    names = [_check_task(f'tasks[{index}]', task, cfg['seed']) for index, task in enumerate(cfg['tasks'])]
+    names = [_check_task(f'tasks[{index}]', task, cfg) for index, task in enumerate(cfg['tasks'])]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"Two tasks are called '{twice}'; give one of them name='...'.")
@@ -74,12 +75,15 @@ def check_over_time_config(cfg: dict) -> None:
     check_keys('banks', cfg['banks'], BANK_KEYS, 'banks')
 
 
-def _check_task(where: str, task: object, seed: int) -> str:
-    """The name of a task that can be built and reads features alone."""
+def _check_task(where: str, task: object, cfg: dict) -> str:
+    """The name of a task that can be built and measured on this encoder."""
     if not isinstance(task, dict) or 'type' not in task:
         raise ConfigError(f"{where} is {task!r}; expected dict(type='KNN', ...).")
     check_keys(where, task, {*task_arguments(task['type']), 'type', 'name'}, task['type'])
-    check_needs(where, build_task(task_options(task, seed)))
+    built = build_task(task_options(task, cfg['seed']))
+    check_needs(where, built)
+    if 'text_encoder' in needs_of(built):
+        check_encodes_text(where, task, 'encoder', cfg['encoder'])
     return str(task_name(task))
 
 

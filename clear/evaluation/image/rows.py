@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -294,6 +295,10 @@ class ListedRows:
     def __init__(self, features: Tensor, labels: Tensor, class_names: list[str]):
         self.features, self.labels, self.class_names = features, labels, class_names
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Features and labels of all rows."""
-        return self.features, self.labels
+    def tensors(self, rows: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Features and labels of some rows; None: of all."""
+        return (self.features, self.labels) if rows is None else (self.features[rows], self.labels[rows])
+
+    def subset_rows(self) -> np.ndarray:
+        """All rows: what could not be read is not among them."""
+        return np.arange(len(self.labels))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors
 from clear.core.modes import evaluation_mode
@@ -25,7 +26,8 @@ class AlignedEncoder(ImageEncoder):
 
     Args:
         model: the `model` of the training config.
-        weights: a checkpoint of that training; None leaves the towers as their own configs make them.
+        weights: a checkpoint of that training, or `dict(path=...)`; None leaves the towers as their own configs make
+            them.
         wise_ft: share of those weights in an average with others, 1 by default (WiSE-FT, Wortsman et al. 2022,
             arXiv:2109.01903). The others are what the towers' configs load, and heads as they are drawn.
         start_weights: a checkpoint to take these others from.
@@ -35,9 +37,12 @@ class AlignedEncoder(ImageEncoder):
         CheckpointError: if the checkpoint is of another model.
     """
 
-    def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | None = None, *,
+    def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | Mapping | None = None, *,
                  wise_ft: float | None = None, start_weights: str | Path | None = None):
         Tower.__init__(self)
+        if isinstance(weights, Mapping):
+            check_keys('AlignedEncoder.weights', weights, {'path'}, 'weights')
+            weights = weights.get('path')
         check_wise_ft('AlignedEncoder: wise_ft', wise_ft)
         if wise_ft is not None and weights is None:
             raise ConfigError('AlignedEncoder: wise_ft is an average of two weights: give the trained ones as weights.')
