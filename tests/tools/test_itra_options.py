@@ -1,13 +1,17 @@
 """A command line of ITRA becomes a config that trains; every option is in it, or is named as missing."""
 
+import re
+from fnmatch import fnmatch
+
 import pytest
 import torch
-from short_runs import run
+from PIL import Image
+from short_runs import ROOT, run
 from torch import nn
 
 from clear.core.config import load_config
 from clear.core.configs.signatures import accepted_arguments, required_arguments
-from clear.registry import MODELS, OPTIMIZERS
+from clear.registry import MODELS, OPTIMIZERS, TRANSFORMS
 from tools.dataset_converters import itra_options
 
 BASE = ['--train-data', 'pairs.csv', '--image-model-builder', 'openclip', '--image-model', 'RN50',
@@ -45,7 +49,9 @@ def test_no_option_is_dropped_without_a_word(option):
             'n-prompt': ['--prompt'], 'image-model-tag': ['--pretrained-image-model'],
             'text-model-tag': ['--pretrained-text-model'],
             'text-pooler': ['--text-model-builder', 'huggingface'], 'adapter': ['--text-model-builder', 'huggingface'],
-            'max-seq-length': ['--text-model-builder', 'huggingface'], 'momentum': ['--opt', 'sgd']}.get(option, [])
+            'max-seq-length': ['--text-model-builder', 'huggingface'], 'momentum': ['--opt', 'sgd'],
+            'lock-image-unlocked-groups': ['--lock-image'], 'lock-image-freeze-bn-stats': ['--lock-image'],
+            }.get(option, [])
     before, _ = converted(*more)
     config, notes = converted(*more, f'--{option}', *value)
     assert config != before or any(f'--{option}' in note for note in notes) or option in itra_options.SILENT
@@ -53,11 +59,16 @@ def test_no_option_is_dropped_without_a_word(option):
 
 @pytest.mark.parametrize('words, expected', [
     (['--image-model-builder', 'torchvision', '--image-resolution', '96', '--lock-image-model'],
-     dict(type='TorchvisionEncoder', arch='RN50', preprocess=dict(crop=96), trainable=False)),
+     dict(type='TorchvisionEncoder', arch='RN50', preprocess=dict(resize=110, crop=96), trainable=False)),
     (['--image-model-builder', 'torchhub', '--image-model-tag', 'facebookresearch/dino:main'],
      dict(type='TorchHubEncoder', repo='facebookresearch/dino:main', arch='RN50', allow_network=True, trainable=True)),
     (['--lock-image-model', '--lock-image-partial', '!attnpool'],
-     dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(locked=True, keywords='!attnpool')))])
+     dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(locked=True, keywords='!attnpool'))),
+    (['--lock-image', '--lock-image-unlocked-groups', '2', '--lock-image-freeze-bn-stats', '--grad-checkpointing'],
+     dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(unlocked_groups=2, freeze_bn_stats=True,
+                                                                   grad_checkpointing=True))),
+    (['--grad-checkpointing'], dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(
+        locked=False, grad_checkpointing=True)))])
 def test_builders_and_locks_of_the_image_tower(words, expected):
     assert converted(*words)[0]['model']['image_encoder'] == expected
 
@@ -105,6 +116,47 @@ def test_a_joint_width_needs_a_head():
     assert config['model']['joint_dim'] == 64 and notes == []
     config, notes = converted('--joint-projection-dim', '64')
     assert 'joint_dim' not in config['model'] and 'no side has a head' in notes[0]
+
+
+@pytest.mark.parametrize('builder, augmentation, mean', [
+    ('openclip', 'crop', 0.48145466), ('torchvision', 'crop_flip', 0.485), ('torchhub', 'crop_flip', 0.485),
+    ('chineseclip', 'none', 0.48145466)])
+def test_training_transforms_of_builders(builder, augmentation, mean):
+    def transform(*more):
+        config, notes = converted('--image-model-builder', builder, '--image-resolution', '96', *more)
+        return TRANSFORMS.build(config['train_dataloader']['dataset']['transform'][0]), notes
+
+    plain, _ = transform()
+    assert plain.augmentation == augmentation and plain._mean[0].item() == pytest.approx(mean)
+    assert plain(Image.new('RGB', (120, 110))).shape == (3, 96, 96)
+    light, _ = transform('--augmentation', 'protoclip-light-augmentation')
+    assert light.augmentation == 'light'
+    assert any('--augmentation autoaugment' in note for note in transform('--augmentation', 'autoaugment')[1])
+
+
+def test_retrieval_is_measured_as_often_as_it_was():
+    config, notes = converted('--retrieval-data', 'test.csv', '--retrieval-csv-img-key', 'image', '--eval-first',
+                              '--retrieval-images-dir', 'test', '--retrieval-eval-frequency', '4')
+    hook, = config['custom_hooks']
+    assert notes == [] and hook == dict(
+        type='TaskHook', tasks=[dict(type='ImageTextRetrieval')], interval=4, at_start=True, data=dict(test=dict(
+            type='ImageTextTable', path='test.csv', root='test', separator='\t', image_key='image',
+            caption_key='title', merge=True)))
+    config, _ = converted('--retrieval-data', 'mscoco_captions', '--retrieval-eval-frequency', '1', '--model-ema')
+    assert [hook['type'] for hook in config['custom_hooks']] == ['EMAHook', 'TaskHook']
+    assert config['custom_hooks'][1]['data']['test'] == dict(type='CocoCaptions', data_root='data', year=2017,
+                                                             split='val')
+
+
+def test_the_docs_have_a_row_for_every_option():
+    text = (ROOT / 'docs' / 'alignment.md').read_text()
+    table = text[text.index('| option there | here |'):].split('\n\n')[0]
+    named = [name.replace('_', '-') for line in table.splitlines()[2:]
+             for name in re.findall('`([^`]+)`', line.split(' | ')[0])]
+    lacking = [option for option in itra_options.OPTIONS if not any(fnmatch(option, name) for name in named)]
+    assert lacking == []
+    unknown = [name for name in named if not any(fnmatch(option, name) for option in itra_options.OPTIONS)]
+    assert unknown == []
 
 
 def test_several_sources_are_joined_and_episodes_drawn():

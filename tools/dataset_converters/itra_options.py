@@ -20,22 +20,27 @@ OPTIONS = {
         'image-model', 'image-model-tag', 'adapter', 'lock-text-partial', 'lock-image-partial', 'cache-dir',
         'cache-teacher', 'loss', 'teacher', 'train-data', 'augmentation', 'datasets-dir', 'csv-separator',
         'csv-img-key', 'csv-caption-key', 'images-dir', 'opt', 'precision', 'resume', 'logs', 'name',
-        'report-to', 'retrieval-data', 'linear-prob-mode', 'external-teacher'), TEXT),
+        'report-to', 'retrieval-data', 'retrieval-csv-separator', 'retrieval-csv-img-key', 'retrieval-csv-caption-key',
+        'retrieval-images-dir', 'linear-prob-mode', 'external-teacher'), TEXT),
     **dict.fromkeys((
         'text-head-n-layers', 'image-head-n-layers', 'max-seq-length', 'n-prompt', 'image-resolution',
         'joint-projection-dim', 'dataset-size', 'episode-size', 'workers', 'batch-size', 'epochs', 'warmup',
         'save-frequency', 'zeroshot-eval-frequency', 'retrieval-eval-frequency', 'linear-eval-frequency',
-        'nlp-eval-frequency', 'visualize-frequency', 'seed', 'lock-image-unlocked-groups'), WHOLE),
+        'nlp-eval-frequency', 'visualize-frequency', 'seed', 'lock-image-unlocked-groups', 'projection-dim',
+        'projection-hidden-dim', 'projection-n-layers', 'k', 'kmeans-max-iter', 'kmeans-nredo', 'clustering-frequency',
+        'infonce-warmup-epoch', 'lit-start-epoch', 'text-start-epoch', 'text-end-epoch'), WHOLE),
     **dict.fromkeys((
         'w-rkd-d', 'w-rkd-a', 'dino-teacher-temp', 'w-simcse', 'w-align', 'logit-scale', 'opt-eps', 'momentum', 'lr',
         'weight-decay', 'wd', 'layer-decay-image', 'layer-decay-text', 'backbone-decay', 'max-grad-norm',
-        'model-ema-decay', 'eval-with-wise-ft', 'C'), NUMBER),
+        'model-ema-decay', 'eval-with-wise-ft', 'C', 'target-temperature', 'w-clip', 'w-proto', 'w-proto-external',
+        'lr-text'), NUMBER),
     'opt-betas': NUMBERS,
     **dict.fromkeys((
         'pretrained-text-model', 'pretrained-image-model', 'prompt', 'lock-text-model', 'lock-image-model',
         'local-loss', 'gather-with-grad', 'use-bn-sync', 'model-ema', 'model-ema-force-cpu', 'eval-first',
         'save-most-recent', 'restart', 'force-quick-gelu', 'grad-checkpointing', 'lock-image-freeze-bn-stats',
-        'torchscript', 'trace', 'ddp-static-graph', 'find-unused-parameters'), FLAG)}
+        'torchscript', 'trace', 'ddp-static-graph', 'find-unused-parameters', 'lock-image', 'add-projection-head',
+        'PBT'), FLAG)}
 LOSSES = {'InfoNCE': dict(type='InfoNCELoss'), 'UniCL': dict(type='UniCLLoss'),
           'CrossEntropy': dict(type='PromptedCrossEntropyLoss'), 'SimReg': dict(type='SimRegLoss'),
           'SimReg-L1': dict(type='SimRegLoss', norm='l1'), 'SimReg-SmoothL1': dict(type='SimRegLoss', norm='smooth_l1'),
@@ -50,7 +55,7 @@ CLASSIFICATION = {**dict.fromkeys((
 PRECISIONS = {'amp': True, 'fp16': 'fp16', 'fp32': False}
 GATHERING = ('InfoNCELoss', 'UniCLLoss')
 PROTOTYPES = ('CrossModalDINOLoss', 'ProtoCPCLoss')
-CLIP = dict(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
+LIGHT = 'protoclip-light-augmentation'
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 # What the framework always does, or does in another way that needs no key; the rest of the unused ones is named.
 SILENT = {'save-most-recent', 'torchscript', 'trace', 'ddp-static-graph', 'logs', 'cache-dir', 'datasets-dir'}
@@ -156,7 +161,7 @@ def convert(options: dict) -> tuple[dict, list[str]]:
     for key, name in (('simcse_weight', 'w-simcse'), ('align_weight', 'w-align')):
         if name in given:
             model[key] = float(given.get(name))
-    config = dict(model=model, train_dataloader=_data(given), **_schedule(given, notes))
+    config = dict(model=model, train_dataloader=_data(given, notes), **_schedule(given, notes))
     for name in sorted(set(options) - given.used - SILENT):
         notes.append(f'--{name} {options[name]}: no counterpart was written')
     return config, notes
@@ -180,7 +185,13 @@ def _loss(given: Taken) -> dict:
 
 def _trainable(given: Taken, side: str):
     locked, partial = bool(given.get(f'lock-{side}-model')), given.get(f'lock-{side}-partial', '')
-    return dict(locked=locked, keywords=partial) if partial else not locked
+    found = dict(locked=locked, keywords=partial) if partial else not locked
+    if side == 'image' and given.get('lock-image'):  # ProtoCLIP's
+        found = dict(unlocked_groups=given.get('lock-image-unlocked-groups', 0),
+                     freeze_bn_stats=bool(given.get('lock-image-freeze-bn-stats')))
+    if given.get('grad-checkpointing') and found:
+        found = dict(found if isinstance(found, dict) else dict(locked=False), grad_checkpointing=True)
+    return found
 
 
 def _image_tower(given: Taken, notes: list[str]) -> dict:
@@ -194,7 +205,8 @@ def _image_tower(given: Taken, notes: list[str]) -> dict:
             tower.update(tag=given.get('image-model-tag', 'openai'), allow_network=True)
     elif builder == 'torchvision':
         size = given.get('image-resolution', 224)
-        tower = dict(type='TorchvisionEncoder', arch=name, preprocess=dict(crop=size), **tower)
+        tower = dict(type='TorchvisionEncoder', arch=name, preprocess=dict(
+            resize=round(size / 0.875), crop=size), **tower)
         if given.get('pretrained-image-model'):
             notes.append('--pretrained-image-model: give the file of the weights, model.image_encoder.weights=...')
     elif builder == 'torchhub':
@@ -238,19 +250,12 @@ def _text_tower(given: Taken, notes: list[str]) -> dict:
     return tower
 
 
-def _data(given: Taken) -> dict:
+def _data(given: Taken, notes: list[str]) -> dict:
     root = given.get('datasets-dir', 'data')
     parts = []
     for name in str(given.get('train-data', '')).split(','):
-        if name.startswith('mscoco_captions'):
-            part = dict(type='CocoCaptions', data_root=root, year=2014 if '2014' in name else 2017)
-            parts.append(dict(type='Subset', images=part, fraction=0.1) if name.endswith('_x0.1') else part)
-        elif name not in CLASSIFICATION:
-            part = dict(type='ImageTextTable', path=name, root=given.get('images-dir') or None,
-                        separator=given.get('csv-separator', '\t').replace('\\t', '\t'),
-                        image_key=given.get('csv-img-key', 'filepath'),
-                        caption_key=given.get('csv-caption-key', 'title'))
-            parts.append({**part, **(dict(encoding='gb18030') if 'rsicd' in name else {})})
+        if name not in CLASSIFICATION:
+            parts.append(_captions(given, name, root, ''))
         else:
             images = dict(type='TorchVision', dataset=name.removesuffix('-50k'), root=root, **CLASSIFICATION[name])
             if name == 'ImageNet-50k':
@@ -260,17 +265,48 @@ def _data(given: Taken) -> dict:
     if given.get('dataset-size'):
         images = dict(type='Subset', images=images, max_rows=given['dataset-size'])
     size = given.get('image-resolution', 224)
-    is_torchvision = given.get('image-model-builder') == 'torchvision'
-    flip = [dict(type='RandomHorizontalFlip')] if is_torchvision else []
+    builder = given.get('image-model-builder')
+    augmentation = {'torchvision': 'crop_flip', 'torchhub': 'crop_flip', 'chineseclip': 'none'}.get(builder, 'crop')
+    transform = dict(type='TowerAugment', crop=size, augmentation=augmentation)
+    if augmentation == 'crop_flip':
+        transform.update(interpolation='bilinear', **IMAGENET)
+    if given.get('augmentation') == LIGHT:
+        transform['augmentation'] = 'light'
+    elif 'augmentation' in given:
+        notes.append(f"--augmentation {given['augmentation']}: it is not known; TowerAugment has {LIGHT} as 'light'")
     loader = dict(batch_size=given.get('batch-size', 64), num_workers=given.get('workers', 8), dataset=dict(
-        type='ImageTextPairs', images=images, transform=[
-            dict(type='RandomResizedCrop', size=size, scale=[0.9, 1.0], interpolation='bicubic'), *flip,
-            dict(type='ToTensor'), dict(type='Normalize', **(IMAGENET if is_torchvision else CLIP))]))
+        type='ImageTextPairs', images=images, transform=[transform]))
     if given.get('episode-size', 0) > 0:
         loader.update(sampler=dict(type='EpisodicSampler', episode_size=given['episode-size']),
                       batch_sampler=dict(type='GlobalBatchSampler', drop_last=True),
                       collate_fn=dict(type='default_collate'))
     return loader
+
+
+def _captions(given: Taken, name: str, root: str, prefix: str, split: str = 'train') -> dict:
+    """COCO or a table; `prefix` is that of the options which say how tables are read."""
+    if name.startswith('mscoco_captions'):
+        part = dict(type='CocoCaptions', data_root=root, year=2014 if '2014' in name else 2017)
+        part.update(dict(split=split) if split != 'train' else {})
+        return dict(type='Subset', images=part, fraction=0.1) if name.endswith('_x0.1') else part
+    part = dict(type='ImageTextTable', path=name, root=given.get(f'{prefix}images-dir') or None,
+                separator=given.get(f'{prefix}csv-separator', '\t').replace('\\t', '\t'),
+                image_key=given.get(f'{prefix}csv-img-key', 'filepath'),
+                caption_key=given.get(f'{prefix}csv-caption-key', 'title'))
+    return {**part, **(dict(encoding='gb18030') if 'rsicd' in name else {})}
+
+
+def _hooks(given: Taken) -> list[dict]:
+    hooks = []
+    if given.get('model-ema'):
+        hooks.append(dict(type='EMAHook', momentum=round(1 - given.get('model-ema-decay', 0.9999), 12)))
+    if 'retrieval-data' in given and given.get('retrieval-eval-frequency', 0) > 0:
+        images = _captions(given, given.get('retrieval-data'), given.get('datasets-dir', 'data'), 'retrieval-', 'val')
+        if images['type'] == 'ImageTextTable':
+            images['merge'] = True  # all captions of an image are right
+        hooks.append(dict(type='TaskHook', tasks=[dict(type='ImageTextRetrieval')], data=dict(test=images),
+                          interval=given.get('retrieval-eval-frequency'), at_start=bool(given.get('eval-first'))))
+    return hooks
 
 
 def _schedule(given: Taken, notes: list[str]) -> dict:
@@ -296,8 +332,9 @@ def _schedule(given: Taken, notes: list[str]) -> dict:
     found = dict(optim_wrapper=wrapper, param_scheduler=schedule, train_cfg=dict(by_epoch=True, max_epochs=epochs),
                  default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=given.get('save-frequency', 1))),
                  amp=PRECISIONS[given.get('precision', 'amp')], seed=given.get('seed', 0))
-    if given.get('model-ema'):
-        found['custom_hooks'] = [dict(type='EMAHook', momentum=round(1 - given.get('model-ema-decay', 0.9999), 12))]
+    hooks = _hooks(given)
+    if hooks:
+        found['custom_hooks'] = hooks
     if 'eval-with-wise-ft' in given:
         notes.append(f"--eval-with-wise-ft: wise_ft={given.get('eval-with-wise-ft')} of TaskHook or AlignedEncoder")
     if given.get('use-bn-sync'):
