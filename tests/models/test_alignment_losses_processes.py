@@ -28,6 +28,7 @@ from clear.models.losses import (
     VICRegLoss,
 )
 from clear.models.losses.pair_loss import PairLoss
+from clear.registry import MODELS
 
 WORLD, ROWS, DIM = 2, 6, 5
 LABELS = torch.tensor([0, 3, 0, -1, 3, 0])
@@ -45,6 +46,7 @@ CASES = {
     'info_nce': InfoNCELoss, 'info_nce_global': lambda **options: InfoNCELoss(local_loss=False, **options),
     'unicl': UniCLLoss, 'unicl_global': lambda **options: UniCLLoss(local_loss=False, **options), 'siglip': SigLIPLoss,
     'cross_entropy': PromptedCrossEntropyLoss, 'simreg': SimRegLoss, 'rkd': RKDLoss,
+    'compress_one': lambda **options: CompRessLoss(1, DIM, 7, 0.3, **options),
     'compress': lambda **options: CompRessLoss(2, DIM, 7, 0.3, **options),
     'seed': lambda **options: SEEDLoss(DIM, 7, 0.2, 0.3, **options),
     'dino': lambda **options: CrossModalDINOLoss(DIM, **options),
@@ -148,6 +150,12 @@ def results(tmp_path_factory):
     from open_clip import loss  # noqa: F401  (once here, not once in every process)
 
     return run_ranks(work, WORLD, tmp_path_factory.mktemp('ranks'))
+
+
+def test_every_loss_is_compared():
+    ours = {kind for kind in MODELS.module_dict.values() if kind.__module__.startswith('clear.models.losses.')
+            and ('.alignment.' in kind.__module__ or isinstance(kind, type) and issubclass(kind, PairLoss))}
+    assert ours == {type(make()) for make in CASES.values()} and len(ours) >= 16
 
 
 def close(found, expected):
