@@ -1,3 +1,5 @@
+import contextlib
+import io
 import multiprocessing
 import os
 import subprocess
@@ -5,9 +7,11 @@ import sys
 
 import pytest
 import torch
+from ranks import run_ranks
 
 from clear.core import dist
 from clear.core.errors import ConfigError
+from clear.core.programs.program import run_program
 
 
 @pytest.fixture
@@ -98,3 +102,21 @@ def test_many_tensors_are_summed_in_place_with_one_call_per_dtype(group, monkeyp
     assert base.tolist() == [[2.0 * value for value in range(row * 4, row * 4 + 4)] for row in range(3)]
     assert [tensor.tolist() for tensor in tensors[1:]] == [10, [[2.0], [6.0]], [14, 16]]
     assert calls == [(torch.float32, 14), (torch.int64, 3)]
+
+
+def left_alone(rank):
+    """What a process says whose peer ends after both have begun."""
+    tensor = torch.zeros(1)
+    torch.distributed.broadcast(tensor, 0)
+    if rank == 0:
+        return None
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        code = run_program(lambda: [torch.distributed.all_reduce(tensor) for _ in range(3)] and 0)
+    return dict(code=code, err=err.getvalue())
+
+
+def test_a_process_whose_peer_has_ended_says_so_in_a_line(tmp_path):
+    _, found = run_ranks(left_alone, 2, tmp_path)
+    assert found['code'] == 2 and found['err'].splitlines() == [
+        'error: Another process of this run has ended, and this one cannot go on without it; its message says why.']

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterator
 
-from clear.core.errors import NO_ROOM, ClearError, ConfigError, DataError, Interrupted, report_error, unwritable
+from clear.core.errors import (
+    NO_ROOM,
+    ClearError,
+    ConfigError,
+    DataError,
+    ElsewhereError,
+    Interrupted,
+    report_error,
+    unwritable,
+)
 from clear.core.programs import signals
+
+# What torch's back ends and its store say in a process whose peer is gone: one that met an error ends at once.
+_LOST = re.compile(r'(gloo|TCPStore|store|NCCL).*(Connection closed by peer|Connection reset by peer|Broken pipe|'
+                   r'remote process exited)|Connection was likely closed', re.DOTALL)
 
 
 def run_program(work: Callable[[], int | None]) -> int:
@@ -40,6 +54,9 @@ def _told(error: BaseException) -> ClearError | None:
                            'anew with the same command if it had saved nothing.')
     if isinstance(error, ClearError):
         return error
+    if any(isinstance(each, RuntimeError) and _LOST.search(str(each)) for each in _chain(error)):
+        return ElsewhereError('Another process of this run has ended, and this one cannot go on without it; its '
+                              'message says why.')
     if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EROFS):
         return unwritable(error.filename or 'A file', error)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
