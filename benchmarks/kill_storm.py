@@ -1,8 +1,9 @@
 """Runs that are killed at random moments and resumed, against the same runs left alone.
 
-Six kinds of run, each in processes of its own: a continual strategy with a memory, a continual regulariser whose
-images come from workers, several seeds, pretraining, pretraining over a stream of buckets, and probing. One
-run of each kind is left alone. Others get a signal at a random moment (four of five SIGKILL, else SIGTERM; one in six
+Eight kinds of run, each in processes of its own: a continual strategy with a memory, a continual regulariser whose
+images come from workers, several seeds, pretraining, pretraining over a stream of buckets, probing, alignment with a
+queue and a frozen tower that is read from a bank, and alignment with prototypes and LoRA. One run of each kind is left
+alone. Others get a signal at a random moment (four of five SIGKILL, else SIGTERM; one in six
 while the program still starts), and `--resume` brings them to the end. Then they must have the same files, the same
 results.json but for `timing`, the same tensors in every checkpoint bit by bit, and nothing that a killed writer left.
 
@@ -51,6 +52,34 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, iter_int
                      logger=dict(type='LoggerHook', interval=1))
 seed, device, threads = 3, 'cpu', 1
 """
+PAIRS = """
+_args = dict(embed_dim=16, text_cfg=dict(width=32, heads=2, layers=2, context_length=24),
+             vision_cfg=dict(width=32, head_width=16, layers=2, patch_size=8, image_size=32))
+_tower = dict(arch='ViT-B-32', model_args=_args)
+train_dataloader = dict(batch_size=8, num_workers={workers}, dataset=dict(
+    type='ImageTextPairs', images=dict(
+        type='PromptedClassification', templates=['a {{}}', 'the digit {{}}'],
+        images=dict(type='FileList', path='{lists}/1/train.txt', root={data!r})),
+    transform=[dict(type='RandomResizedCrop', size=32, scale=(0.5, 1.0)), dict(type='ToTensor')]))
+train_cfg = dict(by_epoch=True, max_epochs=8)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.002))
+param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, T_max=8)]
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, iter_interval=3, max_keep=2),
+                     logger=dict(type='LoggerHook', interval=1))
+seed, device, threads, banks = 3, 'cpu', 1, dict(root='banks')
+"""
+QUEUE = """
+model = dict(type='ImageTextAlignment', loss=dict(type='SEEDLoss', embed_dim=16, queue_size=24, teacher_temp=0.07),
+             image_encoder=dict(type='OpenCLIPImageEncoder', trainable=True, **_tower),
+             text_encoder=dict(type='OpenCLIPTextEncoder', **_tower))
+"""
+PROTOTYPES = """
+_head = dict(type='DINOHead', num_layers=1, out_channels=8, bottleneck_channels=12)
+_lora = dict(lora=dict(rank=2))
+model = dict(type='ImageTextAlignment', loss=dict(type='ProtoCPCLoss', out_dim=8), image_head=_head, text_head=_head,
+             image_encoder=dict(type='OpenCLIPImageEncoder', trainable=_lora, **_tower),
+             text_encoder=dict(type='OpenCLIPTextEncoder', trainable=_lora, **_tower))
+"""
 
 
 def config_text(kind: str, data: Path) -> str:
@@ -83,6 +112,10 @@ cl_strategy = dict(type='Naive', train_mb_size=16, train_epochs=4,
 stream = dict(buckets=['1', '2', '3'], mode='replay', replay_size=8)
 """
     lists = f'{root}/training_folder/testset_ratio_0.3/split_0'
+    if kind == 'queue':
+        return PAIRS.format(data=root, lists=lists, workers=2) + QUEUE
+    if kind == 'prototypes':
+        return PAIRS.format(data=root, lists=lists, workers=0) + PROTOTYPES
     return f"""
 runner_type = 'ProbeRunner'
 encoders = dict(
@@ -97,7 +130,7 @@ device, threads = 'cpu', 1
 """
 
 
-KINDS = ('replay', 'workers', 'seeds', 'pretraining', 'stream', 'probing')
+KINDS = ('replay', 'workers', 'seeds', 'pretraining', 'stream', 'probing', 'queue', 'prototypes')
 
 
 class Storm:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from short_runs import ROOT, environment
 
-KINDS = ('replay', 'workers', 'seeds', 'pretraining', 'stream', 'probing')
+KINDS = ('replay', 'workers', 'seeds', 'pretraining', 'stream', 'probing', 'queue', 'prototypes')
 
 
 @pytest.mark.slow
