@@ -67,6 +67,7 @@ def test_no_option_is_dropped_without_a_word(option):
     (['--lock-image', '--lock-image-unlocked-groups', '2', '--lock-image-freeze-bn-stats', '--grad-checkpointing'],
      dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(unlocked_groups=2, freeze_bn_stats=True,
                                                                    grad_checkpointing=True))),
+    (['--force-quick-gelu'], dict(type='OpenCLIPImageEncoder', arch='RN50', quick_gelu=True, trainable=True)),
     (['--grad-checkpointing'], dict(type='OpenCLIPImageEncoder', arch='RN50', trainable=dict(
         locked=False, grad_checkpointing=True)))])
 def test_builders_and_locks_of_the_image_tower(words, expected):

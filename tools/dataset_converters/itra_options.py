@@ -201,6 +201,8 @@ def _image_tower(given: Taken, notes: list[str]) -> dict:
     tower = dict(trainable=_trainable(given, 'image'))
     if builder == 'openclip':
         tower = dict(type='OpenCLIPImageEncoder', arch=name, **tower)
+        if given.get('force-quick-gelu'):
+            tower['quick_gelu'] = True
         if given.get('pretrained-image-model'):
             tower.update(tag=given.get('image-model-tag', 'openai'), allow_network=True)
     elif builder == 'torchvision':
@@ -228,6 +230,8 @@ def _text_tower(given: Taken, notes: list[str]) -> dict:
     tower = dict(trainable=_trainable(given, 'text'))
     if builder == 'openclip':
         tower = dict(type='OpenCLIPTextEncoder', arch=name, **tower)
+        if given.get('force-quick-gelu'):
+            tower['quick_gelu'] = True
         if given.get('prompt'):
             tower['n_prompt'] = given.get('n-prompt', 4)
         if given.get('pretrained-text-model'):
