@@ -329,6 +329,7 @@ READERS = Registry('reader', locations=[
     'clear.datasets.readers.pairs.coco_captions',
     'clear.datasets.readers.pairs.parts',
     'clear.datasets.readers.pairs.prompted',
+    'clear.datasets.readers.pairs.shards',
     'clear.datasets.readers.pairs.table',
     'clear.datasets.readers.table_by_time',
     'clear.datasets.readers.table_file',

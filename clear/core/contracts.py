@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 
@@ -67,6 +68,23 @@ class ReportsBadSamples(Protocol):
 
     bad_samples: object
     def report_to(self, path: Path) -> None: ...
+
+
+@runtime_checkable
+class NamesSampler(Protocol):
+    """A class of data sets that are read in the order of the sampler that it names, unless the config names another."""
+
+    sampler_type: str
+
+
+@runtime_checkable
+class LiesInShards(Protocol):
+    """A data set whose samples lie one after another in a few large files, in its own order."""
+
+    def __len__(self) -> int: ...
+
+    def shard_counts(self) -> np.ndarray:
+        """(S,) int64: samples of each file."""
 
 
 @runtime_checkable

@@ -10,6 +10,8 @@ from clear.datasets.loaders.pairs import ImageTextPairs
 from clear.datasets.loaders.replayed_buckets import ReplayedBuckets
 from clear.datasets.loaders.samplers import EpisodicSampler, EpochSampler, GlobalBatchSampler
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
+from clear.datasets.loaders.shard_order import ShardBatchSampler, ShardSampler
+from clear.datasets.loaders.shards import WebDatasetPairs
 from clear.datasets.loaders.tensors import to_tensors
 from clear.datasets.readers.bucket_lists import BucketChoice
 from clear.datasets.readers.build import read_images
@@ -20,5 +22,5 @@ from clear.datasets.transforms import ImageTransform, build_transform
 __all__ = ['BadSampleError', 'BadSamples', 'Bucket', 'BucketChoice', 'BucketDataset', 'ClearData', 'EpisodicSampler',
            'EpochSampler', 'EvaluationImages', 'GlobalBatchSampler', 'ImageDecoder', 'ImagePipeline', 'ImageTable',
            'ImageTextPairs', 'ImageTransform', 'ReplayedBuckets', 'SampleContext', 'SelfSupervisedImages',
-           'UnreadableImage', 'build_transform', 'decode_image', 'read_clear', 'read_evaluation_images', 'read_images',
-           'to_tensors']
+           'ShardBatchSampler', 'ShardSampler', 'UnreadableImage', 'WebDatasetPairs', 'build_transform',
+           'decode_image', 'read_clear', 'read_evaluation_images', 'read_images', 'to_tensors']

@@ -37,6 +37,18 @@ def bank_source_fingerprint(ids: Iterable[str], labels: np.ndarray, buckets: Ite
     return digest.hexdigest()
 
 
+def pairs_fingerprint(images: str, captions: Iterable[list[str]]) -> str:
+    """SHA-256 of images with their captions, in order.
+
+    Args:
+        images: `bank_source_fingerprint` of the images.
+    """
+    digest = hashlib.sha256(images.encode())
+    for texts in captions:
+        digest.update(json.dumps(texts, ensure_ascii=False).encode('utf-8', 'surrogatepass'))
+    return digest.hexdigest()
+
+
 def image_list_fingerprint(root: Path, paths: Iterable[str], buckets: Iterable[tuple[str, int, int]]) -> str:
     """BLAKE2b (256 bits) of the images of a self-supervised run: buckets, paths and file sizes, in order.
 

@@ -25,7 +25,7 @@ from clear.datasets.columns import (
     plain_texts,
 )
 from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
-from clear.datasets.images.decode import decode_image
+from clear.datasets.images.decode import decode_image, read_file
 from clear.datasets.readers.labels import check_names
 
 _BLOCK = 65_536  # cells that are read at once
@@ -191,6 +191,16 @@ class ImageTable:
             UnreadableImage: with the reason.
         """
         return decode_image(inside(self.root, self.text('path', row)))
+
+    def content(self, row: int) -> bytes | None:
+        """The file of an image as it is; None where images are no files.
+
+        Raises:
+            UnreadableImage: with the reason.
+        """
+        if type(self).open_image is not ImageTable.open_image:
+            return None
+        return read_file(inside(self.root, self.text('path', row)))
 
     def fingerprint(self) -> str:
         """What a bank knows its data by: SHA-256 of ids, labels, buckets, class names and file sizes, in order.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, seeded_draws
+from clear.datasets.fingerprints import pairs_fingerprint
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.reader import RowReader
 from clear.datasets.loaders.stored import DistinctTexts, FixedImages, FixedTransform, StoredReader, StoredRows
@@ -114,15 +114,25 @@ class ImageTextPairs(Dataset):
 
     def fingerprint(self) -> str:
         """Identifies the images and their captions, wherever they lie; files by their size."""
-        digest = hashlib.sha256(self._images_fingerprint.encode())
-        for row in range(len(self.images)):
-            digest.update(json.dumps(self.images.captions(row), ensure_ascii=False).encode('utf-8', 'surrogatepass'))
-        return digest.hexdigest()
+        return pairs_fingerprint(self._images_fingerprint, map(self.images.captions, range(len(self.images))))
 
     @cached_property
     def _images_fingerprint(self) -> str:
         # It asks for the size of every file.
         return self.images.fingerprint()
+
+    def shard_counts(self) -> np.ndarray:
+        """(S,) int64: how many samples after one another are of one shard.
+
+        Raises:
+            ConfigError: for images that do not lie in shards.
+        """
+        if 'shard' not in self.images:
+            raise ConfigError(f'{self.images.root}: these pairs do not lie in shards. Read them with '
+                              "sampler=dict(type='EpochSampler').")
+        shards = self.images['shard'].to_numpy()[self._rows]
+        ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(shards))
+        return np.diff(ends, prepend=0)
 
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
@@ -217,7 +227,7 @@ class ImageTextPairs(Dataset):
 
     def _transformed(self, image: Image.Image, seed: int, name: str) -> Tensor:
         try:
-            with seeded_draws(seed):
+            with seeded_draws(seed) if self._transform.is_random else nullcontext():
                 pixels = self._transform(image)
         except Exception as error:
             error.add_note(f'in the transform of {name}, {image.width} x {image.height} pixels')

@@ -28,7 +28,14 @@ class EpochSampler(Sampler):
     Args:
         seed: of the run; None draws one and shares it between the processes.
         shuffle: False keeps the order of the data set.
+
+    Attributes:
+        by_workers: whether the order depends on the numbers of processes and of loader workers.
+        batch_sampler: the type that makes batches of it, unless the config names one.
     """
+
+    by_workers = False
+    batch_sampler = 'GlobalBatchSampler'
 
     def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True):
         if seed is None:
@@ -113,6 +120,7 @@ class GlobalBatchSampler(Sampler):
     Attributes:
         start: number of batches that the next iteration leaves out at its beginning, for a run that is resumed in
             the middle of an epoch. 0 again once it has given a batch. `len()` always counts the whole epoch.
+        num_workers: of the loader, which sets it; here it does not matter.
 
     Raises:
         ConfigError: if the data hold less than one batch, or `batch_size` is no positive whole number.
@@ -124,6 +132,7 @@ class GlobalBatchSampler(Sampler):
         self.batch_size = check_whole('batch_size', batch_size, 1)
         self.drop_last = drop_last
         self.start = 0
+        self.num_workers = 0
         self._world, self._rank = dist.world_size(), dist.rank()
         if not len(self):
             what = f'one batch on each of {self._world} processes, {self._world} x {batch_size} = ' \
@@ -137,11 +146,19 @@ class GlobalBatchSampler(Sampler):
     def __iter__(self) -> Iterator[list[Key]]:
         # A generator: `start` is used by the first next(). A loader with workers calls iter() twice and drops the
         # first iterator unused.
-        if not 0 <= self.start <= len(self):
-            raise ValueError(f'start is {self.start}, expected 0 ... {len(self)}, the batches of an epoch.')
-        start, self.start = self.start, 0
+        start = self._take_start()
         keys = list(self.sampler)
         for number in range(start, len(self)):
             first = number * self.batch_size * self._world
             size = min(self.batch_size, (len(keys) - first) // self._world)
             yield keys[first + self._rank * size:first + (self._rank + 1) * size]
+
+    def describe(self) -> str:
+        """What a plan says about the order; nothing if it is the usual one."""
+        return ''
+
+    def _take_start(self) -> int:
+        if not 0 <= self.start <= len(self):
+            raise ValueError(f'start is {self.start}, expected 0 ... {len(self)}, the batches of an epoch.')
+        start, self.start = self.start, 0
+        return start

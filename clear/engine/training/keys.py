@@ -22,6 +22,7 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
+from clear.engine.training.loading import is_read_by_workers
 from clear.engine.training.timm_optimizers import PREFIX
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'l
 _BUILT_BY_RUNNER = ('default_hooks', 'custom_hooks', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg',
                     'test_cfg', 'visualizer', 'vis_backends')
 _BUILT_BY_LOADER = ('sampler', 'batch_sampler', 'collate_fn')
+_PLACES = ('data_root', 'shards', 'index_dir')
 _LOADER_EXECUTION = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout',
                      'disable_subprocess_warning')
 
@@ -304,10 +306,13 @@ def computed_config(cfg: Config | dict, world_size: int) -> dict[str, Plain]:
         loader = kept.get(f'{kind}_dataloader')
         if not isinstance(loader, dict):
             continue
+        if kind == 'train' and is_read_by_workers(loader):
+            loader['dealt_to'] = f"{world_size} process(es) with {max(loader.get('num_workers', 0), 1)} worker(s)"
         for key in _LOADER_EXECUTION:
             loader.pop(key, None)
         if isinstance(loader.get('dataset'), dict):
-            loader['dataset'].pop('data_root', None)  # the fingerprint says whether the data are the same
+            for key in _PLACES:
+                loader['dataset'].pop(key, None)  # the fingerprint says whether the data are the same
         if kind == 'train' and isinstance(loader.get('batch_size'), int):
             loader['global_batch_size'] = loader.pop('batch_size') * world_size
     return kept

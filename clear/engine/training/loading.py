@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from mmengine.runner import Runner as MMRunner
@@ -13,11 +13,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from clear.core import dist
 from clear.core.config import to_plain
-from clear.core.contracts import Fingerprinted
+from clear.core.contracts import Fingerprinted, NamesSampler
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.datasets.loaders.samplers import EpochSampler, GlobalBatchSampler
-from clear.registry import DATA_SAMPLERS
+from clear.registry import DATA_SAMPLERS, DATASETS
 
 # Samples of a foreign data set whose description goes into its fingerprint.
 _DESCRIBED_SAMPLES = 64
@@ -82,9 +82,10 @@ class SkippingBatchSampler(Sampler):
 def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
     """The loader of a `train_dataloader` config, whose `batch_sampler.start` says where to begin.
 
-    Without a `sampler` the order is that of `EpochSampler`, and without a `batch_sampler` our samplers have a
-    `GlobalBatchSampler`: the same global batches on any number of processes. Other samplers keep their order. Data
-    sets without a `fingerprint` (those of other libraries) are asked through `SeededDataset`.
+    Without a `sampler` the order is that of the sampler that the data set names, else of `EpochSampler`. Without a
+    `batch_sampler` our samplers have the one that they name: `GlobalBatchSampler`, the same global batches on any
+    number of processes, or one that reads by workers. Other samplers keep their order. Data sets without a
+    `fingerprint` (those of other libraries) are asked through `SeededDataset`.
 
     Raises:
         ConfigError: if an epoch has no batch.
@@ -98,7 +99,9 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int) -> DataLoader:
         dataset.seed = seed
     else:
         dataset = SeededDataset(dataset, seed)
-    if not isinstance(batch_sampler, (GlobalBatchSampler, SkippingBatchSampler)):
+    if isinstance(batch_sampler, GlobalBatchSampler):
+        batch_sampler.num_workers = loader.num_workers
+    elif not isinstance(batch_sampler, SkippingBatchSampler):
         batch_sampler = SkippingBatchSampler(batch_sampler)
     # A generator of its own: starting an epoch then draws nothing from the generators of training.
     generator = torch.Generator().manual_seed(derive_seed(seed, 'workers', dist.rank()))
@@ -123,19 +126,32 @@ def own_batch_sampler(loader: DataLoader) -> Sampler:
 def _with_defaults(cfg: dict) -> dict:
     cfg = copy.deepcopy(dict(cfg))
     cfg.setdefault('num_workers', 0)
+    kind = sampler_kind(cfg)
     if 'sampler' not in cfg and 'batch_sampler' not in cfg:
-        cfg['sampler'] = dict(type='EpochSampler', shuffle=cfg.pop('shuffle', True))
-    if 'batch_sampler' not in cfg and _is_ours(cfg['sampler']):
-        cfg['batch_sampler'] = dict(type='GlobalBatchSampler', drop_last=cfg.pop('drop_last', True))
+        cfg['sampler'] = dict(type=kind, shuffle=cfg.pop('shuffle', True))
+    if 'batch_sampler' not in cfg and isinstance(kind, type) and issubclass(kind, EpochSampler):
+        cfg['batch_sampler'] = dict(type=kind.batch_sampler, drop_last=cfg.pop('drop_last', True))
         cfg.setdefault('collate_fn', dict(type='default_collate'))
     cfg.setdefault('persistent_workers', cfg['num_workers'] > 0)
     return cfg
 
 
-def _is_ours(sampler: object) -> bool:
-    kind = sampler.get('type') if isinstance(sampler, dict) else type(sampler)
-    kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, EpochSampler)
+def sampler_kind(cfg: Mapping) -> Callable | None:
+    """The class of the sampler of a `train_dataloader` config, whether it is named there or not."""
+    sampler = cfg.get('sampler')
+    if sampler is None:
+        dataset = cfg.get('dataset')
+        dataset = dataset.get('type') if isinstance(dataset, Mapping) else type(dataset)
+        dataset = DATASETS.get(dataset) if isinstance(dataset, str) else dataset
+        return DATA_SAMPLERS.require(dataset.sampler_type) if isinstance(dataset, NamesSampler) else EpochSampler
+    kind = sampler.get('type') if isinstance(sampler, Mapping) else type(sampler)
+    return DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+
+
+def is_read_by_workers(cfg: Mapping) -> bool:
+    """Whether the order of a `train_dataloader` config depends on the numbers of processes and of loader workers."""
+    kind = sampler_kind(cfg)
+    return isinstance(kind, type) and issubclass(kind, EpochSampler) and kind.by_workers
 
 
 def _batch_size(loader: DataLoader) -> int | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core import dist
+from clear.datasets.loaders.samplers import GlobalBatchSampler
 from clear.engine.training.banks import describe_banks
 from clear.engine.training.hooks.checkpoint import CheckpointHook
 from clear.engine.training.loading import SeededDataset, own_batch_sampler
@@ -37,6 +38,7 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
     files = _files(runner)
     return '\n'.join([
         f'data      {kind if isinstance(kind, str) else type(inner).__name__}  {len(inner):,} samples',
+        *_order(loop.dataloader),
         f'model     {type(model).__name__}  {sum(item.numel() for item in parameters):,} parameters, {trained:,} '
         'trained',
         *describe_banks(runner),
@@ -47,6 +49,12 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
         f'memory    about {(weights + (1 + states) * 4 * trained) / 2**20:,.0f} MB without activations',
         f'disk      about {files * (weights + states * 4 * trained) / 2**20:,.0f} MB for {files} checkpoint(s)',
         f'work_dir  {work_dir}'])
+
+
+def _order(dataloader: DataLoader) -> list[str]:
+    sampler = own_batch_sampler(dataloader)
+    text = sampler.describe() if isinstance(sampler, GlobalBatchSampler) else ''
+    return [f'order     {text}'] if text else []
 
 
 def _batch_size(dataloader: DataLoader) -> int | str:

@@ -51,9 +51,17 @@ class JoinedImages(ImageTable):
     ends: Sequence[int] = ()  # of each part among the rows `place`
 
     def open_image(self, row: int) -> Image.Image:
+        part, row = self._find(row)
+        return part.open_image(row)
+
+    def content(self, row: int) -> bytes | None:
+        part, row = self._find(row)
+        return part.content(row)
+
+    def _find(self, row: int) -> tuple[ImageTable, int]:
         place = self['place'][row].as_py()
         part = bisect.bisect_right(self.ends, place)
-        return self.parts[part].open_image(place - (self.ends[part - 1] if part else 0))
+        return self.parts[part], place - (self.ends[part - 1] if part else 0)
 
 
 @READERS.register_module(name='ConcatPairs')

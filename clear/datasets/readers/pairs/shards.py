@@ -1,0 +1,202 @@
+"""Tar shards of images with captions, as the package webdataset writes and reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from PIL import Image
+from pyarrow import compute
+
+from clear.core import dist
+from clear.core.errors import ConfigError, DataError
+from clear.core.files import read_json
+from clear.core.logs import progress_bar
+from clear.datasets.fingerprints import bank_source_fingerprint
+from clear.datasets.images.decode import decode_image
+from clear.datasets.readers.image_files import is_hidden
+from clear.datasets.shards.files import ShardFiles
+from clear.datasets.shards.index import Fields, make_index, open_index
+from clear.datasets.table import ImageTable
+from clear.registry import READERS
+
+MANIFEST = 'shards.json'  # of a folder that we wrote: names of classes, and the counts of its shards
+IMAGE, CAPTION, LABEL, TIME = (';'.join(names) for names in (Fields.image, Fields.caption, Fields.label, Fields.time))
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedImages(ImageTable):
+    """Images that lie in `files`; the columns `shard`, `offset` and `size` say where. Paths are empty."""
+
+    files: ShardFiles | None = None
+
+    def open_image(self, row: int) -> Image.Image:
+        return decode_image(self.content(row))
+
+    def content(self, row: int) -> bytes:
+        return self.files.read(*self._place(row))
+
+    def expect(self, rows: Iterable[int]) -> None:
+        """Have images brought into memory while something else is done: all of a batch at once, not one by one."""
+        for row in rows:
+            self.files.expect(*self._place(int(row)))
+
+    def fingerprint(self) -> str:
+        """As of any table, with the sizes of the images inside the shards."""
+        return bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names,
+                                       self['size'].to_numpy())
+
+    def _place(self, row: int) -> tuple[int, int, int]:
+        return tuple(self.table.column(name)[row].as_py() for name in ('shard', 'offset', 'size'))
+
+
+@READERS.register_module(name='ImageTextShards')
+def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: str = CAPTION, label: str = LABEL,
+                      time: str = TIME, names: Sequence[str] | None = None, index_dir: str | None = None
+                      ) -> ShardedImages:
+    """Pairs of tar files, shard after shard, each in the order of its members.
+
+    A member is called `<key>.<extension>`; the extension begins at the first dot behind the last `/`, and case does not
+    matter. What shards hold is read once, from headers and texts, into a file `<shard>.index` beside each.
+
+    Args:
+        shards: a folder with `.tar` files, a name with braces as in `data/{00000..00331}.tar`, or a list of these.
+        image, caption, label, time: extensions, separated by semicolons; the first that is there is taken. Labels are
+            whole numbers, times dates.
+        names: of the classes; by default those in `shards.json` beside the first shard, else their numbers.
+        index_dir: a folder for the indices, where the shards' own cannot be written.
+
+    Raises:
+        ConfigError: for names that are not of local files.
+        DataError: for a shard that is missing, cut short or wrong, as `make_index` says.
+    """
+    require_webdataset()
+    files = shard_files(shards)
+    fields = Fields(*(_extensions(key, value) for key, value in
+                      dict(image=image, caption=caption, label=label, time=time).items()))
+    folder = None if index_dir is None else Path(index_dir)
+    tables = _indices(files, fields, folder)
+    root = Path(os.path.commonpath([str(file.parent) for file in files]))
+    counts = [len(table) for table in tables]
+    stems = [file.relative_to(root).as_posix().removesuffix('.tar') for file in files]
+    found = pyarrow.concat_tables(tables)
+    ids = pyarrow.chunked_array([compute.binary_join_element_wise(stem, chunk, '/') for stem, table in
+                                 zip(stems, tables) for chunk in table['key'].chunks], pyarrow.string())
+    columns = dict(id=ids, path=pyarrow.repeat('', len(ids)),
+                   **{name: found[name] for name in ('label', 'caption', 'offset', 'size')},
+                   shard=np.repeat(np.arange(len(files), dtype=np.int32), counts))
+    if found['taken_at'].null_count < len(found):
+        columns['taken_at'] = found['taken_at']
+    return ShardedImages.from_columns(root, columns, _class_names(files[0].parent, names, found['label']),
+                                      files=ShardFiles(files))
+
+
+def require_webdataset() -> None:
+    """Refuse to begin without the package.
+
+    Raises:
+        ConfigError: with the command that installs it.
+    """
+    try:
+        import webdataset  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("tar shards need webdataset: pip install 'clear-framework[align]'") from error
+
+
+def shard_files(shards: str | Sequence[str]) -> list[Path]:
+    """The tar files that are meant, absolute, in the order given; those of a folder sorted by name.
+
+    Raises:
+        ConfigError: for no name, unbalanced braces, or a name with a scheme.
+        DataError: if one does not exist.
+    """
+    import braceexpand  # webdataset's own
+
+    given = [shards] if isinstance(shards, str) else list(shards) if isinstance(shards, (list, tuple)) else []
+    if not given or not all(isinstance(name, str) and name for name in given):
+        raise ConfigError(f"shards is {shards!r}; expected a folder, a name such as 'data/{{000..009}}.tar', or a list "
+                          'of these.')
+    found: list[Path] = []
+    for name in given:
+        if '://' in name or name.startswith('pipe:') or '::' in name:
+            raise ConfigError(f'shards: {name!r} is no local file. Only files on this machine are read; copy them '
+                              'first.')
+        try:
+            expanded = [name] if Path(name).exists() else list(braceexpand.braceexpand(name))
+        except ValueError as error:
+            raise ConfigError(f'shards: {name!r} has braces that do not fit: {error}') from error
+        for each in expanded:
+            found += _in_folder(Path(each)) if Path(each).is_dir() else [Path(each).absolute()]
+    missing = [file for file in found if not file.is_file()]
+    if missing:
+        raise DataError(f'{missing[0]} does not exist; {len(missing)} of {len(found)} shards are missing.')
+    return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    found = sorted(path.absolute() for path in folder.glob('*.tar') if not is_hidden(path.name))
+    if not found:
+        raise DataError(f'{folder}: no .tar file in this folder.')
+    manifest = read_manifest(folder)
+    if manifest is not None and [shard['name'] for shard in manifest['shards']] != [path.name for path in found]:
+        raise DataError(f'{folder} holds {len(found)} shards, other ones than the {len(manifest["shards"])} in its '
+                        f'{MANIFEST}. Copy what is missing, or remove that file if the shards are right.')
+    return found
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """What `shards.json` says: `class_names`, and `shards` with name, count and bytes of each; None if there is none.
+
+    Raises:
+        DataError: if it is damaged, or shards are still being written.
+    """
+    if not (folder / MANIFEST).is_file():
+        return None
+    found = read_json(folder / MANIFEST)
+    shards, names = (found.get(key) for key in ('shards', 'class_names')) if isinstance(found, dict) else (None, None)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(shards, list)
+            and all(isinstance(shard, dict) and isinstance(shard.get('name'), str) for shard in shards)):
+        raise DataError(f'{folder / MANIFEST} is no list of shards: expected class_names and shards.')
+    if not found.get('complete'):
+        raise DataError(f'{folder}: its shards are not all written. Run tools/dataset_converters/make_shards.py to its '
+                        'end, with the command that it was begun with.')
+    return found
+
+
+def _indices(files: Sequence[Path], fields: Fields, folder: Path | None) -> list[pyarrow.Table]:
+    """The index of each shard. Processes begin at different ones, and so share the work without waiting."""
+    tables = {file: open_index(file, fields, folder) for file in dict.fromkeys(files)}
+    missing = [file for file, table in tables.items() if table is None]
+    first = len(missing) * dist.rank() // dist.world_size()
+    with progress_bar('index', 'B') as report:
+        total, done = sum(file.stat().st_size for file in missing), 0
+        for file in missing[first:] + missing[:first]:
+            tables[file] = open_index(file, fields, folder)
+            if tables[file] is None:
+                make_index(file, fields, folder)
+                tables[file] = open_index(file, fields, folder)
+            if tables[file] is None:
+                raise DataError(f'{file} changes while it is read.')
+            done += file.stat().st_size
+            if dist.is_main():
+                report(done, total)
+    return [tables[file] for file in files]
+
+
+def _extensions(key: str, value: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in value.split(';')) if isinstance(value, str) else ()
+    if not names or not all(names):
+        raise ConfigError(f"{key} is {value!r}; expected extensions such as 'jpg;png'.")
+    return names
+
+
+def _class_names(folder: Path, names: Sequence[str] | None, labels: pyarrow.ChunkedArray) -> list[str]:
+    manifest = read_manifest(folder) if names is None else None
+    if manifest is not None:
+        names = manifest['class_names']
+    count = (compute.max(labels).as_py() if len(labels) else -1) + 1
+    return [str(number) for number in range(count)] if names is None else [str(name) for name in names]

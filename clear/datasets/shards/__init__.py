@@ -1,0 +1,1 @@
+"""Tar shards of pairs: what they hold, and reading it."""
