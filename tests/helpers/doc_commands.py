@@ -132,7 +132,7 @@ def run(command: Command, monkeypatch, whole: bool) -> list[str] | None:
 
 
 def run_what_is_needed(command: Command, monkeypatch) -> None:
-    """Run the commands that make the run folders which this one reads, where that has not happened yet."""
+    """Run the commands that make the run folders, and shards, which this one reads, where that has not happened yet."""
     for word in command.words:
         folder = Path(*Path(word).parts[:2])
         if word.startswith('work_dirs/') and not folder.exists():
@@ -140,6 +140,11 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
                       and '--resume' not in each.words]
             if makers and makers[0] != command:
                 run(makers[0], monkeypatch, whole=True)
+    for each in COMMANDS:
+        if each.words[1:2] == ['tools/dataset_converters/make_shards.py'] and not Path(each.words[3]).exists() \
+                and any(word.startswith('configs/') and each.words[3] in (ROOT / word).read_text()
+                        for word in command.words):
+            run(each, monkeypatch, whole=True)
 
 
 def promised_files(arguments: list[str]) -> list[Path]:
