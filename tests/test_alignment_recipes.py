@@ -2,18 +2,24 @@
 
 import gc
 import importlib.util
+import re
 
 import pytest
 import torch
 from doc_pages import ROOT
+from PIL import Image
+from short_runs import read_results, run
 
 from clear.core.config import load_config
+from clear.datasets.transforms.build import build_transform
 from clear.models import losses
 from clear.models.losses.pair_loss import PairLoss
 from clear.registry import MODELS
 
 RECIPES = sorted((ROOT / 'configs' / 'alignment').glob('*.py'))
 DEMOS = [path for path in RECIPES if path.stem.endswith('_demo')]
+PHOTOS = [path for path in RECIPES if path.stem.endswith('_photos')]
+LARGE = [path for path in RECIPES if path not in (*DEMOS, *PHOTOS)]
 TEXTS = ['a cat', 'dog', 'the third', 'c', 'd', 'a longer caption', 'f', 'g']
 
 
@@ -39,7 +45,7 @@ def test_a_step_of_a_demo_reaches_every_parameter_that_trains(path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', [path for path in RECIPES if path not in DEMOS], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', LARGE, ids=lambda path: path.stem)
 def test_a_large_recipe_builds_and_has_a_demo(path, monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     cfg = config_of(path)
@@ -56,3 +62,59 @@ def test_each_loss_of_pairs_has_a_demo():
     used = {model['loss']['type'] for model in models}
     used |= {'SimCSELoss' for model in models if model.get('simcse_weight')}
     assert used == {name for name in losses.__all__ if issubclass(getattr(losses, name), PairLoss)}
+
+
+@pytest.mark.parametrize('path', PHOTOS, ids=lambda path: path.stem)
+def test_a_recipe_for_photographs_is_what_its_name_says(path):
+    cfg = config_of(path)
+    batch, epochs = map(int, re.search(r'_1xb(\d+)-cos-(\d+)e_photos$', path.stem).groups())
+    assert (cfg['train_dataloader']['batch_size'], cfg['train_cfg']['max_epochs']) == (batch, epochs)
+    assert max(each.get('end', 0) for each in cfg['param_scheduler']) == epochs
+    assert any(demo.stem.startswith(path.stem.split('_')[0] + '_') for demo in DEMOS)
+    (hook,) = cfg['custom_hooks']
+    assert hook['at_start'] and hook['interval'] < epochs
+    prompts = cfg['train_dataloader']['dataset']['images']['templates']
+    assert len(prompts) >= 5 and all(task.get('templates', prompts) == prompts for task in hook['tasks'])
+    without_axes = cfg['model']['loss']['type'] == 'RKDLoss' or cfg['model']['loss'].get('num_queues') == 2
+    assert without_axes == ([task['type'] for task in hook['tasks']] == ['KNN'])
+
+
+# One of each kind of heads, data and tasks: building the towers takes seconds.
+KINDS = ('clip_', 'crossdino_', 'distil-compress2q_')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', [path for path in PHOTOS if path.stem.startswith(KINDS)], ids=lambda path: path.stem)
+def test_a_recipe_for_photographs_learns_colours_from_banks(path, tmp_path, monkeypatch):
+    """Two epochs on plain colours: real towers, `tools/train.py`, and what it says that it read from banks."""
+    config_of(path)
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    colours = dict(red=(200, 30, 30), green=(20, 190, 40), blue=(30, 40, 210))
+    for split, count in (('train', 12), ('test', 3)):
+        for name, colour in colours.items():
+            (tmp_path / split / name).mkdir(parents=True)
+            for row in range(count):
+                Image.new('RGB', (32, 32), tuple(value + 2 * row for value in colour)).save(
+                    tmp_path / split / name / f'{row}.png')
+    data = [f'train_dataloader.dataset.images.images.root={tmp_path}/train', 'train_dataloader.batch_size=12',
+            *(f'custom_hooks.0.data.{split}.root={tmp_path}/{split}'
+              for split in (('train', 'test') if load_config(path)[0].custom_hooks[0].tasks[0].type == 'KNN'
+                            else ('test',)))]
+    done = run('train', path, '--work-dir', tmp_path / 'work', '--cfg-options', *data,
+               f'banks.root={tmp_path}/banks', 'custom_hooks.0.interval=1')
+    assert done.code == 0, done.err
+    results = read_results(tmp_path / 'work')
+    (first, *_), last = results['extras']['train_log'], results['extras']['train_log'][-1]
+    assert last['loss'] < first['loss']
+    assert last.get('zero_shot', last.get('knn')) >= 2 / 3
+    assert len(list((tmp_path / 'banks').glob('*'))) == (0 if 'tiny' in path.stem else 2)
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_see_one_image_of_a_photograph():
+    cfg = config_of(PHOTOS[0])
+    assert cfg['model']['image_encoder']['type'] == 'TimmEncoder'
+    pixels = Image.effect_noise((40, 32), 60).convert('RGB')
+    trained = build_transform(cfg['train_dataloader']['dataset']['transform'])(pixels)
+    evaluated = MODELS.build(cfg['model']).image_encoder.preprocess.build()(pixels)
+    torch.testing.assert_close(trained, evaluated, rtol=0, atol=1e-6)

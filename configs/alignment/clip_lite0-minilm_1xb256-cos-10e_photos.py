@@ -1,0 +1,6 @@
+# python tools/train.py configs/alignment/clip_lite0-minilm_1xb256-cos-10e_photos.py
+_base_ = ['../_base_/models/alignment/lite0_minilm.py', '../_base_/datasets/photos_pairs.py',
+          '../_base_/schedules/adamw_cos_pairs_photos.py']
+
+# InfoNCE (CLIP, Radford et al. 2021, arXiv:2103.00020) between two frozen towers.
+model = dict(loss=dict(type='InfoNCELoss'))

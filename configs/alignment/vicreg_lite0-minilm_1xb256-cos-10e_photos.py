@@ -1,0 +1,7 @@
+# python tools/train.py configs/alignment/vicreg_lite0-minilm_1xb256-cos-10e_photos.py
+_base_ = ['../_base_/models/alignment/lite0_minilm.py', '../_base_/datasets/photos_pairs.py',
+          '../_base_/schedules/adamw_cos_pairs_photos.py']
+
+# VICReg (Bardes et al. 2022, arXiv:2105.04906) with the modalities as views.
+model = dict(loss=dict(type='VICRegLoss'))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
