@@ -6,7 +6,7 @@ from reader_sets import bucket_images
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import ReplayedBuckets
-from clear.datasets.readers.stream_part import reservoir_rows
+from clear.datasets.readers.stream_part import replay_counts, reservoir_rows
 
 
 @pytest.fixture(scope='module')
@@ -54,9 +54,34 @@ def test_what_left_the_reservoir_does_not_come_back():
     assert len(late) == len(early) == 40
 
 
+@pytest.mark.parametrize('shares, sizes, expected', [
+    ('equal', [50], [10]), ('equal', [50, 50], [5, 5]), ('equal', [50, 50, 50], [4, 3, 3]),
+    ('equal', [50, 2, 50], [4, 2, 3]), ('halves', [50], [10]), ('halves', [50, 50], [5, 5]),
+    ('halves', [50, 50, 50], [2, 3, 5]), ('halves', [50, 50, 50, 4], [1, 1, 3, 4])])
+def test_shares_of_earlier_buckets(shares, sizes, expected):
+    named = [(f'b{place}', size) for place, size in enumerate(sizes)]
+    assert replay_counts(sizes, 10, shares) == expected
+    rows, starts = reservoir_rows(named, 10, 7, shares), [sum(sizes[:place]) for place in range(len(sizes) + 1)]
+    assert [sum(start <= row < stop for row in rows) for start, stop in zip(starts, starts[1:])] == expected
+    assert rows == sorted(set(rows))
+
+
+@pytest.mark.parametrize('shares', ['equal', 'halves'])
+@pytest.mark.parametrize('size', [1, 10, 37])
+def test_of_a_bucket_never_more_are_replayed_than_before(shares, size):
+    named, before = [(f'b{place}', 40) for place in range(9)], None
+    for count in range(1, 10):
+        rows = set(reservoir_rows(named[:count], size, 3, shares))
+        assert len(rows) == size
+        assert before is None or {row for row in rows if row < 40 * (count - 1)} <= before
+        before = rows
+
+
 def test_wrong_values_are_refused(tree):
     options = dict(buckets=['4'], replay_buckets=['1'], replay_size=5, image_size=8)
-    for changes, error, message in ((dict(replay_size=0), ConfigError, 'replay_size is 0'),
+    assert len(ReplayedBuckets(tree, **options, replay_shares='equal')) == len(ReplayedBuckets(tree, **options))
+    for changes, error, message in ((dict(replay_shares='exp'), ConfigError, "replay_shares is 'exp'"),
+                                    (dict(replay_size=0), ConfigError, 'replay_size is 0'),
                                     (dict(replay_buckets=['4']), ConfigError, "bucket '4' is both new and replayed"),
                                     (dict(replay_buckets=['9']), ConfigError, "no bucket named '9'"),
                                     (dict(image_sise=8), ConfigError, "Did you mean 'image_size'")):

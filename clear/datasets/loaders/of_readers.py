@@ -64,12 +64,12 @@ def images_of(cfg: Options, buckets: int | str | Sequence[int | str] | None = No
 
 
 def _choose(cfg: Options, /, *, buckets: int | str | Sequence[int | str] | None = None,
-            replay_buckets: Sequence[int | str] | None = None, replay_size: int | None = None, replay_seed: int = 0
-            ) -> ImageTable:
+            replay_buckets: Sequence[int | str] | None = None, replay_size: int | None = None, replay_seed: int = 0,
+            replay_shares: str | None = None) -> ImageTable:
     images = images_of(cfg, buckets)
     if replay_buckets is None:
         return images
-    return with_replay(images, images_of(cfg, replay_buckets), replay_size, replay_seed)
+    return with_replay(images, images_of(cfg, replay_buckets), replay_size, replay_seed, replay_shares)
 
 
 CHOICE = accepted_arguments(_choose)

@@ -31,6 +31,7 @@ class ReplayedBuckets(SelfSupervisedImages):
         replay_size: images of the reservoir, at least 1; all there are, if they are fewer.
         replay_seed: of the reservoir.
         split, split_seed, layout, bucket_files, times, image_dir, part_folders: which images; see `BucketChoice`.
+        replay_shares: None draws alike from all earlier images, else see `replay_counts`.
         reading: of `SelfSupervisedImages`.
 
     Raises:
@@ -42,21 +43,22 @@ class ReplayedBuckets(SelfSupervisedImages):
                  replay_size: int, replay_seed: int = 0, split: str = 'train', split_seed: int = 0,
                  layout: str = 'auto', bucket_files: str | Path | Sequence[str | Path] | None = None,
                  times: Sequence[str] | None = None, image_dir: str | None = None, part_folders: bool | None = None,
-                 **reading: object):
+                 replay_shares: str | None = None, **reading: object):
         check_keys('dataset', reading, accepted_arguments(ReplayedBuckets), 'ReplayedBuckets')
         where = (split, split_seed, layout, bucket_files, times, image_dir, part_folders)
         new = read_buckets(data_root, BucketChoice(buckets, *where))
         earlier = read_buckets(data_root, BucketChoice(replay_buckets, *where))
-        super().__init__(with_replay(new, earlier, replay_size, replay_seed), **reading)
+        super().__init__(with_replay(new, earlier, replay_size, replay_seed, replay_shares), **reading)
 
 
-def with_replay(new: ImageTable, earlier: ImageTable, replay_size: int, seed: int) -> ImageTable:
+def with_replay(new: ImageTable, earlier: ImageTable, replay_size: int, seed: int, shares: str | None = None
+                ) -> ImageTable:
     """The images of `new`, then a bucket `'replay'` with the reservoir of `earlier`, in the order of the stream."""
     (new, buckets), (earlier, replayed) = new.in_buckets(), earlier.in_buckets()
     both = {*buckets} & {*replayed}
     if both:
         raise ConfigError(f"bucket '{min(both)}' is both new and replayed.")
-    rows = reservoir_rows([(name, len(rows)) for name, rows in replayed.items()], replay_size, seed)
+    rows = reservoir_rows([(name, len(rows)) for name, rows in replayed.items()], replay_size, seed, shares)
     columns = ['id', 'path', *(['label'] if 'label' in new and 'label' in earlier else [])]
     parts = [images.table.select(columns) for images in (new, earlier.select(rows))]
     bucket = runs([*((name, len(rows)) for name, rows in buckets.items()), (REPLAY, len(rows))])

@@ -30,10 +30,12 @@ def images_in_stream(dataset: Options, buckets: Sequence[int | str], where: str 
 
 
 def of_buckets(dataset: Options, buckets: Sequence[str], replay_buckets: Sequence[str] = (),
-               replay_size: int | None = None, replay_seed: int = 0) -> Options:
+               replay_size: int | None = None, replay_seed: int = 0, replay_shares: str | None = None) -> Options:
     """The config of a data set of some buckets, with a reservoir of `replay_buckets` where there are any."""
     replay = dict(replay_buckets=list(replay_buckets), replay_size=replay_size,
                   replay_seed=replay_seed) if replay_buckets else {}
+    if replay and replay_shares is not None:
+        replay['replay_shares'] = replay_shares
     if not _is_reader(dataset):
         return dict(dataset, images=dict(type='StreamPart', images=dataset['images'], buckets=list(buckets), **replay))
     # The second reads no other buckets than it needs.

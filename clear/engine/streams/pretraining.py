@@ -17,6 +17,7 @@ from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buckets
+from clear.datasets.readers.stream_part import SHARES, replay_counts
 from clear.datasets.table import ImageTable
 from clear.engine.checkpoint import LATEST
 from clear.engine.streams.finished import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 MODES = ('finetune', 'replay', 'distil')
 STARTS = ('last', 'first')
 ALL = 'all'
-STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'distil', 'start', 'evaluation', 'interpolate', 'ewc'}
+STREAM_KEYS = {'buckets', 'mode', 'replay_size', 'replay_shares', 'distil', 'start', 'evaluation', 'interpolate', 'ewc'}
 EWC_KEYS = {'weight', 'batch_size', 'num_batches'}
 
 Run: TypeAlias = 'Callable[[Config, Path, bool], None]'
@@ -59,6 +60,8 @@ class Stream:
         mode: 'finetune' goes on with the images of the next bucket alone; 'replay' adds a reservoir of earlier images;
             'distil' also learns to predict the features of the encoder before (see `Distillation`).
         replay_size: images of the reservoir, or 'all' earlier ones; with 'replay', and if wanted with 'distil'.
+        replay_shares: of the reservoir: None draws alike from all earlier images, 'equal' and 'halves' by buckets (see
+            `replay_counts`).
         distil: arguments of `Distillation`.
         start: every bucket begins with the 'last' weights, or with the 'first', those of the config.
         interpolate: share of the new weights in those that a bucket ends with, the rest being the bucket's before.
@@ -74,11 +77,22 @@ class Stream:
     evaluation: dict[str, Plain] | None = None
     interpolate: float | None = None
     ewc: dict[str, Plain] | None = None
+    replay_shares: str | None = None
 
     @property
     def reservoir(self) -> int | None:
         """Images of the reservoir; None where there is none."""
         return None if self.replay_size == ALL else self.replay_size
+
+    def num_replayed(self, earlier: list[int]) -> int:
+        """How many images are replayed beside a bucket, `earlier` being the sizes of those before."""
+        if self.replay_size is None or not earlier:
+            return 0
+        if self.replay_size == ALL:
+            return sum(earlier)
+        if self.replay_shares is None:
+            return min(self.replay_size, sum(earlier))
+        return sum(replay_counts(earlier, self.replay_size, self.replay_shares))
 
 
 def read_stream_options(cfg: Config) -> Stream:
@@ -104,6 +118,12 @@ def read_stream_options(cfg: Config) -> Stream:
                           "mode='finetune' replays nothing.")
     if size is not None and size != ALL:
         check_whole('stream.replay_size', size, 1)
+    shares = options.get('replay_shares')
+    if shares is not None:
+        check_choice('stream.replay_shares', shares, SHARES)
+        if size in (None, ALL):
+            raise ConfigError(f'stream.replay_shares divides a reservoir, and stream.replay_size is {size!r}; give its '
+                              'size.')
     start = check_choice('stream.start', options.get('start', 'last'), STARTS)
     if distil is not None and mode != 'distil':
         raise ConfigError(f"stream.distil is given, but mode is '{mode}'. Use mode='distil', or leave it out.")
@@ -122,7 +142,8 @@ def read_stream_options(cfg: Config) -> Stream:
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
                           f"buckets, or a data set over the images=dict(type=...) of such a reader; got "
                           f"{dataset.get('type')!r}.")
-    return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')), interpolate, ewc)
+    return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')), interpolate, ewc,
+                  shares)
 
 
 def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
@@ -154,7 +175,7 @@ def bucket_config(cfg: Config, stream: Stream, names: list[str], position: int, 
     earlier, loader = names[:position], one['train_dataloader']
     new = names[:position + 1] if stream.replay_size == ALL else [names[position]]
     loader['dataset'] = of_buckets(dict(loader['dataset']), new, earlier if stream.reservoir else (),
-                                   stream.reservoir, one.get('seed') or 0)
+                                   stream.reservoir, one.get('seed') or 0, stream.replay_shares)
     hooks = _hooks(stream, names, position)
     if hooks:
         one['custom_hooks'] = [*(one.get('custom_hooks') or ()), *hooks]
@@ -255,6 +276,7 @@ def _hash(cfg: Config, stream: Stream, names: list[str], position: int) -> str:
 def describe_stream(images: ImageTable, stream: Stream, num_finished: int = 0) -> str:
     """What a stream will train on."""
     replay = f', replay of {stream.replay_size} images' if stream.replay_size is not None else ''
+    replay += f' in shares: {stream.replay_shares}' if stream.replay_shares is not None else ''
     replay += ', from the first weights' if stream.start == 'first' else ''
     buckets = images.in_buckets()[1]
     sizes = ', '.join(f'{name} ({len(rows):,} images)' for name, rows in buckets.items())

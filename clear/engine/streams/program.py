@@ -91,16 +91,15 @@ def check_later_batches(cfg: Config, args: argparse.Namespace, stream: Stream, i
     Raises:
         ConfigError: naming the bucket.
     """
-    from clear.engine.streams.pretraining import ALL, bucket_config
+    from clear.engine.streams.pretraining import bucket_config
 
-    loader, world, seen = cfg['train_dataloader'], dist.world_size(), 0
+    loader, world = cfg['train_dataloader'], dist.world_size()
     if loader.get('drop_last', (loader.get('batch_sampler') or {}).get('drop_last', True)):
         return
     buckets = images.in_buckets()[1]
     names = list(buckets)
     for position, (name, rows) in enumerate(buckets.items()):
-        count = len(rows) + (seen if stream.replay_size == ALL else min(stream.reservoir or 0, seen))
-        seen += len(rows)
+        count = len(rows) + stream.num_replayed([len(buckets[each]) for each in names[:position]])
         if not position or count % (loader['batch_size'] * world) // world != 1:
             continue
         with tempfile.TemporaryDirectory() as scratch:

@@ -182,6 +182,8 @@ def test_weights_that_mattered_are_held(moved, tmp_path):
     (dict(interpolate=0.5, start='first'), 'does not begin there'),
     (dict(ewc=dict(batch_size=3)), 'stream.ewc.weight'),
     (dict(ewc=dict(weight=1, batchsize=3)), "Did you mean 'batch_size'"),
+    (dict(mode='replay', replay_size=4, replay_shares='half'), 'stream.replay_shares'),
+    (dict(mode='replay', replay_size='all', replay_shares='equal'), 'give its size'),
     (dict(mode='distil', distil=dict(logit=1)), "Did you mean 'logits'")])
 def test_wrong_options_are_refused_before_training(changes, message, root, tmp_path):
     cfg = short(root, tmp_path, **changes)

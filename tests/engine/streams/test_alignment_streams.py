@@ -45,9 +45,10 @@ def watched(started, datasets, stops=None):
 
 
 STREAMS = [dict(mode='finetune'), dict(mode='replay', replay_size=4), dict(mode='replay', replay_size='all'),
-           dict(mode='replay', replay_size='all', start='first'), dict(mode='finetune', start='first')]
-IDS = ['finetune', 'replay', 'cumulative', 'cumulative-first', 'first']
-SIZES = [(6, 6, 6), (6, 10, 10), (6, 12, 18), (6, 12, 18), (6, 6, 6)]
+           dict(mode='replay', replay_size='all', start='first'), dict(mode='finetune', start='first'),
+           dict(mode='replay', replay_size=12, replay_shares='halves')]
+IDS = ['finetune', 'replay', 'cumulative', 'cumulative-first', 'first', 'halves']
+SIZES = [(6, 6, 6), (6, 10, 10), (6, 12, 18), (6, 12, 18), (6, 6, 6), (6, 12, 18)]
 
 
 @pytest.mark.parametrize('stream, sizes', [
