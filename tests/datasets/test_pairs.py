@@ -313,6 +313,14 @@ def test_weights_say_how_much_of_an_epoch_is_of_each_part(folder):
     assert counts[:12].min() > 60 and counts[12:].min() > 750
 
 
+class Rows:
+    def __init__(self, sample_weights=None):
+        self.sample_weights = sample_weights
+
+    def __len__(self):
+        return 1000
+
+
 def test_an_episode_is_drawn_with_replacement_from_all_rows():
     sampler = EpisodicSampler(range(1000), 50, seed=1)
     episodes = []
@@ -324,5 +332,23 @@ def test_an_episode_is_drawn_with_replacement_from_all_rows():
     assert max(drawn) > 950 and min(drawn) < 50 and len(set(drawn)) < len(drawn)
     sampler.set_epoch(7)
     assert [row for _, row in sampler] == episodes[7]
-    with pytest.raises(ConfigError, match='episode_size'):
-        EpisodicSampler(range(10), 0, seed=1)
+    for options, name in ((dict(episode_size=0), 'episode_size'), (dict(episode_size=5, interval=0), 'interval')):
+        with pytest.raises(ConfigError, match=name):
+            EpisodicSampler(range(10), seed=1, **options)
+
+
+@pytest.mark.parametrize('weights', [None, np.arange(1000)])
+def test_an_episode_of_several_epochs_has_its_draws_in_another_order_each(weights):
+    every = EpisodicSampler(Rows(weights), 50, seed=1)
+    third = EpisodicSampler(Rows(weights), 50, seed=1, interval=3)
+    orders = []
+    for epoch in range(7):
+        first = epoch // 3 * 3
+        every.set_epoch(first)
+        third.set_epoch(epoch)
+        assert third.draws().tolist() == [row for _, row in every]
+        assert list(third) == [(epoch, int(third.draws()[place])) for place in third.positions()]
+        assert sorted(third.positions().tolist()) == list(range(50))
+        orders.append(third.positions().tolist())
+    assert orders[0] == orders[3] == orders[6] == list(range(50))
+    assert len({tuple(order) for order in orders}) == 5, 'the order of each later epoch is its own'

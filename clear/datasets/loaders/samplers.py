@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sized
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from clear.core import dist
@@ -88,21 +89,41 @@ class EpisodicSampler(EpochSampler):
     Args:
         episode_size: samples of an epoch.
         seed: as for `EpochSampler`.
+        interval: epochs that an episode lasts; each but its first has the same samples in another order.
+
+    Raises:
+        ConfigError: if a number is not a positive whole one.
     """
 
-    def __init__(self, dataset: Sized, episode_size: int, seed: int | None = None):
+    def __init__(self, dataset: Sized, episode_size: int, seed: int | None = None, interval: int = 1):
         super().__init__(dataset, seed)
         self.episode_size = check_whole('episode_size', episode_size, 1)
+        self.interval = check_whole('EpisodicSampler: interval', interval, 1)
 
     def __len__(self) -> int:
         return self.episode_size
 
-    def _order(self) -> list[int]:
-        generator = torch.Generator().manual_seed(derive_seed('episode', self.seed, 0, self.epoch))
+    def first_of(self, epoch: int) -> int:
+        """The epoch that the episode of an epoch was drawn for."""
+        return epoch - epoch % self.interval
+
+    def positions(self) -> Tensor:
+        """(episode_size,) int64: which draw of the episode each sample of this epoch is."""
+        if self.epoch == self.first_of(self.epoch):
+            return torch.arange(self.episode_size)
+        generator = torch.Generator().manual_seed(derive_seed('order', self.seed, 0, self.epoch))
+        return torch.randperm(self.episode_size, generator=generator)
+
+    def draws(self) -> Tensor:
+        """(episode_size,) int64: the samples of this epoch's episode, as they were drawn."""
+        generator = torch.Generator().manual_seed(derive_seed('episode', self.seed, 0, self.first_of(self.epoch)))
         weights = getattr(self.dataset, 'sample_weights', None)
         if weights is None:
-            return torch.randint(len(self.dataset), (self.episode_size,), generator=generator).tolist()
-        return weighted_draws(weights, self.episode_size, generator)
+            return torch.randint(len(self.dataset), (self.episode_size,), generator=generator)
+        return torch.tensor(weighted_draws(weights, self.episode_size, generator))
+
+    def _order(self) -> list[int]:
+        return self.draws()[self.positions()].tolist()
 
 
 @DATA_SAMPLERS.register_module()
@@ -149,9 +170,13 @@ class GlobalBatchSampler(Sampler):
         start = self._take_start()
         keys = list(self.sampler)
         for number in range(start, len(self)):
-            first = number * self.batch_size * self._world
-            size = min(self.batch_size, (len(keys) - first) // self._world)
-            yield keys[first + self._rank * size:first + (self._rank + 1) * size]
+            yield keys[self.own_part(number)]
+
+    def own_part(self, number: int) -> slice:
+        """Where among the samples of an epoch those of this process in a batch stand."""
+        first = number * self.batch_size * self._world
+        size = min(self.batch_size, (len(self.sampler) - first) // self._world)
+        return slice(first + self._rank * size, first + (self._rank + 1) * size)
 
     def describe(self) -> str:
         """What a plan says about the order; nothing if it is the usual one."""
