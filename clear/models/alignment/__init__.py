@@ -3,5 +3,6 @@
 from clear.models.alignment.continued import continued
 from clear.models.alignment.encoder import AlignedEncoder
 from clear.models.alignment.image_text import ImageTextAlignment
+from clear.models.alignment.proto_clip import ClusterTargets, ProtoCLIP
 
-__all__ = ['AlignedEncoder', 'ImageTextAlignment', 'continued']
+__all__ = ['AlignedEncoder', 'ClusterTargets', 'ImageTextAlignment', 'ProtoCLIP', 'continued']

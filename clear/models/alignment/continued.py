@@ -41,7 +41,7 @@ def continued(model: Mapping | ImageTextAlignment, previous: str | Path, feature
         raise ConfigError(f'ContinuedAlignment: model is a {type(built).__name__}, expected an ImageTextAlignment.')
     for name, weight in (('features', features), ('logits', logits), ('ewc', ewc)):
         check_number(f'ContinuedAlignment: {name}', weight, 0)
-    if not built.align_weight:
+    if not built.encodes_images:
         raise ConfigError('ContinuedAlignment: align_weight is 0, so images are not encoded and nothing can be kept.')
     earlier = copy.deepcopy(built)
     _load(earlier, Path(previous))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import torch
@@ -97,7 +97,7 @@ class ImageTextAlignment(CheckedModel):
         self.align_weight = check_number('ImageTextAlignment: align_weight', align_weight, 0)
         self.simcse_weight = check_number('ImageTextAlignment: simcse_weight', simcse_weight, 0)
         self.accumulate = check_whole('ImageTextAlignment: accumulate', accumulate, 1)
-        if not self.align_weight and not self.simcse_weight:
+        if not self.encodes_images and not self.simcse_weight:
             raise ConfigError('ImageTextAlignment: align_weight and simcse_weight are both 0, so there is no loss.')
         if max_logit_scale is not None:
             check_number('ImageTextAlignment: max_logit_scale', max_logit_scale, above=1)
@@ -129,6 +129,11 @@ class ImageTextAlignment(CheckedModel):
         return self.image_head if side == 'image' else self.text_head
 
     @property
+    def encodes_images(self) -> bool:
+        """Whether an iteration needs the image tower."""
+        return self.align_weight > 0
+
+    @property
     def student(self) -> str:
         return next(side for side in TOWERS if side != self.teacher)
 
@@ -142,7 +147,7 @@ class ImageTextAlignment(CheckedModel):
         Images do not count where a `data_preprocessor` changes them.
         """
         sides = [side for side in TOWERS if self.is_locked(side)]
-        if not self.align_weight or type(self.data_preprocessor) is not BaseDataPreprocessor:
+        if not self.encodes_images or type(self.data_preprocessor) is not BaseDataPreprocessor:
             sides = [side for side in sides if side != 'image']
         return {side: self.tower(side) for side in sides}
 
@@ -166,7 +171,7 @@ class ImageTextAlignment(CheckedModel):
         if not any(parameter.requires_grad for part in parts if part for parameter in part.parameters()):
             raise ConfigError('model: nothing of its towers and heads trains. A tower is frozen unless its config says '
                               'trainable=True.')
-        if self.align_weight:
+        if self.encodes_images:
             self._try_image(shown['inputs'])
         with evaluation_mode(self.text_encoder):
             self.text_encoder(shown['captions'])  # says here that it cuts the longest, not somewhere in an epoch
@@ -206,14 +211,20 @@ class ImageTextAlignment(CheckedModel):
     def loss(self, images: Tensor | None, captions: Sequence[str] | None, labels: Tensor | None = None,
              image_features: Tensor | None = None, text_features: Tensor | None = None) -> dict[str, Tensor]:
         """One training iteration without its backward pass; features are what a locked tower gave beforehand."""
+        return self._losses((images, captions, image_features, text_features),
+                            lambda found: dict(loss=self.align_weight * self.compare(found, labels)))
+
+    def _losses(self, batch: Batch, compare: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What `compare` makes of the embeddings 'image' and 'text' of a batch, and the losses beside it."""
         self._before_loss()
+        images, captions, image_features, text_features = batch
         losses = {}
         texts = self._encode('text', captions, text_features)
-        if self.align_weight:
+        if self.encodes_images:
             found = dict(image=self._encode('image', images, image_features), text=texts)
-            losses['loss'] = self.align_weight * self.compare(found, labels)
+            losses |= compare(found)
             for term in self.terms:
-                losses.update(term(self, (images, captions, image_features, text_features), found))
+                losses.update(term(self, batch, found))
         if self.simcse is not None:
             again = self._encode('text', captions, text_features)
             losses['loss_simcse'] = self.simcse_weight * self.simcse(texts, again)
@@ -266,10 +277,16 @@ class ImageTextAlignment(CheckedModel):
         return embedded if head is None else head(embedded)
 
     @torch.no_grad()
-    def _before_loss(self) -> None:
-        if self.logit_scale is not None and self.max_logit_scale is not None and self.training:
-            # In place, before the graph is built: a clamp in it would leave a scale beyond the end without a gradient.
+    def clamp_scales(self) -> None:
+        """Keep factors of cosines in 1 ... `max_logit_scale`."""
+        if self.logit_scale is not None and self.max_logit_scale is not None:
             self.logit_scale.clamp_(0, math.log(self.max_logit_scale))
+
+    @torch.no_grad()
+    def _before_loss(self) -> None:
+        if self.training:
+            # In place, before the graph is built: a clamp in it would leave a scale beyond the end without a gradient.
+            self.clamp_scales()
         if self.criterion.needs_prototypes:
             self.head(self.teacher).last_layer.copy_(self.head(self.student).last_layer)
 

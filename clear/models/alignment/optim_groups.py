@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 SIDES = ('image', 'text')
 # What a schedule tells groups apart by, as `group['part']`.
 IMAGE_PART, REST_PART = 'image', 'rest'
-# Parts of names of what no decay pulls to zero, however many dimensions it has: places, tokens, scales.
+# Parts of names of what no decay pulls to zero, however many dimensions it has: places, tokens, scales, heads that make
+# clusters (ProtoCLIP).
 _NOT_DECAYED = {'positional_embedding', 'class_embedding', 'pos_embedding', 'pos_embed', 'position_embedding',
                 'position_embeddings', 'token_type_embeddings', 'class_token', 'cls_token', 'dist_token', 'reg_token',
-                'mask_token', 'logit_scale', 'logit_bias'}
+                'mask_token', 'logit_scale', 'logit_bias', 'logit_scale_proto', 'image_proto_head', 'text_proto_head'}
 _LEGACY_NOT_DECAYED = {'positional_embedding', 'class_embedding', 'logit_scale', 'bn', 'ln', 'bias'}
 # Parts of names that ProtoCLIP lets off; its projection heads are called proto heads here.
 _TWO_RATES_NOT_DECAYED = ('bn', 'ln', 'bias', 'logit_scale', 'projection_head', 'proto_head')

@@ -62,8 +62,13 @@ class ProtoLoss(nn.Module):
     @torch.no_grad()
     def accuracy(self, features: Tensor, student_centroids: Tensor, labels: Tensor) -> Tensor:
         """Share of the labelled rows of this process that are most similar to the centroid of their cluster."""
-        hits = (features @ student_centroids.T).argmax(1) == labels
-        return hits.sum() / (labels >= 0).sum().clamp_min(1)
+        return self.hits(features, student_centroids, labels).sum() / (labels >= 0).sum().clamp_min(1)
+
+    @torch.no_grad()
+    @full_precision
+    def hits(self, features: Tensor, student_centroids: Tensor, labels: Tensor) -> Tensor:
+        """(N,) which rows are most similar to the centroid of their cluster."""
+        return (features @ student_centroids.T).argmax(1) == labels
 
     def _check(self, features: Tensor, student_centroids: Tensor, teacher_centroids: Tensor, labels: Tensor) -> None:
         matrices = dict(features=features, student_centroids=student_centroids, teacher_centroids=teacher_centroids)
