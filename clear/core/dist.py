@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as torch_dist
@@ -76,6 +78,13 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def from_main(tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite tensors with those of the first process, one by one."""
+    if torch_dist.is_initialized():
+        for tensor in tensors:
+            torch_dist.broadcast(tensor, 0)
+
+
 def any_rank(flag: bool, device: torch.device | str = 'cpu') -> bool:
     """True if `flag` is true in any process."""
     if not torch_dist.is_initialized():
@@ -102,6 +111,22 @@ def in_agreement(work: Callable[[], None], group: torch_dist.ProcessGroup | None
             error = ElsewhereError('Another process could not go on; its message says why.')
     if error is not None:
         raise error
+
+
+@contextmanager
+def patient_group() -> Iterator[torch_dist.ProcessGroup | None]:
+    """A process group without a practical time limit; None for one process.
+
+    After hours of work, processes end further apart than the ten minutes that NCCL waits for the last.
+    """
+    if world_size() == 1:
+        yield None
+        return
+    group = torch_dist.new_group(backend='gloo', timeout=timedelta(days=365))
+    try:
+        yield group
+    finally:
+        torch_dist.destroy_process_group(group)
 
 
 def sum_flat(tensors: Iterable[torch.Tensor]) -> None:

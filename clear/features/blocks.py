@@ -17,12 +17,10 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-import torch
 
 from clear.core import dist
 from clear.core.errors import ConfigError, DataError
@@ -223,7 +221,7 @@ def fill_blocks(folder: BlockFolder, encode: Callable[[list[int], Report | None]
         progress: called with (done, to do) of this process; by default the main process shows a bar.
         unit: what the bar counts.
     """
-    with _patient_group() as group, ExitStack() as held:
+    with dist.patient_group() as group, ExitStack() as held:
         if progress is None and dist.is_main():
             progress = held.enter_context(progress_bar('encode', unit))
         dist.in_agreement(lambda: _begin(folder, resume, held) if dist.is_main() else None, group)
@@ -232,22 +230,6 @@ def fill_blocks(folder: BlockFolder, encode: Callable[[list[int], Report | None]
         dist.barrier()
         dist.in_agreement(lambda: encode(todo, progress), group)
         dist.in_agreement(lambda: finish() if dist.is_main() else None, group)
-
-
-@contextmanager
-def _patient_group() -> Iterator[torch.distributed.ProcessGroup | None]:
-    """A process group without a practical time limit; None for one process.
-
-    After hours of encoding, processes end further apart than the ten minutes that NCCL waits for the last.
-    """
-    if dist.world_size() == 1:
-        yield None
-        return
-    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=365))
-    try:
-        yield group
-    finally:
-        torch.distributed.destroy_process_group(group)
 
 
 def _shard(blocks: list[int]) -> list[int]:

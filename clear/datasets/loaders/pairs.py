@@ -187,6 +187,18 @@ class ImageTextPairs(Dataset):
             batch['captions'] = [self.images.captions(int(row))[number] for row, number in zip(rows, numbers)]
         return dict(**batch, labels=torch.from_numpy(self.labels[rows]).long(), rows=torch.from_numpy(rows))
 
+    @property
+    def image_rows(self) -> np.ndarray:
+        """(N,) int64: the image of each sample."""
+        return self._rows
+
+    def own_captions(self) -> list[str] | None:
+        """The caption of each sample; None if some draw theirs in every epoch."""
+        if self._captions is None and (self._counts > 1).any():
+            return None
+        numbers = np.zeros(len(self), dtype=np.int64) if self._captions is None else self._captions
+        return [self.images.captions(row)[number] for row, number in zip(self._rows.tolist(), numbers.tolist())]
+
     # Features in place of what a tower reads
 
     def fixed_inputs(self) -> dict[str, FixedImages | list[str] | str]:
