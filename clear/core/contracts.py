@@ -118,6 +118,13 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class PlansAhead(Protocol):
+    """A hook with lines for the plan of a run: a short title, filled to ten columns, and text."""
+
+    def plan(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
 class SharesState(Stateful, Protocol):
     """A hook that has to know when another number of processes goes on, after it got the state of one of them."""
 

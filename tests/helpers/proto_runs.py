@@ -4,6 +4,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tiny_text import TINY_CLIP
 
+from clear.engine.training.program import build_runner
+
 SHAPES = dict(red=(200, 30, 30), green=(20, 190, 40), blue=(30, 40, 210), grey=(128, 128, 120))
 TOWER = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
 TEMPLATES = ['a {} picture', 'all {}']
@@ -44,6 +46,19 @@ def config(root, *, hook=None, model=None, sampler=None, dataset=None, **changes
         custom_hooks=[dict(type='PrototypeHook', num_clusters=4, warmup_epochs=1, back_translation=True, restarts=5)
                       | (hook or {}), *hooks],
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)), threads=1, seed=3, device='cpu') | changes
+
+
+def write_teacher(path, num_rows=24):
+    """Rows that lie in three places, one for each image."""
+    rows = np.eye(3, 5)[np.arange(num_rows) % 3] + np.random.default_rng(0).normal(0, 0.01, (num_rows, 5))
+    np.save(path, rows.astype(np.float16))
+    return path
+
+
+def trained(cfg, work_dir):
+    runner = build_runner(dict(cfg, work_dir=str(work_dir)))
+    runner.train()
+    return runner
 
 
 def seen_by(monkeypatch, owner, name):

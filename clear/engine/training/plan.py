@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core import dist
+from clear.core.contracts import PlansAhead
 from clear.datasets.loaders.samplers import GlobalBatchSampler
 from clear.engine.training.banks import describe_banks
 from clear.engine.training.hooks.checkpoint import CheckpointHook
@@ -42,6 +43,7 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
         f'model     {type(model).__name__}  {sum(item.numel() for item in parameters):,} parameters, {trained:,} '
         'trained',
         *describe_banks(runner),
+        *(line for hook in runner.hooks if isinstance(hook, PlansAhead) for line in hook.plan()),
         f'training  {length}{loop.max_iters:,} iterations  batch {batch} x {dist.world_size()} process(es)'
         + (f', {micro} batches per step' if micro > 1 else '')
         + f'  {optimizer} lr {wrapper.optimizer.param_groups[0]["lr"]:g}  {type(wrapper).__name__} on '

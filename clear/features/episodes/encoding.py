@@ -36,7 +36,7 @@ def encode_pairs(model: ProtoCLIP, loader: DataLoader, epoch: int, rows: Sequenc
     own = blocks[dist.rank()::dist.world_size()]
     device = model.logit_scale_proto.device
     found = {side: torch.zeros(len(distinct), model.proto_head(side).out_channels, device=device) for side in TOWERS}
-    dist.from_main(model.buffers())
+    dist.from_main(buffer for buffer in model.buffers() if buffer.is_floating_point())
 
     def encode() -> None:
         keys = [[(epoch, int(row)) for row in distinct[block]] for block in own]
@@ -56,5 +56,5 @@ def _batches(loader: DataLoader, keys: list[list[tuple[int, int]]]) -> DataLoade
     """Batches of the samples of `keys`, read as the loader reads; nothing is drawn from a generator of training."""
     return DataLoader(loader.dataset, batch_sampler=keys, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
                       pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn,
-                      multiprocessing_context=loader.multiprocessing_context,
+                      multiprocessing_context=loader.multiprocessing_context if loader.num_workers else None,
                       generator=torch.Generator().manual_seed(0))

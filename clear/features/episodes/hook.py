@@ -91,6 +91,7 @@ class PrototypeHook(Hook):
         self._teacher: ExternalTeacher | None = None
         self._prototypes: Prototypes | None = None
         self._positions: Tensor | None = None
+        self._plan: list[str] = []
 
     def is_active(self, epoch: int) -> bool:
         """Whether there are prototypes in an epoch, counted from 0."""
@@ -120,6 +121,19 @@ class PrototypeHook(Hook):
         if self._settings.external:
             self._teacher = ExternalTeacher(self.external_teacher, runner.train_dataloader.dataset)
         model.has_prototypes = True
+        self._plan = self._planned(runner, sampler)
+
+    def plan(self) -> list[str]:
+        """See `PlansAhead`."""
+        return self._plan
+
+    def _planned(self, runner: TrainsEpisodes, sampler: EpisodicSampler) -> list[str]:
+        active = [epoch + 1 for epoch in range(runner.max_epochs) if self.is_active(epoch)]
+        lasts = f' for {sampler.interval} epochs each' if sampler.interval > 1 else ''
+        kinds = ' and '.join(dict(image='images', text='texts', external='the external teacher')[source]
+                             for source in self._settings.sources)
+        return [f'episodes  of {sampler.episode_size:,} pairs{lasts}  {self.num_clusters:,} prototypes of {kinds} in '
+                f'epochs {active[0]} to {active[-1]}']
 
     def _has_external(self, model: ProtoCLIP) -> bool:
         if not model.external_weight:
