@@ -52,7 +52,8 @@ def test_a_large_recipe_builds_and_has_a_demo(path, monkeypatch):
     model = MODELS.build(cfg['model'])
     assert any(parameter.requires_grad for parameter in model.parameters())
     assert any(demo.stem.startswith(path.stem.split('_')[0] + '_') for demo in DEMOS)
-    assert cfg['train_dataloader']['batch_size'] == 64 and cfg['train_cfg']['max_epochs'] == 32
+    batch, epochs = re.search(r'_\dxb(\d+)-cos-(\d+)e_', path.stem).groups()
+    assert (cfg['train_dataloader']['batch_size'], cfg['train_cfg']['max_epochs']) == (int(batch), int(epochs))
     del model
     gc.collect()  # 400 MB each
 

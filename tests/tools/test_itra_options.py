@@ -206,3 +206,62 @@ def test_numbers_are_those_of_that_system():
 def test_a_value_of_two_lines_stays_a_comment():
     text = itra_options.write(*converted('--retrieval-data', 'a\nraise SystemExit'))
     assert text.startswith('# --retrieval-data a raise SystemExit: no counterpart was written.\n')
+
+
+def published(text):
+    config, notes = itra_options.convert(itra_options.read_options(text.split()))
+    return config, notes
+
+
+SHARED = ('--dataset-size 2500000 --episode-size 200000 --train-data cc.csv --infonce-warmup-epoch 1 '
+          '--augmentation protoclip-light-augmentation --clustering-frequency 1 --k 20000 --kmeans-max-iter 20 '
+          '--kmeans-nredo 3 --model RN50 --batch-size 64 --workers 16 --wd 0.5 --max-grad-norm 10 '
+          '--w-clip 1 --w-proto 1 --w-proto-external 1 '
+          '--external-teacher data/cc3m/roberta_pca64.npy --add-projection-head --projection-dim 128 '
+          '--target-temperature 0.01 --PBT --copy-codebase ')
+
+
+@pytest.mark.parametrize('text, recipe', [
+    ('--epochs 400 --lit-start-epoch 399 --save-frequency 50 --lr 5e-4 --warmup 15625', '8xb64-cos-400e'),
+    ('--epochs 100 --lit-start-epoch 99 --save-frequency 25 --lr 5e-5 --warmup 2000', '1xb64-cos-100e')])
+def test_the_published_commands_of_protoclip_are_our_recipes(text, recipe):
+    config, notes = published(SHARED + text)
+    expected = load_config(ROOT / f'configs/alignment/protoclip_rn50_{recipe}_cc3m.py')[0].to_dict()
+    assert notes == []
+    for key in ('model', 'train_cfg', 'amp'):
+        assert config[key] == {**expected[key], **(dict(teacher='text') if key == 'model' else {})} \
+            if isinstance(expected[key], dict) else config[key] == expected[key]
+    wrapper = expected['optim_wrapper']
+    assert config['optim_wrapper'] | dict(optimizer=0) == wrapper | dict(optimizer=0)
+    assert {**config['optim_wrapper']['optimizer'], 'betas': tuple(config['optim_wrapper']['optimizer']['betas'])} \
+        == wrapper['optimizer']
+    assert config['param_scheduler'] == expected['param_scheduler']
+    assert config['default_hooks']['prototypes'] == expected['default_hooks']['prototypes']
+    loader = expected['train_dataloader']
+    assert config['train_dataloader']['sampler'] == loader['sampler']
+    assert config['train_dataloader']['num_workers'] == loader['num_workers'] == 16
+    augment, = config['train_dataloader']['dataset']['transform']
+    assert augment == loader['dataset']['transform'][0]
+
+
+def test_clip_by_the_code_of_protoclip_has_its_defaults():
+    config, notes = published('--train-data cc.csv --model ViT-B-32 --lock-image --lr-text 1e-3 --text-start-epoch 2 '
+                              '--text-end-epoch 30 --pretrained laion400m_e31 --zeroshot-frequency 8')
+    assert notes == ['--zeroshot-frequency 8: no counterpart was written']
+    assert config['model']['image_encoder'] == dict(type='OpenCLIPImageEncoder', arch='ViT-B-32', quick_gelu=True,
+                                                    trainable=dict(unlocked_groups=0, freeze_bn_stats=False),
+                                                    tag='laion400m_e31', allow_network=True)
+    wrapper = config['optim_wrapper']
+    assert wrapper['optimizer'] == dict(type='AdamW', lr=5e-4, weight_decay=0.2, betas=[0.9, 0.98], eps=1e-6)
+    assert wrapper['paramwise_cfg'] == dict(two_rates=True, lr_text=1e-3)
+    assert config['param_scheduler'] == [dict(type='TwoRateCosineLR', warmup=10000, by_epoch=True, T_max=32,
+                                              text_start=2, text_end=30, convert_to_iter_based=True)]
+    assert config['train_dataloader']['num_workers'] == 1
+
+
+@pytest.mark.parametrize('text', ['', '--w-proto 1', '--w-proto 1 --episode-size 9',
+                                  '--w-proto 1 --clustering-frequency 1'])
+def test_a_head_that_nothing_trains_is_said(text):
+    config, notes = published(f'--train-data cc.csv --add-projection-head {text}')
+    assert any(note.startswith('--add-projection-head: nothing trains it') for note in notes)
+    assert config['model']['type'] == 'ImageTextAlignment' and 'prototypes' not in config['default_hooks']

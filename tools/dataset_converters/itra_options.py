@@ -21,26 +21,28 @@ OPTIONS = {
         'cache-teacher', 'loss', 'teacher', 'train-data', 'augmentation', 'datasets-dir', 'csv-separator',
         'csv-img-key', 'csv-caption-key', 'images-dir', 'opt', 'precision', 'resume', 'logs', 'name',
         'report-to', 'retrieval-data', 'retrieval-csv-separator', 'retrieval-csv-img-key', 'retrieval-csv-caption-key',
-        'retrieval-images-dir', 'linear-prob-mode', 'external-teacher'), TEXT),
+        'retrieval-images-dir', 'linear-prob-mode', 'external-teacher', 'model', 'pretrained', 'pretrained-text',
+        'eval-data-dir'), TEXT),
     **dict.fromkeys((
         'text-head-n-layers', 'image-head-n-layers', 'max-seq-length', 'n-prompt', 'image-resolution',
         'joint-projection-dim', 'dataset-size', 'episode-size', 'workers', 'batch-size', 'epochs', 'warmup',
         'save-frequency', 'zeroshot-eval-frequency', 'retrieval-eval-frequency', 'linear-eval-frequency',
         'nlp-eval-frequency', 'visualize-frequency', 'seed', 'lock-image-unlocked-groups', 'projection-dim',
         'projection-hidden-dim', 'projection-n-layers', 'k', 'kmeans-max-iter', 'kmeans-nredo', 'clustering-frequency',
-        'infonce-warmup-epoch', 'lit-start-epoch', 'text-start-epoch', 'text-end-epoch'), WHOLE),
+        'infonce-warmup-epoch', 'lit-start-epoch', 'text-start-epoch', 'text-end-epoch', 'zeroshot-frequency',
+        'retrieval-frequency', 'linear-frequency'), WHOLE),
     **dict.fromkeys((
         'w-rkd-d', 'w-rkd-a', 'dino-teacher-temp', 'w-simcse', 'w-align', 'logit-scale', 'opt-eps', 'momentum', 'lr',
         'weight-decay', 'wd', 'layer-decay-image', 'layer-decay-text', 'backbone-decay', 'max-grad-norm',
         'model-ema-decay', 'eval-with-wise-ft', 'C', 'target-temperature', 'w-clip', 'w-proto', 'w-proto-external',
-        'lr-text'), NUMBER),
+        'lr-text', 'beta1', 'beta2', 'eps'), NUMBER),
     'opt-betas': NUMBERS,
     **dict.fromkeys((
         'pretrained-text-model', 'pretrained-image-model', 'prompt', 'lock-text-model', 'lock-image-model',
         'local-loss', 'gather-with-grad', 'use-bn-sync', 'model-ema', 'model-ema-force-cpu', 'eval-first',
         'save-most-recent', 'restart', 'force-quick-gelu', 'grad-checkpointing', 'lock-image-freeze-bn-stats',
         'torchscript', 'trace', 'ddp-static-graph', 'find-unused-parameters', 'lock-image', 'add-projection-head',
-        'PBT'), FLAG)}
+        'PBT', 'pretrained-image', 'skip-scheduler', 'copy-codebase', 'log-local', 'debug'), FLAG)}
 LOSSES = {'InfoNCE': dict(type='InfoNCELoss'), 'UniCL': dict(type='UniCLLoss'),
           'CrossEntropy': dict(type='PromptedCrossEntropyLoss'), 'SimReg': dict(type='SimRegLoss'),
           'SimReg-L1': dict(type='SimRegLoss', norm='l1'), 'SimReg-SmoothL1': dict(type='SimRegLoss', norm='smooth_l1'),
@@ -58,7 +60,8 @@ PROTOTYPES = ('CrossModalDINOLoss', 'ProtoCPCLoss')
 LIGHT = 'protoclip-light-augmentation'
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 # What the framework always does, or does in another way that needs no key; the rest of the unused ones is named.
-SILENT = {'save-most-recent', 'torchscript', 'trace', 'ddp-static-graph', 'logs', 'cache-dir', 'datasets-dir'}
+SILENT = {'save-most-recent', 'torchscript', 'trace', 'ddp-static-graph', 'logs', 'cache-dir', 'datasets-dir',
+          'copy-codebase', 'log-local', 'debug'}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -132,6 +135,12 @@ def convert(options: dict) -> tuple[dict, list[str]]:
     from clear.core.checks import check_choice, check_number
     from clear.core.errors import ConfigError
 
+    # ITRA names both models; its ancestor has one name for the pair.
+    is_protoclip = 'image-model' not in options and bool({'model', 'add-projection-head'} & set(options))
+    if is_protoclip:
+        from clear.models.converters import protoclip_options
+
+        options = protoclip_options.renamed(options)
     given, notes = Taken(options), []
     for name in ('train-data', 'image-model', 'text-model'):
         if not options.get(name):
@@ -162,6 +171,8 @@ def convert(options: dict) -> tuple[dict, list[str]]:
         if name in given:
             model[key] = float(given.get(name))
     config = dict(model=model, train_dataloader=_data(given, notes), **_schedule(given, notes))
+    if is_protoclip:
+        notes += protoclip_options.add_to(config, given)
     for name in sorted(set(options) - given.used - SILENT):
         notes.append(f'--{name} {options[name]}: no counterpart was written')
     return config, notes
