@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize('name, ratio', [('bank_reading', 'dataloader_over_bank'),
                                          ('extraction_overhead', 'extract_over_forward'),
-                                         ('alignment_banks', 'one_in_bank'), ('alignment_banks', 'both_in_banks')])
+                                         ('alignment_banks', 'one_in_bank'), ('alignment_banks', 'both_in_banks'),
+                                         ('shard_reading', 'reading'), ('shard_reading', 'samples')])
 def test_benchmark_prints_its_ratios(name, ratio):
     done = subprocess.run([sys.executable, ROOT / 'benchmarks' / f'{name}.py', '--small', '--rounds', '1'],
                           capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})

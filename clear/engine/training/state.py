@@ -181,12 +181,12 @@ def check_run(runner: Runner, path: Path, checkpoint: RunCheckpoint) -> None:
     changed = differences(checkpoint['config'], config)
     if changed:
         hint = ''
-        if any(item.startswith('train_dataloader.global_batch') for item in changed):
+        if any(item.startswith('train_dataloader.dealt_to') for item in changed):
+            hint = (' Its order of the data depends on the numbers of processes and of train_dataloader.num_workers, '
+                    'which must stay the same.')
+        elif any(item.startswith('train_dataloader.global_batch') for item in changed):
             hint = (f' The batch of all processes together must stay the same: with {dist.world_size()} process(es) '
                     f'set train_dataloader.batch_size to its {dist.world_size()}th part.')
-        if any(item.startswith('train_dataloader.dealt_to') for item in changed):
-            hint += (' Its order of the data depends on the numbers of processes and of train_dataloader.num_workers, '
-                     'which must stay the same.')
         raise CheckpointError(f'{path} was written with another config: {"; ".join(changed)}.{hint} Resume with the '
                               f"same config, or start a new run (from these weights with load_from='{path}').")
 

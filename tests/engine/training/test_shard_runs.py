@@ -12,6 +12,8 @@ from quick_runs import weights_of
 from short_runs import read_results, run
 from tiny_text import TINY_CLIP
 
+from clear.engine.training.keys import computed_config
+
 webdataset = pytest.importorskip('webdataset')
 
 CONFIG = """
@@ -105,6 +107,17 @@ def test_another_number_of_workers_is_another_run(config, whole):
     assert done.code == 2
     assert "dealt_to: '1 process(es) with 2 worker(s)' -> '1 process(es) with 1 worker(s)'" in done.err
     assert 'numbers of processes and of train_dataloader.num_workers, which must stay the same' in done.err
+
+
+def test_another_number_of_processes_is_another_run_only_where_shards_are_dealt():
+    shards = dict(train_dataloader=dict(batch_size=4, dataset=dict(type='WebDatasetPairs', shards='data')))
+    read_at_random = dict(train_dataloader=dict(shards['train_dataloader'], sampler=dict(type='EpochSampler')))
+    one, two = (computed_config(shards, size)['train_dataloader']['dealt_to'] for size in (1, 2))
+    assert (one, two) == ('1 process(es) with 1 worker(s)', '2 process(es) with 1 worker(s)')
+    for size in (1, 2):
+        found = computed_config(read_at_random, size)['train_dataloader']
+        assert found == dict(dataset=dict(type='WebDatasetPairs'), sampler=dict(type='EpochSampler'),
+                             global_batch_size=4 * size)
 
 
 def test_the_same_shards_elsewhere_are_the_same_data(config, whole, tmp_path):
