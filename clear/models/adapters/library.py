@@ -112,11 +112,29 @@ def merged(network: nn.Module, kind: str) -> Iterator[dict[str, torch.Tensor]]:
     if kind not in MERGEABLE:
         raise ConfigError(f"adapter='{kind}' cannot be merged into the weights; only {' and '.join(MERGEABLE)} can. "
                           'Export it beside the base: encoder.save(folder).')
+    layers = [module for module in network.modules() if NAME in getattr(module, 'loras', {})]
+    before = [(value, value.detach().clone()) for layer in layers for value in layer.parameters(recurse=False)]
     network.merge_adapter(NAME)
     try:
+        with torch.no_grad():
+            for layer in layers:
+                _scale_bias(layer)
         yield plain_state(network)
     finally:
         network.reset_adapter()
+        with torch.no_grad():  # To the bit: the library divides by what it had multiplied with.
+            for value, was in before:
+                value.copy_(was)
+
+
+def _scale_bias(layer: nn.Module) -> None:
+    """IA3 rescales what a layer gives, its bias too; merge_adapter of adapters 1.3 leaves the bias as it is."""
+    change = layer.loras[NAME]
+    if change.composition_mode != 'scale' or layer.bias is None:
+        return
+    factor = change.lora_B.reshape(1, -1) * change.scaling
+    # A layer of query, key and value at once is rescaled in two of its parts.
+    layer.bias.mul_((layer.pad(factor, change) if hasattr(layer, 'pad') else factor).reshape(-1))
 
 
 def plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
