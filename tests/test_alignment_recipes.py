@@ -8,11 +8,13 @@ import pytest
 import torch
 from doc_pages import ROOT
 from PIL import Image
-from short_runs import read_results, run
+from short_runs import read_results, run, train, write_config
 
 from clear.core.config import load_config
+from clear.datasets.make.demo import write_demo
 from clear.datasets.transforms.build import build_transform
-from clear.models import losses
+from clear.models import AlignedEncoder, HuggingFaceTextEncoder, build_text_encoder, losses
+from clear.models.adapters.library import ADAPTERS, MERGEABLE
 from clear.models.losses.pair_loss import PairLoss
 from clear.registry import MODELS
 
@@ -20,6 +22,7 @@ RECIPES = sorted((ROOT / 'configs' / 'alignment').glob('*.py'))
 DEMOS = [path for path in RECIPES if path.stem.endswith('_demo')]
 PHOTOS = [path for path in RECIPES if path.stem.endswith('_photos')]
 LARGE = [path for path in RECIPES if path not in (*DEMOS, *PHOTOS)]
+ADAPTED = [path for path in DEMOS if path.stem.startswith(('adapter-', 'lora-'))]
 TEXTS = ['a cat', 'dog', 'the third', 'c', 'd', 'a longer caption', 'f', 'g']
 
 
@@ -56,6 +59,52 @@ def test_a_large_recipe_builds_and_has_a_demo(path, monkeypatch):
     assert (cfg['train_dataloader']['batch_size'], cfg['train_cfg']['max_epochs']) == (int(batch), int(epochs))
     del model
     gc.collect()  # 400 MB each
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data')
+    write_demo(root / 'demo', limit=100)
+    return root / 'demo'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', ADAPTED, ids=lambda path: path.stem)
+def test_an_adapter_trains_and_goes_out(path, demo, tmp_path, monkeypatch):
+    """Two iterations by the program; what is exported gives what the checkpoint gives."""
+    cfg = config_of(path)
+    pytest.importorskip('adapters')
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    monkeypatch.chdir(tmp_path)
+    short = f"""
+_base_ = [{str(path)!r}]
+train_dataloader = dict(batch_size=16, dataset=dict(images=dict(images=dict(data_root={str(demo)!r}, buckets=[0]))))
+train_cfg = dict(max_epochs=1)
+optim_wrapper = dict(optimizer=dict(lr=0.02))
+param_scheduler = []
+custom_hooks = []
+"""
+    write_config('run.py', short, demo)
+    kind = cfg['model']['text_encoder']['adapter']
+    assert f"adapter '{kind}': " in train('run.py', '--work-dir', 'run').out
+    encoder = AlignedEncoder(load_config('run.py')[0].to_dict()['model'], 'run/latest.pth').model.text_encoder
+    started = build_text_encoder(cfg['model']['text_encoder'])
+    assert (encoder.encode(TEXTS) - started.encode(TEXTS)).abs().max() > 1e-5
+    export = ['model_converters/export_towers', 'run.py', 'run/latest.pth']
+    merged = run(*export, 'merged', '--side', 'text', '--merge')
+    if kind in MERGEABLE:
+        assert merged.code == 0, merged.err
+        plain = HuggingFaceTextEncoder('merged', 'mean', max_seq_length=None)
+        torch.testing.assert_close(plain.encode(TEXTS), encoder.encode(TEXTS), rtol=0, atol=1e-5)
+    else:
+        assert merged.code == 2 and f"adapter='{kind}' cannot be merged" in merged.err
+    assert run(*export, 'beside', '--side', 'text').code == 0
+    torch.testing.assert_close(build_text_encoder('beside').encode(TEXTS), encoder.encode(TEXTS), rtol=0, atol=1e-5)
+
+
+def test_each_adapter_has_a_demo():
+    used = {load_config(path)[0].model.text_encoder.adapter for path in ADAPTED if path.stem.startswith('adapter-')}
+    assert used == set(ADAPTERS)
 
 
 def test_each_loss_of_pairs_has_a_demo():

@@ -33,6 +33,7 @@ from clear.registry import MODELS
 WORLD, ROWS, DIM = 2, 6, 5
 LABELS = torch.tensor([0, 3, 0, -1, 3, 0])
 CLASSES = LABELS.clamp_min(0)
+SIGLIP_WAYS = ('bidir', 'shift', 'reduce', 'gather')
 SETTINGS = [(local_loss, with_grad) for local_loss in (False, True) for with_grad in (False, True)]
 
 
@@ -116,9 +117,11 @@ def by_open_clip(rank, rows):
         legacy = InfoNCELoss(local_loss=setting[0], gather_with_grad=setting[1], legacy=True)
         found['legacy', setting] = contrast(
             rows, lambda text, image, scale, bias, legacy=legacy: legacy(text, image, logit_scale=scale))
-    theirs, ours = SigLipLoss(rank=rank, world_size=WORLD), SigLIPLoss()
-    found['SigLipLoss'] = contrast(
-        rows, lambda text, image, *numbers: theirs(normal(image), normal(text), *numbers))
+    for way in SIGLIP_WAYS:
+        theirs = SigLipLoss(rank=rank, world_size=WORLD, dist_impl=way)
+        found['SigLipLoss', way] = contrast(
+            rows, lambda text, image, *numbers, theirs=theirs: theirs(normal(image), normal(text), *numbers))
+    ours = SigLIPLoss()
     found['SigLIPLoss'] = contrast(
         rows, lambda text, image, scale, bias: ours(text, image, logit_scale=scale, logit_bias=bias))
     return found
@@ -232,11 +235,19 @@ def test_legacy_gathers_as_itra_does(results):
             close(one, WORLD * other[rows])
 
 
-def test_siglip_is_open_clips(results):
+@pytest.mark.parametrize('way', SIGLIP_WAYS)
+def test_siglip_is_open_clips(results, way):
+    """However they pass features on (L18): towers, scale and bias; and both are one process with the whole batch."""
     for result in results:
-        close(result['SigLIPLoss']['value'], result['SigLipLoss']['value'])
-        for one, other in zip(result['SigLIPLoss']['grads'], result['SigLipLoss']['grads']):
+        close(result['SigLIPLoss']['value'], result['SigLipLoss', way]['value'])
+        for one, other in zip(result['SigLIPLoss']['grads'], result['SigLipLoss', way]['grads']):
             close(one, other)
+    whole = contrast(slice(0, ROWS), lambda text, image, scale, bias: SigLIPLoss()(
+        text, image, logit_scale=scale, logit_bias=bias))
+    grads = [result['SigLipLoss', way]['grads'] for result in results]
+    for index, expected in enumerate(whole['grads']):
+        parts = [each[index] for each in grads]
+        close(sum(parts) / WORLD if expected.ndim == 0 else torch.cat(parts) / WORLD, expected)
 
 
 def test_barlow_twins_in_legacy_sums_what_each_process_normalised(results):

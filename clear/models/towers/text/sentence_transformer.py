@@ -62,6 +62,8 @@ class SentenceTransformerEncoder(TextEncoder):
                               f'{lines[0] if lines else type(error).__name__}') from error
         if max_seq_length is not None:
             network.max_seq_length = check_whole('max_seq_length', max_seq_length, 3)
+        if hasattr(network.tokenizer, 'padding_side'):
+            network.tokenizer.padding_side = 'right'  # Absolute positions must not move.
         network = network.float().eval()
         prompt = network.prompts.get(network.default_prompt_name) if network.default_prompt_name else None
         with torch.no_grad():
