@@ -142,8 +142,8 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
                 run(makers[0], monkeypatch, whole=True)
     for each in COMMANDS:
         if each.words[1:2] == ['tools/dataset_converters/make_shards.py'] and not Path(each.words[3]).exists() \
-                and any(word.startswith('configs/') and each.words[3] in (ROOT / word).read_text()
-                        for word in command.words):
+                and any((ROOT / word).is_file() and each.words[3] in (ROOT / word).read_text()
+                        for word in command.words if word.startswith('configs/')):
             run(each, monkeypatch, whole=True)
 
 
