@@ -1,13 +1,23 @@
 """The training transforms of image towers: ranges and shares over many draws, evaluation's transform, every maker."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_text import write_two_towers
 
 from clear.core.errors import ConfigError
 from clear.datasets.transforms import AUGMENTATIONS, TowerAugment
-from clear.models import OpenCLIPImageEncoder, TimmEncoder
+from clear.models import (
+    HuggingFaceImageEncoder,
+    MMPretrainEncoder,
+    OpenCLIPImageEncoder,
+    TimmEncoder,
+    TorchHubEncoder,
+    TorchvisionEncoder,
+)
 from clear.registry import TRANSFORMS
 
 PLAIN = dict(mean=(0, 0, 0), std=(1, 1, 1))
@@ -70,6 +80,23 @@ def test_every_maker_has_its_own(image):
         first = transform(image)
         torch.manual_seed(3)
         assert torch.equal(transform(image), first) and first.shape == (3, 32, 32)
+
+
+def test_crops_and_flips_of_the_other_makers(image, tmp_path):
+    (tmp_path / 'hubconf.py').write_text('import torchvision\ndef net():\n    return torchvision.models.resnet18()\n')
+    small = dict(preprocess=dict(crop=32, resize=32))
+    encoders = [(TorchvisionEncoder('resnet18', **small), 'crop_flip'),
+                (MMPretrainEncoder(backbone=dict(type='ResNet', depth=18), **small), 'crop_flip'),
+                (TorchHubEncoder(str(tmp_path), 'net', **small), 'crop_flip')]
+    if importlib.util.find_spec('transformers'):
+        for family, augmentation in (('CLIP', 'crop'), ('ChineseCLIP', 'none')):
+            encoders.append((HuggingFaceImageEncoder(write_two_towers(tmp_path / family, family)), augmentation))
+    for encoder, augmentation in encoders:
+        options = encoder.train_transform()
+        assert options['augmentation'] == augmentation, type(encoder)
+        assert tuple(options[key] for key in ('mean', 'std', 'interpolation')) == tuple(
+            getattr(encoder.preprocess, key) for key in ('mean', 'std', 'interpolation'))
+        assert TRANSFORMS.build(encoder.train_transform('light'))(image).shape == (3, 32, 32)
 
 
 def test_palettes_become_rgb_first(image):
