@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from clear.core.errors import ConfigError
 
 TEMPLATES = ('a photo of a {}.',)
+# A tuple of text as readers write it, perhaps with the number that tells two of one name apart.
+_SYNONYMS = re.compile(r'''\((['"])(.+?)\1,.*\)( #\d+)?$''')
 
 
 def readable(name: str) -> str:
-    """A class name as words: blanks for `_` and `/`."""
+    """A class name as words: blanks for `_` and `/`, and of torchvision's tuples of synonyms (ImageNet) the first."""
+    synonyms = _SYNONYMS.match(name)
+    name = synonyms[2] if synonyms else name
     return name.replace('_', ' ').replace('/', ' ')
 
 

@@ -147,6 +147,14 @@ def test_zero_shot_is_the_nearest_class_vector():
     assert readable('a_b/c') == 'a b c'
 
 
+@pytest.mark.parametrize('value, name', [
+    (('tench', 'Tinca tinca'), 'tench'), (("jack-o'-lantern",), "jack-o'-lantern"), (('English setter',),
+                                                                                      'English setter')])
+def test_of_torchvisions_synonyms_the_first_counts(value, name):
+    assert readable(str(value)) == readable(f'{value} #517') == name
+    assert readable('(a) cat, dog') == '(a) cat, dog'
+
+
 def test_each_caption_of_a_class_ranks_all_images():
     labels = torch.arange(40) % 3
     labels[[5, 6]] = -1
