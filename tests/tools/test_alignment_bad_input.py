@@ -121,6 +121,14 @@ def test_data_that_cannot_be_aligned(folder, tmp_path, changes, message):
     refused(folder, tmp_path, config(folder, **changes), message)
 
 
+def test_more_classes_than_columns(folder, tmp_path):
+    cfg = config(folder, loss=dict(type='PromptedCrossEntropyLoss'), joint_dim=1,
+                 image_head=dict(type='ProjectionMLP'), text_head=dict(type='ProjectionMLP'))
+    cfg['train_dataloader']['dataset']['images'] = dict(
+        type='PromptedClassification', images=dict(type='ImageFolder', root=str(folder / 'images')))
+    refused(folder, tmp_path, cfg, 'labels go from 0 to 1, expected classes 0 to 0, one per column')
+
+
 @pytest.mark.parametrize('changes, message', PARTS.values(), ids=PARTS)
 def test_parts_that_do_not_fit(folder, tmp_path, changes, message):
     refused(folder, tmp_path, config(folder, **changes), message)

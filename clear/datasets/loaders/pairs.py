@@ -225,6 +225,11 @@ class ImageTextPairs(Dataset):
         image = self._transformed(Image.new('RGB', (256, 256)), 0, 'a blank image')
         return dict(inputs=image, captions=self._longest, labels=int(self.labels.min()), rows=0)
 
+    def blank_samples(self) -> list[Sample]:
+        """That, and another one with the highest label."""
+        blank = self.blank_sample()
+        return [blank, dict(blank, labels=int(self.labels.max()))]
+
     def _seed(self, purpose: str, epoch: int, index: int) -> int:
         name = self.images.text('id', int(self._rows[index]))
         number = row_caption(self._captions, index)

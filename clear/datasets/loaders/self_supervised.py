@@ -129,6 +129,10 @@ class SelfSupervisedImages(Dataset):
         seeds = torch.tensor([self._seed('augment', *key) for key in keys], dtype=torch.int64)
         return [dict(inputs=image, seeds=seed) for image, seed in zip(pixels.unbind(), seeds.unbind())]
 
+    def blank_samples(self) -> list[Sample]:
+        """What a model is shown before training."""
+        return [self.blank_sample()]
+
     def blank_sample(self) -> Sample:
         """A sample of a black image: what samples look like, without reading a file or filling a cache."""
         if self._size is not None:

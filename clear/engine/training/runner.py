@@ -301,7 +301,7 @@ class Runner(MMRunner):
         """Show the model a blank sample and how large batches are: what does not fit is found before training."""
         dataset, model = self.train_dataloader.dataset, self.bare_model
         if isinstance(dataset, (SelfSupervisedImages, ImageTextPairs)) and isinstance(model, CheckedModel):
-            shown = model.data_preprocessor(default_collate([dataset.blank_sample()]), training=True)
+            shown = model.data_preprocessor(default_collate(dataset.blank_samples()), training=True)
             for size in {self.train_dataloader.batch_sampler.batch_size, smallest_of_epoch(self.train_dataloader)}:
                 model.check_batch(shown, size)
 

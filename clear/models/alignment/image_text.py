@@ -182,6 +182,10 @@ class ImageTextAlignment(CheckedModel):
         if self.criterion.needs_labels and (shown['labels'] < 0).any():
             raise ConfigError(f'{type(self.criterion).__name__} needs a class for every pair, and some have none. Read '
                               "labelled images, e.g. by dict(type='PromptedClassification', ...).")
+        try:
+            self.criterion.check_labels(shown['labels'], self.embed_dim(self.student))
+        except ValueError as error:
+            raise ConfigError(f'model.loss: {error}') from error
 
     @property
     def added_losses(self) -> tuple[str, ...]:

@@ -74,6 +74,13 @@ class PairLoss(nn.Module):
                       None if logit_bias is None else self._number('logit_bias', logit_bias, student), labels)
         return self.compare(teacher.detach() if self.detach_teacher else teacher, student, given)
 
+    def check_labels(self, labels: Tensor, width: int) -> None:
+        """Refuse labels (M,) of which the loss can make nothing, before training; `width` is that of its inputs.
+
+        Raises:
+            ValueError: saying what they should be.
+        """
+
     def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
         """The loss, of tensors that are at least float32 and fit."""
         raise NotImplementedError

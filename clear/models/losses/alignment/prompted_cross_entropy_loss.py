@@ -35,11 +35,14 @@ class PromptedCrossEntropyLoss(PairLoss):
 
     needs_labels = True
 
-    def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
-        low, high = given.labels.aminmax()
-        if low < 0 or high >= student.shape[1]:
+    def check_labels(self, labels: Tensor, width: int) -> None:
+        low, high = labels.aminmax()
+        if low < 0 or high >= width:
             raise ValueError(f'PromptedCrossEntropyLoss: labels go from {int(low)} to {int(high)}, expected classes '
-                             f'0 to {student.shape[1] - 1}, one per column of the towers. -1 means that a row has no '
+                             f'0 to {width - 1}, one per column of the towers. -1 means that a row has no '
                              'class: leave such rows out, or use InfoNCELoss or UniCLLoss.')
+
+    def compare(self, teacher: Tensor, student: Tensor, given: Given) -> Tensor:
+        self.check_labels(given.labels, student.shape[1])
         values = sum(F.cross_entropy(logits, given.labels, reduction='none') for logits in (teacher, student))
         return mean_over_processes(values, self.gather) / 2
