@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clear.core.checks import check_flag, check_whole
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, nearest
 from clear.core.logs import logger
 from clear.models.adapters.lora_weights import add_lora
@@ -133,10 +134,8 @@ def lock_by_config(tower: Tower, options: Options) -> LockReport:
     if lora is not None:
         if not isinstance(lora, Mapping):
             raise ConfigError(f'trainable.lora must be a dict such as dict(rank=8, alpha=16), got {lora!r}.')
-        try:
-            names = add_lora(tower.model, **lora)
-        except TypeError as error:
-            raise ConfigError(f'trainable.lora: {error}') from error
+        check_keys('trainable.lora', lora, accepted_arguments(add_lora) - {'network'}, 'lora')
+        names = add_lora(tower.model, **lora)
         tower.added_parameters = (*tower.added_parameters, *(f'model.{name}' for name in names))
         tower.has_adapter = tower.has_adapter or tower.drops_out_with_adapter
     if set(options) & set(BY_GROUP):

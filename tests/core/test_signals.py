@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from short_runs import environment
@@ -84,6 +85,8 @@ def test_errors_of_the_user_and_ours_are_told_apart(capsys):
     assert capsys.readouterr().err == 'error: x\n'
     with pytest.raises(ZeroDivisionError):
         run_program(lambda: 1 // 0)
+    assert run_program(lambda: Path(__file__, 'below').mkdir()) == 2
+    assert 'A file lies where a folder should be made' in capsys.readouterr().err
     with pytest.raises(FileNotFoundError):
         run_program(lambda: open('nowhere'))  # noqa: SIM115
     with pytest.raises(SystemExit):

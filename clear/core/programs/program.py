@@ -64,6 +64,9 @@ def _told(error: BaseException) -> ClearError | None:
     if isinstance(error, PermissionError):
         return ConfigError(f'{error.filename or "A file"}: {error.strerror}. Give this user access to it, or choose '
                            'another place.')
+    if isinstance(error, NotADirectoryError):
+        return ConfigError(f'{error.filename or "A file"}: {error.strerror}. A file lies where a folder should be '
+                           'made; choose another place.')
     return None
 
 

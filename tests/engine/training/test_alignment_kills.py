@@ -115,22 +115,23 @@ def test_adapters_killed_and_resumed(adapter, root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_from_outside_in_processes_of_their_own(root, tmp_path):
     path = written(root, tmp_path, dict(image=True), dict(image_head=None, text_head=None, loss=dict(
         type='SEEDLoss', embed_dim=16, queue_size=18, teacher_temp=0.07)), {})
     cfg = json.loads(path.read_text())
-    cfg['train_cfg']['max_epochs'] = 60
+    cfg['train_cfg']['max_epochs'] = 20
     path.write_text(json.dumps(cfg))
     command = [*program('train'), str(path), '--work-dir']
     run_in_fork(train, path, tmp_path / 'whole')
     process = subprocess.Popen([*command, str(tmp_path / 'parts')], env=environment(), stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while not (tmp_path / 'parts' / 'latest.pth').exists() and time.monotonic() < end:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert load_tensors(tmp_path / 'parts' / 'latest.pth')['progress']['iter'] < 180
+    assert load_tensors(tmp_path / 'parts' / 'latest.pth')['progress']['iter'] < 60
     done = subprocess.run([*command, str(tmp_path / 'parts'), '--resume'], env=environment(), capture_output=True,
-                          text=True, timeout=120)
+                          text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / 'parts', tmp_path / 'whole')
