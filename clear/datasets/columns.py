@@ -106,6 +106,27 @@ def plain_text(value: str | bytes | None) -> str | None:
     return value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
 
 
+class TextCells:
+    """Cells of a column of text in which none is empty, for reading a few rows over and over.
+
+    Arrow's own `take` spends a tenth of a millisecond before it takes the first.
+    """
+
+    def __init__(self, values: pyarrow.Array | pyarrow.ChunkedArray):
+        if isinstance(values, pyarrow.ChunkedArray):
+            values = values.combine_chunks()
+        values = values.cast(pyarrow.large_binary())
+        _, offsets, content = values.buffers()
+        self._offsets = np.frombuffer(offsets, np.int64)[values.offset:values.offset + len(values) + 1]
+        self._content: pyarrow.Buffer | bytes = content or b''
+
+    def at(self, rows: np.ndarray) -> list[str]:
+        """The texts of rows, as `plain_texts` gives them."""
+        content = memoryview(self._content)
+        return [str(content[start:end], 'utf-8', 'surrogatepass')
+                for start, end in zip(self._offsets[rows].tolist(), self._offsets[rows + 1].tolist())]
+
+
 def repeated_text(values: pyarrow.Array | pyarrow.ChunkedArray) -> str | None:
     """A text that is there twice; None if all are different."""
     # Sorted and compared with the next: a hash table of 10 M ids takes 1.1 GB, their order 0.16.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clear.core.files import load_tensors, save_tensors
-from clear.core.seeding import derive_seed, get_rng_state, seed_everything, set_rng_state
+from clear.core.seeding import derive_seed, derive_seeds, get_rng_state, seed_everything, set_rng_state
 
 
 def draw():
@@ -33,6 +33,12 @@ def test_derived_seeds_differ_by_every_part():
              for experience in range(20) for epoch in range(20)}
     assert len(seeds) == 1600 and all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(1, 23) != derive_seed(12, 3) and derive_seed('1') != derive_seed(1)
+
+
+@pytest.mark.parametrize('first', [(0,), ('caption', 3, 0, 7), ("it's", None, 2.5)])
+def test_many_seeds_are_those_derived_one_by_one(first):
+    last = ['a.jpg', "a 'quoted' name", 'größe', '\n', 5, ('a', 1), None]
+    assert [*derive_seeds(first, last)] == [derive_seed(*first, each) for each in last]
 
 
 def test_derived_seeds_do_not_depend_on_the_process():

@@ -1,6 +1,7 @@
 """Buckets are views of one table: what they share, how they are joined and cut, and what a stream takes in memory."""
 
 import gc
+import pickle
 import sys
 import tracemalloc
 
@@ -12,7 +13,7 @@ import torch
 from clear.core.errors import DataError
 from clear.datasets import Bucket, BucketDataset, ImageTable, SampleContext
 from clear.datasets.buckets import cut_buckets, in_one_table
-from clear.datasets.columns import chunked_texts, plain_texts, text_column
+from clear.datasets.columns import TextCells, chunked_texts, plain_texts, text_column
 from clear.datasets.readers.by_time import SplitOptions
 from clear.datasets.readers.table_by_time import Columns, Periods, read_table_by_time
 
@@ -54,6 +55,19 @@ def test_paths_are_none_beside_features(tmp_path):
 def test_one_name_that_is_not_utf8_makes_the_column_one_of_bytes():
     joined = chunked_texts([text_column(NAMES[:2]), text_column(NAMES[3:]), text_column([])])
     assert joined.type == pyarrow.binary() and plain_texts(joined) == NAMES[:2] + NAMES[3:]
+
+
+@pytest.mark.parametrize('names', [NAMES[:3], NAMES, ['']])
+@pytest.mark.parametrize('form', ['array', 'large', 'sliced', 'chunks'])
+def test_cells_of_text_are_read_at_rows(names, form):
+    column = text_column(['left out', *names, 'too'])[1:-1] if form == 'sliced' else text_column(names)
+    if form == 'large':
+        column = column.cast(pyarrow.large_binary() if column.type == pyarrow.binary() else pyarrow.large_string())
+    if form == 'chunks':
+        column = pyarrow.chunked_array([column[:1], column[1:]])
+    cells = pickle.loads(pickle.dumps(TextCells(column)))
+    rows = np.array([*range(len(names)), 0, len(names) - 1])
+    assert cells.at(rows) == [names[row] for row in rows] and cells.at(rows[:0]) == []
 
 
 def test_cut_buckets_share_the_memory_of_the_table(tmp_path):

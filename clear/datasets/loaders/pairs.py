@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from torch.utils.data import Dataset
 
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
-from clear.core.seeding import derive_seed, seeded_draws
+from clear.core.seeding import derive_seed, derive_seeds, seeded_draws
+from clear.datasets.columns import TextCells
 from clear.datasets.fingerprints import pairs_fingerprint
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.reader import RowReader
@@ -134,6 +137,10 @@ class ImageTextPairs(Dataset):
         ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(shards))
         return np.diff(ends, prepend=0)
 
+    @cached_property
+    def _ids(self) -> TextCells:
+        return TextCells(self.images['id'])
+
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""
         self.bad_samples = BadSamples(path, {'train': len(self.images)}, self.max_bad_fraction)
@@ -173,18 +180,18 @@ class ImageTextPairs(Dataset):
         rows = self._rows[indices]
         numbers = np.zeros(len(rows), dtype=np.int64) if self._captions is None else self._captions[indices]
         bad = self._reader.is_bad[rows]
-        drawn = bad if self._captions is not None else bad | (self._counts[rows] > 1)
-        for place in np.flatnonzero(drawn):
+        if self._captions is None:
+            numbers[:] = self._drawn_captions(keys, rows)
+        for place in np.flatnonzero(bad):
             epoch, index = keys[place]
-            if bad[place]:
-                self._reader.find(int(rows[place]))  # reports it
-                rows[place], _, _ = self._stand_in(epoch, index)
+            self._reader.find(int(rows[place]))  # reports it
+            rows[place], _, _ = self._stand_in(epoch, index)
             numbers[place] = self._caption_number(epoch, index, int(rows[place]), None)
         batch: Batch = dict(image_features=self._stored['image'].take(rows))
         if 'text' in self._stored:
             batch['text_features'] = self._stored['text'].take(self._texts.rows(rows, numbers))
         else:
-            batch['captions'] = [self.images.captions(int(row))[number] for row, number in zip(rows, numbers)]
+            batch['captions'] = [self._texts.texts[text] for text in self._texts.rows(rows, numbers).tolist()]
         return dict(**batch, labels=torch.from_numpy(self.labels[rows]).long(), rows=torch.from_numpy(rows))
 
     @property
@@ -241,6 +248,16 @@ class ImageTextPairs(Dataset):
             return own
         count = int(self._counts[row])
         return self._seed('caption', epoch, index) % count if count > 1 else 0
+
+    def _drawn_captions(self, keys: Sequence[Key], rows: np.ndarray) -> list[int]:
+        """What `_caption_number` draws for samples without captions of their own, whose images are `rows`."""
+        counts = self._counts[rows].tolist()
+        if max(counts) == 1:
+            return [0] * len(counts)
+        names = iter(self._ids.at(rows))
+        seeds = (seed for epoch, group in groupby(keys, key=itemgetter(0))
+                 for seed in derive_seeds(('caption', self.seed, 0, epoch), islice(names, len([*group]))))
+        return [seed % count for seed, count in zip(seeds, counts)]
 
     def _transformed(self, image: Image.Image, seed: int, name: str) -> Tensor:
         try:

@@ -136,6 +136,18 @@ def test_a_text_stands_once_in_its_bank_and_the_draw_picks_a_row(root, tmp_path)
         assert all(torch.equal(torch.as_tensor(sample[name]), batch[name][row]) for name in sample)
 
 
+def test_a_batch_beside_a_bank_of_images_has_the_captions_of_its_samples(root, tmp_path):
+    cfg = config(root, tmp_path / 'banks')
+    cfg['model']['text_encoder']['trainable'] = True
+    runner = build_runner(dict(cfg, work_dir=str(tmp_path / 'work')))
+    dataset = runner.train_dataloader.dataset
+    keys = [(epoch, index) for epoch in (2, 0, 1) for index in (5, 17, 0)]
+    captions = [dataset[key]['captions'] for key in keys]
+    read_banks(runner)
+    batch = dataset.__getitems__(keys)
+    assert batch['captions'] == captions and {*batch} == {'image_features', 'captions', 'labels', 'rows'}
+
+
 def test_a_bank_of_other_weights_captions_or_pixels_is_not_used(root, tmp_path):
     def banks(**changes):
         trained(tmp_path / f'{len(banks_below(tmp_path))}', config(root, tmp_path / 'banks', **changes))
