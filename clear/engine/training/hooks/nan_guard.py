@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from mmengine.hooks import Hook
@@ -40,14 +41,19 @@ class NaNGuardHook(Hook):
     def __init__(self, interval: int = GPU_INTERVAL):
         self.interval = check_whole('NaNGuardHook.interval', interval, 1)
         self._is_finite: torch.Tensor | None = None
-        self._last: dict[str, Tensor] = {}
+        self._last: dict[str, Tensor | float] = {}
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
                          outputs: dict | None = None) -> None:
         loss = (outputs or {}).get('loss')
         if not isinstance(loss, torch.Tensor):
             return
-        self._last = {name: torch.as_tensor(value).detach() for name, value in outputs.items()}
+        self._last = {name: value.detach() if isinstance(value, torch.Tensor) else value
+                      for name, value in outputs.items()}
+        if loss.device.type == 'cpu' and loss.ndim == 0 and dist.world_size() == 1:
+            if not math.isfinite(loss.item()):
+                self._stop(runner, runner.iter + 1)
+            return
         finite = torch.isfinite(loss.detach()).all()
         self._is_finite = finite if self._is_finite is None else self._is_finite & finite
         if loss.device.type == 'cpu' or (runner.iter + 1) % self.interval == 0:
@@ -65,8 +71,10 @@ class NaNGuardHook(Hook):
         if self._is_finite is None:
             return
         is_bad, self._is_finite = not bool(self._is_finite), None
-        if not dist.any_rank(is_bad, runner.device):
-            return
+        if dist.any_rank(is_bad, runner.device):
+            self._stop(runner, iteration)
+
+    def _stop(self, runner: Runner, iteration: int) -> NoReturn:
         values = ', '.join(f'{name}={float(value):g}' for name, value in self._last.items())
         epoch, batch = divmod(iteration - 1, len(runner.train_dataloader))
         raise TrainingError(f'The loss is not finite at iteration {iteration} (epoch {epoch + 1}, batch {batch + 1}): '

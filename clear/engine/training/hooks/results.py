@@ -81,8 +81,11 @@ class ResultsHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
                          outputs: dict | None = None) -> None:
         for name, value in (outputs or {}).items():
-            value = torch.as_tensor(value, dtype=torch.float64).detach().reshape(())
             known = self.sums.get(name)
+            if known is None or not isinstance(value, torch.Tensor):
+                value = torch.as_tensor(value, dtype=torch.float64)
+            value = value.detach().reshape(())
+            # A sum is in float64 whatever it adds.
             self.sums[name] = value.clone() if known is None else known.to(value.device) + value
             self.counts[name] = self.counts.get(name, 0) + 1
         self._lr = runner.optim_wrapper.param_groups[0]['lr']

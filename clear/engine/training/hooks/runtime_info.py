@@ -31,22 +31,30 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
     def __init__(self):
         self._waiting: list[dict[str, torch.Tensor]] = []
         self._interval = 1
+        self._longest, self._num_bounded = HISTORY, 0
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = min(intervals, default=10)
+        self._longest = max(HISTORY, len(runner.train_dataloader)) if runner.is_epoch_based else HISTORY
+        self._num_bounded = 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
                          outputs: dict | None = None) -> None:
+        if runner.device.type == 'cpu' and dist.world_size() == 1:  # nothing to wait for
+            for name, value in (outputs or {}).items():
+                number = value.item() if isinstance(value, torch.Tensor) else value
+                runner.message_hub.update_scalar(f'train/{name}', float(number))
+            self._bound_histories(runner)
+            return
         if outputs:
             # float64, or a plain number such as 1.111 or 2**24 + 1 would be rounded on its way.
             self._waiting.append({key: torch.as_tensor(value, dtype=torch.float64).detach()
                                   for key, value in outputs.items()})
-        is_free = runner.device.type == 'cpu' and dist.world_size() == 1
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         # Both numbers by which a LoggerHook may count: in the epoch, and over the run.
-        if is_free or is_last or (batch_idx + 1) % self._interval == 0 or (runner.iter + 1) % self._interval == 0:
+        if is_last or (batch_idx + 1) % self._interval == 0 or (runner.iter + 1) % self._interval == 0:
             self._fetch(runner)
 
     def before_checkpoint(self, runner: Runner) -> None:
@@ -63,7 +71,11 @@ class RuntimeInfoHook(MMRuntimeInfoHook):
         names = [name for values in waiting for name in values]
         for name, number in zip(names, numbers):
             runner.message_hub.update_scalar(f'train/{name}', number)
-        # Here, because a history may have begun with the first of these numbers.
-        longest = max(HISTORY, len(runner.train_dataloader)) if runner.is_epoch_based else HISTORY
-        for history in runner.message_hub.log_scalars.values():
-            history.max_length = longest
+        self._bound_histories(runner)
+
+    def _bound_histories(self, runner: Runner) -> None:
+        histories = runner.message_hub.log_scalars
+        if len(histories) > self._num_bounded:  # one has begun
+            for history in histories.values():
+                history.max_length = self._longest
+            self._num_bounded = len(histories)
