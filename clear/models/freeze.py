@@ -21,8 +21,10 @@ class Freezable(nn.Module):
     frozen_modules: tuple[str, ...] = ()
 
     def train(self, mode: bool = True) -> Freezable:
+        if mode and '' in self.frozen_modules:
+            return super().train(False)  # all of it sleeps: one walk through its modules, not two
         super().train(mode)
-        # Not in eval mode: there is nothing to undo, and the root itself may be in the list.
+        # Not in eval mode: there is nothing to undo.
         for name in self.frozen_modules if mode else ():
             self.get_submodule(name).eval()
         return self

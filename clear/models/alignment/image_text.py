@@ -102,6 +102,8 @@ class ImageTextAlignment(CheckedModel):
         if max_logit_scale is not None:
             check_number('ImageTextAlignment: max_logit_scale', max_logit_scale, above=1)
         self.max_logit_scale = max_logit_scale
+        # From one call of train() to the next: a walk through a tower is long beside a step of two heads.
+        self._tower_parameters: dict[str, tuple[nn.Parameter, ...]] = {}
         self.image_encoder = build_encoder(image_encoder)
         self.text_encoder = build_text_encoder(text_encoder)
         for side in TOWERS if self.accumulate > 1 else ():
@@ -139,7 +141,9 @@ class ImageTextAlignment(CheckedModel):
 
     def is_locked(self, side: str) -> bool:
         """Whether no parameter of a tower trains."""
-        return not any(parameter.requires_grad for parameter in self.tower(side).parameters())
+        if side not in self._tower_parameters:
+            self._tower_parameters[side] = tuple(self.tower(side).parameters())
+        return not any(parameter.requires_grad for parameter in self._tower_parameters[side])
 
     def locked_towers(self) -> dict[str, Tower]:
         """'image' or 'text' -> a tower that gives the same for the same input in every step: it is locked.
@@ -158,8 +162,10 @@ class ImageTextAlignment(CheckedModel):
 
     def train(self, mode: bool = True) -> ImageTextAlignment:
         super().train(mode)
+        self._tower_parameters.clear()
         for side in TOWERS if mode else ():
-            if self.is_locked(side):
+            # One that sleeps as a whole already has nothing to be put to sleep.
+            if self.tower(side).training and self.is_locked(side):
                 self.tower(side).eval()
         return self
 
