@@ -227,3 +227,20 @@ class TestOpenCLIP:
         torch.testing.assert_close(prompted(texts), plain([f'a photo of a {text}' for text in texts]))
         prompted(texts).sum().backward()
         assert prompted.model.prompt.grad.abs().sum() > 0 and prompted.model.positional_embedding.grad is None
+
+    def test_texts_that_come_again_have_the_same_tokens(self, monkeypatch):
+        """Known and new ones in any order, and beyond what is remembered; no text is tokenized twice while it is."""
+        import open_clip
+
+        monkeypatch.setattr('clear.models.towers.text.open_clip.REMEMBERED_IDS', 24 * 6 + 5)
+        tokens = OpenCLIPTextEncoder('ViT-B-32', model_args=TINY_CLIP).tokenizer
+        inner, asked = tokens.inner, []
+        tokens.inner = lambda texts, **options: (asked.append([*texts]), inner(texts, **options))[1]
+        for texts in ('ab', 'ba', 'bcb', 'cab', 'defg', 'ga', 'abcdefg', 'g' * 7, 'a'):
+            texts = [f'a photo of {text}' for text in texts]
+            found = tokens(texts)
+            assert found.dtype == torch.long and torch.equal(found, open_clip.tokenize(texts, context_length=24))
+            found.zero_()
+        asked = [''.join(text[-1] for text in texts) for texts in asked]
+        assert asked == ['ab', 'c', 'defg', 'a', 'abcdefg', 'ggggggg']
+        assert len(tokens._known) <= 6
