@@ -1,11 +1,12 @@
 """Which row of an external teacher a pair has, and what ProtoCLIP's episodes cannot be made of."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
-from proto_runs import SHAPES, config, write_shapes, write_teacher
+from proto_runs import SHAPES, config, trained, write_shapes, write_teacher
 from short_runs import run
 
 from clear.core.errors import ConfigError
@@ -13,7 +14,7 @@ from clear.engine.training.program import build_runner
 from clear.features.episodes.teacher import ExternalTeacher
 from clear.features.extract import extract
 from clear.features.texts import extract_texts
-from clear.models import build_text_encoder
+from clear.models import build_encoder, build_text_encoder
 
 
 @pytest.fixture(scope='module')
@@ -93,3 +94,19 @@ def test_the_hook_is_for_such_models_alone(root, tmp_path):
         type='ImageTextAlignment', loss=dict(type='InfoNCELoss'))
     with pytest.raises(ConfigError, match="PrototypeHook is for model=dict.type='ProtoCLIP'"):
         build_runner(cfg)
+
+
+def test_faiss_that_is_missing_is_said_before_training(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'faiss', None)
+    with pytest.raises(ConfigError, match="backend='faiss' needs faiss"):
+        build_runner(config(root, hook=dict(backend='faiss'), work_dir=str(tmp_path)))
+
+
+def test_an_aligned_encoder_of_its_checkpoint(root, tmp_path):
+    cfg = config(root, train_cfg=dict(by_epoch=True, max_epochs=2))
+    runner = trained(cfg, tmp_path)
+    encoder = build_encoder(dict(type='AlignedEncoder', model=cfg['model'], weights=str(tmp_path / 'latest.pth')))
+    images = torch.rand(2, 3, 32, 32)
+    runner.bare_model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), runner.bare_model.image_encoder(images))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clear.core import dist
 from clear.core.checks import check_flag, check_whole
 from clear.core.errors import CheckpointError, ConfigError
-from clear.core.faiss_library import check_backend
+from clear.core.faiss_library import check_backend, faiss_for
 from clear.core.logs import logger
 from clear.core.seeding import get_rng_state, set_rng_state
 from clear.datasets import EpisodicSampler, GlobalBatchSampler, ImageTextPairs
@@ -26,6 +26,7 @@ from clear.registry import HOOKS
 
 if TYPE_CHECKING:
     from mmengine.optim import OptimWrapper
+    from mmengine.runner.base_loop import BaseLoop
     from torch.utils.data import DataLoader
 
     from clear.core.types import State
@@ -37,6 +38,7 @@ class TrainsEpisodes(Protocol):
     bare_model: nn.Module
     optim_wrapper: OptimWrapper
     train_dataloader: DataLoader
+    train_loop: BaseLoop
     device: torch.device
     is_training: bool
     is_epoch_based: bool
@@ -108,6 +110,10 @@ class PrototypeHook(Hook):
                               'use for prototypes.')
         if not runner.is_epoch_based:
             raise ConfigError('PrototypeHook: an episode is an epoch, but train_cfg has by_epoch=False.')
+        faiss_for(self.backend)
+        if self.backend == 'faiss' and runner.device.type != 'cpu':
+            raise ConfigError(f"PrototypeHook.backend is 'faiss', which clusters on the CPU; features are on "
+                              f"{runner.device.type}. Use 'auto'.")
         sampler = _episodes(runner.train_dataloader)
         if not any(map(self.is_active, range(runner.max_epochs))):
             raise ConfigError(f'PrototypeHook: none of {runner.max_epochs} epochs has prototypes: warmup_epochs is '
