@@ -1,17 +1,16 @@
 """Runs with episodes that were stopped or killed and resumed, or are divided between processes: the same ends."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 from proto_runs import config, seen_by, trained, write_shapes, write_teacher
 from quick_runs import weights_of
 from ranks import run_ranks
-from short_runs import TOOLS, read_results, run
+from short_runs import read_results, run
 
 from clear.core.files import load_tensors
 from clear.features.episodes.prototypes import Prototypes
@@ -85,21 +84,22 @@ class DiesAt(Hook):
 
 
 @pytest.mark.slow
-def test_killed_inside_an_episode_and_resumed_in_fresh_processes(root, tmp_path):
+def test_killed_inside_an_episode_and_resumed(root, tmp_path, monkeypatch):
     (tmp_path / 'dies.py').write_text(DIES)
     cfg = config(root, custom_hooks=[dict(type='DiesAt')], custom_imports=dict(imports=['dies']),
                  default_hooks=dict(checkpoint=dict(type='CheckpointHook', iter_interval=2)))
     (tmp_path / 'c.json').write_text(json.dumps(cfg))
-
-    def train(folder, *options, dies_at=0):
-        return subprocess.run([sys.executable, TOOLS / 'train.py', tmp_path / 'c.json', '--work-dir', folder, *options],
-                              env=os.environ | dict(DIES_AT=str(dies_at)), capture_output=True, check=False)
-
-    assert train(tmp_path / 'whole').returncode == 0
-    assert train(tmp_path / 'parts', dies_at=7).returncode == -signal.SIGKILL
+    command = ('train', tmp_path / 'c.json', '--work-dir')
+    assert run(*command, tmp_path / 'whole').code == 0
+    monkeypatch.setenv('DIES_AT', '7')
+    dying = multiprocessing.get_context('fork').Process(target=run, args=(*command, tmp_path / 'parts'))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == -signal.SIGKILL
+    monkeypatch.setenv('DIES_AT', '0')
     assert load_tensors(tmp_path / 'parts' / 'latest.pth')['progress']['iter'] == 6
-    done = train(tmp_path / 'parts', '--resume')
-    assert done.returncode == 0, done.stderr.decode()
+    done = run(*command, tmp_path / 'parts', '--resume')
+    assert done.code == 0, done.err
     torch.testing.assert_close(weights_of(tmp_path / 'parts'), weights_of(tmp_path / 'whole'), rtol=0, atol=0)
 
 
