@@ -1,6 +1,8 @@
 """What cannot be aligned: one clear message through `tools/train.py`, before anything is trained or written."""
 
+import io
 import json
+import tarfile
 
 import pytest
 import torch
@@ -119,6 +121,32 @@ TEXT_TOWERS = {
 @pytest.mark.parametrize('changes, message', DATA.values(), ids=DATA)
 def test_data_that_cannot_be_aligned(folder, tmp_path, changes, message):
     refused(folder, tmp_path, config(folder, **changes), message)
+
+
+def shard(folder, members):
+    """A tar with images and texts by name; an image is written for each None."""
+    with tarfile.open(folder / 'shard.tar', 'w') as tar:
+        for name, text in members.items():
+            content = (folder / 'images/red/0.png').read_bytes() if text is None else text.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return folder / 'shard.tar'
+
+
+@pytest.mark.parametrize('members, cut, words', [
+    ({'a.png': None, 'a.txt': 'one', 'b.png': None, 'b.txt': 'two'}, 700, 'cut short or damaged'),
+    ({'a.png': None, 'a.txt': 'one', 'b.png': None}, None, "'b'"), ({'a.txt': 'one'}, None, "'a'"),
+    ({'a.png': None, 'a.txt': ' '}, None, 'empty')], ids=['cut short', 'no text', 'no image', 'empty text'])
+def test_shards_that_are_not_whole(folder, tmp_path, members, cut, words):
+    path = shard(folder, members)
+    if cut:
+        path.write_bytes(path.read_bytes()[:cut])
+    cfg = config(folder)
+    dataset = cfg['train_dataloader']['dataset']
+    cfg['train_dataloader']['dataset'] = dict(type='WebDatasetPairs', shards=str(path), transform=dataset['transform'],
+                                              index_dir=str(tmp_path / 'index'))
+    refused(folder, tmp_path, cfg, 'shard.tar', words)
 
 
 def test_more_classes_than_columns(folder, tmp_path):
