@@ -278,6 +278,27 @@ def test_protoclip_with_its_heads(tmp_path, layers):
     assert (done.source, done.unused) == ('protoclip', ('logit_scale_proto',)) and ours.logit_scale.item() == 2
 
 
+def test_protoclip_as_the_model_that_trains_on(tmp_path):
+    """With its heads beside the embeddings and its second scale, nothing is left over."""
+    import open_clip
+
+    path, model, heads = protoclip(tmp_path)
+    config = dict(type='ProtoCLIP', loss=dict(type='InfoNCELoss'), image_encoder=dict(IMAGE, quick_gelu=True),
+                  text_encoder=dict(TEXT, quick_gelu=True, trainable=True),
+                  projection=dict(type='ProtoCLIPHead', hidden_channels=24, out_channels=8))
+    done = convert_pair(path, config)
+    assert (done.source, done.unused, done.kept) == ('protoclip', (), ())
+    ours = MODELS.build(config).eval()
+    ours.load_state_dict(done.state)
+    with torch.no_grad():
+        image, text = model.encode_image(IMAGES), model.encode_text(open_clip.tokenize(TEXTS, 24))
+        assert_embeds(ours, image, text)
+        found = ours.project_pairs(dict(image=image, text=text))
+        for side, embedded in (('image', image), ('text', text)):
+            torch.testing.assert_close(found[side], F.normalize(heads[side](embedded)), rtol=1e-5, atol=1e-6)
+    assert (ours.logit_scale.item(), ours.logit_scale_proto.item()) == (2, 3)
+
+
 def test_what_is_left_over_is_named_and_refused(tmp_path, caplog):
     import open_clip
 

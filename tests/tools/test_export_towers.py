@@ -151,6 +151,20 @@ def test_a_language_model_becomes_a_folder_of_transformers(adapter, tmp_path, ca
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if adapter else 1e-6)
 
 
+def test_the_further_heads_of_protoclip_are_heads_too(capsys):
+    sides = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
+    config = dict(type='ProtoCLIP', loss=dict(type='InfoNCELoss'), projection=dict(type='ProtoCLIPHead'),
+                  image_encoder=dict(sides, type='OpenCLIPImageEncoder'),
+                  text_encoder=dict(sides, type='OpenCLIPTextEncoder'))
+    Path('run.py').write_text(f'model = {config!r}\n')
+    model = MODELS.build(config)
+    save_tensors('latest.pth', dict(state_dict=model.state_dict()))
+    assert run('out.pt') == 2 and 'the model has text_proto_head and image_proto_head' in capsys.readouterr().err
+    assert run('out.pt', '--drop-heads') == 0
+    state = torch.load('out.pt', weights_only=True)
+    assert state['logit_scale'].item() == pytest.approx(model.logit_scale.item()) and 'logit_scale_proto' not in state
+
+
 def test_what_cannot_be_written(tmp_path, capsys):
     pytest.importorskip('transformers')
     sides = dict(arch='ViT-B-32', model_args=TINY_CLIP)

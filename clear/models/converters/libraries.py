@@ -45,7 +45,8 @@ def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'bo
     check_choice('side', side, SIDES)
     out = Path(out)
     sides = TOWERS if side == 'both' else (side,)
-    heads = [f'{each}_head' for each in sides if model.head(each) is not None]
+    heads = [name for name, part in model.named_children() if part is not None and name.endswith('_head')
+             and name.startswith(sides)]
     if heads and not drop_heads:
         raise ConfigError(f'the model has {" and ".join(heads)}, for which the library has no place. Leave heads out '
                           'with --drop-heads; what is written then gives the embeddings before them.')
