@@ -10,7 +10,8 @@ from torch.utils.data import default_collate
 from clear.core.errors import ConfigError
 from clear.core.files import load_tensors
 from clear.core.seeding import derive_seed
-from clear.engine.streams.pretraining import train_stream
+from clear.engine.streams.branch import find_branch
+from clear.engine.streams.pretraining import read_stream_images, read_stream_options, train_stream
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
 
@@ -26,7 +27,7 @@ def config(root, folder, batch_size, **stream):
     return cfg
 
 
-def train(rank, root, folder, batch_size, stream):
+def train(rank, root, folder, batch_size, stream, branch=None):
     configs = {}
 
     def run(one, part, resume):
@@ -35,7 +36,11 @@ def train(rank, root, folder, batch_size, stream):
         configs[part.name] = one
         Runner.from_cfg(one).train(resume=resume)
 
-    train_stream(config(root, folder, batch_size, **stream), folder, run)
+    cfg = config(root, folder, batch_size, **stream)
+    if branch is not None:
+        options = read_stream_options(cfg)
+        branch = find_branch(branch, cfg, options, read_stream_images(cfg, options), folder)
+    train_stream(cfg, folder, run, branch=branch)
     return configs if rank is None else None
 
 
@@ -53,6 +58,12 @@ def test_two_processes_keep_what_one_keeps(tmp_path):
         one, two = (load_tensors(tmp_path / each / f'bucket_{bucket}' / 'importance.pth') for each in ('one', 'two'))
         torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-6)
         assert max(value.max() for value in one.values()) > 1e-3, 'there is something to compare'
+    (tmp_path / 'again').mkdir()
+    run_ranks(train, 2, tmp_path / 'again', root, tmp_path / 'branch', 2, stream,
+              tmp_path / 'two' / 'bucket_2020' / 'latest.pth')
+    for name in ('latest.pth', 'importance.pth'):
+        one, other = (load_tensors(tmp_path / each / 'bucket_2021' / name) for each in ('two', 'branch'))
+        torch.testing.assert_close(other.get('state_dict', other), one.get('state_dict', one), rtol=0, atol=0)
     found = load_tensors(tmp_path / 'two' / 'bucket_2020' / 'importance.pth')
     torch.testing.assert_close(found, by_loop(configs['bucket_2020'], tmp_path / 'two'), rtol=1e-3, atol=1e-6)
 
