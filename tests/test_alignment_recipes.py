@@ -168,3 +168,20 @@ def test_training_and_evaluation_see_one_image_of_a_photograph():
     trained = build_transform(cfg['train_dataloader']['dataset']['transform'])(pixels)
     evaluated = MODELS.build(cfg['model']).image_encoder.preprocess.build()(pixels)
     torch.testing.assert_close(trained, evaluated, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_conse_answers_names_of_classes_without_training(tmp_path, monkeypatch):
+    path = ROOT / 'configs' / 'probing' / 'conse_lite0-minilm_photos.py'
+    config_of(path)
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    from sklearn.datasets import load_sample_image
+
+    for name, file in (('flower', 'flower.jpg'), ('temple', 'china.jpg')):
+        (tmp_path / 'test' / name).mkdir(parents=True)
+        Image.fromarray(load_sample_image(file)).save(tmp_path / 'test' / name / 'a.png')
+    done = run('train', path, '--work-dir', tmp_path / 'work', '--cfg-options', f'data.test.root={tmp_path}/test',
+               f'banks.root={tmp_path}/banks')
+    assert done.code == 0, done.err
+    metrics = read_results(tmp_path / 'work')['metrics']
+    assert metrics['conse/zero_shot/top1'] == metrics['conse/class_retrieval/mAP'] == 1.0

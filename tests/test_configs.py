@@ -164,7 +164,8 @@ def test_every_recipe_begins_with_the_command_that_runs_it(path):
 def test_what_recipes_say_was_measured_stands_in_the_docs():
     pages = ' '.join(page.read_text() for page in (ROOT / 'docs').glob('*.md'))
     measured = [line for path in ALL for line in path.read_text().split('\n')[1:3]
-                if line.startswith(('# Test accuracy of', '# Seed 0: in_domain', '# kNN, random then trained'))]
+                if line.startswith(('# Test accuracy of', '# Seed 0: in_domain', '# kNN, random then trained',
+                                    '# kNN before, then after', '# Zero-shot before, then after'))]
     assert len(measured) > 30
     for line in measured:
         for value in re.findall(r'-?0\.\d{3}', line):

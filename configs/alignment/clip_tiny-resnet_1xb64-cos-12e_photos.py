@@ -1,4 +1,5 @@
 # python tools/train.py configs/alignment/clip_tiny-resnet_1xb64-cos-12e_photos.py
+# Zero-shot before, then after training, seed 0: 0.101 0.470 (docs/alignment.md).
 _base_ = ['../_base_/models/alignment/tiny-resnet_clip.py', '../_base_/datasets/photos_pairs.py',
           '../_base_/schedules/adamw_cos_pairs_photos.py']
 

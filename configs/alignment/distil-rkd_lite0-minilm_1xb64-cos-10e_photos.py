@@ -1,4 +1,5 @@
 # python tools/train.py configs/alignment/distil-rkd_lite0-minilm_1xb64-cos-10e_photos.py
+# kNN before, then after training, seed 0: 0.630 0.722 (docs/alignment.md).
 _base_ = ['../_base_/models/alignment/lite0-student_minilm.py', '../_base_/datasets/photos_pairs_knn.py',
           '../_base_/schedules/adamw_cos_pairs_photos.py']
 

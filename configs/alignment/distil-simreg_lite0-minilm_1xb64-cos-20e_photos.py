@@ -1,4 +1,5 @@
 # python tools/train.py configs/alignment/distil-simreg_lite0-minilm_1xb64-cos-20e_photos.py
+# Zero-shot before, then after training, seeds 0, 1 and 2: 0.066 0.727, 0.110 0.726, 0.098 0.727 (docs/alignment.md).
 _base_ = ['../_base_/models/alignment/lite0-student_minilm.py', '../_base_/datasets/photos_pairs.py',
           '../_base_/schedules/adamw_cos_pairs_photos.py']
 

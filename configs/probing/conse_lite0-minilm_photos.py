@@ -1,4 +1,5 @@
 # python tools/train.py configs/probing/conse_lite0-minilm_photos.py
+# Zero-shot 0.443, mAP 0.425 (docs/alignment.md).
 runner_type = 'ProbeRunner'
 
 # Nothing is trained: the classes of a classifier say where in the space of texts an image lies (ConSE, Norouzi et al.
