@@ -69,6 +69,24 @@ def test_pairs_come_back_as_they_were(root, tmp_path, kind, shuffle):
         texts[0] if len(texts) == 1 else texts for texts in map(found.captions, range(len(found)))]
 
 
+@pytest.mark.parametrize('periods', [dict(freq='month'), dict(num_buckets=3), dict(edges=['2012-01-15'])])
+def test_times_cut_shards_into_the_buckets_of_the_table(root, tmp_path, periods):
+    table = sources(root)['table']
+    write_shards(read_images(dict(table, time_key='day', freq='year')), tmp_path, shard_size=4, shuffle=3)
+    images = read_images(dict(table, time_key='day', **periods))
+    found = read_images(dict(type='ImageTextShards', shards=str(tmp_path), **periods))
+    assert found.bucket_names() == images.bucket_names()
+    for bucket in images.bucket_names():
+        part, expected = (each.select(bucket=bucket) for each in (found, images))
+        places = list(zip(part['shard'].to_pylist(), part['offset'].to_pylist()))
+        assert places == sorted(places)
+        assert sorted(map(part.captions, range(len(part)))) == sorted(map(expected.captions, range(len(expected))))
+    mixed = tmp_path / 'mixed'
+    write_shards(read_images(table), mixed)
+    with pytest.raises(DataError, match="'shards-00000/000000000' has no time"):
+        read_images(dict(type='ImageTextShards', shards=str(mixed), **periods))
+
+
 def test_twice_gives_the_same_bytes_and_a_whole_folder_is_left_alone(root, tmp_path):
     images = read_images(sources(root)['table'])
     one, other = tmp_path / 'one', tmp_path / 'other'

@@ -7,11 +7,14 @@ import signal
 import pytest
 import torch
 from killed_runs import run_in_fork
+from pair_streams import by_table, stream_config, write_pairs
 from PIL import Image
 from quick_runs import weights_of
 from short_runs import read_results, run
 from tiny_text import TINY_CLIP
 
+from clear.datasets import read_images
+from clear.datasets.make.shards import write_shards
 from clear.engine.training.keys import computed_config
 
 webdataset = pytest.importorskip('webdataset')
@@ -152,6 +155,21 @@ def test_a_frozen_text_tower_reads_captions_of_shards_from_a_bank(config, tmp_pa
     assert done.code == off.code == 0, done.err + off.err
     loss, expected = (read_results(tmp_path / name)['extras']['train_log'][0]['loss'] for name in ('run', 'off'))
     assert loss == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('sampler', ['ShardSampler', 'EpochSampler'])
+def test_a_stream_over_time_is_trained_from_shards(tmp_path, sampler):
+    write_pairs(tmp_path)
+    write_shards(read_images(by_table(tmp_path)), tmp_path / 'shards', shard_size=4, shuffle=0)
+    images = dict(type='ImageTextShards', shards=str(tmp_path / 'shards'), freq='year')
+    cfg = stream_config(images, tmp_path / 'run', mode='replay', replay_size=6)
+    cfg.train_dataloader['sampler'] = dict(type=sampler)
+    cfg.dump(tmp_path / 'stream.py')
+    done = run('train', tmp_path / 'stream.py')
+    assert done.code == 0, done.err
+    assert [read_results(tmp_path / 'run' / f'bucket_{name}')['extras']['train_log'][-1]['iteration']
+            for name in ('2020', '2021', '2022')] == [2, 4, 4]
 
 
 @pytest.mark.parametrize('more, message', [

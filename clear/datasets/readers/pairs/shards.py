@@ -16,9 +16,11 @@ from clear.core import dist
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json
 from clear.core.logs import progress_bar
+from clear.datasets.columns import runs
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.image_files import is_hidden
+from clear.datasets.readers.table_by_time import Periods, cut
 from clear.datasets.shards.files import ShardFiles
 from clear.datasets.shards.index import Fields, make_index, open_index
 from clear.datasets.table import ImageTable
@@ -56,8 +58,9 @@ class ShardedImages(ImageTable):
 
 @READERS.register_module(name='ImageTextShards')
 def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: str = CAPTION, label: str = LABEL,
-                      time: str = TIME, names: Sequence[str] | None = None, index_dir: str | None = None
-                      ) -> ShardedImages:
+                      time: str = TIME, names: Sequence[str] | None = None, index_dir: str | None = None,
+                      num_buckets: int | None = None, edges: Sequence | None = None, freq: str | None = None,
+                      equal: str = 'count') -> ShardedImages:
     """Pairs of tar files, shard after shard, each in the order of its members.
 
     A member is called `<key>.<extension>`; the extension begins at the first dot behind the last `/`, and case does not
@@ -69,10 +72,12 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
             whole numbers, times dates.
         names: of the classes; by default those in `shards.json` beside the first shard, else their numbers.
         index_dir: a folder for the indices, where the shards' own cannot be written.
+        num_buckets, edges, freq: one of these cuts the pairs into buckets by their times, see `Periods`. Buckets follow
+            each other, and pairs of a bucket stay in the order of the shards.
 
     Raises:
-        ConfigError: for names that are not of local files.
-        DataError: for a shard that is missing, cut short or wrong, as `make_index` says.
+        ConfigError: for names that are not of local files, or more than one way to cut.
+        DataError: for a shard that is missing, cut short or wrong, as `make_index` says, or a pair without a time.
     """
     require_webdataset()
     files = shard_files(shards)
@@ -91,8 +96,11 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
                    shard=np.repeat(np.arange(len(files), dtype=np.int32), counts))
     if found['taken_at'].null_count < len(found):
         columns['taken_at'] = found['taken_at']
-    return ShardedImages.from_columns(root, columns, _class_names(files[0].parent, names, found['label']),
-                                      files=ShardFiles(files))
+    images = ShardedImages.from_columns(root, columns, _class_names(files[0].parent, names, found['label']),
+                                        files=ShardFiles(files))
+    if num_buckets is None and edges is None and freq is None:
+        return images
+    return _in_buckets(images, Periods(num_buckets, edges, freq, equal))
 
 
 def require_webdataset() -> None:
@@ -185,6 +193,18 @@ def _indices(files: Sequence[Path], fields: Fields, folder: Path | None) -> list
             if dist.is_main():
                 report(done, total)
     return [tables[file] for file in files]
+
+
+def _in_buckets(images: ShardedImages, periods: Periods) -> ShardedImages:
+    periods.check()
+    times = images.times()
+    if None in times:
+        raise DataError(f"{images.root}: '{images.text('id', times.index(None))}' has no time, so it belongs to no "
+                        'bucket.')
+    order = np.array(sorted(range(len(times)), key=times.__getitem__))
+    cuts = cut([times[row] for row in order], periods, images.root)
+    rows = [np.sort(order[place.start:place.stop]) for _, place in cuts]
+    return images.select(np.concatenate(rows)).with_column('bucket', runs((name, len(place)) for name, place in cuts))
 
 
 def _extensions(key: str, value: str) -> tuple[str, ...]:
