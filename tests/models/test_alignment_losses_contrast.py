@@ -159,6 +159,23 @@ def test_gradients_only_where_they_are_asked_for(make):
         torch.testing.assert_close(torch.autograd.grad(make()(*alone), alone[index])[0], expected[index])
 
 
+@pytest.mark.parametrize('make', [InfoNCELoss, UniCLLoss])
+def test_scores_that_are_kept_are_those_computed_again(monkeypatch, make):
+    """To the same bits, and as often as a graph is gone through."""
+    def gradients():
+        teacher, student, scale = leaf(unit(9, 5)), leaf(unit(9, 5)), leaf(torch.tensor(3.0))
+        options = dict(labels=torch.arange(9) % 4) if make is not InfoNCELoss else {}
+        loss = make()(teacher, student, logit_scale=scale, **options)
+        return [torch.autograd.grad(loss, (teacher, student, scale), retain_graph=True) for _ in range(2)]
+
+    torch.manual_seed(0)
+    kept = gradients()
+    monkeypatch.setattr(streaming, 'KEPT_SCORES', 9 * 9 - 1)
+    torch.manual_seed(0)
+    again = gradients()
+    assert all(torch.equal(a, b) for one, other in zip([*kept, kept[0]], [*again, kept[1]]) for a, b in zip(one, other))
+
+
 def test_rows_of_no_length_are_divided_by_a_constant():
     teacher, student = towers(3, 4)
     with torch.no_grad():

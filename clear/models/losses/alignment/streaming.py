@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 
 # Rows and columns of a tile of scores: on a CPU what fits into its cache, on a GPU few launches (128 MB in float32).
 TILE = {'cpu': (512, 512), 'cuda': (4096, 8192)}
+# Scores that are kept for the backward pass, and not computed again, where they are a single tile (1 MB in float32).
+KEPT_SCORES = 2**18
 
 
 class Answers(Protocol):
@@ -91,24 +93,27 @@ class _MeanCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, answers: Answers, both_ways: bool) -> Tensor:
         by_row, by_column = _LogSum(rows, 1), _LogSum(columns, 0)
-        for tile in Tiles(rows, columns, scale):
+        tiles = Tiles(rows, columns, scale)
+        for tile in tiles:
             by_row.add(tile.scores, tile.scratch, tile.rows)
             if both_ways:
                 by_column.add(tile.scores, tile.scratch, tile.columns)
             answers.count(tile, by_row.hits, by_column.hits)
-        ctx.save_for_backward(rows, columns, scale, by_row.largest, by_row.total, by_column.largest, by_column.total)
+        kept = tiles.scores if tiles.is_single and tiles.scores.numel() <= KEPT_SCORES else None
+        ctx.save_for_backward(rows, columns, scale, by_row.largest, by_row.total, by_column.largest, by_column.total,
+                              kept)
         ctx.answers, ctx.both_ways = answers, both_ways
         return (by_row.mean_loss() + by_column.mean_loss()) / 2 if both_ways else by_row.mean_loss()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        rows, columns, scale, row_largest, row_total, column_largest, column_total = ctx.saved_tensors
+        rows, columns, scale, row_largest, row_total, column_largest, column_total, kept = ctx.saved_tensors
         directions = 2 if ctx.both_ways else 1
         row_share, column_share = 1 / row_total, 1 / column_total
         for_rows = torch.zeros_like(rows)
         for_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
-        for tile in Tiles(rows, columns, scale):
+        for tile in Tiles(rows, columns, scale, kept):
             # Softmax of rows, plus that of columns, minus targets: the gradient of the scores, but for a factor.
             weights = torch.sub(tile.scores, row_largest[tile.rows], out=tile.scratch).exp_()
             weights.mul_(row_share[tile.rows])
@@ -185,16 +190,31 @@ class _LogSum:
 
 
 class Tiles:
-    """The tiles of `scale * rows @ columns.T`, each in the same memory: new memory costs more than the arithmetic."""
+    """The tiles of `scale * rows @ columns.T`, each in the same memory: new memory costs more than the arithmetic.
 
-    def __init__(self, rows: Tensor, columns: Tensor, scale: Tensor):
-        self._rows, self._columns, self._scale = rows, columns, scale
+    Args:
+        known: the scores, if there is a single tile and it was computed before.
+    """
+
+    def __init__(self, rows: Tensor, columns: Tensor, scale: Tensor, known: Tensor | None = None):
+        self._rows, self._columns, self._scale, self._known = rows, columns, scale, known
         height, width = TILE.get(rows.device.type, TILE['cuda'])
         self._height, self._width = min(height, len(rows)), min(width, len(columns))
         self._memory = rows.new_empty(2, self._height * self._width)
         self.rows = self.columns = slice(0, 0)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether one tile holds all scores."""
+        return self._height == len(self._rows) and self._width == len(self._columns)
+
     def __iter__(self) -> Iterator[Tiles]:
+        if self._known is not None:
+            self.rows, self.columns = slice(0, self._height), slice(0, self._width)
+            self.scores, self.scratch = self._memory.view(2, self._height, self._width)
+            self.scores.copy_(self._known)  # who looks at a tile writes into it
+            yield self
+            return
         for top in range(0, len(self._rows), self._height):
             self.rows = slice(top, min(top + self._height, len(self._rows)))
             scaled = self._rows[self.rows] * self._scale
