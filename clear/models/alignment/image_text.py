@@ -178,9 +178,9 @@ class ImageTextAlignment(CheckedModel):
             raise ConfigError('model: nothing of its towers and heads trains. A tower is frozen unless its config says '
                               'trainable=True.')
         if self.encodes_images:
-            self._try_image(shown['inputs'])
+            self._try_image(shown['inputs'][:1])
         with evaluation_mode(self.text_encoder):
-            self.text_encoder(shown['captions'])  # says here that it cuts the longest, not somewhere in an epoch
+            self.text_encoder(shown['captions'][:1])  # says here that it cuts the longest, not somewhere in an epoch
         try:
             self.criterion.check_fit(batch_size, self.embed_dim(self.teacher), self.embed_dim(self.student))
         except ValueError as error:
