@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_text import TEXTS, TINY_CLIP, write_bert, write_two_towers
+from torch import nn
 
 from clear.models import (
     HuggingFaceTextEncoder,
@@ -100,6 +101,31 @@ def test_weights_in_half_precision_become_float32(tmp_path):
         name = 'transformer.resblocks.0.mlp.c_fc.weight'
         source = model.state_dict()[name if kind is OpenCLIPTextEncoder else f'visual.{name}']
         assert torch.equal(tower.model.state_dict()[name], source.float())
+
+
+def test_an_average_of_weights_begins_as_a_copy_and_copies_buffers():
+    """`EMAHook`'s; timm's of the same decay is the weights themselves at step 1, and averages BatchNorm (L19)."""
+    from mmengine.model import ExponentialMovingAverage
+    from timm.utils import ModelEmaV3
+
+    def network(weight, mean, count):
+        layers = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+        layers[0].weight.data.fill_(weight)
+        layers[1].running_mean.fill_(mean)
+        layers[1].num_batches_tracked.fill_(count)
+        return layers
+
+    def found(average):
+        return [average[0].weight.item(), average[1].running_mean.item(), average[1].num_batches_tracked.item()]
+
+    average = ExponentialMovingAverage(network(0, 0, 0), momentum=0.1)
+    for weight, expected in ((1, [1, 1, 5]), (2, [1.1, 2, 9])):
+        average.update_parameters(network(weight, weight, 4 * weight + 1))
+        assert found(average.module) == pytest.approx(expected)
+    for step, expected in ((1, [1, 1, 5]), (None, [0.1, 0.1, 5])):
+        other = ModelEmaV3(network(0, 0, 0), decay=0.9)
+        other.update(network(1, 1, 5), step=step)
+        assert found(other.module) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('scale', [20.0, 1 / 0.07])
