@@ -8,7 +8,7 @@ import tarfile
 import pytest
 from pair_shards import TO_TENSOR, member, picture, write_numbered, written
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, WriteError
 from clear.datasets import ImageTextPairs, WebDatasetPairs, read_images
 from clear.datasets.images.decode import decode_image
 from clear.datasets.shards import index
@@ -158,6 +158,13 @@ def test_the_index_is_made_once_and_again_when_the_shard_changes(tmp_path, monke
     assert other is not None and open_index(path, Fields(image=('png',))) is None
 
 
+def test_no_place_for_an_index_is_said_with_what_to_do(tmp_path):
+    written(tmp_path / 'x.tar', PAIR)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(WriteError, match='index_dir names another folder'):
+        read_images(dict(type='ImageTextShards', shards=str(tmp_path), index_dir=str(tmp_path / 'file')))
+
+
 def test_parts_and_copies_read_the_same_images(folder):
     images = read_images(dict(type='ImageTextShards', shards=str(folder)))
     part = images.select(slice(3, 27, 5))
@@ -185,6 +192,8 @@ def test_samples_are_those_of_the_reader_and_every_caption_counts(folder, tmp_pa
     every = WebDatasetPairs(str(tmp_path), TO_TENSOR, every_caption=True)
     assert [every[0, row]['captions'] for row in range(12)] == [f'{row} {name}' for row in range(4) for name in 'abc']
     assert every.shard_counts().tolist() == [12]
+    with pytest.raises(TypeError, match='an index alone'):
+        drawn.__getitems__([0, 1])
     assert drawn.fingerprint() == same.fingerprint() != WebDatasetPairs(str(folder), TO_TENSOR).fingerprint()
     files[1] = ('0.captions.json', json.dumps(['0 a', '0 b', '0 d']).encode())
     written(tmp_path / 'x.tar', files)

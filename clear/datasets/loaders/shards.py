@@ -34,6 +34,6 @@ class WebDatasetPairs(ImageTextPairs):
         super().__init__(images, transform, every_caption=every_caption, max_bad_fraction=max_bad_fraction)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | list[Sample]:
-        if 'image' not in self._stored:
+        if 'image' not in self._stored and all(isinstance(key, tuple) for key in keys):
             self.images.expect(self._rows[[index for _, index in keys]])
         return super().__getitems__(keys)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pyarrow
 from pyarrow import compute, ipc
 
-from clear.core.errors import DataError
+from clear.core.errors import DataError, WriteError
 from clear.core.files import atomic_writer, parse_json, regular_file
 from clear.datasets.readers.dates import parse_time
 
@@ -89,8 +89,11 @@ def make_index(shard: Path, fields: Fields, folder: Path | None = None) -> None:
     """
     table = scan(shard, fields)
     table = table.replace_schema_metadata({_NOTE: json.dumps(_note(shard, fields)).encode()})
-    with atomic_writer(index_file(shard, folder)) as file, ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+    try:
+        with atomic_writer(index_file(shard, folder)) as file, ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    except WriteError as error:
+        raise WriteError(f'{error} An index needs a place: index_dir names another folder.') from error
 
 
 def scan(shard: Path, fields: Fields) -> pyarrow.Table:
