@@ -176,9 +176,9 @@ class TaskHook(EveryFewEpochs):
 
     def _tower_rows(self, split: str, runner: Trains) -> tuple[Tensor, Tensor]:
         """What the image tower gives (N, D), and which images could be read (N,)."""
-        # An average of weights that stand still may differ from them in the last bit.
-        stands_still = runner.bare_model.is_locked('image') and not self.ema and self.wise_ft is None
-        if stands_still and split in self._stored:
+        # Also under EMA and WiSE-FT: an average of weights that stand still is those weights, to the bit.
+        is_locked = runner.bare_model.is_locked('image')
+        if is_locked and split in self._stored:
             return self._stored[split]
         tower, images = runner.bare_model.image_encoder, self._images[split]
         embedded, valid = torch.zeros(len(images), tower.embed_dim), torch.ones(len(images), dtype=torch.bool)
@@ -187,7 +187,7 @@ class TaskHook(EveryFewEpochs):
         for batch in image_batches(images, tower.preprocess, parts, num_workers=self.num_workers):
             embedded[batch.rows] = tower(batch.images.to(runner.device)).float().cpu()
             valid[list(batch.reasons)] = False
-        if stands_still:
+        if is_locked:
             self._stored[split] = embedded, valid
         return embedded, valid
 

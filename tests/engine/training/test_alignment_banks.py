@@ -16,6 +16,7 @@ from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.engine.training.banks import describe_banks, read_banks
 from clear.engine.training.program import build_runner
 from clear.features import FeatureBank
+from clear.models.alignment.weight_averages import interpolate
 from clear.models.towers.image import ImageEncoder
 from clear.models.towers.text import TextEncoder
 
@@ -282,14 +283,14 @@ def test_the_plan_says_what_is_read_from_where(root, tmp_path):
 
 @pytest.mark.parametrize('image', [False, True])
 def test_a_locked_tower_sees_the_images_of_a_task_once(root, tmp_path, image, monkeypatch):
-    (tmp_path / 'test' / 'red').mkdir(parents=True)
-    (tmp_path / 'test' / 'blue').mkdir()
-    for name in ('red', 'blue'):
-        Image.new('RGB', (36, 40), COLOURS[name]).save(tmp_path / 'test' / name / 'a.png')
-    (tmp_path / 'test' / 'red' / 'broken.png').write_bytes(b'no image')
+    paths = [tmp_path / 'test' / name / f'{row}.png' for name in ('blue', 'red') for row in range(4)]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (36, 40), COLOURS[path.parent.name]).save(path)
+    paths.pop().write_bytes(b'no image')
     seen, forward = [], ImageEncoder.forward
     monkeypatch.setattr(ImageEncoder, 'forward', lambda self, images: seen.append(len(images)) or forward(self, images))
-    hook = dict(type='TaskHook', at_start=True, batch_size=2, tasks=[dict(type='ZeroShot')],
+    hook = dict(type='TaskHook', at_start=True, batch_size=5, tasks=[dict(type='ZeroShot')],
                 data=dict(test=dict(type='ImageFolder', root=str(tmp_path / 'test'))))
     cfg = config(root, tmp_path / 'banks', image=image)
     runner = build_runner(dict(cfg, custom_hooks=[hook], work_dir=str(tmp_path / 'run')))
@@ -297,14 +298,27 @@ def test_a_locked_tower_sees_the_images_of_a_task_once(root, tmp_path, image, mo
     rows, measured = task._rows, []
     monkeypatch.setattr(task, '_rows', lambda *args: measured.append(rows(*args)) or measured[-1])
     runner.train()
-    assert len(measured) == 3 and all(each.subset_rows().tolist() == [0, 1] for each in measured)
-    assert seen.count(2) == (3 if image else 1), 'the first batch of the task; those of training are of six'
+    assert len(measured) == 3 and all(each.subset_rows().tolist() == [*range(7)] for each in measured)
+    assert seen.count(5) == (3 if image else 1), 'the first batch of the task; those of training are of six'
     with torch.no_grad():
-        pixels = torch.stack([runner.bare_model.image_encoder.preprocess.build()(Image.open(path)) for path in (
-            tmp_path / 'test' / 'blue' / 'a.png', tmp_path / 'test' / 'red' / 'a.png')])
+        transform = runner.bare_model.image_encoder.preprocess.build()
+        pixels = torch.stack([transform(Image.open(path)) for path in paths])
         expected = runner.bare_model.eval().encode_image(pixels)
     torch.testing.assert_close(measured[-1].tensors()[0], expected)
     assert not torch.equal(measured[0].tensors()[0], measured[-1].tensors()[0]), 'the head has learnt'
+
+
+def test_an_average_of_a_locked_tower_is_the_tower(root, tmp_path):
+    """So that what it gave once holds under EMA and WiSE-FT too."""
+    runner = build_runner(dict(config(root, tmp_path / 'banks'), custom_hooks=[dict(type='EMAHook', momentum=0.3)],
+                               work_dir=str(tmp_path / 'run')))
+    start = {name: value.clone() for name, value in runner.bare_model.state_dict().items()}
+    runner.train()
+    (hook,) = [each for each in runner.hooks if hasattr(each, 'ema_model')]
+    found = interpolate(start, hook.ema_model.module.state_dict(), 0.3)
+    assert not torch.equal(found['image_head.layers.0.weight'], start['image_head.layers.0.weight'])
+    for name, value in found.items():
+        assert torch.equal(value, start[name]) or not name.startswith('image_encoder.')
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
