@@ -6,6 +6,8 @@ process: process CPU time of an epoch with its hooks and without its checkpoint,
 ratios. The bare loops have the loss as one writes it, one matrix of scores and two cross-entropies, which is the
 fastest for batches of this size, and draw no captions. Extraction is timed apart.
 
+Seen on two busy AMD EPYC cores, 3 rounds: 1.00 with one tower in a bank, 0.93 with both.
+
 Claims: ideal / ours >= 0.9 with one tower in a bank, >= 0.8 with both.
 
     python benchmarks/alignment_banks.py --rounds 5

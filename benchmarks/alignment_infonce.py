@@ -12,6 +12,8 @@ products: three products of matrices, the scores and the gradients of both tower
 Memory is the growth of the resident set at its highest, forward and backward of one step, each form in a process of its
 own; the pairs and what a small step before allocates are not counted.
 
+Seen on two busy AMD EPYC cores, 5 rounds: 0.595 x matrices, 1.46 x products; memory 0.075 of matrices'.
+
 Claims: ours <= 0.7 x matrices, <= 1.8 x products; memory of ours <= 1/7 of matrices'.
 """
 

@@ -11,6 +11,9 @@ hand_on_tokens: the same on captions that were tokenized before.
 Ours gets captions as strings, too, and remembers the tokens of those that come again; here all do in the second epoch,
 which is the first that counts. `new_captions_ms` is what a step pays for strings that it has not seen.
 
+Seen on two busy AMD EPYC cores, 3 rounds: 1.01 x hand and 1.03 x hand_on_tokens for a step of 0.49 s; of a step of
+28 ms 0.97 x and 1.07 x, 1.8 ms of overhead.
+
 Claim: ours <= 1.05 x hand for a step of some tenths of a second (`step`). Of a step of some milliseconds (`tiny`) the
 difference is what the Runner costs, `overhead_ms`.
 
