@@ -126,7 +126,7 @@ def test_killed_from_outside_in_processes_of_their_own(root, tmp_path):
     run_in_fork(train, path, tmp_path / 'whole')
     process = subprocess.Popen([*command, str(tmp_path / 'parts')], env=environment(), stdout=subprocess.DEVNULL)
     end = time.monotonic() + 400
-    while not (tmp_path / 'parts' / 'latest.pth').exists() and time.monotonic() < end:
+    while not (tmp_path / 'parts' / 'latest.pth').exists() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
