@@ -292,7 +292,7 @@ RUNNERS = _child('RUNNERS', ['clear.engine.continual.program', 'clear.engine.pro
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 LOOPS = _child('LOOPS', ['clear.engine.training.loops'])
 HOOKS = _child('HOOKS', ['clear.engine.training.hooks', 'clear.evaluation.online', 'clear.evaluation.online_tasks',
-                         'clear.features.episodes'])
+                         'clear.features.episodes', 'clear.visualization.cluster_hook'])
 LOG_PROCESSORS = _child('LOG_PROCESSORS')
 OPTIMIZERS = _child('OPTIMIZERS', ['clear.engine.training.lars'], library=_timm_optimizer,
                     library_names=_timm_optimizer_names, library_title='timm.optim')

@@ -111,6 +111,18 @@ class ReadsStored(Protocol):
 
 
 @runtime_checkable
+class SeesClusters(Protocol):
+    """A hook that is shown the clusters of an episode when they were found; in the first process, the others wait.
+
+    By source ('image', 'text', 'external'): features (E, D), and labels (E,) of up to `num_clusters` clusters. `draws`
+    (E,) are indices of the training data, `episode` counts from 0.
+    """
+
+    def after_clustering(self, runner: object, features: Mapping[str, Tensor], labels: Mapping[str, Tensor],
+                         draws: Tensor, num_clusters: int, episode: int) -> None: ...
+
+
+@runtime_checkable
 class Measures(Protocol):
     """A hook that gives numbers to `runner.add_measurements`; `measures` are their names, for `save_best`."""
 

@@ -49,12 +49,12 @@ def samples_figure(members: dict[int, np.ndarray], picture: Callable[[int], Imag
     for line, rows in enumerate(members.values()):
         for column, row in enumerate(rows):
             canvas[line * step:line * step + _PIXELS, column * step:column * step + _PIXELS] = _thumbnail(picture(row))
-    figure = new_figure(3.4 + 0.5 * per_line, 1.0 + 0.5 * len(members), title, subtitle)
+    figure = new_figure(4.0 + 0.5 * per_line, 1.0 + 0.5 * len(members), title, subtitle)
     axes = figure.subplots()
     axes.imshow(canvas, interpolation='none')
     axes.set_xticks([])
     axes.set_yticks([line * step + _PIXELS / 2 for line in range(len(members))],
-                    [plain_text(name, 40) for name in names], fontsize=7)
+                    [plain_text(name, 36) for name in names], fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure

@@ -44,7 +44,8 @@ def ends_at(monkeypatch):
 
 @pytest.mark.parametrize('sampler, hooks, stops', [
     (dict(), [], [6]), pytest.param(dict(interval=2), [], [6, 8, 10], marks=pytest.mark.slow),
-    pytest.param(dict(interval=3), ['EMAHook'], [8, 10], marks=pytest.mark.slow)])
+    pytest.param(dict(interval=3), ['EMAHook'], [8, 10], marks=pytest.mark.slow),
+    pytest.param(dict(), ['ClusterFiguresHook'], [6, 8], marks=pytest.mark.slow)])
 def test_stopped_inside_and_between_episodes_and_resumed(root, tmp_path, ends_at, sampler, hooks, stops):
     cfg = config(root, sampler=sampler, custom_hooks=[dict(type=name) for name in hooks])
     (tmp_path / 'c.json').write_text(json.dumps(cfg))

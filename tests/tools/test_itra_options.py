@@ -259,6 +259,13 @@ def test_clip_by_the_code_of_protoclip_has_its_defaults():
     assert config['train_dataloader']['num_workers'] == 1
 
 
+@pytest.mark.parametrize('clustering, figures, interval', [(1, 10, 10), (2, 10, 5), (4, 3, 1)])
+def test_figures_come_with_the_episodes(clustering, figures, interval):
+    config, notes = published(SHARED + f'--clustering-frequency {clustering} --visualize-frequency {figures}')
+    assert notes == []
+    assert config['default_hooks']['figures'] == dict(type='ClusterFiguresHook', interval=interval)
+
+
 @pytest.mark.parametrize('text', ['', '--w-proto 1', '--w-proto 1 --episode-size 9',
                                   '--w-proto 1 --clustering-frequency 1'])
 def test_a_head_that_nothing_trains_is_said(text):

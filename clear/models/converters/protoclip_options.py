@@ -64,4 +64,6 @@ def _add_prototypes(config: dict, given: Options) -> list[str]:
                 external_teacher=given.get('external-teacher'), warmup_epochs=given.get('infonce-warmup-epoch', 0),
                 lit_start_epoch=max(given.get('lit-start-epoch', -1), 0) or None)
     config['default_hooks']['prototypes'] = {name: value for name, value in hook.items() if value is not None}
+    if (epochs := given.get('visualize-frequency', -1)) > 0:
+        config['default_hooks']['figures'] = dict(type='ClusterFiguresHook', interval=max(1, epochs // interval))
     return []
