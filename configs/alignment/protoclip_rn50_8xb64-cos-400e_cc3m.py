@@ -15,7 +15,7 @@ train_dataloader = dict(
 default_hooks = dict(
     prototypes=dict(type='PrototypeHook', num_clusters=20_000, max_iter=20, restarts=3, back_translation=True,
                     external_teacher='data/cc3m/roberta_pca64.npy', warmup_epochs=1, lit_start_epoch=399),
-    checkpoint=dict(interval=50))
+    figures=dict(type='ClusterFiguresHook', interval=50), checkpoint=dict(interval=50))
 optim_wrapper = dict(paramwise_cfg=dict(two_rates=True), clip_grad=dict(max_norm=10.0),
                      optimizer=dict(betas=(0.9, 0.999), eps=1e-8, weight_decay=0.5))
 param_scheduler = [dict(type='TwoRateCosineLR', warmup=15_625, by_epoch=True, T_max=400, image_end=398,

@@ -222,8 +222,10 @@ SHARED = ('--dataset-size 2500000 --episode-size 200000 --train-data cc.csv --in
 
 
 @pytest.mark.parametrize('text, recipe', [
-    ('--epochs 400 --lit-start-epoch 399 --save-frequency 50 --lr 5e-4 --warmup 15625', '8xb64-cos-400e'),
-    ('--epochs 100 --lit-start-epoch 99 --save-frequency 25 --lr 5e-5 --warmup 2000', '1xb64-cos-100e')])
+    ('--epochs 400 --lit-start-epoch 399 --save-frequency 50 --visualize-frequency 50 --lr 5e-4 --warmup 15625',
+     '8xb64-cos-400e'),
+    ('--epochs 100 --lit-start-epoch 99 --save-frequency 25 --visualize-frequency 25 --lr 5e-5 --warmup 2000',
+     '1xb64-cos-100e')])
 def test_the_published_commands_of_protoclip_are_our_recipes(text, recipe):
     config, notes = published(SHARED + text)
     expected = load_config(ROOT / f'configs/alignment/protoclip_rn50_{recipe}_cc3m.py')[0].to_dict()
@@ -236,7 +238,8 @@ def test_the_published_commands_of_protoclip_are_our_recipes(text, recipe):
     assert {**config['optim_wrapper']['optimizer'], 'betas': tuple(config['optim_wrapper']['optimizer']['betas'])} \
         == wrapper['optimizer']
     assert config['param_scheduler'] == expected['param_scheduler']
-    assert config['default_hooks']['prototypes'] == expected['default_hooks']['prototypes']
+    for name in ('prototypes', 'figures'):
+        assert config['default_hooks'][name] == expected['default_hooks'][name]
     loader = expected['train_dataloader']
     assert config['train_dataloader']['sampler'] == loader['sampler']
     assert config['train_dataloader']['num_workers'] == loader['num_workers'] == 16
