@@ -287,8 +287,8 @@ DATASETS = _child('DATASETS', ['clear.datasets'], readers='clear.datasets.loader
 TRANSFORMS = _child('TRANSFORMS', ['clear.datasets.transforms'])
 DATA_SAMPLERS = _child('DATA_SAMPLERS', ['clear.datasets'])
 RUNNERS = _child('RUNNERS', ['clear.engine.continual.program', 'clear.engine.probing.program',
-                              'clear.engine.streams.over_time_program', 'clear.engine.streams.program',
-                              'clear.engine.training.program'])
+                              'clear.engine.stages.program', 'clear.engine.streams.over_time_program',
+                              'clear.engine.streams.program', 'clear.engine.training.program'])
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 LOOPS = _child('LOOPS', ['clear.engine.training.loops'])
 HOOKS = _child('HOOKS', ['clear.engine.training.hooks', 'clear.evaluation.online', 'clear.evaluation.online_tasks',

@@ -1,0 +1,1 @@
+"""Metadata of photo streams in every public form, as typed tables."""

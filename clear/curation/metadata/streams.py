@@ -1,0 +1,167 @@
+"""Lines of plain, gzip and bzip2 files as blocks of bytes: only LF ends a line, whatever else stands in it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from clear.core.errors import DataError
+from clear.core.files import regular_file
+from clear.core.logs import Report
+
+BLOCK_BYTES = 8 << 20
+MAX_LINE_BYTES = 1 << 20
+_PACKED = {b'BZh': bz2.open, b'\x1f\x8b\x08': gzip.open}
+_DAMAGE = (EOFError, OSError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over a file found.
+
+    Attributes:
+        lines: LFs, and one more if the file ends without.
+        bytes: unpacked.
+        sha256: of the file as it is, packed or not.
+        marks: place of the first byte of every `interval`-th line, unpacked.
+    """
+
+    lines: int
+    bytes: int
+    sha256: str
+    marks: list[int]
+
+
+class Block(NamedTuple):
+    """Whole lines that follow each other.
+
+    Attributes:
+        first: number of the first line.
+        data: the lines; each ends with LF.
+        too_long: numbers of lines above `MAX_LINE_BYTES` that were left out.
+        numbers: (N,) int64 of the lines in `data`.
+    """
+
+    first: int
+    data: bytes
+    too_long: list[int]
+
+    @property
+    def numbers(self) -> np.ndarray:
+        count = self.data.count(b'\n')
+        numbers = np.arange(self.first, self.first + count + len(self.too_long))
+        return numbers if not self.too_long else np.setdiff1d(numbers, self.too_long)
+
+
+class LineFile:
+    """A file of lines, plain or packed, to be read forwards; a context manager.
+
+    Raises:
+        DataError: here or later, if it is missing, or a packed one is damaged or cut short.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = regular_file(path)
+        with self.path.open('rb') as file:
+            self._opener = _PACKED.get(file.read(3))
+        self._file: IO[bytes] = self._opener(self.path, 'rb') if self._opener else self.path.open('rb')
+
+    @property
+    def is_packed(self) -> bool:
+        return self._opener is not None
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def survey(self, interval: int, progress: Report | None = None) -> Survey:
+        """Count the lines, hash the file and note where shards of `interval` lines begin; nothing is kept of it."""
+        lines, place, marks, last = 0, 0, [0], b'\n'
+        for piece in self._pieces(0, None):
+            line_ends = None
+            found = piece.count(b'\n')
+            while len(marks) * interval <= lines + found:
+                if line_ends is None:
+                    line_ends = np.flatnonzero(np.frombuffer(piece, np.uint8) == 10)
+                marks.append(place + int(line_ends[len(marks) * interval - lines - 1]) + 1)
+            lines, place, last = lines + found, place + len(piece), piece[-1:]
+            if progress is not None:
+                progress(place, None)
+        if marks[-1] >= place:
+            marks.pop()
+        with self.path.open('rb') as packed:
+            digest = hashlib.file_digest(packed, 'sha256').hexdigest()
+        return Survey(lines + (last != b'\n'), place, digest, marks)
+
+    def blocks(self, first: int, place: int = 0, end: int | None = None) -> Iterator[Block]:
+        """The lines between two places, in blocks of some megabytes.
+
+        Args:
+            first: number of the line that begins at `place`.
+            place, end: in bytes of what is unpacked, where lines begin; None = to the end. Of a packed file all that
+                lies before is unpacked, unless it was read already.
+        """
+        rest, number, is_dropping = b'', first, False
+        for piece in self._pieces(place, end):
+            begin, too_long = number, []
+            if is_dropping:
+                cut = piece.find(b'\n')
+                if cut < 0:
+                    continue
+                piece, is_dropping = piece[cut + 1:], False
+                too_long.append(number)
+                number += 1
+            data = rest + piece
+            cut = data.rfind(b'\n') + 1
+            data, rest = data[:cut], data[cut:]
+            if len(rest) > MAX_LINE_BYTES:
+                is_dropping, rest = True, b''
+            count = data.count(b'\n')
+            data = _without_long(data, number, too_long)
+            number += count
+            if number > begin:
+                yield Block(begin, data, too_long)
+        if is_dropping:
+            yield Block(number, b'', [number])
+        elif rest:
+            yield Block(number, rest + b'\n', [])
+
+    def _pieces(self, place: int, end: int | None) -> Iterator[bytes]:
+        try:
+            self._file.seek(place)
+            while piece := self._file.read(BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - place)):
+                place += len(piece)
+                yield piece
+        except _DAMAGE as error:
+            raise DataError(f'{self.path} is damaged or cut short ({error}). Fetch it again.') from error
+
+
+def _without_long(data: bytes, number: int, too_long: list[int]) -> bytes:
+    """Whole lines without those above the limit, whose numbers are added to `too_long`.
+
+    Args:
+        number: of the first line.
+    """
+    kept, start, is_cut = [], 0, False
+    while start < len(data):
+        # As far as line ends lie within the limit of each other: one search per MiB, not one per line.
+        end = data.rfind(b'\n', start, start + MAX_LINE_BYTES + 1)
+        if end < 0:
+            is_cut, end = True, data.index(b'\n', start)
+            too_long.append(number)
+            number += 1
+        else:
+            kept.append(data[start:end + 1])
+            number += kept[-1].count(b'\n')
+        start = end + 1
+    return b''.join(kept) if is_cut else data

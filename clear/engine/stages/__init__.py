@@ -1,0 +1,1 @@
+"""Stages of curation: plans, shards, pools and manifests."""

@@ -1,0 +1,129 @@
+"""Configs of stages: top-level keys, the stages by name, and which of them makes what another reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clear.core.checks import check_choice, check_shared_keys, check_whole
+from clear.core.config import to_plain
+from clear.core.errors import ConfigError, nearest
+from clear.curation.manifest import Finished
+from clear.curation.stage import Stage
+from clear.engine.schema import filled_in
+from clear.registry import STAGES
+
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
+
+DEFAULTS: Options = dict(stages=None, engine='pool', num_workers=0, inputs={}, name=None, work_dir=None, threads=None)
+KNOWN = {*DEFAULTS, 'runner_type', 'default_scope'}
+ENGINES = ('pool',)
+_NAME = re.compile(r'[a-z0-9][a-z0-9_-]*')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stage of a config.
+
+    Attributes:
+        name: of its folder: `name` of its config, else its type in snake case.
+        config: as given, without the name.
+        stage: built from it.
+        reads: kind -> the name of the stage that makes it, or the folder of one that is finished.
+    """
+
+    name: str
+    config: Mapping[str, Plain]
+    stage: Stage
+    reads: Mapping[str, str | Path]
+
+    @property
+    def computed(self) -> dict[str, Plain]:
+        """What of the config decides the result."""
+        kept = {key: value for key, value in self.config.items() if key not in self.stage.EXECUTION}
+        return kept | dict(version=self.stage.VERSION)
+
+
+def with_defaults(cfg: dict) -> dict[str, object]:
+    """A deep, plain copy of what is read of a config, with the defaults of the keys that it leaves out."""
+    return {key: value for key, value in filled_in(cfg, DEFAULTS).items() if key in KNOWN}
+
+
+def check_stage_config(cfg: dict) -> None:
+    """Refuse what can be seen without data.
+
+    Raises:
+        ConfigError, RegistryError: naming the key.
+    """
+    check_shared_keys(cfg)
+    check_choice('engine', cfg['engine'], ENGINES)
+    check_whole('num_workers', cfg['num_workers'], 0)
+    entries(cfg)
+
+
+def entries(cfg: dict) -> list[Entry]:
+    """The stages of a config in order, built.
+
+    Raises:
+        ConfigError: if there is none, two have one name, or one reads what nothing before it makes.
+    """
+    if not isinstance(cfg['stages'], Sequence) or not cfg['stages'] or isinstance(cfg['stages'], str):
+        raise ConfigError("stages is no list of stages, such as [dict(type='Metadata', files='data/*.bz2')].")
+    made: dict[str, str | Path] = {kind: Path(folder) for kind, folder in dict(cfg['inputs']).items()}
+    found: list[Entry] = []
+    for place, given in enumerate(cfg['stages']):
+        where = f'stages[{place}]'
+        if not isinstance(given, dict) or not isinstance(given.get('type'), str):
+            raise ConfigError(f'{where} is {given!r}; expected a dict with type.')
+        config = {key: value for key, value in to_plain(given).items() if key != 'name'}
+        name = given.get('name') or _snake_case(given['type'])
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"{where}.name is {name!r}; expected small letters, digits, '_' and '-'.")
+        if name in (entry.name for entry in found):
+            raise ConfigError(f"two stages are called '{name}'. Give one of them a name of its own.")
+        stage = STAGES.build(config)
+        lacking = [kind for kind in stage.READS if kind not in made]
+        if lacking:
+            raise ConfigError(f"stage '{name}' reads {lacking[0]}, which no stage before it makes. Add one, or give "
+                              f"the folder of a finished one: inputs=dict({lacking[0]}='...').")
+        found.append(Entry(name, config, stage, {kind: made[kind] for kind in stage.READS}))
+        made[stage.MAKES] = name
+    unread = set(cfg['inputs']) - {kind for entry in found for kind in entry.stage.READS}
+    if unread:
+        raise ConfigError(f"inputs has '{min(unread)}', which no stage reads.")
+    return found
+
+
+def chosen(found: Sequence[Entry], names: Collection[str] | None) -> list[Entry]:
+    """The stages of these names, in the order of the config; all without names.
+
+    Raises:
+        ConfigError: for a name that no stage has, with the nearest.
+    """
+    if names is None:
+        return list(found)
+    known = [entry.name for entry in found]
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            raise ConfigError(f"--stages: no stage is called '{name}'. {f'Did you mean {near}? ' if near else ''}"
+                              f'There are {", ".join(known)}.')
+    return [entry for entry in found if entry.name in names]
+
+
+def inputs_of(entry: Entry, stages_folder: Path) -> dict[str, Finished]:
+    """What a stage reads.
+
+    Raises:
+        DataError: if a stage that makes it is not finished.
+    """
+    return {kind: Finished(source if isinstance(source, Path) else stages_folder / source)
+            for kind, source in entry.reads.items()}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', name).lower()

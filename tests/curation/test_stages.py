@@ -1,0 +1,200 @@
+"""Stages: skipped, gone on with, refused; the same bytes by any number of workers and after any kill."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from metadata_files import row, write
+
+from clear.core.errors import ConfigError, DataError
+from clear.curation.manifest import Finished, StageFolder
+from clear.engine.stages.runner import StageRunner
+
+ROOT = Path(__file__).parents[2]
+RNG = random.Random(1)
+
+
+@pytest.fixture
+def config(tmp_path):
+    write(tmp_path / 'a.tsv', [row(number, RNG) for number in range(60)])
+    write(tmp_path / 'b.gz', [row(number, RNG) for number in range(60, 100)])
+    return dict(stages=[dict(type='Metadata', root=str(tmp_path), files=['a.tsv', 'b.gz'], shard_rows=15),
+                        dict(type='TimeBuckets', rule=dict(type='Equal', buckets=3))])
+
+
+def contents(folder):
+    """Every file below a folder but those that tell times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*'))
+            if path.is_file() and path.name not in ('timing.json', 'run.log', 'env.txt', 'results.json', '.lock')}
+
+
+def test_workers_and_this_process_make_the_same_bytes(tmp_path, config):
+    for name, workers in (('one', 0), ('two', 2)):
+        StageRunner(config | dict(num_workers=workers), tmp_path / name).run()
+    one, two = (contents(tmp_path / name / 'stages') for name in ('one', 'two'))
+    assert one.keys() == two.keys() and all(one[name] == two[name] for name in one)
+    assert str(tmp_path) not in ''.join(content.decode() for name, content in one.items()
+                                        if name.endswith('manifest.json') or name.endswith('receipt.json'))
+
+
+def test_goes_on_where_shards_are_missing_and_skips_what_is_finished(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    whole = contents(tmp_path / 'run' / 'stages')
+    stage = tmp_path / 'run' / 'stages' / 'metadata'
+    for shard in ('000001', '000005'):
+        for path in (stage / 'shards' / shard).iterdir():
+            path.unlink()
+        (stage / 'shards' / shard).rmdir()
+    (stage / 'manifest.json').unlink()
+    (stage / 'tmp' / '000001.host.1.abc').mkdir(parents=True)  # of an attempt that was killed
+    untouched = (stage / 'shards' / '000002' / 'records.parquet').stat().st_mtime_ns
+    runner = StageRunner(config, tmp_path / 'run')
+    assert [runner.state(entry) for entry in runner.entries] == ['5 of 7 shards', 'finished']
+    runner.run()
+    assert contents(tmp_path / 'run' / 'stages') == whole
+    assert (stage / 'shards' / '000002' / 'records.parquet').stat().st_mtime_ns == untouched
+
+
+def test_a_second_attempt_is_thrown_away(tmp_path):
+    folder = StageFolder(tmp_path)
+    for text in ('first', 'second'):
+        with folder.writing(0) as attempt:
+            (attempt.folder / 'x').write_text(text)
+    assert (folder.shard_folder(0) / 'x').read_text() == 'first'
+    assert folder.receipt(0)['files'][0]['bytes'] == 5 and not list((tmp_path / 'tmp').iterdir())
+
+
+def test_an_attempt_that_fails_leaves_nothing(tmp_path):
+    folder = StageFolder(tmp_path)
+    with pytest.raises(ZeroDivisionError), folder.writing(0) as attempt:
+        (attempt.folder / 'x').write_text('half')
+        raise ZeroDivisionError
+    assert folder.receipt(0) is None and not folder.shard_folder(0).exists() and not list((tmp_path / 'tmp').iterdir())
+
+
+def test_another_config_is_refused_until_it_is_overwritten(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    config['stages'][1]['rule'] = dict(type='Equal', buckets=4)
+    with pytest.raises(ConfigError, match=r"stage 'time_buckets' .* config.rule.buckets: 3 -> 4.*--overwrite"):
+        StageRunner(config, tmp_path / 'run').run()
+    with pytest.raises(ConfigError, match="already holds stage 'metadata'"):
+        StageRunner(config, tmp_path / 'run').refuse_begun()
+    StageRunner(config, tmp_path / 'run', ['time_buckets'], overwrite=True).run()
+    assert len(Finished(tmp_path / 'run' / 'stages' / 'time_buckets').summary['buckets']) == 4
+
+
+def test_a_source_that_changed_is_refused_and_what_stands_on_it_too(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    write(tmp_path / 'a.tsv', [row(number, RNG) for number in (*range(60), 200)])
+    with pytest.raises(ConfigError, match=r"stage 'metadata' .* inputs.sources.a.tsv"):
+        StageRunner(config, tmp_path / 'run').run()
+    StageRunner(config, tmp_path / 'run', ['metadata'], overwrite=True).run()
+    with pytest.raises(ConfigError, match=r"stage 'time_buckets' .* inputs.stages.records"):
+        StageRunner(config, tmp_path / 'run').run()
+
+
+def test_inputs_that_are_not_there(tmp_path, config):
+    with pytest.raises(DataError, match='holds no finished stage'):
+        StageRunner(config, tmp_path / 'run', ['time_buckets']).run()
+    buckets = dict(stages=config['stages'][1:])
+    with pytest.raises(ConfigError, match=r"'time_buckets' reads records.*inputs=dict\(records="):
+        StageRunner(buckets, tmp_path / 'other')
+    StageRunner(config, tmp_path / 'run', ['metadata']).run()
+    StageRunner(buckets | dict(inputs=dict(records=str(tmp_path / 'run/stages/metadata'))), tmp_path / 'other').run()
+    with pytest.raises(ConfigError, match="inputs has 'images', which no stage reads"):
+        StageRunner(config | dict(inputs=dict(images='x')), tmp_path / 'third')
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(stages=[]), 'stages is no list'), (dict(stages=[dict(files='x')]), r'stages\[0\] is .* a dict with type'),
+    (dict(stages=[dict(type='Metadata', files='x', name='A b')]), 'small letters'),
+    (dict(stages=[dict(type='Metadata', files='x'), dict(type='Metadata', files='y')]), "two stages are called 'metadata'"),
+    (dict(stages=[dict(type='Metadata', files='x', shards=3)]), 'shards'), (dict(engine='spark'), 'engine'),
+    (dict(num_workers=-1), 'num_workers')])
+def test_configs_that_cannot_be(tmp_path, config, changes, message):
+    from clear.engine.stages.program import StageProgram
+
+    with pytest.raises(ConfigError, match=message):
+        StageProgram.check(config | changes)
+
+
+def test_damage_is_named(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    finished = Finished(tmp_path / 'run' / 'stages' / 'metadata')
+    assert finished.damage(checksums=True) == ''
+    path = finished.files('records.parquet')[2]
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert finished.damage() == '' and 'checksum' in finished.damage(checksums=True)
+    path.write_bytes(data[:-1])
+    assert f'{len(data) - 1} bytes, not {len(data)}' in finished.damage()
+
+
+def write_config(tmp_path, config):
+    file = tmp_path / 'config.py'
+    file.write_text('\n'.join(f'{key} = {value!r}' for key, value in config.items()))
+    return file
+
+
+def command(tmp_path, config, *options):
+    return [sys.executable, str(ROOT / 'tools/curate.py'), str(write_config(tmp_path, config)), '--work-dir',
+            str(tmp_path / 'run'), *options]
+
+
+def test_the_program(tmp_path, config):
+    def run(*options):
+        return subprocess.run(command(tmp_path, config, *options), capture_output=True, text=True, cwd=ROOT)
+
+    dry = run('--dry-run')
+    assert dry.returncode == 0 and 'ok 100' in dry.stdout and not (tmp_path / 'run').exists()
+    first = run()
+    assert first.returncode == 0 and 'results' in first.stdout and 'nanobind' not in first.stderr
+    again = run()
+    assert again.returncode == 2 and 'already holds' in again.stderr and 'Traceback' not in again.stderr
+    assert run('--resume').returncode == 0
+    assert 'Did you mean' in run('--stages', 'metdata').stderr
+    metrics = json.loads((tmp_path / 'run' / 'results.json').read_text())['metrics']
+    assert metrics['metadata/records'] == 100 and metrics['time_buckets/inside'] == 100
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_resumed(tmp_path, config):
+    config['stages'][0]['shard_rows'] = 2
+    StageRunner(config, tmp_path / 'whole').run()
+    rng, kills = random.Random(0), 0
+    for attempt in range(40):
+        process = subprocess.Popen(command(tmp_path, config | dict(num_workers=attempt % 3), '--resume'), cwd=ROOT,
+                                   stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            assert process.wait(rng.uniform(1.5, 6)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    else:
+        pytest.fail('never finished')
+    assert contents(tmp_path / 'run' / 'stages') == contents(tmp_path / 'whole' / 'stages')
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path, config):
+    process = subprocess.Popen(command(tmp_path, config | dict(num_workers=2)), cwd=ROOT, stdout=subprocess.DEVNULL)
+    children: list[int] = []
+    deadline = time.monotonic() + 60
+    while not children and process.poll() is None and time.monotonic() < deadline:
+        found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True).stdout.split()
+        children = [int(each) for each in found]
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f'/proc/{child}').exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children and not any(Path(f'/proc/{child}').exists() for child in children)
