@@ -119,7 +119,7 @@ def test_calendar_and_periods(tmp_path):
     found = {name: {cells['id'] - 3_000_000_000: cells['bucket'] for cells in table(folder / name, 'buckets.parquet')}
              for name in rules}
     assert found['quarters'] == {1: '2010-q1', 2: '2010-q1', 3: '2010-q2', 4: '2010-q2'}
-    assert found['years'] == {0: '2009'} | {place: '2010' for place in range(1, 7)}
+    assert found['years'] == {0: '2009'} | dict.fromkeys(range(1, 7), '2010')
     assert found['months'] == {2: '2010-03', 3: '2010-04', 4: '2010-06', 5: '2010-07', 6: '2010-07'}
     assert found['periods'] == {1: '0', 2: '0', 3: '1', 5: '2'}
     empty = json.loads((folder / 'months' / 'manifest.json').read_text())['summary']['buckets']['2010-05']
@@ -166,7 +166,8 @@ def test_an_id_that_is_there_twice(tmp_path):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(rule=dict(type='Equal', buckets=0)), 'rule.buckets'), (dict(rule=dict(type='Year')), 'one of Equal, Calendar'),
+    (dict(rule=dict(type='Equal', buckets=0)), 'rule.buckets'),
+    (dict(rule=dict(type='Year')), 'one of Equal, Calendar'),
     (dict(rule=dict(type='Equal', count=3)), "no key 'count'"), (dict(rule=dict(type='Equal'), by='taken'), 'by is'),
     (dict(rule=dict(type='Calendar', first='2014', last='2004')), 'lies before'),
     (dict(rule=dict(type='Calendar', every='week')), 'rule.every'),

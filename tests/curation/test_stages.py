@@ -40,7 +40,7 @@ def test_workers_and_this_process_make_the_same_bytes(tmp_path, config):
     one, two = (contents(tmp_path / name / 'stages') for name in ('one', 'two'))
     assert one.keys() == two.keys() and all(one[name] == two[name] for name in one)
     assert str(tmp_path) not in ''.join(content.decode() for name, content in one.items()
-                                        if name.endswith('manifest.json') or name.endswith('receipt.json'))
+                                        if name.endswith(('manifest.json', 'receipt.json')))
 
 
 def test_goes_on_where_shards_are_missing_and_skips_what_is_finished(tmp_path, config):
@@ -114,7 +114,7 @@ def test_inputs_that_are_not_there(tmp_path, config):
 @pytest.mark.parametrize('changes, message', [
     (dict(stages=[]), 'stages is no list'), (dict(stages=[dict(files='x')]), r'stages\[0\] is .* a dict with type'),
     (dict(stages=[dict(type='Metadata', files='x', name='A b')]), 'small letters'),
-    (dict(stages=[dict(type='Metadata', files='x'), dict(type='Metadata', files='y')]), "two stages are called 'metadata'"),
+    (dict(stages=[dict(type='Metadata', files='x')] * 2), "two stages are called 'metadata'"),
     (dict(stages=[dict(type='Metadata', files='x', shards=3)]), 'shards'), (dict(engine='spark'), 'engine'),
     (dict(num_workers=-1), 'num_workers')])
 def test_configs_that_cannot_be(tmp_path, config, changes, message):

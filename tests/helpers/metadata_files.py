@@ -42,7 +42,9 @@ def kept(rows: list[list[str]]) -> list[tuple[int, int]]:
     """(upload second, id) of the photos with a valid date, one after the other, in the order (time, id)."""
     found = []
     for cells in rows:
-        if len(cells) != COLUMNS or not cells[0].isdigit() or not cells[4].isdigit() or cells[22] != '0' or not cells[14]:
+        if len(cells) != COLUMNS or not cells[14] or cells[22] != '0':
+            continue
+        if not cells[0].isdigit() or not cells[4].isdigit():
             continue
         try:
             taken = datetime.strptime(cells[3], '%Y-%m-%d %H:%M:%S.%f').replace(tzinfo=UTC)
