@@ -34,6 +34,7 @@ def contents(folder):
             if path.is_file() and path.name not in ('timing.json', 'run.log', 'env.txt', 'results.json', '.lock')}
 
 
+@pytest.mark.slow
 def test_workers_and_this_process_make_the_same_bytes(tmp_path, config):
     for name, workers in (('one', 0), ('two', 2)):
         StageRunner(config | dict(num_workers=workers), tmp_path / name).run()
@@ -147,6 +148,7 @@ def command(tmp_path, config, *options):
             str(tmp_path / 'run'), *options]
 
 
+@pytest.mark.slow
 def test_the_program(tmp_path, config):
     def run(*options):
         return subprocess.run(command(tmp_path, config, *options), capture_output=True, text=True, cwd=ROOT)
@@ -167,19 +169,16 @@ def test_the_program(tmp_path, config):
 def test_killed_at_random_and_resumed(tmp_path, config):
     config['stages'][0]['shard_rows'] = 2
     StageRunner(config, tmp_path / 'whole').run()
-    rng, kills = random.Random(0), 0
-    for attempt in range(40):
+    rng = random.Random(0)
+    for attempt in range(12):
         process = subprocess.Popen(command(tmp_path, config | dict(num_workers=attempt % 3), '--resume'), cwd=ROOT,
                                    stdout=subprocess.DEVNULL, start_new_session=True)
         try:
-            assert process.wait(rng.uniform(1.5, 6)) == 0
+            assert process.wait(rng.uniform(1.5, 6) if attempt < 11 else None) == 0
             break
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            kills += 1
-    else:
-        pytest.fail('never finished')
     assert contents(tmp_path / 'run' / 'stages') == contents(tmp_path / 'whole' / 'stages')
 
 
