@@ -4,7 +4,7 @@ _base_ = ['../_base_/models/alignment/tiny_clip.py', '../_base_/datasets/demo_pa
 
 # ProtoCLIP (Chen et al. 2022, arXiv:2206.10996) in four episodes: InfoNCE alone, two with prototypes, and a last one
 # with a locked image tower.
-model = dict(type='ProtoCLIP', target_temperature=0.1,
+model = dict(type='ProtoCLIP', target_temperature=0.01,
              projection=dict(type='ProtoCLIPHead', out_channels=32, hidden_channels=256))
 train_dataloader = dict(sampler=dict(type='EpisodicSampler', episode_size=4096),
                         batch_sampler=dict(type='GlobalBatchSampler', drop_last=True),
