@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from pair_shards import picture
+from pair_shards import written as write_tar
 from PIL import Image
 from pyarrow import parquet
 from torch.utils.data import DataLoader
@@ -300,6 +302,26 @@ def test_the_fingerprint_follows_from_captions_too(folder):
     other = ImageTable.from_columns(folder, dict(path=['images/0.png', 'images/1.png'], caption=['a', 'c']))
     prints = [ImageTextPairs(each, TO_TENSOR).fingerprint() for each in (table, table, other)]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_fingerprint_of_joined_shards_follows_from_their_images(folder, tmp_path):
+    pytest.importorskip('webdataset')
+    files = dict(type='CocoCaptions', data_root=str(folder), split='val')
+    shards = dict(type='ImageTextShards', shards=str(tmp_path))
+
+    def prints(image):
+        write_tar(tmp_path / '0.tar', [('a.png', picture(1)), ('a.txt', b'x'), ('b.png', image), ('b.txt', b'y')])
+        images = read_images(dict(type='ConcatPairs', parts=[files, shards]))
+        ends = len(images) - 2
+        assert images.fingerprint() == read_images(dict(type='ConcatPairs', parts=[files, shards])).fingerprint()
+        return [part.fingerprint() for part in (
+            images, images.select([ends + 1, 0]), images.select([0, ends + 1]), images.select([ends, 0]),
+            images.select(slice(ends)), read_images(dict(type='ConcatPairs', parts=[files])))]
+
+    old, new = prints(picture(2)), prints(picture(2, 'JPEG'))
+    assert [one == other for one, other in zip(old, new)] == [False, False, False, True, True, True]
+    assert len(set(new)) == 5 and new[4] == new[5] == ImageTable.fingerprint(
+        read_images(dict(type='ConcatPairs', parts=[files])))
 
 
 def test_weights_say_how_much_of_an_epoch_is_of_each_part(folder):

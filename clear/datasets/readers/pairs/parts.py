@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from PIL import Image
 
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError
+from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -57,6 +60,17 @@ class JoinedImages(ImageTable):
     def content(self, row: int) -> bytes | None:
         part, row = self._find(row)
         return part.content(row)
+
+    def fingerprint(self) -> str:
+        """As of any table; where some images are no files, with the fingerprints of the parts, which know their own."""
+        if all(self.texts('path')):
+            return super().fingerprint()
+        own = bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names)
+        places = self['place'].to_numpy()
+        homes = np.searchsorted(self.ends, places, side='right')
+        parts = [self.parts[home].select(places[homes == home] - (self.ends[home - 1] if home else 0)).fingerprint()
+                 for home in np.unique(homes)]
+        return hashlib.sha256(json.dumps([own, *parts]).encode()).hexdigest()
 
     def _find(self, row: int) -> tuple[ImageTable, int]:
         place = self['place'][row].as_py()
