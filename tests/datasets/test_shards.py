@@ -151,11 +151,42 @@ def test_the_index_is_made_once_and_again_when_the_shard_changes(tmp_path, monke
     (tmp_path / 'x.tar.index').write_bytes(b'damaged')
     assert read() == ([['two']], ['x.tar'])
     assert read(index_dir=str(tmp_path / 'else')) == ([['two']], ['x.tar'])
-    assert (tmp_path / 'else' / 'x.tar.index').is_file()
+    assert [file.name[:6] for file in (tmp_path / 'else').iterdir()] == ['x.tar.']
     # One of another file, under this one's name and time.
     make_index(path, Fields())
     other = open_index(path, Fields())
     assert other is not None and open_index(path, Fields(image=('png',))) is None
+
+
+def test_shards_of_equal_name_share_a_folder_of_indices(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        os.utime(written(tmp_path / name / '0.tar', [('k.png', picture(1)), ('k.txt', name.encode())]), (10**9, 10**9))
+    shards = [str(tmp_path / name) for name in ('a', 'b')]
+    for _ in range(2):
+        images = read_images(dict(type='ImageTextShards', shards=shards, index_dir=str(tmp_path / 'indices')))
+        assert images.texts('caption') == [['a'], ['b']]
+
+
+def test_folders_of_other_classes_are_no_one_list(tmp_path):
+    def folder(name, label, classes=None):
+        (tmp_path / name).mkdir()
+        files = [('k.png', picture(1)), ('k.txt', b'x')] + ([] if label is None else [('k.cls', b'%d' % label)])
+        written(tmp_path / name / '0.tar', files)
+        if classes is not None:
+            manifest = dict(complete=True, class_names=classes, shards=[dict(name='0.tar')])
+            (tmp_path / name / 'shards.json').write_text(json.dumps(manifest))
+        return str(tmp_path / name)
+
+    pets, ships, same, numbers, bare = (folder('a', 1, ['cat', 'dog']), folder('b', 0, ['dog', 'ship']),
+                                        folder('c', 0, ['cat', 'dog']), folder('d', 1), folder('e', None))
+    for other, said in ((ships, 'cat, dog; dog, ship'), (numbers, 'cat, dog; none')):
+        with pytest.raises(DataError, match=f'have other classes.*{said}.*ConcatPairs.*names='):
+            read_images(dict(type='ImageTextShards', shards=[pets, other]))
+    for order in ([pets, bare, same], [bare, pets]):
+        assert read_images(dict(type='ImageTextShards', shards=order)).class_names == ['cat', 'dog']
+    told = read_images(dict(type='ImageTextShards', shards=[pets, ships], names=['x', 'y']))
+    assert told.class_names == ['x', 'y'] and told.label_array().tolist() == [1, 0]
 
 
 def test_no_place_for_an_index_is_said_with_what_to_do(tmp_path):

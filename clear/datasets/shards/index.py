@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -54,8 +55,11 @@ class Fields:
 
 
 def index_file(shard: Path, folder: Path | None = None) -> Path:
-    """Where the index of a shard lies: beside it, or in a folder of its own."""
-    return (folder or shard.parent) / f'{shard.name}{SUFFIX}'
+    """Where the index of a shard lies: beside it, or in a folder that shards of several folders may share."""
+    if folder is None:
+        return shard.parent / f'{shard.name}{SUFFIX}'
+    home = hashlib.sha256(os.fsencode(shard.absolute().parent)).hexdigest()[:12]
+    return folder / f'{shard.name}.{home}{SUFFIX}'
 
 
 def open_index(shard: Path, fields: Fields, folder: Path | None = None) -> pyarrow.Table | None:

@@ -70,14 +70,15 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
         shards: a folder with `.tar` files, a name with braces as in `data/{00000..00331}.tar`, or a list of these.
         image, caption, label, time: extensions, separated by semicolons; the first that is there is taken. Labels are
             whole numbers, times dates.
-        names: of the classes; by default those in `shards.json` beside the first shard, else their numbers.
+        names: of the classes; by default those in `shards.json` beside the shards, else their numbers.
         index_dir: a folder for the indices, where the shards' own cannot be written.
         num_buckets, edges, freq: one of these cuts the pairs into buckets by their times, see `Periods`. Buckets follow
             each other, and pairs of a bucket stay in the order of the shards.
 
     Raises:
         ConfigError: for names that are not of local files, or more than one way to cut.
-        DataError: for a shard that is missing, cut short or wrong, as `make_index` says, or a pair without a time.
+        DataError: for a shard that is missing, cut short or wrong, as `make_index` says, a pair without a time, or
+            folders of other classes.
     """
     require_webdataset()
     files = shard_files(shards)
@@ -96,7 +97,7 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
                    shard=np.repeat(np.arange(len(files), dtype=np.int32), counts))
     if found['taken_at'].null_count < len(found):
         columns['taken_at'] = found['taken_at']
-    images = ShardedImages.from_columns(root, columns, _class_names(files[0].parent, names, found['label']),
+    images = ShardedImages.from_columns(root, columns, _class_names(files, tables, names),
                                         files=ShardFiles(files))
     if num_buckets is None and edges is None and freq is None:
         return images
@@ -214,9 +215,19 @@ def _extensions(key: str, value: str) -> tuple[str, ...]:
     return names
 
 
-def _class_names(folder: Path, names: Sequence[str] | None, labels: pyarrow.ChunkedArray) -> list[str]:
-    manifest = read_manifest(folder) if names is None else None
-    if manifest is not None:
-        names = manifest['class_names']
-    count = (compute.max(labels).as_py() if len(labels) else -1) + 1
-    return [str(number) for number in range(count)] if names is None else [str(name) for name in names]
+def _class_names(files: Sequence[Path], tables: Sequence[pyarrow.Table], names: Sequence[str] | None) -> list[str]:
+    most = [compute.max(table['label']).as_py() if len(table) else -1 for table in tables]
+    if names is None:
+        folders = [file.parent for file, label in zip(files, most) if label >= 0] or [files[0].parent]
+        said = {folder: (read_manifest(folder) or {}).get('class_names') for folder in dict.fromkeys(folders)}
+        names = said[folders[0]]
+        other = next((folder for folder in said if said[folder] != names), None)
+        if other is not None:
+            raise DataError(f'{folders[0]} and {other} have other classes by their {MANIFEST} ({_brief(names)}; '
+                            f'{_brief(said[other])}). Join them by ConcatPairs, or say with names=[...] what the '
+                            'numbers mean in both.')
+    return [str(number) for number in range(max(most) + 1)] if names is None else [str(name) for name in names]
+
+
+def _brief(names: Sequence[str] | None) -> str:
+    return 'none' if names is None else ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
