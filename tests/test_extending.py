@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from clear_trees import write_clear_tree
 from doc_pages import ROOT, blocks
 from quick_runs import weights_of
-from short_runs import forget_outside_modules, read_results, run
+from short_runs import forget_outside_modules, outside_modules, read_results, run
 
 # The recipe of the page on little data, with a hook that ends the process as `kill` does, once.
 AGREEMENT = """
@@ -55,6 +56,18 @@ def outside(tmp_path):
     (tmp_path / 'ends.py').write_text(ENDS)
     yield tmp_path
     forget_outside_modules()
+
+
+def test_only_what_a_test_wrote_is_forgotten(tmp_path):
+    """Not the package and its tests, where the tree itself lies in the folder of temporary files."""
+    (tmp_path / 'link').symlink_to(tmp_path / 'tree')
+    files = dict(agreement='pytest-0/agreement.py', cousin='tree-2/cousin.py', clear='tree/clear/__init__.py',
+                 test_a='tree/tests/test_a.py', torch='env/lib/torch.py', linked='link/clear/linked.py')
+    modules = {name: SimpleNamespace(__file__=str(tmp_path / file)) for name, file in files.items()}
+    modules |= dict(json=json, built_in=SimpleNamespace(), space=SimpleNamespace(__file__=None),
+                    beside=SimpleNamespace(__file__=f'{tmp_path}2/beside.py'))
+    found = outside_modules(modules, str(tmp_path), homes=(tmp_path / 'tree', tmp_path / 'env'))
+    assert found == {'agreement', 'cousin'}
 
 
 def killed_and_resumed(config, folder, monkeypatch):

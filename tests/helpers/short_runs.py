@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -84,14 +85,23 @@ def forget_outside_modules():
     """
     from clear import registry
 
-    temp = tempfile.gettempdir()
-    dropped = {name for name, module in sys.modules.items()
-               if str(getattr(module, '__file__', None) or '').startswith(temp)}
+    dropped = outside_modules(sys.modules, tempfile.gettempdir())
     for each in [each for each in vars(registry).values() if isinstance(each, registry.Registry)] if dropped else ():
         for name in [name for name, kind in each.module_dict.items() if kind.__module__ in dropped]:
             del each.module_dict[name]
     for name in dropped:
         del sys.modules[name]
+
+
+def outside_modules(modules, folder, homes=(ROOT, sys.prefix)):
+    """Names of the modules whose file lies below a folder, and not below `homes`: this tree may itself lie there."""
+    def lies_in(path, parent):
+        return path.startswith(f'{parent}{os.sep}')
+
+    found = {name: str(getattr(module, '__file__', None) or '') for name, module in [*modules.items()]}
+    found = {name: os.path.realpath(path) for name, path in found.items() if lies_in(path, folder)}
+    kept = [os.path.realpath(home) for home in homes]
+    return {name for name, path in found.items() if not any(lies_in(path, home) for home in kept)}
 
 
 def train(*arguments):
@@ -116,8 +126,6 @@ def program(name):
 
 def environment(**more):
     """Environment of a process of its own: this tree first on the path, one thread, no network."""
-    import os
-
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     return {**os.environ, 'PYTHONPATH': path, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg',
             'WANDB_MODE': 'offline', **more}
