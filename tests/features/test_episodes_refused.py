@@ -62,6 +62,8 @@ def test_rows_of_a_teacher_by_place_by_image_and_by_text(root, teacher, tmp_path
     (['model.external_weight=1.0', 'custom_hooks.0.external_teacher={teacher}/short.npy'],
      'has 3 rows, the training data 24 samples'),
     (['model.external_weight=1.0', 'custom_hooks.0.external_teacher={teacher}/whole.npy'], 'expected floating-point'),
+    (['model.external_weight=1.0', 'custom_hooks.0.external_teacher={teacher}/rows.npz'], 'neither a .npy file'),
+    (['model.external_weight=1.0', 'custom_hooks.0.external_teacher={teacher}/empty.npy'], 'neither a .npy file'),
     (['model.external_weight=1.0', 'model.proto_weight=0', 'custom_hooks.0.back_translation=False',
       'custom_hooks.0.external_teacher={teacher}/rows.npy'], 'needs back_translation=True'),
     (['custom_hooks.0.warmup_epochs=3'], 'none of 3 epochs has prototypes'),
@@ -72,6 +74,8 @@ def test_rows_of_a_teacher_by_place_by_image_and_by_text(root, teacher, tmp_path
 def test_what_cannot_be_is_one_message_before_training(root, teacher, tmp_path, options, message):
     np.save(teacher.with_name('short.npy'), np.zeros((3, 4), dtype=np.float32))
     np.save(teacher.with_name('whole.npy'), np.zeros((24, 4), dtype=np.int64))
+    np.savez(teacher.with_name('rows.npz'), np.load(teacher))
+    teacher.with_name('empty.npy').touch()
     cfg = config(root)
     if options[0].endswith('{type:EpochSampler}'):
         cfg['train_dataloader']['sampler'] = dict(type='EpochSampler')

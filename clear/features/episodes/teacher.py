@@ -34,7 +34,8 @@ class ExternalTeacher:
             self._features, self._rows = bank.features, _rows_in(bank, dataset)
             return
         try:
-            self._features = np.load(self.path, mmap_mode='r', allow_pickle=False)
+            # Not np.load, which would take an archive of several matrices.
+            self._features = np.lib.format.open_memmap(self.path, mode='r')
         except (OSError, ValueError) as error:
             raise ConfigError(f'{WHERE} {self.path} is neither a .npy file nor a feature bank: {error}') from error
         self._rows = np.arange(len(dataset))
