@@ -145,6 +145,17 @@ def test_duplicates_share_a_cluster(backend):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
+def test_a_cluster_without_members_keeps_its_centroid_beside_another(backend):
+    needs(backend)
+    features = torch.eye(4).repeat(20, 1)
+    found = fit_kmeans(features, 8, seed=0, backend=backend)
+    assert sorted(found.sizes.tolist()) == [0] * 4 + [20] * 4
+    gaps = torch.cdist(found.centroids[found.sizes == 0], torch.eye(4)).min(1).values
+    assert (gaps < 0.01).all(), 'half of a cluster, and no row of zeros'
+    assert not back_translate(features, found.labels, 8)[found.sizes == 0].any()
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 def test_threads_change_nothing(backend):
     needs(backend)
     features = numbers(20_000, 32)  # several blocks of rows

@@ -61,7 +61,8 @@ class PrototypeHook(Hook):
 
     Args:
         num_clusters: of images, of texts, and of the teacher's rows. Beyond the size of an episode, the rest are
-            prototypes of zeros, as those without members.
+            prototypes of zeros; so are back translations of clusters without members, which else keep the centroid
+            that k-means gave them.
         max_iter, restarts, backend: of k-means, see `fit_kmeans`.
         back_translation: see `PrototypeSettings`.
         external_teacher: path of features for every sample of the data set, see `ExternalTeacher`. It needs
