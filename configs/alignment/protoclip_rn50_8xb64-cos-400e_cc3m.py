@@ -3,7 +3,7 @@ _base_ = ['../_base_/models/alignment/clip_rn50.py', '../_base_/datasets/cc3m_pa
           '../_base_/schedules/adamw_cos_pairs_32e.py']
 
 # ProtoCLIP (Chen et al. 2022, arXiv:2206.10996), the published command: 400 episodes of 200,000 of 2.5 million pairs,
-# as many iterations as 32 epochs of all. It needs features of a language model for every caption: docs/alignment.md.
+# as many iterations as 32 epochs of all. It needs features of a language model for every caption: docs/protoclip.md.
 model = dict(type='ProtoCLIP', image_encoder=dict(quick_gelu=True), text_encoder=dict(quick_gelu=True),
              projection=dict(type='ProtoCLIPHead', out_channels=128, hidden_channels=2048, num_layers=1),
              align_weight=1.0, proto_weight=1.0, external_weight=1.0, target_temperature=0.01)
