@@ -26,6 +26,7 @@ from clear.registry import HOOKS
 if TYPE_CHECKING:
     from mmengine.visualization import Visualizer
 
+    from clear.core.types import LogEntry
     from clear.datasets.loaders.evaluation import EvaluationImages
 
 # Of ImageNet, as in the recipes of the views.
@@ -46,6 +47,7 @@ class Trains(Protocol):
     device: torch.device
     visualizer: Visualizer
     measured_at_start: dict[str, float]
+    train_log: list[LogEntry]
 
     def add_measurements(self, values: dict[str, float]) -> None: ...
 
@@ -93,10 +95,15 @@ class EveryFewEpochs(Hook):
     def before_train(self, runner: Trains) -> None:
         if self.at_start and runner.iter == 0:
             self._evaluate(runner, 0)
+        last = runner.train_log[-1] if runner.train_log else None
+        # A measurement that failed ended the run behind the epoch that it was of: it is made up for when that goes on.
+        if (last is not None and last['iteration'] == runner.iter and self._is_due(runner, last['epoch'])
+                and not all(name in last for name in self.measures)):
+            self._evaluate(runner, last['epoch'], last)
 
     def after_train_epoch(self, runner: Trains) -> None:
         epoch = runner.epoch + 1
-        if epoch % self.interval == 0 or epoch == runner.max_epochs:
+        if self._is_due(runner, epoch):
             try:
                 self._evaluate(runner, epoch)
             # Whatever it is: the epoch is trained, and must be saved before the run ends.
@@ -107,17 +114,23 @@ class EveryFewEpochs(Hook):
         if dist.any_rank(self._failed is not None, runner.device):
             raise self._failed or DataError('The online evaluation failed in the first process.')
 
-    def _evaluate(self, runner: Trains, epoch: int) -> None:
+    def _is_due(self, runner: Trains, epoch: int) -> bool:
+        return epoch % self.interval == 0 or epoch == runner.max_epochs
+
+    def _evaluate(self, runner: Trains, epoch: int, entry: LogEntry | None = None) -> None:
         try:
             if dist.is_main():
-                self._evaluate_here(runner, epoch)
+                self._evaluate_here(runner, epoch, entry)
         finally:
             dist.barrier()
 
-    def _evaluate_here(self, runner: Trains, epoch: int) -> None:
+    def _evaluate_here(self, runner: Trains, epoch: int, entry: LogEntry | None) -> None:
+        """Into the log entry of an epoch that was finished before, or that of the present one."""
         with undisturbed(runner.bare_model):
             values = self.measure(runner)
-        if epoch:
+        if entry is not None:
+            entry.update(values)
+        elif epoch:
             runner.add_measurements(values)
         runner.visualizer.add_scalars({**values, 'iter': runner.iter}, step=epoch)
         if not epoch:

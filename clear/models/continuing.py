@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clear.core.checks import check_number, check_whole
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError
 from clear.core.types import Options
@@ -30,6 +31,13 @@ def check_distil(model: Mapping, options: Mapping | None, ewc: Mapping | None) -
     """
     pair = is_pair(model)
     check_keys('stream.distil', options or {}, PAIR_KEYS if pair else ENCODER_KEYS, 'distil')
+    for key, value in (options or {}).items():
+        if key == 'hidden_channels':
+            check_whole('stream.distil.hidden_channels', value, 1)
+        else:
+            check_number(f'stream.distil.{key}', value, 0 if pair else None, above=None if pair else 0)
+    if pair and options and not any(options.values()):
+        raise ConfigError(f'stream.distil is {dict(options)!r}: one of its weights must be above 0.')
     if ewc is not None and not pair:
         raise ConfigError(f"stream.ewc works on models of images and text; model.type is {model.get('type')!r}.")
 

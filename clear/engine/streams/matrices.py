@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clear.core import dist
 from clear.core.configs.signatures import check_keys
-from clear.core.errors import ConfigError
+from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, software, write_results
 from clear.engine.streams.over_time_table import format_results, matrix_metrics, write_table
@@ -51,6 +51,19 @@ def evaluation_hook(evaluation: Mapping[str, Plain], buckets: Sequence[str]) -> 
     return dict(evaluation, type='TaskHook', buckets=list(buckets), interval=10 ** 9)
 
 
+def require_measured(evaluation: Mapping, buckets: Sequence[str], metrics: Mapping[str, Plain], through: str) -> None:
+    """Refuse to go on without a number that the matrices need.
+
+    Raises:
+        DataError: naming those that the run on bucket `through` did not leave.
+    """
+    absent = [f'{label}/{bucket}' for label in map(_label, evaluation['tasks']) for bucket in buckets
+              if f'{label}/{bucket}' not in metrics]
+    if absent:
+        raise DataError(f'The run on bucket {through} left no {", ".join(absent)}, which stream.evaluation measures '
+                        'after its last epoch. Did a hook end the run before?')
+
+
 def report_matrices(cfg: Config, evaluation: Mapping, buckets: Sequence[str], measured: Sequence[Mapping[str, Plain]],
                     work_dir: Path, branched_from: Mapping[str, Plain] | None = None) -> Results:
     """Matrices of a finished stream, rows = trained through bucket i, columns = tested on bucket j.
@@ -64,7 +77,7 @@ def report_matrices(cfg: Config, evaluation: Mapping, buckets: Sequence[str], me
     names, owns = list(buckets), list(range(len(buckets)))
     matrices, metrics, undefined = {}, {}, {}
     for task in evaluation['tasks']:
-        label = str(task.get('name') or task['type'])
+        label = _label(task)
         matrix = [[row.get(f'{label}/{bucket}') for bucket in names] for row in measured]
         name = f'{label}/{EACH_BUCKET}'
         values, undefined[name] = matrix_metrics(matrix, owns, names)
@@ -87,6 +100,10 @@ def report_matrices(cfg: Config, evaluation: Mapping, buckets: Sequence[str], me
     return results
 
 
+def _label(task: Mapping) -> str:
+    return str(task.get('name') or task['type'])
+
+
 def _draw(results: Results, owns: Sequence[int], work_dir: Path) -> None:
     from clear.visualization.figures import write_figures
     from clear.visualization.representation import representation_figure
@@ -94,6 +111,6 @@ def _draw(results: Results, owns: Sequence[int], work_dir: Path) -> None:
     extras = results.extras
     rows = [each['name'] for each in extras['checkpoints']]
     write_figures({name.replace('/', '_'): representation_figure(
-        matrix, rows, extras['bucket_names'], owns, results.name, f'{name.split("/")[0]}, on each bucket',
-        name.split('/')[0])
+        matrix, rows, extras['bucket_names'], owns, results.name, f'{name.rsplit("/", 1)[0]}, on each bucket',
+        name.rsplit('/', 1)[0])
         for name, matrix in extras['matrices'].items()}, work_dir / FIGURES)

@@ -256,7 +256,7 @@ class RepresentationOverTime:
         title = self.cfg['name'] or 'representation over time'
         figures = {}
         for name, matrix in self.matrices().items():
-            task, protocol = name.split('/')
+            task, protocol = name.rsplit('/', 1)
             figures[f'{task}_{protocol}'] = representation_figure(
                 matrix, [each.name for each in self.checkpoints], self.bucket_names, self.owns, title,
                 f'{task}, {_HEADINGS[protocol]}', task if protocol == EACH_BUCKET else 'accuracy')

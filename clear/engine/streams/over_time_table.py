@@ -46,7 +46,7 @@ def write_table(path: Path, results: Results) -> None:
         writer.writerow(COLUMNS)
         for name, matrix in extras['matrices'].items():
             for checkpoint, values in zip(extras['checkpoints'], matrix):
-                writer.writerows([*name.split('/'), checkpoint['name'], checkpoint['through'], bucket, value]
+                writer.writerows([*name.rsplit('/', 1), checkpoint['name'], checkpoint['through'], bucket, value]
                                  for bucket, value in zip(extras['bucket_names'], values) if value is not None)
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from mmengine.hooks import EMAHook
+
 from clear.core import dist
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.config import to_plain
@@ -31,10 +33,11 @@ from clear.engine.streams.finished import (
     take_over,
     write_record,
 )
-from clear.engine.streams.matrices import check_evaluation, evaluation_hook, report_matrices
+from clear.engine.streams.matrices import check_evaluation, evaluation_hook, report_matrices, require_measured
 from clear.engine.training.hooks.continuing import check_share
 from clear.engine.training.keys import computed_config, runner_config_hash
 from clear.models.continuing import adds_tensors, check_distil, continued_config
+from clear.registry import HOOKS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -137,6 +140,10 @@ def read_stream_options(cfg: Config) -> Stream:
     if start == 'first' and (interpolate is not None or ewc is not None):
         raise ConfigError("stream.interpolate and stream.ewc keep a bucket near the weights of the one before; with "
                           "start='first' it does not begin there.")
+    for key in ('evaluation', 'interpolate', 'ewc'):
+        if options.get(key) is not None and _averages(cfg):
+            raise ConfigError(f'stream.{key} works on the weights that train, and with an EMAHook a bucket leaves '
+                              'their average, with which the next one begins. Leave out one of them.')
     dataset = cfg['train_dataloader'].get('dataset') or {}
     if not can_stream(dataset):
         raise ConfigError(f"stream needs train_dataloader.dataset=dict(type='BucketImages', data_root=...), which has "
@@ -144,6 +151,14 @@ def read_stream_options(cfg: Config) -> Stream:
                           f"{dataset.get('type')!r}.")
     return Stream(buckets, mode, size, distil, start, check_evaluation(options.get('evaluation')), interpolate, ewc,
                   shares)
+
+
+def _averages(cfg: Config) -> bool:
+    """Whether a hook of a config puts an average in the place of the weights."""
+    hooks = [*(cfg.get('custom_hooks') or ()), *(cfg.get('default_hooks') or {}).values()]
+    kinds = [hook.get('type') if isinstance(hook, dict) else type(hook) for hook in hooks]
+    kinds = [HOOKS.get(kind) if isinstance(kind, str) else kind for kind in kinds]
+    return any(isinstance(kind, type) and issubclass(kind, EMAHook) for kind in kinds)
 
 
 def read_stream_images(cfg: Config, stream: Stream) -> ImageTable:
@@ -255,8 +270,10 @@ def train_stream(cfg: Config, work_dir: str | Path, run: Run, *, resume: bool = 
         if not (folder / LATEST).is_file():
             raise CheckpointError(f'The run on bucket {name} left no {folder / LATEST}; the next bucket cannot '
                                   'start from it. Is the checkpoint hook switched off?')
-        finished.append(FinishedBucket(name, f'{folder.name}/{LATEST}', hashes[position], len(buckets[name]),
-                                       read_results(folder / RESULTS_FILE).metrics))
+        metrics = read_results(folder / RESULTS_FILE).metrics
+        if stream.evaluation is not None:
+            require_measured(stream.evaluation, names, metrics, name)
+        finished.append(FinishedBucket(name, f'{folder.name}/{LATEST}', hashes[position], len(buckets[name]), metrics))
         if dist.is_main():
             write_record(work_dir, record)
         dist.barrier()

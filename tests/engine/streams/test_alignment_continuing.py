@@ -1,18 +1,21 @@
 """Two towers that keep what they knew of earlier buckets: by their weights, and by an earlier pair."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pair_streams import by_class, stream_config, write_pairs
 from short_runs import read_results
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
 from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.files import load_tensors, save_tensors
 from clear.core.seeding import derive_seed
-from clear.engine.streams.pretraining import train_stream
+from clear.engine.streams.pretraining import read_stream_options, train_stream
+from clear.engine.training.hooks.continuing import WeightInterpolationHook
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
 from clear.models.alignment.continued import continued
@@ -189,3 +192,46 @@ def test_wrong_options_are_refused_before_training(changes, message, root, tmp_p
     cfg = short(root, tmp_path, **changes)
     with pytest.raises(ConfigError, match=message):
         train_stream(cfg, tmp_path / 'run', lambda *args: pytest.fail('trained'))
+
+
+@pytest.mark.parametrize('distil, message', [
+    (dict(logits='a'), 'stream.distil.logits'), (dict(features=-1.0), 'stream.distil.features'),
+    (dict(logits=0.0), 'must be above 0')])
+def test_weights_of_distillation_are_checked_before_training(distil, message, root, tmp_path):
+    cfg = short(root, tmp_path, mode='distil', distil=distil)
+    with pytest.raises(ConfigError, match=message):
+        train_stream(cfg, tmp_path / 'run', lambda *args: pytest.fail('trained'))
+
+
+@pytest.mark.parametrize('key', ['interpolate', 'ewc', 'evaluation'])
+@pytest.mark.parametrize('hook', ['EMAHook', 'mmengine.EMAHook'])
+def test_an_average_of_weights_is_refused_beside_what_works_on_the_weights(key, hook, root, tmp_path):
+    options = dict(interpolate=0.5, ewc=dict(weight=1.0, batch_size=3), evaluation=dict(
+        data=dict(test=by_class(root)), tasks=[dict(type='ZeroShot')]))
+    cfg = short(root, tmp_path, **{key: options[key]})
+    cfg.custom_hooks = [dict(type=hook, momentum=0.3)]
+    with pytest.raises(ConfigError, match=f'stream.{key} works on the weights that train'):
+        train_stream(cfg, tmp_path / 'run', lambda *args: pytest.fail('trained'))
+    cfg.stream.pop(key)
+    assert read_stream_options(cfg).mode == 'finetune', 'without it an average is a way to train'
+
+
+def test_state_of_a_loss_is_not_interpolated(tmp_path):
+    class Criterion(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.register_buffer('queue', torch.full((4,), value))
+            self.norm = nn.BatchNorm1d(1, affine=False)
+            self.norm.running_mean.fill_(value)
+
+    class Model(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.weight, self.criterion = nn.Parameter(torch.full((2,), value)), Criterion(value)
+
+    save_tensors(tmp_path / 'latest.pth', dict(state_dict=Model(1.0).state_dict()))
+    model = Model(3.0)
+    WeightInterpolationHook(0.25).finish(SimpleNamespace(bare_model=model, cfg=dict(
+        load_from=str(tmp_path / 'latest.pth'))))
+    assert model.weight.tolist() == [1.5, 1.5] and model.criterion.norm.running_mean.tolist() == [1.5]
+    assert model.criterion.queue.tolist() == [3.0] * 4

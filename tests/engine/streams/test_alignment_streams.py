@@ -9,12 +9,13 @@ from short_runs import CONFIGS, read_results
 from torch.nn import functional
 
 from clear.core.config import load_config
-from clear.core.errors import ConfigError, Interrupted
+from clear.core.errors import ConfigError, DataError, Interrupted
 from clear.core.files import load_tensors
 from clear.datasets import read_images
 from clear.engine.streams.pretraining import bucket_config, read_stream_images, read_stream_options, train_stream
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
+from clear.evaluation.language.zero_shot import ZeroShot
 from clear.features.loading import image_batches
 from clear.models.alignment.encoder import AlignedEncoder
 
@@ -111,6 +112,42 @@ def test_the_matrices_are_those_of_each_checkpoint_on_each_bucket(root, tmp_path
         (matrix[0][1] + matrix[1][2]) / 2)
     assert {path.name for path in (tmp_path / 'figures').iterdir()} == {
         'zero_shot_each_bucket.png', 'ImageTextRetrieval_each_bucket.png'}
+
+
+def test_a_measurement_that_failed_is_made_up_for(root, tmp_path, monkeypatch):
+    cfg = stream_config(by_class(root), tmp_path, evaluation=dict(data=dict(test=by_class(root)), tasks=[
+        dict(type='ZeroShot', name='zero/shot', templates=['all {}'])]))
+    cfg.stream.buckets = [0, 1]
+    calls, measure = [], ZeroShot.run
+
+    def fail_once(self, *args):
+        calls.append(1)
+        if len(calls) == 3:  # on the first bucket, after the second
+            raise DataError('no room')
+        return measure(self, *args)
+
+    monkeypatch.setattr(ZeroShot, 'run', fail_once)
+    with pytest.raises(DataError, match='no room'):
+        train_stream(cfg, tmp_path, watched({}, {}))
+    train_stream(cfg, tmp_path, watched({}, {}), resume=True)
+    results = read_results(tmp_path)
+    matrix = results['extras']['matrices']['zero/shot/each_bucket']
+    assert len(calls) == 5 and None not in sum(matrix, [])
+    rows = (tmp_path / 'results.csv').read_text().splitlines()[1:]
+    assert [row.split(',')[:2] for row in rows] == [['zero/shot', 'each_bucket']] * 4
+    assert [float(row.split(',')[5]) for row in rows] == sum(matrix, [])
+
+
+def test_a_run_that_ended_without_its_measurements_ends_the_stream(root, tmp_path):
+    cfg = stream_config(by_class(root), tmp_path, evaluation=dict(
+        data=dict(test=by_class(root)), tasks=[dict(type='ZeroShot')]))
+
+    def run(one, folder, resume):
+        one.custom_hooks = []
+        watched({}, {})(one, folder, resume)
+
+    with pytest.raises(DataError, match='run on bucket 2020 left no ZeroShot/2020, ZeroShot/2021, ZeroShot/2022'):
+        train_stream(cfg, tmp_path, run)
 
 
 @pytest.mark.parametrize('changes, message', [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
+from torch.nn.modules.batchnorm import _NormBase
 
 from clear.core import dist
 from clear.core.checks import check_number, check_whole
@@ -44,7 +45,8 @@ class WeightInterpolationHook(AtTheEnd):
     """The run ends with `(1 - weight) * those of load_from + weight * what it trained` (Patching, Ilharco et al. 2022,
     arXiv:2208.05592, after each bucket as in TiC-CLIP, Garg et al. 2023, arXiv:2310.16226).
 
-    It holds for every tensor of floating point, running statistics among them, that `load_from` has; others stay.
+    It holds for parameters and the running statistics of norms that `load_from` has. Other buffers, such as the queue
+    or centre of a loss, stay as they were trained.
 
     Args:
         weight: of the new weights, above 0, below 1.
@@ -61,8 +63,12 @@ class WeightInterpolationHook(AtTheEnd):
     def finish(self, runner: Runner) -> None:
         before = load_tensors(start_of(runner))
         before = before.get('state_dict', before)
-        for name, now in runner.bare_model.state_dict().items():
-            if now.is_floating_point() and name in before:
+        model = runner.bare_model
+        statistics = {f'{prefix}.{name}'.lstrip('.') for prefix, part in model.named_modules()
+                      if isinstance(part, _NormBase) for name in ('running_mean', 'running_var')}
+        buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)} - statistics
+        for name, now in model.state_dict().items():
+            if now.is_floating_point() and name in before and name not in buffers:
                 now.copy_(torch.lerp(before[name].to(now), now, self.weight))
 
 
