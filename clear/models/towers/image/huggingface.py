@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TWO_TOWERS = ('clip', 'metaclip_2', 'altclip', 'chinese_clip', 'siglip')
 _ALONE = {'clip_vision_model': 'CLIPVisionModelWithProjection', 'siglip_vision_model': 'SiglipVisionModel'}
 # PIL's numbers in `preprocessor_config.json`.
-_RESAMPLE = ('nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming')
+RESAMPLE = ('nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming')
 _OTHER_SIDE = ('text_model.', 'text_projection.', 'logit_')
 
 
@@ -120,8 +120,8 @@ def _published(source: HubSource, config: PretrainedConfig, vision: PretrainedCo
     resample = said.get('resample')
     is_pair = vision is not config or config.model_type in _ALONE
     return Preprocess(
-        resize=max(size or crop, crop), crop=crop,
-        interpolation=_RESAMPLE[resample] if resample in range(len(_RESAMPLE)) else INTERPOLATIONS[2],
+        resize=max(size or crop, crop) if said.get('do_resize', True) else None, crop=crop,
+        interpolation=RESAMPLE[resample] if resample in range(len(RESAMPLE)) else INTERPOLATIONS[2],
         mean=tuple(said.get('image_mean') or (CLIP_MEAN if is_pair else IMAGENET_MEAN)),
         std=tuple(said.get('image_std') or (CLIP_STD if is_pair else IMAGENET_STD)))
 
