@@ -100,6 +100,11 @@ def test_the_hook_is_for_such_models_alone(root, tmp_path):
         build_runner(cfg)
 
 
+def test_two_of_the_hook_are_refused(root, tmp_path):
+    with pytest.raises(ConfigError, match='PrototypeHook stands in the config twice'):
+        build_runner(config(root, custom_hooks=[dict(type='PrototypeHook', num_clusters=3)], work_dir=str(tmp_path)))
+
+
 def test_faiss_that_is_missing_is_said_before_training(root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'faiss', None)
     with pytest.raises(ConfigError, match="backend='faiss' needs faiss"):

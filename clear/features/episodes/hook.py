@@ -36,6 +36,7 @@ class TrainsEpisodes(Protocol):
     """What is asked of the Runner."""
 
     bare_model: nn.Module
+    hooks: list[Hook]
     optim_wrapper: OptimWrapper
     train_dataloader: DataLoader
     train_loop: BaseLoop
@@ -109,6 +110,8 @@ class PrototypeHook(Hook):
         if not isinstance(model, ProtoCLIP):
             raise ConfigError(f"PrototypeHook is for model=dict(type='ProtoCLIP', ...); {type(model).__name__} has no "
                               'use for prototypes.')
+        if sum(isinstance(hook, PrototypeHook) for hook in runner.hooks) > 1:
+            raise ConfigError('PrototypeHook stands in the config twice: a model has the prototypes of one.')
         if not runner.is_epoch_based:
             raise ConfigError('PrototypeHook: an episode is an epoch, but train_cfg has by_epoch=False.')
         faiss_for(self.backend)

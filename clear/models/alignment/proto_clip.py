@@ -80,6 +80,8 @@ class ProtoCLIP(ImageTextAlignment):
         if not self.proto_weight and not self.external_weight:
             raise ConfigError("ProtoCLIP: proto_weight and external_weight are both 0, so there are no prototypes. Use "
                               "type='ImageTextAlignment'.")
+        if target_temperature is not None:
+            check_number('ProtoCLIP: target_temperature', target_temperature, above=0)
         self.text_proto_head = self._build_projection(projection)
         self.image_proto_head = copy.deepcopy(self.text_proto_head)
         self.logit_scale_proto = nn.Parameter(torch.tensor(math.log(DEFAULT_LOGIT_SCALE)))

@@ -167,7 +167,9 @@ def test_both_scales_stay_between_one_and_a_hundred():
     (dict(projection=None), "projection=dict(type='ProtoCLIPHead'"), (dict(proto_weight=0), 'there are no prototypes'),
     (dict(proto_weight=-1), 'proto_weight'), (dict(projection=dict(type='ProtoCLIPHead', num_layers=-1)), 'num_layers'),
     (dict(loss=dict(type='RKDLoss'), image_head=dict(type='ProjectionMLP', out_channels=9)), 'embeddings are of one'),
-    (dict(target_temperature='warm'), 'temperature')])
+    (dict(target_temperature='warm'), 'temperature'),
+    (dict(target_temperature=0), 'target_temperature is 0; expected a number above 0'),
+    (dict(target_temperature=-1), 'target_temperature is -1; expected a number above 0')])
 def test_what_does_not_fit_is_refused(options, message):
     given = dict(image_encoder=IMAGE, text_encoder=TEXT, loss=dict(type='InfoNCELoss'), projection=HEAD) | options
     with pytest.raises(ConfigError) as error:
