@@ -103,6 +103,14 @@ def test_classes_in_templates_and_the_parts_they_were_trained_on():
     assert converted('--train-data', 'pairs')[0]['train_dataloader']['dataset']['images']['path'] == 'pairs'
 
 
+@pytest.mark.parametrize('temperature, bounds', [('0.07', {}), ('0.01', {}), ('0.002', dict(max_logit_scale=None)),
+                                                 ('2', dict(max_logit_scale=None))])
+def test_a_scale_beyond_our_bounds_is_let_go_as_there(temperature, bounds):
+    model = converted('--logit-scale', temperature)[0]['model']
+    assert model['logit_scale'] == pytest.approx(1 / float(temperature))
+    assert {name: value for name, value in model.items() if name == 'max_logit_scale'} == bounds
+
+
 def test_an_adapter_trains_and_its_base_does_not():
     adapter = ['--text-model-builder', 'huggingface', '--adapter', 'lora_adapter']
     for locked in ([], ['--lock-text-model']):

@@ -167,6 +167,8 @@ def convert(options: dict) -> tuple[dict, list[str]]:
             notes.append('--joint-projection-dim: no side has a head that could end in it')
     if 'logit-scale' in given and loss['type'] in ('InfoNCELoss', 'UniCLLoss'):
         model['logit_scale'] = 1 / given.get('logit-scale')
+        if not 1 <= model['logit_scale'] <= 100:
+            model['max_logit_scale'] = None
     for key, name in (('simcse_weight', 'w-simcse'), ('align_weight', 'w-align')):
         if name in given:
             model[key] = float(given.get(name))

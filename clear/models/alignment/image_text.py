@@ -66,7 +66,8 @@ class ImageTextAlignment(CheckedModel):
         joint_dim: common width; needed if both sides have a head whose width is open.
         logit_scale: factor of the cosines at first, for losses that use one. None takes that of the text tower's own
             training, else 1 / 0.07; of a sigmoid loss always 10, with a bias of -10. It is learnt as a logarithm.
-        max_logit_scale: the factor is kept in 1 ... this; None lets it go (as ITRA does).
+        max_logit_scale: the factor is kept in 1 ... this, where a `logit_scale` must lie; None lets it go (as ITRA
+            does).
         align_weight, simcse_weight: of the loss, and of `SimCSELoss` between two encodings of each caption that differ
             in dropout. With an `align_weight` of 0 images are not encoded.
         accumulate: towers take this many parts of a batch in turn, forward and then again for the backward pass, and
@@ -372,6 +373,9 @@ class ImageTextAlignment(CheckedModel):
     def _build_logits(self, scale: float | None) -> None:
         if scale is not None:
             check_number('ImageTextAlignment: logit_scale', scale, above=0)
+            if self.max_logit_scale is not None and not 1 <= scale <= self.max_logit_scale:
+                raise ConfigError(f'ImageTextAlignment: logit_scale is {scale:g}, but training keeps it in 1 ... '
+                                  f'{self.max_logit_scale:g}; max_logit_scale=None lets it go.')
         elif self.criterion.uses_logit_bias:
             scale = SIGMOID_SCALE
         else:

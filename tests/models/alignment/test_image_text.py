@@ -124,6 +124,12 @@ def test_the_scale_is_kept_in_its_range_before_it_is_used():
     assert model.logit_scale == 9, 'a measurement changes nothing'
 
 
+@pytest.mark.parametrize('scale, most', [(1, 100.0), (100, 100.0), (0.5, None), (500, None), (20, 20)])
+def test_a_scale_that_is_given_lasts_through_the_first_step(scale, most):
+    model = model_of(logit_scale=scale, max_logit_scale=most).train()
+    assert model(images(), TEXTS, mode='loss')['logit_scale'].item() == pytest.approx(scale)
+
+
 def test_a_sigmoid_loss_begins_with_scale_10_and_bias_minus_10():
     model = model_of('SigLIPLoss').train()
     assert model.logit_scale.exp().item() == pytest.approx(10) and model.logit_bias == -10
@@ -166,6 +172,8 @@ def test_labels_reach_a_loss_that_takes_them():
      'needs a DINOHead|set joint_dim'),
     (dict(loss=dict(type='ProtoCPCLoss', out_dim=9), image_head=DINO_HEAD, text_head={
         **DINO_HEAD, 'bottleneck_channels': 5}), 'directions of both heads must have one shape'),
+    (dict(logit_scale=0.5), r'logit_scale is 0.5, but training keeps it in 1 \.\.\. 100'),
+    (dict(logit_scale=500), 'logit_scale is 500, but'), (dict(logit_scale=30, max_logit_scale=20), r'in 1 \.\.\. 20'),
     (dict(max_logit_scale=0.5), 'max_logit_scale'), (dict(align_weight=-1), 'align_weight')])
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
