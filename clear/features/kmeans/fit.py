@@ -59,8 +59,8 @@ def fit_kmeans(features: Tensor, k: int, *, max_iter: int = 20, restarts: int = 
     A cluster without members keeps its centroid as faiss does, often close to that of another; `back_translate` gives
     it a row of zeros. With fewer rows than `k` the rows themselves are the first centroids, and the others are rows of
     zeros without members. Distances are computed in blocks that depend on the numbers of rows and centroids, not on the
-    number of threads. 20,000 rows of 128 in 200 clusters take 0.36 s by faiss and 0.55 s
-    by torch on one thread (1.5 times; median of seven seeds).
+    number of threads. 20,000 rows of 128 in 200 clusters take 0.36 s by faiss and 0.55 s by torch on one thread (1.5
+    times; median of seven seeds).
 
     Args:
         features: (N, D) of any floating type, computed in float32; centroids and labels are on its device.
