@@ -294,8 +294,21 @@ def describe_stream(images: ImageTable, stream: Stream, num_finished: int = 0) -
     """What a stream will train on."""
     replay = f', replay of {stream.replay_size} images' if stream.replay_size is not None else ''
     replay += f' in shares: {stream.replay_shares}' if stream.replay_shares is not None else ''
-    replay += ', from the first weights' if stream.start == 'first' else ''
+    replay += f', {", ".join(_kept(stream))}' if _kept(stream) else ''
+    if stream.start == 'first':
+        replay += ', every bucket from the weights of the config: none are taken over, also of a branch'
     buckets = images.in_buckets()[1]
     sizes = ', '.join(f'{name} ({len(rows):,} images)' for name, rows in buckets.items())
+    tasks = ', '.join(str(each.get('name') or each['type']) for each in (stream.evaluation or {}).get('tasks', ()))
     return (f'stream    {stream.mode}{replay}, {num_finished} of {len(buckets)} buckets finished\n'
-            f'buckets   {sizes}')
+            f'buckets   {sizes}' + (f'\nmeasured  {tasks}, on every bucket after each' if tasks else ''))
+
+
+def _kept(stream: Stream) -> list[str]:
+    """What holds a bucket near the ones before, in a few words each."""
+    found = [f'distil {name} {value}' for name, value in (stream.distil or {}).items()]
+    if stream.interpolate is not None:
+        found.append(f'ends with {stream.interpolate:g} of the new weights, {1 - stream.interpolate:g} of those before')
+    if stream.ewc is not None:
+        found.append('ewc ' + ' '.join(f'{name} {value}' for name, value in stream.ewc.items()))
+    return found

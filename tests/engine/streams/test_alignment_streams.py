@@ -1,5 +1,6 @@
 """Two towers that move through buckets of pairs."""
 
+import argparse
 import copy
 
 import pytest
@@ -13,7 +14,9 @@ from clear.core.errors import ConfigError, DataError, Interrupted
 from clear.core.files import load_tensors
 from clear.datasets import read_images
 from clear.engine.streams.pretraining import bucket_config, read_stream_images, read_stream_options, train_stream
+from clear.engine.streams.program import launch_stream
 from clear.engine.training.keys import check_runner_config
+from clear.engine.training.program import TrainingProgram
 from clear.engine.training.runner import Runner
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.features.loading import image_batches
@@ -183,3 +186,28 @@ def test_recipes_make_configs_that_a_runner_takes(path, tmp_path):
         assert images.type == 'StreamPart' and images.buckets == seen
         assert images.images.type == 'PromptedClassification'
         assert ('load_from' in one) == (position > 0 and stream.start == 'last')
+
+
+@pytest.mark.parametrize('loader, stream, message', [
+    (dict(batch_size=4), {}, "bucket '2022' of the stream: 3 samples make no batch of 4 x 1 process"),
+    (dict(batch_size=4, batch_sampler=dict(type='GlobalBatchSampler', drop_last=True)), {}, '3 samples make no batch'),
+    (dict(batch_size=2), dict(ewc=dict(weight=1.0, batch_size=4)), 'stream.ewc.batch_size is 4, but there are 3'),
+    (dict(batch_size=3), {}, None), (dict(batch_size=4, drop_last=False), {}, None),
+    (dict(batch_size=4), dict(mode='replay', replay_size=1), None),
+    (dict(batch_size=4, sampler=dict(type='EpisodicSampler', episode_size=8)), {}, None)])
+def test_a_later_bucket_that_is_too_small_is_refused_before_training(loader, stream, message, tmp_path, monkeypatch):
+    class Started(Exception):
+        pass
+
+    def start(*_):
+        raise Started
+
+    monkeypatch.setattr(TrainingProgram, 'run', start)
+    pairs = write_pairs(tmp_path / 'pairs')
+    for path in (pairs / '2022').glob('*/1.png'):
+        path.unlink()
+    cfg = stream_config(by_class(pairs), tmp_path / 'run', **stream)
+    cfg.train_dataloader.update(loader)
+    with pytest.raises(ConfigError if message else Started, match=message):
+        launch_stream(cfg, argparse.Namespace(resume=None, overwrite=False, dry_run=False, branch=None, amp=None))
+    assert not message or not (tmp_path / 'run').exists()

@@ -14,7 +14,7 @@ from clear.core.errors import CheckpointError, ConfigError, Interrupted
 from clear.core.files import load_tensors, read_json, save_tensors, write_json
 from clear.engine import base
 from clear.engine.streams.branch import find_branch
-from clear.engine.streams.pretraining import read_stream_images, read_stream_options, train_stream
+from clear.engine.streams.pretraining import describe_stream, read_stream_images, read_stream_options, train_stream
 from clear.engine.streams.program import launch_stream
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
@@ -160,7 +160,20 @@ def test_a_dry_run_says_where_it_would_begin(root, origin, tmp_path, caplog, mon
     monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
     launch(config(root, tmp_path / 'run', ewc=EWC), branch=str(origin / 'bucket_2021' / 'latest.pth'), dry_run=True)
     assert '2 of 3 buckets finished' in caplog.text and '6 samples' in caplog.text
+    assert 'ewc weight 10.0 batch_size 3 num_batches 2' in caplog.text
+    assert 'measured  zero_shot, on every bucket after each' in caplog.text and 'none are taken over' not in caplog.text
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('options, words', [
+    (dict(interpolate=0.25), 'ends with 0.25 of the new weights, 0.75 of those before'),
+    (dict(mode='distil', distil=dict(logits=2.0)), 'distil logits 2.0'),
+    (dict(start='first'), 'none are taken over, also of a branch')])
+def test_the_plan_says_what_is_kept(options, words, root, tmp_path):
+    cfg = stream_config(by_class(root), tmp_path, **options)
+    stream = read_stream_options(cfg)
+    text = describe_stream(read_stream_images(cfg, stream), stream)
+    assert words in text and 'measured' not in text
 
 
 def test_what_no_branch_can_begin_from_is_refused(root, origin, tmp_path):
