@@ -5,6 +5,7 @@ import signal
 import tarfile
 
 import numpy as np
+import pyarrow
 import pytest
 from killed_runs import die_before, run_in_fork
 from PIL import Image
@@ -151,6 +152,32 @@ def test_missing_images_are_left_out_up_to_a_share(root, tmp_path):
     done = write_shards(images, tmp_path / 'out', shard_size=2, max_bad_fraction=0.3)
     assert done.counts == [2, 1] and done.bad == {2: 'missing'}
     assert write_shards(images, tmp_path / 'out', shard_size=2, max_bad_fraction=0.3).kept == 2
+
+
+def test_overwrite_takes_no_shard_for_the_right_one(tmp_path):
+    (tmp_path / 'p.csv').write_text('filepath,title\n' + ''.join(f'{row}.bmp,t{row}\n' for row in range(3)))
+    for shift in (0, 100):  # at equal size
+        for row in range(3):
+            Image.new('RGB', (8, 8), (shift + row, 0, 0)).save(tmp_path / f'{row}.bmp')
+        images = read_images(dict(type='ImageTextTable', path=str(tmp_path / 'p.csv')))
+        assert write_shards(images, tmp_path / 'out', shard_size=2, overwrite=shift > 0).kept == 0
+    found = read_images(dict(type='ImageTextShards', shards=str(tmp_path / 'out')))
+    assert [found.open_image(row).getpixel((0, 0))[0] for row in range(3)] == [100, 101, 102]
+
+
+def test_weights_are_refused_and_lost_buckets_said(root, tmp_path, caplog):
+    table, dated = (read_images(sources(root)[name]) for name in ('table', 'dated'))
+    joined = read_images(dict(type='ConcatPairs', parts=[sources(root)['table']], weights=[2]))
+    with pytest.raises(DataError, match=r'weights, for which shards have no place.*without weights='):
+        write_shards(joined, tmp_path / 'weights')
+    assert not (tmp_path / 'weights').exists()
+    for name, images, count in (('plain', table, 0), ('dated', dated, 0), ('buckets', table.with_column(
+            'bucket', pyarrow.array(['x'] * len(table))), 1)):
+        caplog.clear()
+        write_shards(images, tmp_path / name)
+        assert [record.message for record in caplog.records].count(
+            f'{root}: the shards will have no buckets: they hold times alone, of which these pairs lack some or all.'
+        ) == count
 
 
 def test_the_program(root, tmp_path):

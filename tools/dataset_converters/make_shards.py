@@ -25,7 +25,7 @@ def parse_args(argv=None) -> argparse.Namespace:
                         help='mix the pairs first; by default they keep the order of the reader')
     parser.add_argument('--max-bad-fraction', type=float, default=0.01, metavar='SHARE',
                         help='share of images that may be missing (default: %(default)s)')
-    parser.add_argument('--overwrite', action='store_true', help='replace other shards in OUT')
+    parser.add_argument('--overwrite', action='store_true', help='replace the shards in OUT, all of them')
     parser.add_argument('--dry-run', action='store_true', help='print what would happen, write nothing')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
                         help='override config fields, e.g. images.path=data/cc3m/train_output.csv')

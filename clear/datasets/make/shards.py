@@ -14,7 +14,7 @@ import numpy as np
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import DataError
 from clear.core.files import atomic_writer, read_json, remove_left_overs, write_json
-from clear.core.logs import Report
+from clear.core.logs import Report, logger
 from clear.datasets.fingerprints import pairs_fingerprint
 from clear.datasets.images.decode import UnreadableImage, decode_image
 from clear.datasets.readers.pairs.shards import MANIFEST, require_webdataset
@@ -51,7 +51,8 @@ def write_shards(images: ImageTable, out: str | Path, *, shard_size: int = 1000,
 
     A key is the row of the pair in the reader. Its files are the image as it is (`jpg`, `png` or `webp`; what is none
     of these as `png`), `txt`, or `captions.json` for several captions, `cls` if it has a label, `time` if it has one. A
-    shard gets its name when it is whole; after a kill the same call goes on with the first that is not there.
+    shard gets its name when it is whole; after a kill the same call goes on with the first that is not there, or from
+    the beginning with `overwrite`. Shards have times and no buckets; of buckets without times a warning says so.
 
     Args:
         shard_size: pairs of a shard; the last may have fewer.
@@ -59,11 +60,12 @@ def write_shards(images: ImageTable, out: str | Path, *, shard_size: int = 1000,
             class or time should be mixed here.
         max_bad_fraction: share of images that may be missing or unreadable; they are left out. Damage that shows in
             decoding alone is kept, and found in training.
-        overwrite: replace other shards in the folder.
+        overwrite: replace the shards in the folder, all of them.
         progress: called as `progress(done, total)` with pairs of the shards that are not there yet.
 
     Raises:
-        DataError: for pairs without captions, a folder with other content, or too many unreadable images.
+        DataError: for pairs without captions or with weights, a folder with other content, or too many unreadable
+            images.
         ConfigError: without webdataset.
     """
     require_webdataset()
@@ -73,6 +75,12 @@ def write_shards(images: ImageTable, out: str | Path, *, shard_size: int = 1000,
     if len(bare):
         raise DataError(f"{images.root}: {len(bare)} of {len(images)} images have no caption; the first is "
                         f"'{images.text('id', int(bare[0]))}'.")
+    if 'weight' in images:
+        raise DataError(f'{images.root}: the pairs have weights, for which shards have no place. Write them without '
+                        'weights=[...], or each part to a folder of its own, and join the folders by ConcatPairs.')
+    if images.bucket_names() and ('taken_at' not in images or images['taken_at'].null_count):
+        logger.warning('%s: the shards will have no buckets: they hold times alone, of which these pairs lack some or '
+                       'all.', images.root)
     out = Path(out)
     order = np.arange(len(images)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(images))
     parts = {f'shards-{place:05}.tar': order[start:start + shard_size]
@@ -105,7 +113,8 @@ def _begin(out: Path, plan: dict, overwrite: bool) -> dict[int, str]:
     found = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
     if isinstance(found, dict) and all(found.get(key) == value for key, value in plan.items()):
         remove_left_overs(out, ['*.tar', f'*{index_file(Path()).name}', MANIFEST])
-        return {int(row): reason for row, reason in found.get('left_out', {}).items()}
+        if not overwrite:
+            return {int(row): reason for row, reason in found.get('left_out', {}).items()}
     if out.exists() and any(out.iterdir()):
         if not overwrite:
             other = sorted(key for key in plan if found.get(key) != plan[key]) if isinstance(found, dict) else []
