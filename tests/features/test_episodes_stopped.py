@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from proto_runs import config, seen_by, trained, write_shapes, write_teacher
+from proto_runs import RESNET, config, seen_by, trained, write_shapes, write_teacher
 from quick_runs import weights_of
 from ranks import run_ranks
 from short_runs import read_results, run
@@ -63,6 +63,32 @@ def test_stopped_inside_and_between_episodes_and_resumed(root, tmp_path, ends_at
         assert done.code == 0, done.err
         torch.testing.assert_close(weights_of(folder), weights_of(tmp_path / 'whole'), rtol=0, atol=0)
         assert read_results(folder)['extras']['train_log'] == read_results(tmp_path / 'whole')['extras']['train_log']
+
+
+def test_the_image_tower_rests_from_lit_start_epoch_on(root, tmp_path, ends_at):
+    cfg = config(root, model=dict(image_encoder=dict(type='OpenCLIPImageEncoder', **RESNET)),
+                 hook=dict(warmup_epochs=0, lit_start_epoch=2),
+                 optim_wrapper=dict(constructor='AlignmentOptimConstructor', paramwise_cfg=dict(two_rates=True),
+                                    optimizer=dict(type='AdamW', lr=0.003)),
+                 param_scheduler=[dict(type='TwoRateCosineLR', warmup=1, by_epoch=True, T_max=3, image_end=1,
+                                       convert_to_iter_based=True)],
+                 default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)))
+    (tmp_path / 'c.json').write_text(json.dumps(cfg))
+    command = ('train', tmp_path / 'c.json', '--work-dir')
+    assert run(*command, tmp_path / 'whole').code == 0
+    first, *later = (load_tensors(tmp_path / 'whole' / f'epoch_{epoch}.pth')['state_dict'] for epoch in (1, 2, 3))
+    image = {name for name in first if name.startswith('image_encoder.')}
+    counts = [first[name].item() for name in image if name.endswith('num_batches_tracked')]
+    assert counts and {*counts} == {4}, 'of the first epoch alone'
+    for state in later:
+        assert all(torch.equal(state[name], first[name]) for name in image)
+        assert not all(torch.equal(state[name], first[name]) for name in first if name.startswith('text_encoder.'))
+    ends_at(10)
+    assert run(*command, tmp_path / 'parts').code == 143
+    ends_at(None)
+    done = run(*command, tmp_path / 'parts', '--resume')
+    assert done.code == 0, done.err
+    torch.testing.assert_close(weights_of(tmp_path / 'parts'), weights_of(tmp_path / 'whole'), rtol=0, atol=0)
 
 
 DIES = """

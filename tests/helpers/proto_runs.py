@@ -8,6 +8,8 @@ from clear.engine.training.program import build_runner
 
 SHAPES = dict(red=(200, 30, 30), green=(20, 190, 40), blue=(30, 40, 210), grey=(128, 128, 120))
 TOWER = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
+RESNET = dict(arch='RN50', trainable=True, model_args=dict(TINY_CLIP, vision_cfg=dict(
+    width=8, layers=[1, 1, 1, 1], image_size=32, head_width=8)))
 TEMPLATES = ['a {} picture', 'all {}']
 
 

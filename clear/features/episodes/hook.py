@@ -69,8 +69,10 @@ class PrototypeHook(Hook):
         external_teacher: path of features for every sample of the data set, see `ExternalTeacher`. It needs
             `back_translation`, else it is left out.
         warmup_epochs: at first, epochs without prototypes.
-        lit_start_epoch: the first epoch, counted from 1, in which there are none any more; None for never. The rate of
-            the image tower is the schedule's.
+        lit_start_epoch: the first epoch, counted from 1, in which there are none any more; None for never. From it on
+            the image tower is in eval mode, as a locked one (LiT, arXiv:2111.07991): statistics of BatchNorm rest, and
+            nothing is dropped. Whether the published code does so is not known. The rate of the image tower is the
+            schedule's.
         batch_size: pairs of a forward pass when an episode is encoded.
 
     Raises:
@@ -181,6 +183,8 @@ class PrototypeHook(Hook):
     def before_train_epoch(self, runner: TrainsEpisodes) -> None:
         sampler, epoch = _episodes(runner.train_dataloader), runner.epoch
         sampler.set_epoch(epoch)
+        # The loop calls the model's train() after this.
+        runner.bare_model.image_rests = self.lit_start_epoch is not None and epoch >= self.lit_start_epoch - 1
         first = sampler.first_of(epoch)
         if epoch == first and runner.train_loop.batch == 0:
             self._prototypes = None

@@ -60,6 +60,7 @@ class ProtoCLIP(ImageTextAlignment):
         clusters: 'image' and 'text', 'external_image' and 'external_text' -> what that modality looks for; no part of
             the state. Empty where there are none.
         has_prototypes: whether somebody has undertaken to give them; without, training is refused.
+        image_rests: image tower and image head stay in eval mode, whatever train() says; no part of the state.
 
     Shape:
         positions: (N,) int64, which draw of the episode each row is; the rest as `ImageTextAlignment`
@@ -87,7 +88,7 @@ class ProtoCLIP(ImageTextAlignment):
         self.logit_scale_proto = nn.Parameter(torch.tensor(math.log(DEFAULT_LOGIT_SCALE)))
         self.soft_loss, self.hard_loss = ProtoLoss(target_temperature), ProtoLoss()
         self.clusters: dict[str, ClusterTargets] = {}
-        self.has_prototypes = False
+        self.has_prototypes = self.image_rests = False
         self._is_resting = False
 
     @property
@@ -97,6 +98,13 @@ class ProtoCLIP(ImageTextAlignment):
     def proto_head(self, side: str) -> nn.Module:
         """What makes features for clusters from the embeddings of 'image' or 'text'."""
         return self.image_proto_head if side == 'image' else self.text_proto_head
+
+    def train(self, mode: bool = True) -> ProtoCLIP:
+        super().train(mode)
+        for part in (self.image_encoder, self.image_head) if mode and self.image_rests else ():
+            if part is not None:
+                part.eval()
+        return self
 
     def held_parameters(self) -> list[nn.Parameter]:
         """What an optimiser must leave alone in an iteration without clusters."""

@@ -24,8 +24,10 @@ class TwoRateCosineLR(LRSchedulerMixin, _ParamScheduler):
     """Warm-up and a cosine to 0 for the image tower, and another for everything else (ProtoCLIP, arXiv:2206.10996).
 
     The image tower trains from the beginning until `image_end`, and rests afterwards, so that texts are aligned with
-    images that no longer change (LiT). The rest has a rate of 0 before `text_start`, then its own warm-up, and reaches
-    0 at `text_end`. Groups are told apart by `paramwise_cfg=dict(two_rates=True)` of `AlignmentOptimConstructor`.
+    images that no longer change (LiT), if nothing but the optimiser changes them: a rate of 0 does not stop the
+    statistics of BatchNorm, nor dropout. `PrototypeHook(lit_start_epoch=...)` does. The rest has a rate of 0 before
+    `text_start`, then its own warm-up, and reaches 0 at `text_end`. Groups are told apart by
+    `paramwise_cfg=dict(two_rates=True)` of `AlignmentOptimConstructor`.
 
     Times are epochs, or iterations with `by_epoch=False`; with `convert_to_iter_based=True` epochs become iterations,
     and the warm-up is in iterations at once. With ProtoCLIP's options, `image_end` is its `lit-start-epoch` - 1.

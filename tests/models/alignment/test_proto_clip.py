@@ -148,6 +148,17 @@ def test_heads_begin_alike_and_do_not_decay():
     assert id(model.text_encoder.model.text_projection) in decayed
 
 
+def test_an_image_side_that_rests_is_in_eval_mode_alone():
+    model = model_of(image_head=dict(type='ProjectionMLP', out_channels=16))
+    model.image_rests = True
+    model.train()
+    sides = dict(model.named_children())
+    assert {name for name, part in sides.items() if not part.training} == {'image_encoder', 'image_head'}
+    assert not any(part.training for part in model.image_encoder.modules())
+    model.image_rests = False
+    assert all(part.training for part in model.train().children())
+
+
 def test_both_scales_stay_between_one_and_a_hundred():
     model = model_of(max_logit_scale=100)
     for value, expected in ((7.0, math.log(100)), (-1.0, 0.0)):
