@@ -1,4 +1,4 @@
-# python tools/curate.py configs/curation/yfcc_metadata_11buckets.py --cfg-options stages.0.root=data/yfcc100m
+# python tools/curate.py configs/curation/yfcc_metadata_11buckets.py
 #
 # The metadata of YFCC100M as typed tables, cut into eleven buckets of equal size by upload time, as CLEAR-100 was.
 stages = [
