@@ -53,7 +53,7 @@ class StageProgram(RunnerProgram):
         if args.resume not in (None, False, True):
             raise ConfigError('--resume takes no checkpoint for stages: what is finished stands in their folders.')
         set_threads(self.cfg.get('threads'))
-        names = getattr(args, 'stages', None)
+        names = vars(args).get('stages')  # train.py has no such option
         runner = StageRunner(self.cfg, self.work_dir, names, bool(args.overwrite))
         if args.dry_run:
             runner.plan()
