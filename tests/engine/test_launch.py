@@ -256,9 +256,11 @@ def test_two_marks_are_refused():
 
 
 def test_every_runner_says_what_it_reads_and_writes():
-    assert set(runners()) == {'ContinualRunner', 'OverTimeRunner', 'ProbeRunner', 'Runner', 'StreamRunner'}
+    assert set(runners()) == {'ContinualRunner', 'OverTimeRunner', 'ProbeRunner', 'Runner', 'StageRunner',
+                              'StreamRunner'}
     for name, runner in runners().items():
-        assert {'work_dir', 'name', 'seed', 'device', 'runner_type'} <= set(runner.KEYS), name
+        drawn = set() if name == 'StageRunner' else {'seed', 'device'}  # stages draw nothing and need no device
+        assert {'work_dir', 'name', 'runner_type'} | drawn <= set(runner.KEYS), name
 
 
 def test_a_run_checks_its_config_once(config, monkeypatch):
