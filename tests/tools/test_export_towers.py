@@ -151,6 +151,26 @@ def test_a_language_model_becomes_a_folder_of_transformers(adapter, tmp_path, ca
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if adapter else 1e-6)
 
 
+def test_a_folder_is_written_anew_and_nothing_but_a_model_replaced(capsys):
+    sides = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
+    ours = trained(dict(sides, type='OpenCLIPImageEncoder'), dict(sides, type='OpenCLIPTextEncoder'))
+    Path('out').write_text('a file')
+    for left in ('old.bin', '1/old.json'):
+        assert run('out', '--side', 'text', '--overwrite') == 0
+        assert sorted(path.name for path in Path('out').iterdir()) == ['text_encoder.json', 'weights.safetensors']
+        equal(build_text_encoder('out').encode(TEXTS), ours.encode_text(TEXTS).detach())
+        Path('out', left).parent.mkdir(exist_ok=True)
+        Path('out', left).write_text('{}')
+    assert not list(Path().glob('.out*'))
+    Path('notes').mkdir()
+    Path('notes/mine').write_text('kept')
+    Path('weights.pt').mkdir()
+    for arguments, said in ((['notes', '--side', 'text'], 'holds something else than a model'),
+                            (['weights.pt'], 'is a folder, and is to be a file')):
+        assert run(*arguments, '--overwrite') == 2 and said in capsys.readouterr().err
+    assert Path('notes/mine').read_text() == 'kept'
+
+
 def test_the_further_heads_of_protoclip_are_heads_too(capsys):
     sides = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
     config = dict(type='ProtoCLIP', loss=dict(type='InfoNCELoss'), projection=dict(type='ProtoCLIPHead'),

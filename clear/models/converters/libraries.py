@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ from clear.models.converters.convert import write_weights
 from clear.models.towers.export import open_clip_state, save_hugging_face
 from clear.models.towers.image import HuggingFaceImageEncoder, ImageEncoder, OpenCLIPImageEncoder
 from clear.models.towers.text import HuggingFaceTextEncoder, OpenCLIPTextEncoder, TextEncoder
+from clear.models.towers.text.base import CONFIG_FILE
 
 SIDES = ('both', *TOWERS)
 _SUFFIXES = ('.pt', '.pth', '.safetensors')
+_MODEL_FILES = (CONFIG_FILE, 'config.json', 'modules.json')  # one of which every folder of a model holds
 
 
 def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'both', merge: bool = False,
@@ -34,7 +37,8 @@ def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'bo
     | `side='image'` | a file of its tensors under its library's names |
 
     Args:
-        out: a file or a folder, as above.
+        out: a file or a folder, as above. A folder is new as a whole: what had its name is replaced, if that was a file
+            or a folder of a model.
         merge: LoRA, and those adapters that can be, become part of the weights first. Without it LoRA is refused; an
             adapter of a text tower lies beside its base.
         drop_heads: heads have no place in any of these; without this a pair with heads is refused.
@@ -65,18 +69,19 @@ def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'bo
         write_weights(out, open_clip_state(image, text, **scales))
         return f"weights of open_clip's {'CustomTextCLIP' if text.custom_text else 'CLIP'}"
     if isinstance(image, HuggingFaceImageEncoder) and isinstance(text, HuggingFaceTextEncoder):
-        with tempfile.TemporaryDirectory() as folder:
-            save_hugging_face(image, _without_adapter(text, Path(folder)) if merge else text, _folder(out), **scales)
+        with _new_folder(out) as new, tempfile.TemporaryDirectory() as folder:
+            save_hugging_face(image, _without_adapter(text, Path(folder)) if merge else text, new, **scales)
         return 'a folder of transformers'
     raise ConfigError(f'{type(image).__name__} and {type(text).__name__} are no two sides of one model of a library. '
                       'Write one at a time: --side image, --side text.')
 
 
 def _write_text(text: TextEncoder, out: Path, merge: bool) -> str:
-    if merge and isinstance(text, HuggingFaceTextEncoder) and text.adapter is not None:
-        text.save_merged(_folder(out))
-    else:
-        text.save(_folder(out))
+    with _new_folder(out) as new:
+        if merge and isinstance(text, HuggingFaceTextEncoder) and text.adapter is not None:
+            text.save_merged(new)
+        else:
+            text.save(new)
     return f'a folder of {type(text).__name__}'
 
 
@@ -113,9 +118,23 @@ def _without_adapter(text: HuggingFaceTextEncoder, folder: Path) -> HuggingFaceT
 def _check_suffix(out: Path) -> None:
     if out.suffix not in _SUFFIXES:
         raise ConfigError(f'{out} is to be a file of weights; its name must end with {", ".join(_SUFFIXES)}.')
+    if out.is_dir():
+        raise ConfigError(f'{out} is a folder, and is to be a file of weights. Choose another name.')
 
 
-def _folder(out: Path) -> Path:
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write to, which gets the name `out` if the block ends without an error."""
     if out.suffix in _SUFFIXES:
         raise ConfigError(f'{out} is to be a folder, not a file: leave {out.suffix} out.')
-    return out
+    out = out.absolute()
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in _MODEL_FILES):
+        raise ConfigError(f'{out} holds something else than a model, and is not replaced. Choose another name.')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f'.{out.name}.', suffix='.tmp') as place:
+        new = Path(place, 'new')
+        new.mkdir()
+        yield new
+        if out.exists() or out.is_symlink():
+            out.rename(Path(place, 'old'))
+        new.rename(out)
