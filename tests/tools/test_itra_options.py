@@ -11,6 +11,8 @@ from torch import nn
 
 from clear.core.config import load_config
 from clear.core.configs.signatures import accepted_arguments, required_arguments
+from clear.models.alignment.two_rates import TwoRateCosineLR
+from clear.models.towers.open_clip import open_clip_config
 from clear.registry import MODELS, OPTIMIZERS, TRANSFORMS
 from tools.dataset_converters import itra_options
 
@@ -268,6 +270,28 @@ def test_clip_by_the_code_of_protoclip_has_its_defaults():
     assert config['param_scheduler'] == [dict(type='TwoRateCosineLR', warmup=10000, by_epoch=True, T_max=32,
                                               text_start=2, text_end=30, convert_to_iter_based=True)]
     assert config['train_dataloader']['num_workers'] == 1
+
+
+def test_a_slash_in_the_name_of_a_model_is_a_dash_in_open_clip():
+    for model in (published('--train-data cc.csv --model ViT-B/32')[0]['model'],
+                  converted('--image-model', 'ViT-B/32', '--text-model', 'ViT-B/32')[0]['model']):
+        for side in ('image', 'text'):
+            assert open_clip_config(model[f'{side}_encoder']['arch']) == open_clip_config('ViT-B-32')
+
+
+@pytest.mark.parametrize('start, notes, keys', [(1, 2, set()), (2, 1, {'image_end'}), (3, 0, {'image_end'})])
+def test_a_schedule_is_printed_that_can_be_built(start, notes, keys):
+    config, found = published(SHARED + f'--epochs 4 --warmup 1 --lit-start-epoch {start}')
+    assert sum(note.startswith(('--lit-start', '--add-proj')) for note in found) == notes
+    assert ('prototypes' in config['default_hooks']) == (start == 3)
+    trains = config['model']['image_encoder']['trainable']
+    assert trains is (start > 1)
+    groups = [dict(params=[nn.Parameter(torch.ones(1))], part=part) for part in ('image', 'rest')[not trains:]]
+    schedule, = config['param_scheduler']
+    assert set(schedule) & {'image_end'} == keys
+    options = {key: value for key, value in schedule.items() if key not in ('type', 'convert_to_iter_based')}
+    built = TwoRateCosineLR.build_iter_from_epoch(torch.optim.SGD(groups, lr=1.0), epoch_length=10, **options)
+    assert (built.image_end if trains else built.text_end) == (10 * (start - 1) if trains else 40)
 
 
 @pytest.mark.parametrize('clustering, figures, interval', [(1, 10, 10), (2, 10, 5), (4, 3, 1)])

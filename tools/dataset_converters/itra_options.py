@@ -213,7 +213,7 @@ def _image_tower(given: Taken, notes: list[str]) -> dict:
     builder, name = given.get('image-model-builder'), given.get('image-model')
     tower = dict(trainable=_trainable(given, 'image'))
     if builder == 'openclip':
-        tower = dict(type='OpenCLIPImageEncoder', arch=name, **tower)
+        tower = dict(type='OpenCLIPImageEncoder', arch=name.replace('/', '-'), **tower)
         if given.get('force-quick-gelu'):
             tower['quick_gelu'] = True
         if given.get('pretrained-image-model'):
@@ -242,7 +242,7 @@ def _text_tower(given: Taken, notes: list[str]) -> dict:
     builder, name = given.get('text-model-builder'), given.get('text-model')
     tower = dict(trainable=_trainable(given, 'text'))
     if builder == 'openclip':
-        tower = dict(type='OpenCLIPTextEncoder', arch=name, **tower)
+        tower = dict(type='OpenCLIPTextEncoder', arch=name.replace('/', '-'), **tower)
         if given.get('force-quick-gelu'):
             tower['quick_gelu'] = True
         if given.get('prompt'):

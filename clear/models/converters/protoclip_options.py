@@ -36,13 +36,17 @@ def add_to(config: dict, given: Options) -> list[str]:
         groups['lr_text'] = rate
     schedule, = config['param_scheduler']
     schedule['type'] = 'TwoRateCosineLR'
-    if (start := given.get('lit-start-epoch', -1)) > 0:
+    notes = []
+    if (start := given.get('lit-start-epoch', -1)) > 1:
         schedule['image_end'] = start - 1
+    elif start == 1:  # no epoch is left in which it trains, and a schedule needs one
+        config['model']['image_encoder']['trainable'] = False
+        notes.append('--lit-start-epoch 1: the image tower rests from the beginning, so it is frozen')
     if (start := given.get('text-start-epoch', 0)) > 0:
         schedule['text_start'] = start
     if (end := given.get('text-end-epoch', -1)) >= 0:
         schedule['text_end'] = end
-    return _add_prototypes(config, given) if given.get('add-projection-head') else []
+    return notes + (_add_prototypes(config, given) if given.get('add-projection-head') else [])
 
 
 def _add_prototypes(config: dict, given: Options) -> list[str]:
@@ -52,6 +56,9 @@ def _add_prototypes(config: dict, given: Options) -> list[str]:
     if not (weights['proto_weight'] or weights['external_weight']) or interval < 1 or given.get('episode-size', 0) < 1:
         return ['--add-projection-head: nothing trains it without --w-proto or --w-proto-external, --episode-size and '
                 '--clustering-frequency']
+    if 0 < given.get('lit-start-epoch', -1) <= given.get('infonce-warmup-epoch', 0) + 1:
+        return ['--add-projection-head: nothing trains it, as no epoch lies between --infonce-warmup-epoch and '
+                '--lit-start-epoch']
     config['model'].update(type='ProtoCLIP', **weights, projection=dict(
         type='ProtoCLIPHead', out_channels=given.get('projection-dim', 128),
         hidden_channels=given.get('projection-hidden-dim', 2048), num_layers=given.get('projection-n-layers', 1)))
