@@ -165,6 +165,16 @@ def test_overwrite_takes_no_shard_for_the_right_one(tmp_path):
     assert [found.open_image(row).getpixel((0, 0))[0] for row in range(3)] == [100, 101, 102]
 
 
+def test_shards_are_not_written_over_what_they_are_made_of(tmp_path):
+    (tmp_path / 'p.csv').write_text('filepath,title\n0.bmp,t\n')
+    Image.new('RGB', (8, 8)).save(tmp_path / '0.bmp')
+    write_shards(read_images(dict(type='ImageTextTable', path=str(tmp_path / 'p.csv'))), tmp_path / 'out')
+    found = read_images(dict(type='ImageTextShards', shards=str(tmp_path / 'out')))
+    with pytest.raises(DataError, match='is where the pairs are read from'):
+        write_shards(found, tmp_path / 'out', shard_size=7, overwrite=True)
+    assert found.open_image(0).size == (8, 8)
+
+
 def test_weights_are_refused_and_lost_buckets_said(root, tmp_path, caplog):
     table, dated = (read_images(sources(root)[name]) for name in ('table', 'dated'))
     joined = read_images(dict(type='ConcatPairs', parts=[sources(root)['table']], weights=[2]))

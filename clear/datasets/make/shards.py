@@ -82,6 +82,8 @@ def write_shards(images: ImageTable, out: str | Path, *, shard_size: int = 1000,
         logger.warning('%s: the shards will have no buckets: they hold times alone, of which these pairs lack some or '
                        'all.', images.root)
     out = Path(out)
+    if out.resolve() == Path(images.root).resolve():
+        raise DataError(f'{out} is where the pairs are read from. Write their shards to another folder.')
     order = np.arange(len(images)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(images))
     parts = {f'shards-{place:05}.tar': order[start:start + shard_size]
              for place, start in enumerate(range(0, len(order), shard_size))}
