@@ -116,7 +116,8 @@ def test_inputs_that_are_not_there(tmp_path, config):
     (dict(stages=[]), 'stages is no list'), (dict(stages=[dict(files='x')]), r'stages\[0\] is .* a dict with type'),
     (dict(stages=[dict(type='Metadata', files='x', name='A b')]), 'small letters'),
     (dict(stages=[dict(type='Metadata', files='x')] * 2), "two stages are called 'metadata'"),
-    (dict(stages=[dict(type='Metadata', files='x', shards=3)]), 'shards'), (dict(engine='spark'), 'engine'),
+    (dict(stages=[dict(type='Metadata', filez='x')]),
+     r"stages\[0\]: Metadata has no key 'filez'. Did you mean 'files'"), (dict(engine='spark'), 'engine'),
     (dict(num_workers=-1), 'num_workers')])
 def test_configs_that_cannot_be(tmp_path, config, changes, message):
     from clear.engine.stages.program import StageProgram

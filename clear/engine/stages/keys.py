@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clear.core.checks import check_choice, check_shared_keys, check_whole
 from clear.core.config import to_plain
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, nearest
 from clear.curation.manifest import Finished
 from clear.curation.stage import Stage
@@ -85,6 +86,9 @@ def entries(cfg: dict) -> list[Entry]:
             raise ConfigError(f"{where}.name is {name!r}; expected small letters, digits, '_' and '-'.")
         if name in (entry.name for entry in found):
             raise ConfigError(f"two stages are called '{name}'. Give one of them a name of its own.")
+        made_by = STAGES.get(given['type'])
+        if made_by is not None:  # else `build` says which names are near
+            check_keys(where, set(config) - {'type'}, accepted_arguments(made_by), given['type'])
         stage = STAGES.build(config)
         lacking = [kind for kind in stage.READS if kind not in made]
         if lacking:
