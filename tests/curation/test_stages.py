@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stage_folders
 from metadata_files import row, write
 
 from clear.core.errors import ConfigError, DataError
@@ -198,3 +199,11 @@ def test_workers_end_with_their_parent(tmp_path, config):
     while any(Path(f'/proc/{child}').exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert children and not any(Path(f'/proc/{child}').exists() for child in children)
+
+
+def test_a_shard_may_hold_folders(tmp_path):
+    made = stage_folders.finished(tmp_path / 'made', [{'bank/x.npy': b'abc', 'y': b''}, {'y': b'1'}])
+    assert made.files('bank/x.npy') == [tmp_path / 'made/shards/000000/bank/x.npy']
+    assert made.damage(checksums=True) == ''
+    (tmp_path / 'made/shards/000000/bank/x.npy').write_bytes(b'abd')
+    assert 'bank/x.npy does not match' in made.damage(checksums=True)

@@ -90,13 +90,13 @@ def entries(cfg: dict) -> list[Entry]:
         if made_by is not None:  # else `build` says which names are near
             check_keys(where, set(config) - {'type'}, accepted_arguments(made_by), given['type'])
         stage = STAGES.build(config)
-        lacking = [kind for kind in stage.READS if kind not in made]
+        lacking = [kind for kind in stage.reads if kind not in made]
         if lacking:
             raise ConfigError(f"stage '{name}' reads {lacking[0]}, which no stage before it makes. Add one, or give "
                               f"the folder of a finished one: inputs=dict({lacking[0]}='...').")
-        found.append(Entry(name, config, stage, {kind: made[kind] for kind in stage.READS}))
+        found.append(Entry(name, config, stage, {kind: made[kind] for kind in stage.reads}))
         made[stage.MAKES] = name
-    unread = set(cfg['inputs']) - {kind for entry in found for kind in entry.stage.READS}
+    unread = set(cfg['inputs']) - {kind for entry in found for kind in entry.stage.reads}
     if unread:
         raise ConfigError(f"inputs has '{min(unread)}', which no stage reads.")
     return found
