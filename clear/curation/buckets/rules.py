@@ -1,61 +1,32 @@
-"""Rules that cut time into buckets: half-open, [start, end), but for `Periods`. Times are microseconds in UTC."""
+"""Rules that cut time into buckets: half-open, [start, end), but for `Periods`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Protocol
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from clear.core.checks import check_choice, check_whole
+from clear.core.checks import check_choice, check_text, check_whole
+from clear.core.config import configs_folder
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import read_json
+from clear.core.files import read_json, regular_file
+from clear.curation.buckets.ranges import FIRST, LAST, MICROSECOND, SECOND, Range, Rule, Subset, micros
 from clear.datasets.readers.dates import parse_time
 
-MICROSECOND, SECOND = 1, 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from clear.core.types import Options, Plain
+
 _MONTHS = dict(month=1, quarter=3, year=12)
 
 
 @dataclass(frozen=True)
-class Range:
-    """A bucket: from a record on, up to another.
-
-    Attributes:
-        start, end: microseconds since 1970, `end` not included.
-        first_id, end_id: of records at the very `start` those from this id on are in it, at the very `end` those below
-            this one; None = all at `start`, none at `end`.
-    """
-
-    name: str
-    start: int
-    end: int
-    first_id: int | None = None
-    end_id: int | None = None
-
-
-class Rule(Protocol):
-    """How time is cut.
-
-    Attributes:
-        NEEDS_ORDER: whether the cuts depend on the records.
-    """
-
-    NEEDS_ORDER: ClassVar[bool]
-
-    def ranges(self, ordered: Iterator[tuple[np.ndarray, np.ndarray]] | None, count: int) -> list[Range]:
-        """The buckets in order, which do not overlap.
-
-        Args:
-            ordered: (times, ids) of all records in the order (time, id), piece by piece; None unless NEEDS_ORDER.
-            count: how many records there are.
-        """
-
-
-@dataclass(frozen=True)
-class Equal:
+class Equal(Rule):
     """Buckets of near-equal size in the order (time, id); the first `count % buckets` have one record more.
 
     CLEAR's own rule sorts by upload time alone, so that ties follow the order of folders; here they follow ids.
@@ -71,22 +42,79 @@ class Equal:
         """As `Rule.ranges`."""
         if count < self.buckets:
             raise DataError(f'{count} records cannot fill {self.buckets} buckets.')
-        sizes = np.full(self.buckets, count // self.buckets)
-        sizes[:count % self.buckets] += 1
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        firsts: list[tuple[int, int]] = []
-        last, seen = 0, 0
-        for times, ids in ordered:
-            for start in starts[(starts >= seen) & (starts < seen + len(times))]:
-                firsts.append((int(times[start - seen]), int(ids[start - seen])))
-            seen, last = seen + len(times), int(times[-1]) if len(times) else last
+        firsts, last = _begins(ordered, count, self.buckets)
         ends = [*firsts[1:], (last + MICROSECOND, None)]
         return [Range(str(place), start[0], end[0], start[1], end[1])
                 for place, (start, end) in enumerate(zip(firsts, ends))]
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Quantile(Rule):
+    """Buckets in which a subset of the records is of near-equal size, as by `Equal`; all records are cut where it is.
+
+    The first bucket holds whatever lies before the subset, the last whatever lies behind it.
+
+    Args:
+        buckets: how many.
+        where: the subset as a condition on the columns of the stage that is read, in DuckDB's SQL, e.g.
+            "lat IS NOT NULL" or "list_contains(user_tags_text, 'bus')".
+        ids: the subset as ids, or the path of a Parquet file that has them in column `id`.
+    """
+
+    buckets: int = 11
+    where: str | None = None
+    ids: str | Sequence[int] | None = None
+    NEEDS_ORDER: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_whole('rule.buckets', self.buckets, 1)
+        if (self.where is None) == (self.ids is None):
+            raise ConfigError("rule: Quantile takes either where, a condition such as 'lat IS NOT NULL', or ids.")
+        if self.where is not None:
+            check_text('rule.where', self.where)
+        elif not isinstance(self.ids, str):
+            for each in self.ids:
+                check_whole('rule.ids', each)
+
+    @property
+    def subset(self) -> Subset:
+        """The records that decide."""
+        return Subset(self.where, self.ids)
+
+    def sources(self) -> dict[str, Plain]:
+        """The checksum of the file of ids."""
+        if not isinstance(self.ids, str):
+            return {}
+        with regular_file(self.ids).open('rb') as file:
+            return dict(ids=hashlib.file_digest(file, 'sha256').hexdigest())
+
+    def ranges(self, ordered: Iterator[tuple[np.ndarray, np.ndarray]] | None, count: int) -> list[Range]:
+        """As `Rule.ranges`; `ordered` and `count` are the subset's."""
+        if count < self.buckets:
+            raise DataError(f'the {count} records of the subset cannot give {self.buckets} buckets.')
+        cuts = _begins(ordered, count, self.buckets)[0][1:]
+        edges = [(FIRST, None), *cuts, (LAST, None)]
+        return [Range(str(place), start[0], end[0], start[1], end[1])
+                for place, (start, end) in enumerate(zip(edges[:-1], edges[1:]))]
+
+
+def _begins(ordered: Iterator[tuple[np.ndarray, np.ndarray]], count: int, buckets: int
+            ) -> tuple[list[tuple[int, int]], int]:
+    """(time, id) at which each of near-equal buckets begins, and the last time."""
+    sizes = np.full(buckets, count // buckets)
+    sizes[:count % buckets] += 1
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    firsts: list[tuple[int, int]] = []
+    last, seen = 0, 0
+    for times, ids in ordered:
+        for start in starts[(starts >= seen) & (starts < seen + len(times))]:
+            firsts.append((int(times[start - seen]), int(ids[start - seen])))
+        seen, last = seen + len(times), int(times[-1]) if len(times) else last
+    return firsts, last
+
+
+@dataclass(frozen=True)
+class Calendar(Rule):
     """A bucket for each year, quarter or month, from the first to the last of a range; records outside are dropped.
 
     Args:
@@ -98,7 +126,6 @@ class Calendar:
     every: str = 'year'
     first: str = '2004'
     last: str = '2014'
-    NEEDS_ORDER: ClassVar[bool] = False
 
     def __post_init__(self):
         check_choice('rule.every', self.every, _MONTHS)
@@ -132,30 +159,34 @@ class Calendar:
 
 
 @dataclass(frozen=True)
-class Periods:
+class Periods(Rule):
     """Periods closed at both ends, to the second, as CLEAR-10's; records outside all of them are dropped.
 
     Args:
         periods: `[dict(start='2004-01-01 11:52:13', end='2007-04-09 03:27:17'), ...]` in UTC, or the path of a JSON
-            file of that.
+            file of that; `configs/curation/clear_10_time.json` is shipped.
 
     Raises:
         ConfigError: if one ends before it starts, or overlaps the next; equal end and start overlap by a second.
     """
 
     periods: str | Sequence[dict]
-    NEEDS_ORDER: ClassVar[bool] = False
 
     def __post_init__(self):
         self._read()
 
+    def sources(self) -> dict[str, Plain]:
+        """What the file says."""
+        return {} if not isinstance(self.periods, str) else dict(
+            periods=[[start.isoformat(), end.isoformat()] for start, end in self._read()])
+
     def _read(self) -> list[tuple[datetime, datetime]]:
         source = self.periods if isinstance(self.periods, str) else 'rule.periods'
-        listed = read_json(self.periods) if isinstance(self.periods, str) else self.periods
+        listed = read_json(_shipped(self.periods)) if isinstance(self.periods, str) else self.periods
         if not isinstance(listed, Sequence) or not listed or not all(
                 isinstance(each, dict) and set(each) >= {'start', 'end'} for each in listed):
             raise ConfigError(f'{source} is no list of dict(start=..., end=...).')
-        found = []
+        found: list[tuple[datetime, datetime]] = []
         for place, each in enumerate(listed):
             try:
                 start, end = (parse_time(each[key]) for key in ('start', 'end'))
@@ -163,6 +194,7 @@ class Periods:
                 raise ConfigError(f'{source}: period {place}: {error}.') from error
             if start is None or end is None or end < start:
                 raise ConfigError(f'{source}: period {place} ends before it starts, or has no date: {each}.')
+            start, end = start.replace(microsecond=0), end.replace(microsecond=0)
             if found and start <= found[-1][1]:
                 raise ConfigError(f'{source}: period {place} starts at {start:%Y-%m-%d %H:%M:%S}, inside period '
                                   f'{place - 1}, which ends at {found[-1][1]:%Y-%m-%d %H:%M:%S}; both ends belong to a '
@@ -172,35 +204,29 @@ class Periods:
 
     def ranges(self, ordered: Iterator[tuple[np.ndarray, np.ndarray]] | None, count: int) -> list[Range]:
         """As `Rule.ranges`."""
-        return [Range(str(place), micros(start), micros(end.replace(microsecond=0)) + SECOND)
+        return [Range(str(place), micros(start), micros(end) + SECOND)
                 for place, (start, end) in enumerate(self._read())]
 
 
-RULES = dict(Equal=Equal, Calendar=Calendar, Periods=Periods)
+RULES = dict(Equal=Equal, Calendar=Calendar, Periods=Periods, Quantile=Quantile)
 
 
-def micros(when: datetime) -> int:
-    """Microseconds since 1970."""
-    return (when - _EPOCH) // timedelta(microseconds=1)
+def made_rule(given: Options) -> Rule:
+    """A rule from its config.
 
-
-def places(ranges: Sequence[Range], times: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(N,) int32: the place of every record's bucket, -1 for those in none.
-
-    Args:
-        times: (N,) int64 microseconds.
-        ids: (N,) int64.
+    Raises:
+        ConfigError: if it is none.
     """
-    starts = np.array([each.start for each in ranges])
-    found = np.searchsorted(starts, times, 'right').astype(np.int32) - 1
-    # At a start that is divided by ids, and there may be several buckets within one moment, go back to the right one.
-    first_ids = np.array([np.iinfo(np.int64).min if each.first_id is None else each.first_id for each in ranges])
-    while True:
-        is_before = (found >= 0) & (times == starts[found]) & (ids < first_ids[found])
-        if not is_before.any():
-            break
-        found[is_before] -= 1
-    ends = np.array([each.end for each in ranges])
-    end_ids = np.array([np.iinfo(np.int64).min if each.end_id is None else each.end_id for each in ranges])
-    is_inside = (found >= 0) & ((times < ends[found]) | (times == ends[found]) & (ids < end_ids[found]))
-    return np.where(is_inside, found, -1)
+    if not isinstance(given, Mapping) or given.get('type') not in RULES:
+        raise ConfigError(f"rule is {given!r}; expected a dict with type, one of {', '.join(RULES)}.")
+    options = {key: value for key, value in given.items() if key != 'type'}
+    made = RULES[given['type']]
+    check_keys('rule', options, {each.name for each in fields(made)}, given['type'])
+    return made(**options)
+
+
+def _shipped(name: str) -> Path:
+    """A file, or the shipped one of that name; `configs/` may be left out."""
+    path = Path(name)
+    inside = configs_folder() / Path(*path.parts[1:] if path.parts[:1] == ('configs',) else path.parts)
+    return inside if not path.exists() and not path.is_absolute() and inside.is_file() else path

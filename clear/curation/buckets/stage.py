@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from clear.core.checks import check_choice, check_flag, check_number
-from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError
-from clear.curation.buckets.rules import RULES, Range, Rule, places
+from clear.curation.buckets.ranges import Range, Subset, places
+from clear.curation.buckets.rules import made_rule
 from clear.curation.filters import KEPT, micros, record_outcomes
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.queries import querying, tables
@@ -22,24 +22,31 @@ from clear.curation.stage import Inputs, Job, Stage
 from clear.registry import STAGES
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
     from clear.core.types import Options, Plain
 
 BUCKETS = 'buckets.parquet'
 SCHEMA = pyarrow.schema([('id', pyarrow.int64()), ('bucket', pyarrow.dictionary(pyarrow.int32(), pyarrow.string())),
                          ('moment', pyarrow.timestamp('us', tz='UTC'))])
 _BY = ('uploaded_at', 'taken_at')
-_COLUMNS = ('id', 'is_video', 'taken_at', 'uploaded_at')
+# Kind of what is read -> its file, and its columns beside `id` and the times.
+_OF = dict(records=('records.parquet', ['is_video']), images=('images.parquet', []))
+_NO_TIME = 'no time'
 
 
 @STAGES.register_module()
 class TimeBuckets(Stage):
-    """Cut records into time buckets.
+    """Cut records, or the images that were fetched of them, into time buckets.
 
     Args:
-        rule: `dict(type='Equal', buckets=11)`, `dict(type='Calendar', every='year', first='2004', last='2014')` or
-            `dict(type='Periods', periods=FILE)`, see `clear.curation.buckets.rules`.
+        rule: `dict(type='Equal', buckets=11)`, `dict(type='Calendar', every='year', first='2004', last='2014')`,
+            `dict(type='Periods', periods=FILE)` or `dict(type='Quantile', buckets=11, where=CONDITION)`, see
+            `clear.curation.buckets.rules`.
+        of: 'records' or 'images'. Equal buckets of records are no longer equal when some cannot be fetched.
         by: 'uploaded_at' (UTC), or 'taken_at', the camera's local time, which is read as if it were UTC.
-        valid_dates, date_tolerance_hours: see `clear.curation.filters.record_outcomes`. Videos are always left out.
+        valid_dates, date_tolerance_hours: see `clear.curation.filters.record_outcomes`; of records, by default True.
+            Images were looked at before they were fetched, and none of them is left out. Videos always are.
 
     Raises:
         ConfigError: for values that cannot be.
@@ -47,85 +54,131 @@ class TimeBuckets(Stage):
 
     READS = ('records',)
     MAKES = 'buckets'
+    VERSION = 2
     PACKAGES = ('pyarrow', 'duckdb')
 
-    def __init__(self, rule: Options, by: str = 'uploaded_at', valid_dates: bool = True,
+    def __init__(self, rule: Options, of: str = 'records', by: str = 'uploaded_at', valid_dates: bool | None = None,
                  date_tolerance_hours: float = 0.0):
-        self.rule = _rule(rule)
+        self.rule = made_rule(rule)
+        self.of = check_choice('of', of, _OF)
         self.by = check_choice('by', by, _BY)
-        self.valid_dates = check_flag('valid_dates', valid_dates)
+        if of == 'images' and (valid_dates or date_tolerance_hours):
+            raise ConfigError("valid_dates and date_tolerance_hours are of records; of='images' takes every image.")
+        self.valid_dates = of == 'records' if valid_dates is None else check_flag('valid_dates', valid_dates)
         self.date_tolerance_hours = check_number('date_tolerance_hours', date_tolerance_hours, 0)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Records, or images."""
+        return (self.of,)
+
+    def check(self) -> None:
+        """Look for the files of the rule."""
+        self.rule.sources()
+
+    def sources(self) -> Mapping[str, Plain]:
+        """What the rule reads."""
+        return self.rule.sources()
+
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
-        """Find the cuts; one shard for each of the records'."""
-        records = inputs['records']
-        count, ordered = 0, None
-        if self.rule.NEEDS_ORDER:
-            count = sum(len(self._kept(records, shard)) for shard in range(len(records)))
-            ordered = self._ordered(records, folder.path / TEMPORARY)
-        ranges = self.rule.ranges(ordered, count)
-        return Plan([{} for _ in range(len(records))], dict(ranges=[asdict(each) for each in ranges]))
+        """Find the cuts; one shard for each of the input's."""
+        source = inputs[self.of]
+        if not self.rule.NEEDS_ORDER:
+            ranges = self.rule.ranges(None, 0)
+        else:
+            with querying(folder.path / TEMPORARY) as connection:
+                count = self._fill(connection, source)
+                ranges = self.rule.ranges(_ordered(connection), count)
+        return Plan([{} for _ in range(len(source))], dict(ranges=[asdict(each) for each in ranges]))
 
     def work(self, job: Job) -> Iterator[int]:
         """Look up the bucket of each record of a shard."""
         ranges = [Range(**each) for each in job.plan.values['ranges']]
         names = pyarrow.array([each.name for each in ranges], pyarrow.string())
         for shard in job.shards:
-            keys = self._kept(job.inputs['records'], shard)
+            keys, counts = self._kept(job.inputs[self.of], shard)
             ids, moments = keys['id'].to_numpy(), keys['moment'].to_numpy()
             found = places(ranges, moments, ids)
             inside = found >= 0
             buckets = pyarrow.DictionaryArray.from_arrays(pyarrow.array(found[inside], pyarrow.int32()), names)
             index = pyarrow.table([pyarrow.array(ids[inside]), buckets,
                                    pyarrow.array(moments[inside]).cast(SCHEMA.field('moment').type)], SCHEMA)
+            is_local = keys['is_local'].to_numpy()
             with job.writing(shard) as attempt:
                 parquet.write_table(index, attempt.folder / BUCKETS, compression='zstd')
-                attempt.counts.update(inside=int(inside.sum()), outside=int((~inside).sum()))
+                attempt.counts.update(inside=int(inside.sum()), outside=int((~inside).sum()),
+                                      local=int(is_local[inside].sum()), **counts)
             yield shard
 
     def finish(self, folder: StageFolder, plan: Plan) -> Mapping[str, Plain]:
-        """Every bucket with its count, its first and its last time."""
-        files = [folder.shard_folder(shard) / BUCKETS for shard in range(len(plan.shards))]
+        """What the buckets are of, by which time, and each with its count, its first and its last."""
+        shards = range(len(plan.shards))
+        files = [folder.shard_folder(shard) / BUCKETS for shard in shards]
         with querying(folder.path / TEMPORARY) as connection:
             rows = connection.execute(f"SELECT bucket, count(*), strftime(min(moment), '%Y-%m-%d %H:%M:%S'), "
                                       f"strftime(max(moment), '%Y-%m-%d %H:%M:%S') FROM {tables(files)} GROUP BY bucket"
                                       ).fetchall()
         found = {name: dict(count=count, first=first, last=last) for name, count, first, last in rows}
-        return dict(buckets={each['name']: found.get(each['name'], dict(count=0, first=None, last=None))
-                             for each in plan.values['ranges']})
+        buckets = {each['name']: found.get(each['name'], dict(count=0, first=None, last=None))
+                   for each in plan.values['ranges']}
+        inside, local = (sum(folder.receipt(shard)['counts'][name] for shard in shards) for name in ('inside', 'local'))
+        zone = 'UTC' if not local else 'local time of the camera' if local == inside else 'of the camera or UTC'
+        return dict(of=self.of, by=self.by, zone=zone, buckets=buckets)
 
     def report(self, finished: Finished) -> list[str]:
-        """A line for every bucket."""
-        return [f'{name:>8}  {each["count"]:>12,}  {each["first"] or "-"} .. {each["last"] or "-"}'
-                for name, each in finished.summary['buckets'].items()] + super().report(finished)
+        """A line for every bucket, and one that names those in which nothing is."""
+        summary = finished.summary
+        lines = [f'by {summary["by"]} ({summary["zone"]}) of {summary["of"]}']
+        lines += [f'{name:>8}  {each["count"]:>12,}  {each["first"] or "-"} .. {each["last"] or "-"}'
+                  for name, each in summary['buckets'].items()]
+        empty = [name for name, each in summary['buckets'].items() if not each['count']]
+        lines += [f'EMPTY: nothing is in bucket {", ".join(empty)}'] if empty else []
+        return lines + super().report(finished)
 
-    def _kept(self, records: Finished, shard: int) -> pyarrow.Table:
-        """`id` and `moment` (microseconds) of the records of a shard that are photos with a valid date."""
-        found = parquet.read_table(records.file(shard, 'records.parquet'), columns=list(_COLUMNS))
-        kept = record_outcomes(found, self.valid_dates, self.date_tolerance_hours) == KEPT
-        if self.by == 'taken_at':
-            kept &= found['taken_at'].is_valid().to_numpy()
-        found = found.filter(pyarrow.array(kept))
-        return pyarrow.table(dict(id=found['id'], moment=micros(found[self.by])))
+    def _kept(self, source: Finished, shard: int) -> tuple[pyarrow.Table, Counter]:
+        """What of a shard is cut: `id`, `moment` (microseconds) and `is_local`, and how many are left out for what."""
+        name, more = _OF[self.of]
+        columns = ['id', 'uploaded_at', 'taken_at', 'taken_at_is_local', *more]
+        found = parquet.read_table(source.file(shard, name), columns=columns)
+        outcome = np.full(len(found), KEPT, '<U8')
+        if self.of == 'records':
+            outcome = record_outcomes(found, self.valid_dates, self.date_tolerance_hours)
+        outcome[(outcome == KEPT) & found[self.by].is_null().to_numpy()] = _NO_TIME
+        counts = Counter(outcome[outcome != KEPT].tolist())
+        found = found.filter(pyarrow.array(outcome == KEPT))
+        is_local = compute.fill_null(found['taken_at_is_local'], False) if self.by == 'taken_at' else \
+            pyarrow.array(np.zeros(len(found), bool))
+        return pyarrow.table(dict(id=found['id'], moment=micros(found[self.by]), is_local=is_local)), counts
 
-    def _ordered(self, records: Finished, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(times, ids) of all kept records, sorted by time and id; what does not fit into memory is spilled."""
-        with querying(folder) as connection:
-            connection.execute('CREATE TABLE keys (moment BIGINT, id BIGINT)')
-            for shard in range(len(records)):
-                kept = self._kept(records, shard)
-                connection.register('kept', kept)
-                connection.execute('INSERT INTO keys SELECT moment, id FROM kept')
-                connection.unregister('kept')
-            reader = connection.sql('SELECT moment, id FROM keys ORDER BY moment, id').to_arrow_reader(1 << 20)
-            for batch in reader:
-                yield batch['moment'].to_numpy(), batch['id'].to_numpy()
+    def _fill(self, connection: DuckDBPyConnection, source: Finished) -> int:
+        """Put what decides into the table `keys`; how many that are."""
+        connection.execute('CREATE TABLE keys (moment BIGINT, id BIGINT)')
+        subset = self.rule.subset
+        if subset is not None:
+            connection.execute(f'CREATE TABLE subset AS SELECT DISTINCT id FROM {_subset(subset, connection)}'
+                               if subset.ids is not None else 'CREATE TABLE subset (id BIGINT)')
+        for shard in range(len(source)):
+            kept, _ = self._kept(source, shard)
+            connection.register('kept', kept)
+            if subset is not None and subset.where is not None:
+                file = tables([source.file(shard, _OF[self.of][0])])
+                connection.execute('DELETE FROM subset')
+                connection.execute(f'INSERT INTO subset SELECT id FROM {file} WHERE ({subset.where})')
+            chosen = ' WHERE id IN (SELECT id FROM subset)' if subset is not None else ''
+            connection.execute(f'INSERT INTO keys SELECT moment, id FROM kept{chosen}')
+            connection.unregister('kept')
+        return connection.execute('SELECT count(*) FROM keys').fetchall()[0][0]
 
 
-def _rule(given: Options) -> Rule:
-    if not isinstance(given, Mapping) or given.get('type') not in RULES:
-        raise ConfigError(f"rule is {given!r}; expected a dict with type, one of {', '.join(RULES)}.")
-    options = {key: value for key, value in given.items() if key != 'type'}
-    made = RULES[given['type']]
-    check_keys('rule', options, set(made.__dataclass_fields__), given['type'])
-    return made(**options)
+def _subset(subset: Subset, connection: DuckDBPyConnection) -> str:
+    """The relation that holds the ids of a subset."""
+    if isinstance(subset.ids, str):
+        return f'(SELECT CAST(id AS BIGINT) AS id FROM {tables([subset.ids])})'
+    connection.register('given', pyarrow.table(dict(id=pyarrow.array(subset.ids, pyarrow.int64()))))
+    return 'given'
+
+
+def _ordered(connection: DuckDBPyConnection) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(times, ids) of `keys`, sorted by time and id; what does not fit into memory is spilled."""
+    for batch in connection.sql('SELECT moment, id FROM keys ORDER BY moment, id').to_arrow_reader(1 << 20):
+        yield batch['moment'].to_numpy(), batch['id'].to_numpy()
