@@ -1,13 +1,19 @@
 """Photo metadata in the public forms, with the rows that real files have, and a straight-line reading of them."""
 
 import bz2
+import contextlib
 import gzip
+import json
 import random
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 COLUMNS = 23
+SQLITE_NAMES = ('photoid', 'uid', 'unickname', 'datetaken', 'dateuploaded', 'capturedevice', 'title', 'description',
+                'usertags', 'machinetags', 'longitude', 'latitude', 'accuracy', 'pageurl', 'downloadurl', 'licensename',
+                'licenseurl', 'serverid', 'farmid', 'secret', 'secretoriginal', 'ext', 'marker')
 
 
 def row(number: int, rng: random.Random, **changes: str) -> list[str]:
@@ -53,3 +59,41 @@ def kept(rows: list[list[str]]) -> list[tuple[int, int]]:
         if taken < datetime.fromtimestamp(int(cells[4]), UTC):
             found.append((int(cells[4]), int(cells[0])))
     return sorted(found)
+
+
+def _values(cells: list[str]) -> list:
+    """Cells as the published database has them: numbers as numbers, nothing as NULL."""
+    numbers = dict.fromkeys((0, 4, 12, 17, 18, 22), int) | dict.fromkeys((10, 11), float)
+    values = []
+    for place, cell in enumerate(cells):
+        try:
+            values.append(numbers.get(place, str)(cell) if cell else None)
+        except ValueError:
+            values.append(cell)
+    return values
+
+
+def write_sqlite(path: Path, rows: list[list[str]], table: str = 'yfcc100m_dataset', names=SQLITE_NAMES,
+                 rowids: list[int] | None = None, columns: str = '') -> Path:
+    """Rows of 23 cells as a table of an SQLite database."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(f'CREATE TABLE {table} ({columns or ", ".join(names)})')
+        for place, cells in enumerate(rows):
+            values = [value.encode('utf-8', 'surrogateescape') if isinstance(value, str) and not value.isascii()
+                      else value for value in _values(cells)]
+            names_ = ['_rowid_', *names] if rowids else names
+            values = [rowids[place], *values] if rowids else values
+            # Bytes as text, also those that are no UTF-8.
+            marks = ', '.join('CAST(? AS TEXT)' if isinstance(value, bytes) else '?' for value in values)
+            database.execute(f'INSERT INTO {table} ({", ".join(names_)}) VALUES ({marks})', values)
+    return path
+
+
+def write_json_lines(path: Path, rows: list[list[str]], **more: str) -> Path:
+    """Rows of 23 cells as lines of JSON, packed as the suffix says."""
+    lines = [json.dumps(dict(zip(SQLITE_NAMES, _values(cells))) | {name: value.format(place)
+                                                                  for name, value in more.items()})
+             for place, cells in enumerate(rows)]
+    data = ''.join(line + '\n' for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == '.gz' else data)
+    return path

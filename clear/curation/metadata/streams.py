@@ -82,7 +82,21 @@ class LineFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
+
+    def first_line(self) -> bytes:
+        """The first line without its LF.
+
+        Raises:
+            DataError: if the file has none.
+        """
+        block = next(self.blocks(0, 0, 1 << 16), None)
+        if block is None or not block.data:
+            raise DataError(f'{self.path} has no lines.')
+        return block.data.split(b'\n', 1)[0]
 
     def survey(self, interval: int, progress: Report | None = None) -> Survey:
         """Count the lines, hash the file and note where shards of `interval` lines begin; nothing is kept of it."""
