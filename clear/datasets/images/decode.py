@@ -95,6 +95,22 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
     return _decode_by_pil(source if isinstance(source, bytes) else read_file(source))[0]
 
 
+def read_header(content: bytes) -> tuple[str, int, int]:
+    """PIL's name of the format, width and height of an image file; no pixel is decoded.
+
+    Raises:
+        UnreadableImage: if it is none, or has more than `MAX_PIXELS`; with the reason.
+    """
+    try:
+        with _silence, Image.open(io.BytesIO(content), formats=_formats()) as image:
+            _check_size(image.width, image.height)
+            return image.format or 'unknown', image.width, image.height
+    except DECODE_ERRORS as error:
+        if getattr(error, 'errno', None) in _NOT_THE_FILE:
+            raise
+        raise UnreadableImage(_reason(error)) from error
+
+
 def read_file(path: str | Path) -> bytes:
     """The content of an image file.
 
