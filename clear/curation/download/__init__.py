@@ -1,0 +1,1 @@
+"""Fetching images from hosts that are nobody's: safely, politely, and once."""

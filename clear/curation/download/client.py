@@ -1,0 +1,275 @@
+"""The client that fetches images from hosts that are nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import fnmatch
+import random
+import re
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
+
+from clear.curation.download import addresses
+from clear.curation.download.gate import Gate, Judge, Resolver
+from clear.curation.download.hosts import Host, Hosts, Pace
+from clear.curation.download.images import has_end, is_markup
+from clear.curation.download.limits import Limits
+from clear.curation.download.outcomes import OK, Failed, Fetched
+from clear.curation.download.robots import MOST_BYTES, Robots, withdrawn
+from clear.curation.download.targets import redirected, target
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_COME_LATER = frozenset({408, 425, 429})
+_ADDRESS_KEPT_S = 60
+_DRAINED = 64 * 2**10  # bytes of an answer nobody wants that are read to keep the connection
+_CLOSE_S = 5.0
+
+
+@dataclass(slots=True)
+class _Errand:
+    """One record on its way."""
+
+    left_s: float
+    most: int
+    is_image: bool = True  # else a robots.txt: nobody is asked for it, and its first `most` bytes are enough
+    url: URL | None = None
+    redirects: int = 0
+
+
+class Client:
+    """Fetches addresses over one pool of connections; use it as an `async with`.
+
+    It asks public addresses only, connects to what it has judged, and judges every redirect anew. It knows no proxy, no
+    cookie, no password and no environment. Bodies are bounded as they stream, and are kept as they were served.
+
+    Args:
+        limits: see `Limits`.
+        resolver: (name, port) -> addresses, in place of the system's.
+        judge: why an address may not be asked, or None; for tests.
+    """
+
+    def __init__(self, limits: Limits, *, resolver: Resolver | None = None, judge: Judge = addresses.forbidden):
+        self.limits = limits
+        self._gate = Gate(limits.allow, limits.connect_s, resolver, judge)
+        self._hosts = Hosts(limits)
+        self._robots = Robots(self._fetch_robots, limits.max_wait_s)
+        self._slots = asyncio.Semaphore(limits.connections)
+        self._bytes = Pace(limits.bytes_per_s)
+        self._is_paced = limits.bytes_per_s is not None or limits.host_bytes_per_s is not None
+        self._placeholder = re.compile('|'.join(map(fnmatch.translate, limits.placeholders)) or r'(?!)').match
+        self._random = random.Random()
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        # Queueing is ours: aiohttp's own would count as time of the request.
+        connector = TCPConnector(limit=0, resolver=self._gate, ttl_dns_cache=_ADDRESS_KEPT_S,
+                                 socket_factory=self._gate.socket)
+        headers = {'User-Agent': self.limits.user_agent, 'Accept': 'image/*,*/*;q=0.5', 'Accept-Encoding': 'identity'}
+        self._session = ClientSession(
+            connector=connector, headers=headers, cookie_jar=DummyCookieJar(), trust_env=False, auto_decompress=False,
+            timeout=ClientTimeout(total=None, sock_connect=self.limits.connect_s, sock_read=self.limits.read_s))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        await self._gate.close()
+        if self._session is not None:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._session.close()
+
+    async def fetch(self, url: str) -> Fetched:
+        """What becomes of an address; it raises for nothing that a host or a record can bring about."""
+        return await self._fetch(url, _Errand(self.limits.total_s, self.limits.max_bytes))
+
+    async def _fetch_robots(self, url: URL) -> Fetched:
+        return await self._fetch(str(url), _Errand(self.limits.total_s, MOST_BYTES, is_image=False))
+
+    async def _fetch(self, text: str, errand: _Errand) -> Fetched:
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                errand.url, errand.redirects = target(text), 0
+                while (body := await self._hop(errand)) is None:
+                    errand.redirects += 1
+                return Fetched(OK, '', body, str(errand.url), attempts)
+            except Failed as failure:
+                wait_s = self._wait_s(failure, attempts)
+                if not failure.again or attempts > self.limits.retries or errand.left_s <= 0 or wait_s is None:
+                    return Fetched(failure.outcome, failure.detail, b'', str(errand.url or ''), attempts,
+                                   failure.retry_after)
+            await asyncio.sleep(wait_s)
+
+    def _wait_s(self, failure: Failed, attempts: int) -> float | None:
+        """Before the next attempt; None if the host asks for more than we wait."""
+        longest = self.limits.max_wait_s
+        wait_s = min(longest, self.limits.backoff_s * 2 ** (attempts - 1) * self._random.uniform(0.5, 1.5))
+        if failure.retry_after is None:
+            return wait_s
+        return max(wait_s, failure.retry_after) if failure.retry_after <= longest else None
+
+    async def _hop(self, errand: _Errand) -> bytes | None:
+        """One request: a body, or None after a redirect, which is in `errand.url` then.
+
+        Raises:
+            Failed: if there is neither.
+        """
+        url = errand.url
+        self._gate.admit(url.raw_host, url.port)
+        delay_s = 0.0
+        if errand.is_image:
+            if self._placeholder(str(url)):
+                raise Failed('placeholder')
+            if self.limits.robots:
+                delay_s = await self._robots.delay_s(url)
+        host = self._hosts[url.raw_host]
+        host.users += 1
+        try:
+            async with host.slots:
+                host.check()
+                wait_s = host.turn_s(delay_s)
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                async with self._slots:
+                    return await self._timed(errand, host)
+        finally:
+            host.users -= 1
+
+    async def _timed(self, errand: _Errand, host: Host) -> bytes | None:
+        start, outcome = time.monotonic(), None
+        try:
+            async with asyncio.timeout(errand.left_s):
+                body = await self._request(errand, host)
+            outcome = OK
+            return body
+        except TimeoutError as error:
+            failure = Failed('timeout', 'total')
+            outcome = failure.outcome
+            raise failure from error
+        except Failed as failure:
+            outcome = failure.outcome
+            if failure.retry_after is not None:
+                host.pause(failure.retry_after)
+            raise
+        finally:
+            errand.left_s -= time.monotonic() - start
+            if outcome is None:
+                host.give_up()
+            else:
+                host.note(outcome)
+
+    async def _request(self, errand: _Errand, host: Host) -> bytes | None:
+        url = errand.url
+        try:
+            response = await self._session.get(url, allow_redirects=False)
+            try:
+                body = await self._answer(errand, response, host)
+            except BaseException:
+                response.close()
+                raise
+            response.release()
+            return body
+        except (aiohttp.ClientError, OSError) as error:
+            raise _failed(error) from error
+
+    async def _answer(self, errand: _Errand, response: ClientResponse, host: Host) -> bytes | None:
+        status, headers = response.status, response.headers
+        if 'X-Robots-Tag' in headers and self.limits.opt_out and errand.is_image:
+            directive = withdrawn(headers.getall('X-Robots-Tag'))
+            if directive is not None:
+                raise Failed('opt_out', directive)
+        if status != 200:
+            await self._drain(response)
+            if status in _REDIRECTS and 'Location' in headers:
+                if errand.redirects >= self.limits.max_redirects:
+                    raise Failed('too_many_redirects', str(self.limits.max_redirects))
+                errand.url = redirected(errand.url, headers['Location'])
+                return None
+            raise _refusal(status, headers.get('Retry-After'))
+        encoding = headers.get('Content-Encoding', 'identity').strip().lower()
+        if encoding not in ('', 'identity'):
+            raise Failed('encoded', encoding[:20] if encoding.isalnum() else '')
+        length = response.content_length
+        if length is not None and length > errand.most and errand.is_image:
+            raise Failed('too_large', 'announced')
+        body = await self._read(errand, response, host)
+        if not body:
+            raise Failed('empty')
+        if errand.is_image:
+            if is_markup(body):
+                raise Failed('html')
+            # Where no length was announced, the end of the connection looks like the end of the body.
+            if length is None and 'Transfer-Encoding' not in headers and not has_end(body):
+                raise Failed('truncated', 'no length')
+        return body
+
+    async def _read(self, errand: _Errand, response: ClientResponse, host: Host) -> bytes:
+        stream, most = response.content, errand.most
+        parts, size = [], 0
+        while part := await stream.readany():
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                if errand.is_image:
+                    raise Failed('too_large', 'sent')
+                break
+            if self._is_paced:
+                wait_s = max(self._bytes.wait_s(len(part)), host.bytes.wait_s(len(part)))
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+        return b''.join(parts)[:most] if len(parts) != 1 else parts[0][:most]
+
+    async def _drain(self, response: ClientResponse) -> None:
+        """Read a short body that nobody wants, so that the connection can be used again."""
+        length = response.content_length
+        if length is not None and length <= _DRAINED:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                while await response.content.readany():
+                    pass
+
+
+def _refusal(status: int, retry_after: str | None) -> Failed:
+    seconds = _seconds(retry_after)
+    if status in _COME_LATER or status == 503 and seconds is not None:
+        return Failed('throttled', str(status), seconds)
+    if status >= 500:
+        return Failed('http_5xx', str(status), seconds)
+    return Failed('http_4xx' if status >= 400 else 'http_status', str(status))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After, a number of seconds or a date."""
+    if retry_after is None:
+        return None
+    retry_after = retry_after.strip()
+    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10:
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _failed(error: Exception) -> Failed:
+    """What an error of aiohttp says."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return Failed('tls', 'certificate' if isinstance(error, aiohttp.ClientConnectorCertificateError) else '')
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Failed('timeout', 'connect')
+    if isinstance(error, TimeoutError):
+        return Failed('timeout', 'read')
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return Failed('truncated')
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return Failed('connection', 'refused' if isinstance(getattr(error, 'os_error', error), ConnectionRefusedError)
+                      else '')
+    if isinstance(error, aiohttp.InvalidURL):
+        return Failed('bad_url', 'unreadable')
+    return Failed('bad_http')
