@@ -1,6 +1,7 @@
 """From a photo stream to a labelled data set in time buckets: one stage after the other, registered in `STAGES`."""
 
 from clear.curation.buckets.stage import TimeBuckets
+from clear.curation.download.stage import Download
 from clear.curation.metadata.stage import Metadata
 
-__all__ = ['Metadata', 'TimeBuckets']
+__all__ = ['Download', 'Metadata', 'TimeBuckets']

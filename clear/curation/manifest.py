@@ -2,6 +2,7 @@
 
     STAGE/plan.json                 written before the first shard runs: inputs, config, shards, what they share
     STAGE/shards/000007/            one shard's files and its receipt.json; there as a whole, or not at all
+    STAGE/former/000007/            a finished shard that is made again, as it was
     STAGE/tmp/                      what attempts are writing
     STAGE/manifest.json             written last: the plan, all receipts in order, sums, versions
     STAGE/timing.json               when and how long, on which machine: the one file that differs between runs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PLAN, MANIFEST, RECEIPT, SHARDS, TEMPORARY = 'plan.json', 'manifest.json', 'receipt.json', 'shards', 'tmp'
+FORMER = 'former'
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,26 @@ class StageFolder:
         try:
             yield attempt
             files = [dict(name=path.relative_to(attempt.folder).as_posix(), bytes=path.stat().st_size,
-                          sha256=_sha256(path)) for path in sorted(attempt.folder.rglob('*')) if path.is_file()]
+                          sha256=_sha256(path)) for path in attempt.listed()]
             write_json(attempt.folder / RECEIPT, dict(schema=SCHEMA, shard=shard, files=files, counts=attempt.counts))
             _publish(attempt.folder, self.shard_folder(shard))
         finally:
             shutil.rmtree(attempt.folder, ignore_errors=True)
+
+    def former_folder(self, shard: int) -> Path:
+        """Where a finished shard lies that is made again."""
+        return self.path / FORMER / f'{shard:06d}'
+
+    def take_back(self, shards: Sequence[int]) -> None:
+        """Let a finished stage be unfinished: these shards are to be made again, and may use what they were.
+
+        Only for who holds the folder's lock.
+        """
+        (self.path / MANIFEST).unlink()
+        _sync(self.path)
+        for shard in shards:
+            self.former_folder(shard).parent.mkdir(exist_ok=True)
+            self.shard_folder(shard).rename(self.former_folder(shard))
 
     def clear_attempts(self) -> None:
         """Remove what attempts that were killed have left; only for who holds the folder's lock."""
@@ -109,10 +126,18 @@ class Attempt:
     Attributes:
         folder: where its files go.
         counts: what its receipt says of it; the manifest has the sums over all shards.
+        tabled: folders in it whose files, with size and SHA-256, are listed by a table of the shard: there may be too
+            many for a receipt.
     """
 
     folder: Path
     counts: dict[str, int] = field(default_factory=dict)
+    tabled: set[str] = field(default_factory=set)
+
+    def listed(self) -> list[Path]:
+        """The files that the receipt lists."""
+        return [path for path in sorted(self.folder.rglob('*'))
+                if path.is_file() and path.relative_to(self.folder).parts[0] not in self.tabled]
 
 
 class Finished:

@@ -24,12 +24,14 @@ class Job:
         shards: numbers of the shards to do, in order; those that are done are left out.
         inputs: kind -> the finished stage that made it.
         folder: of the stage.
+        workers: how many jobs may run at once, anywhere: what is limited for the whole run is shared out by it.
     """
 
     plan: Plan
     shards: Sequence[int]
     inputs: Inputs
     folder: StageFolder
+    workers: int = 1
 
     def writing(self, shard: int) -> AbstractContextManager[Attempt]:
         """Fill the folder of a shard, see `StageFolder.writing`."""
@@ -99,6 +101,13 @@ class Stage:
             DataError: if they do not fit together.
         """
         return {}
+
+    def redo(self, finished: Finished) -> list[int]:
+        """Shards that are to be made again, though the stage is finished, because its arguments ask for it.
+
+        What they were lies in `StageFolder.former_folder` then. Called by the driver before it skips the stage.
+        """
+        return []
 
     def report(self, finished: Finished) -> list[str]:
         """Lines that tell a person what came out."""

@@ -136,8 +136,12 @@ class StageRunner:
         if folder.read(PLAN) is not None:
             self._check_same(entry)
         if folder.read(MANIFEST) is not None:
-            logger.info('%s  finished before', entry.name)
-            return
+            again = entry.stage.redo(Finished(folder.path))
+            if not again:
+                logger.info('%s  finished before', entry.name)
+                return
+            logger.info('%s  finished before; %d shards are made again', entry.name, len(again))
+            folder.take_back(again)
         folder.clear_attempts()
         inputs = inputs_of(entry, self.work_dir / FOLDER)
         stored = folder.read(PLAN)
