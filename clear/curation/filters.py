@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow
 
-KEPT, VIDEO, BAD_DATE = 'ok', 'video', 'bad_date'
+RECORD_OUTCOMES = KEPT, VIDEO, BAD_DATE = 'ok', 'video', 'bad_date'
 NO_DATE = np.iinfo(np.int64).max  # in place of a time: later than every upload
 
 
@@ -22,7 +22,13 @@ def record_outcomes(records: pyarrow.Table, valid_dates: bool = True, date_toler
 
 def outcomes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,
              date_tolerance_hours: float = 0.0) -> np.ndarray:
-    """(N,) text: 'bad_date', else 'video', else 'ok'.
+    """(N,) text of `RECORD_OUTCOMES`, see `outcome_codes`."""
+    return np.array(RECORD_OUTCOMES)[outcome_codes(is_video, taken_at, uploaded_at, valid_dates, date_tolerance_hours)]
+
+
+def outcome_codes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,
+                  date_tolerance_hours: float = 0.0) -> np.ndarray:
+    """(N,) uint8, the place in `RECORD_OUTCOMES`: 'bad_date', else 'video', else 'ok'.
 
     A date is bad if the photo has no readable one, or was taken when it was uploaded or later. The camera's clock is
     local and the upload's UTC, so that 0 hours, CLEAR's rule, drops photos uploaded at once from east of Greenwich; 14
@@ -33,7 +39,7 @@ def outcomes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray
         taken_at, uploaded_at: (N,) int64 microseconds since 1970; `NO_DATE` = none.
         valid_dates: False leaves dates alone.
     """
-    outcome = np.where(is_video, VIDEO, KEPT).astype('<U8')
+    codes = is_video.astype(np.uint8)
     if valid_dates:
-        outcome[taken_at >= uploaded_at + round(date_tolerance_hours * 3_600_000_000)] = BAD_DATE
-    return outcome
+        codes[taken_at >= uploaded_at + round(date_tolerance_hours * 3_600_000_000)] = 2
+    return codes

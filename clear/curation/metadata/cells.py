@@ -14,7 +14,20 @@ _HEX[[*b'0123456789']] = range(10)
 _HEX[[*b'abcdef']] = _HEX[[*b'ABCDEF']] = range(10, 16)
 _DIGITS = np.frombuffer(b'0123456789abcdef', np.uint8)
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-_POWERS = 10 ** np.arange(19, dtype=np.int64)
+_LAST_SECOND = 253_402_300_799
+_MEAN_YEAR = 31_556_952_000_000
+_NEW_YEARS = np.arange('1970', '10001', dtype='datetime64[Y]').astype('datetime64[us]').astype(np.int64)
+_ALL_ZEROS, _SIXES, _THREES, _HIGH = (np.uint64(int.from_bytes(bytes([byte] * 8))) for byte in (48, 6, 0x33, 0xF0))
+
+
+def _word(text: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(text, 'little'))
+
+
+# The signs of a time where they stand in its words, and which bytes they are.
+_DATE_SIGNS, _DATE_MASK = _word(b'0000-00-'), _word(b'\0\0\0\0\xff\0\0\xff')
+_BLANK, _BLANK_MASK, _DAY_MASK = _word(b'00 00000'), _word(b'\0\0\xff\0\0\0\0\0'), _word(b'\xff\xff\0\0\0\0\0\0')
+_CLOCK_SIGNS, _CLOCK_MASK = _word(b'00:00:00'), _word(b'\0\0\xff\0\0\xff\0\0')
 
 
 class Spans(NamedTuple):
@@ -67,14 +80,17 @@ class Cells:
         return [_without_last_byte(cells.take(pyarrow.array(places + column))) for column in range(count)]
 
 
-def cut(block: bytes, count: int) -> Cells:
+def cut(block: bytes, count: int, lines: int | None = None) -> Cells:
     """Cut whole lines into `count` cells each.
 
     Args:
         block: lines that end with LF; below 2 GiB.
+        lines: how many, if that is known: it saves a pass where all have `count` cells.
     """
     data = np.frombuffer(block, np.uint8)
     ends = _cell_ends(data)
+    if lines is not None and len(ends) == lines * count and (data[ends[count - 1::count]] == 10).all():
+        return Cells(np.arange(lines), {}, data, ends.reshape(-1, count))
     line_ends = np.flatnonzero(data[ends] == 10)
     found = np.diff(line_ends, prepend=-1)
     is_whole = found == count
@@ -183,12 +199,12 @@ def integers(cells: pyarrow.BinaryArray | Spans) -> tuple[np.ndarray, np.ndarray
     lengths = ends - starts
     is_number = (lengths > 0) & (lengths <= 18)
     values = np.zeros(len(starts), np.int64)
-    for place in range(int(lengths[is_number].max(initial=0))):
-        rows = np.flatnonzero(is_number & (lengths > place))
-        digits = data[ends[rows] - 1 - place].astype(np.int64) - 48
-        is_digit = (digits >= 0) & (digits <= 9)
-        is_number[rows[~is_digit]] = False
-        values[rows] += np.where(is_digit, digits, 0) * _POWERS[place]
+    for place in range(0, int(lengths[is_number].max(initial=0)), 8):  # the last eight figures first
+        # Bits of these eight bytes that lie before the cell: they become '0'. A shift by all 64 gives 0.
+        before = (np.clip(place + 8 - lengths, 0, 8) << 3).astype(np.uint64)
+        words = _words(data, ends - place - 8) >> before << before | _ALL_ZEROS >> (np.uint64(64) - before)
+        is_number &= _are_digits(words)
+        values += _eight_digits(words) * 10 ** place
     values[~is_number] = 0
     return values, is_number
 
@@ -211,36 +227,89 @@ def times(cells: pyarrow.BinaryArray | Spans) -> tuple[np.ndarray, np.ndarray]:
     lengths = ends - starts
     is_time = (lengths == 19) | (lengths >= 21) & (lengths <= 26)
     rows = np.flatnonzero(is_time)
-    if not len(rows):
-        return np.zeros(len(starts), np.int64), is_time
-    at = data[starts[rows, None] + np.arange(19)].astype(np.int64) - 48
-    good = np.ones(len(rows), bool)
-    for place, sign in ((4, 45), (7, 45), (10, 32), (13, 58), (16, 58)):
-        good &= at[:, place] == sign - 48
-    figures = np.delete(at, [4, 7, 10, 13, 16], 1)
-    good &= ((figures >= 0) & (figures <= 9)).all(1)
-    year = figures[:, :4] @ np.array([1000, 100, 10, 1])
-    month, day, hour, minute, second = (figures[:, place] * 10 + figures[:, place + 1] for place in range(4, 14, 2))
-    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    days = _DAYS[np.clip(month, 1, 12) - 1] + ((month == 2) & is_leap)
-    good &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days)
-    good &= (hour <= 23) & (minute <= 59) & (second <= 59)
-    micros = np.zeros(len(rows), np.int64)
-    has_fraction = lengths[rows] > 19
-    for place in range(int(lengths[rows].max()) - 19):
-        here = np.flatnonzero(has_fraction & (lengths[rows] > 19 + place))
-        values = data[starts[rows[here]] + 19 + place].astype(np.int64)
-        if place == 0:
-            good[here[values != 46]] = False
-            continue
-        digits = values - 48
-        good[here[(digits < 0) | (digits > 9)]] = False
-        micros[here] += digits * 10 ** (6 - place)
-    whole = ((_days_since_1970(year, np.clip(month, 1, 12), day) * 24 + hour) * 60 + minute) * 60 + second
     values = np.zeros(len(starts), np.int64)
+    if not len(rows):
+        return values, is_time
+    if len(rows) < len(starts):
+        starts, lengths = starts[rows], lengths[rows]
+    # As in `YYYY-MM-`, `DD HH:MM` and `HH:MM:SS`; the signs between are made figures for the test.
+    first, second, third = _words(data, starts), _words(data, starts + 8), _words(data, starts + 11)
+    good = ((first ^ _DATE_SIGNS) & _DATE_MASK) == 0
+    good &= ((second ^ _BLANK) & _BLANK_MASK) == 0
+    good &= ((third ^ _CLOCK_SIGNS) & _CLOCK_MASK) == 0
+    good &= _are_digits(first & ~_DATE_MASK | _ALL_ZEROS & _DATE_MASK)
+    good &= _are_digits(second & _DAY_MASK | _ALL_ZEROS & ~_DAY_MASK)
+    good &= _are_digits(third & ~_CLOCK_MASK | _ALL_ZEROS & _CLOCK_MASK)
+    year = _figures(first, 0) * 100 + _figures(first, 2)
+    month, day = _figures(first, 5), _figures(second, 0)
+    hour, minute, seconds = _figures(third, 0), _figures(third, 3), _figures(third, 6)
+    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    some_month = np.clip(month, 1, 12)
+    days = _DAYS[some_month - 1] + ((month == 2) & is_leap)
+    good &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days)
+    good &= (hour <= 23) & (minute <= 59) & (seconds <= 59)
+    micros = np.zeros(len(rows), np.int64)
+    has_fraction = np.flatnonzero(lengths > 19)
+    if len(has_fraction):
+        good[has_fraction] &= data[starts[has_fraction] + 19] == ord('.')
+    for place in range(int(lengths.max()) - 20):
+        here = has_fraction[lengths[has_fraction] > 20 + place]
+        digits = data[starts[here] + 20 + place].astype(np.int64) - 48
+        good[here[(digits < 0) | (digits > 9)]] = False
+        micros[here] += digits * 10 ** (5 - place)
+    whole = ((_days_since_1970(year, some_month, day) * 24 + hour) * 60 + minute) * 60 + seconds
     values[rows] = np.where(good, whole * 1_000_000 + micros, 0)
     is_time[rows] = good
     return values, is_time
+
+
+def uploads(cells: pyarrow.BinaryArray | Spans) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds since 1970, up to the year 9999, as (N,) int64 microseconds, and where a cell is such a number."""
+    seconds, is_time = integers(cells)
+    is_time &= seconds <= _LAST_SECOND
+    seconds[~is_time] = 0
+    return seconds * 1_000_000, is_time
+
+
+def years(micros: np.ndarray) -> np.ndarray:
+    """(N,) int64, the calendar year of times in microseconds since 1970, between 1970 and 9999."""
+    found = micros // _MEAN_YEAR  # right or one off
+    found -= micros < _NEW_YEARS[found]
+    found += micros >= _NEW_YEARS[found + 1]
+    return found + 1970
+
+
+def _words(data: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(N,) uint64, the eight bytes from each place on, the first one lowest; what lies outside of the data is 0."""
+    if len(data) < 8:
+        data = np.concatenate([data, np.zeros(8 - len(data), np.uint8)])
+    last = len(data) - 8
+    eights = np.ndarray((last + 1,), '<u8', data, strides=(1,))
+    words = eights[np.clip(places, 0, last)]
+    for outside, shift in ((places < 0, np.left_shift), (places > last, np.right_shift)):
+        rows = np.flatnonzero(outside)
+        if len(rows):
+            beyond = np.abs(places[rows] - np.clip(places[rows], 0, last))
+            words[rows] = shift(words[rows], np.minimum(beyond * 8, 64).astype(np.uint64))
+    return words
+
+
+def _are_digits(words: np.ndarray) -> np.ndarray:
+    """(N,) bool, whether all eight bytes are decimal digits."""
+    return (words & _HIGH | (words + _SIXES & _HIGH) >> np.uint64(4)) == _THREES
+
+
+def _eight_digits(words: np.ndarray) -> np.ndarray:
+    """(N,) int64 of eight decimal digits, joined two by two, then four by four."""
+    words = (words & np.uint64(0x0F0F0F0F0F0F0F0F)) * np.uint64(10 << 8 | 1) >> np.uint64(8)
+    words = (words & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 << 16 | 1) >> np.uint64(16)
+    return ((words & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(10_000 << 32 | 1) >> np.uint64(32)).astype(np.int64)
+
+
+def _figures(words: np.ndarray, place: int) -> np.ndarray:
+    """(N,) int64 of the two decimal digits at a place of words."""
+    pair = words >> np.uint64(8 * place)
+    return ((pair & np.uint64(15)) * np.uint64(10) + (pair >> np.uint64(8) & np.uint64(15))).astype(np.int64)
 
 
 def _days_since_1970(year: np.ndarray, month: np.ndarray, day: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ def typed(raw: Mapping[str, pyarrow.BinaryArray], lines: np.ndarray) -> Batch:
         lines: (N,) int64, of each row in the whole data set.
     """
     ids, is_id = cells.integers(raw['photoid'])
-    uploaded, is_time = cells.integers(raw['dateuploaded'])
+    uploaded, is_time = cells.uploads(raw['dateuploaded'])
     marker, is_marker = cells.integers(raw['marker'])
     is_marker &= marker <= 1
     has_url = compute.binary_length(raw['downloadurl']).to_numpy(zero_copy_only=False) > 0
@@ -95,7 +95,7 @@ def typed(raw: Mapping[str, pyarrow.BinaryArray], lines: np.ndarray) -> Batch:
         ids, uploaded, marker, lines = ids[keep], uploaded[keep], marker[keep], lines[keep]
     batch = Batch(SCHEMA.empty_table(), rejected)
     columns = dict(
-        id=ids, line=lines, is_video=marker == 1, uploaded_at=uploaded * 1_000_000,
+        id=ids, line=lines, is_video=marker == 1, uploaded_at=uploaded,
         taken_at=_nullable(*cells.times(raw['datetaken']), raw['datetaken'], pyarrow.int64(), 'taken_at', batch),
         taken_at_is_local=np.ones(len(ids), bool),
         hash=cells.text(raw['hash']) if 'hash' in raw else cells.url_hashes(raw['downloadurl']),

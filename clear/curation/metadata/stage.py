@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clear.core.checks import check_whole
-from clear.curation.filters import KEPT
 from clear.curation.manifest import Plan, StageFolder
-from clear.curation.metadata.forms import Range, form_of
+from clear.curation.metadata import cells
+from clear.curation.metadata.forms import OUTCOMES, Range, form_of
 from clear.curation.metadata.inputs import ListedFiles
 from clear.curation.metadata.writing import refuse_repeated, write_batches
 from clear.curation.stage import Inputs, Job, Stage
@@ -57,16 +56,14 @@ class Metadata(Stage):
 
     def preview(self) -> list[str]:
         """Count what the files hold: only the cells that decide about a record are read."""
-        counts, years = Counter(), Counter()
+        counts, years = np.zeros(len(OUTCOMES), np.int64), np.zeros(10_000, np.int64)
         for path in self._listed.paths():
             with form_of(path) as form:
-                for key in form.read_keys():
-                    kept = key.uploaded_at[key.outcome == KEPT].astype('datetime64[us]').astype('datetime64[Y]')
-                    for counter, values in ((counts, key.outcome), (years, kept)):
-                        found, sizes = np.unique(values, return_counts=True)
-                        counter.update(dict(zip(map(str, found), sizes.tolist())))
-        return ['  '.join(f'{name} {count:,}' for name, count in sorted(counts.items())),
-                'kept by year of upload  ' + '  '.join(f'{year} {count:,}' for year, count in sorted(years.items()))]
+                for keys in form.read_keys():
+                    counts += np.bincount(keys.outcome, minlength=len(OUTCOMES))
+                    years += np.bincount(cells.years(keys.uploaded_at[keys.outcome == 0]), minlength=len(years))
+        return ['  '.join(f'{name} {count:,}' for name, count in sorted(zip(OUTCOMES, counts.tolist())) if count),
+                'kept by year of upload  ' + '  '.join(f'{year} {years[year]:,}' for year in np.flatnonzero(years))]
 
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
         """Count the rows of every file, and cut them into ranges."""

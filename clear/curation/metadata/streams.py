@@ -17,7 +17,7 @@ from clear.core.errors import DataError
 from clear.core.files import regular_file
 from clear.core.logs import Report
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20  # what is made of it on the way stays near the processor
 MAX_LINE_BYTES = 1 << 20
 _PACKED = {b'BZh': bz2.open, b'\x1f\x8b\x08': gzip.open}
 _DAMAGE = (EOFError, OSError, zlib.error)
@@ -47,17 +47,18 @@ class Block(NamedTuple):
         first: number of the first line.
         data: the lines; each ends with LF.
         too_long: numbers of lines above `MAX_LINE_BYTES` that were left out.
-        numbers: (N,) int64 of the lines in `data`.
+        count: how many lines `data` has.
     """
 
     first: int
     data: bytes
     too_long: list[int]
+    count: int
 
     @property
     def numbers(self) -> np.ndarray:
-        count = self.data.count(b'\n')
-        numbers = np.arange(self.first, self.first + count + len(self.too_long))
+        """(N,) int64 of the lines in `data`."""
+        numbers = np.arange(self.first, self.first + self.count + len(self.too_long))
         return numbers if not self.too_long else np.setdiff1d(numbers, self.too_long)
 
 
@@ -103,7 +104,7 @@ class LineFile:
         lines, place, marks, last = 0, 0, [0], b'\n'
         for piece in self._pieces(0, None):
             line_ends = None
-            found = piece.count(b'\n')
+            found = _line_ends(piece)
             while len(marks) * interval <= lines + found:
                 if line_ends is None:
                     line_ends = np.flatnonzero(np.frombuffer(piece, np.uint8) == 10)
@@ -125,37 +126,37 @@ class LineFile:
             place, end: in bytes of what is unpacked, where lines begin; None = to the end. Of a packed file all that
                 lies before is unpacked, unless it was read already.
         """
-        rest, number, is_dropping = b'', first, False
+        number = first
         for piece in self._pieces(place, end):
-            begin, too_long = number, []
-            if is_dropping:
-                cut = piece.find(b'\n')
-                if cut < 0:
-                    continue
-                piece, is_dropping = piece[cut + 1:], False
-                too_long.append(number)
-                number += 1
-            data = rest + piece
-            cut = data.rfind(b'\n') + 1
-            data, rest = data[:cut], data[cut:]
-            if len(rest) > MAX_LINE_BYTES:
-                is_dropping, rest = True, b''
-            count = data.count(b'\n')
+            data, is_too_long = self._whole_lines(piece)
+            too_long: list[int] = []
             data = _without_long(data, number, too_long)
-            number += count
-            if number > begin:
-                yield Block(begin, data, too_long)
-        if is_dropping:
-            yield Block(number, b'', [number])
-        elif rest:
-            yield Block(number, rest + b'\n', [])
+            count = _line_ends(data)
+            if is_too_long:
+                too_long.append(number + count + len(too_long))
+            yield Block(number, data, too_long, count)
+            number += count + len(too_long)
+
+    def _whole_lines(self, piece: bytes) -> tuple[bytes, bool]:
+        """A piece with the rest of its last line, or without that line where it is too long, and whether it is."""
+        if piece.endswith(b'\n'):
+            return piece, False
+        start = piece.rfind(b'\n') + 1
+        rest = self._file.readline(max(MAX_LINE_BYTES + 1 - (len(piece) - start), 0))
+        if rest.endswith(b'\n'):
+            return piece + rest, False
+        if len(piece) - start + len(rest) <= MAX_LINE_BYTES:  # the file ends without LF
+            return b''.join((piece, rest, b'\n')), False
+        while (rest := self._file.readline(BLOCK_BYTES)) and not rest.endswith(b'\n'):
+            pass
+        return piece[:start], True
 
     def _pieces(self, place: int, end: int | None) -> Iterator[bytes]:
         try:
             self._file.seek(place)
             while piece := self._file.read(BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - place)):
-                place += len(piece)
                 yield piece
+                place = self._file.tell()  # whoever reads the pieces may have read on to the end of a line
         except _DAMAGE as error:
             raise DataError(f'{self.path} is damaged or cut short ({error}). Fetch it again.') from error
 
@@ -166,16 +167,18 @@ def _without_long(data: bytes, number: int, too_long: list[int]) -> bytes:
     Args:
         number: of the first line.
     """
-    kept, start, is_cut = [], 0, False
+    kept, start, begin = [], 0, 0
     while start < len(data):
         # As far as line ends lie within the limit of each other: one search per MiB, not one per line.
         end = data.rfind(b'\n', start, start + MAX_LINE_BYTES + 1)
         if end < 0:
-            is_cut, end = True, data.index(b'\n', start)
-            too_long.append(number)
-            number += 1
-        else:
-            kept.append(data[start:end + 1])
-            number += kept[-1].count(b'\n')
+            kept.append(data[begin:start])
+            too_long.append(number + sum(map(_line_ends, kept)) + len(too_long))
+            begin = end = data.index(b'\n', start)
+            begin += 1
         start = end + 1
-    return b''.join(kept) if is_cut else data
+    return b''.join((*kept, data[begin:])) if kept else data
+
+
+def _line_ends(data: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))  # three times as fast as `bytes.count`

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 import pyarrow
 
-from clear.curation.filters import NO_DATE, outcomes
+from clear.curation.filters import NO_DATE, RECORD_OUTCOMES, outcome_codes
 from clear.curation.metadata import cells
 from clear.curation.metadata.cells import Spans
 from clear.curation.metadata.records import Batch, typed
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from clear.core.types import Plain
 
 TOO_LONG = 'longer than 1 MiB'
+OUTCOMES = (*RECORD_OUTCOMES, 'rejected')
+_REJECTED = np.uint8(len(RECORD_OUTCOMES))
 # What decides about a row, in the order of `keys_of`.
 KEY_COLUMNS = ('photoid', 'dateuploaded', 'marker', 'datetaken', 'downloadurl')
 
@@ -74,7 +76,7 @@ class Rows:
         rejected: number of a row that is not in `columns` -> reason.
     """
 
-    columns: Mapping[str, pyarrow.BinaryArray]
+    columns: Mapping[str, pyarrow.BinaryArray | Spans]
     lines: np.ndarray
     rejected: dict[int, str] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ class Keys(NamedTuple):
 
     Attributes:
         ids, uploaded_at, taken_at: (N,) int64, microseconds since 1970.
-        outcome: (N,) text as of `record_outcomes`, or 'rejected' where the record itself cannot be read.
+        outcome: (N,) uint8, the place in `OUTCOMES`: as of `filters.outcomes`, or that it cannot be read.
     """
 
     ids: np.ndarray
@@ -171,14 +173,18 @@ def keys_of(found: list[pyarrow.BinaryArray] | list[Spans], lost: int) -> Keys:
         found: the columns of `KEY_COLUMNS`.
         lost: rows beside them that cannot even be cut into cells.
     """
-    ids, uploaded, marker = (cells.integers(column) for column in found[:3])
+    ids, is_id = cells.integers(found[0])
+    uploaded, is_uploaded = cells.uploads(found[1])
+    marker, is_marker = cells.integers(found[2])
     taken, has_date = cells.times(found[3])
-    is_record = ids[1] & uploaded[1] & marker[1] & (marker[0] <= 1) & _is_filled(found[4])
-    outcome = outcomes(marker[0] == 1, np.where(has_date, taken, NO_DATE), uploaded[0] * 1_000_000)
-    outcome[~is_record] = 'rejected'
-    nothing = np.zeros(lost, np.int64)
-    return Keys(*(np.concatenate([values, nothing]) for values in (ids[0], uploaded[0] * 1_000_000, taken)),
-                np.concatenate([outcome, np.full(lost, 'rejected')]))
+    taken[~has_date] = NO_DATE
+    outcome = outcome_codes(marker == 1, taken, uploaded)
+    outcome[~(is_id & is_uploaded & is_marker & (marker <= 1) & _is_filled(found[4]))] = _REJECTED
+    if lost:
+        nothing = np.zeros(lost, np.int64)
+        ids, uploaded, taken = (np.concatenate([values, nothing]) for values in (ids, uploaded, taken))
+        outcome = np.concatenate([outcome, np.full(lost, _REJECTED)])
+    return Keys(ids, uploaded, taken, outcome)
 
 
 def _is_filled(column: pyarrow.BinaryArray | Spans) -> np.ndarray:

@@ -61,16 +61,16 @@ class TabSeparated(Form):
     def rows(self, wanted: Range | None = None, names: Collection[str] | None = None) -> Iterator[Rows]:
         columns = self.columns
         for block in self._file.blocks(*(wanted or Range(0, 0, None))):
-            found = cells.cut(block.data, len(columns))
+            found = cells.cut(block.data, len(columns), block.count)
             rejected = {int(block.numbers[row]): f'{count} columns in place of {len(columns)}'
                         for row, count in found.wrong.items()}
-            yield Rows(dict(zip(columns, found.columns())), block.numbers[found.rows],
+            yield Rows(dict(zip(columns, found.arrays(range(len(columns))))), block.numbers[found.rows],
                        rejected | dict.fromkeys(block.too_long, TOO_LONG))
 
     def batches(self, wanted: Range) -> Iterator[Batch]:
         columns = self.columns
         for block in self._file.blocks(*wanted):
-            batch = from_cells(cells.cut(block.data, len(columns)), columns, block.numbers)
+            batch = from_cells(cells.cut(block.data, len(columns), block.count), columns, block.numbers)
             batch.rejected.update(dict.fromkeys(block.too_long, TOO_LONG))
             yield batch
 
@@ -79,5 +79,5 @@ class TabSeparated(Form):
         columns = self.columns
         places = [columns.index(name) for name in KEY_COLUMNS]
         for block in self._file.blocks(0):
-            found = cells.cut(block.data, len(columns))
+            found = cells.cut(block.data, len(columns), block.count)
             yield keys_of([found.spans(place) for place in places], len(block.too_long) + len(found.wrong))
