@@ -15,15 +15,14 @@ def micros(times: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 
 def record_outcomes(records: pyarrow.Table, valid_dates: bool = True, date_tolerance_hours: float = 0.0) -> np.ndarray:
-    """`outcomes` of a table of records."""
-    return outcomes(records['is_video'].to_numpy(), micros(records['taken_at']).fill_null(NO_DATE).to_numpy(),
-                    micros(records['uploaded_at']).to_numpy(), valid_dates, date_tolerance_hours)
-
-
-def outcomes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,
-             date_tolerance_hours: float = 0.0) -> np.ndarray:
     """(N,) text of `RECORD_OUTCOMES`, see `outcome_codes`."""
-    return np.array(RECORD_OUTCOMES)[outcome_codes(is_video, taken_at, uploaded_at, valid_dates, date_tolerance_hours)]
+    return np.array(RECORD_OUTCOMES)[record_codes(records, valid_dates, date_tolerance_hours)]
+
+
+def record_codes(records: pyarrow.Table, valid_dates: bool = True, date_tolerance_hours: float = 0.0) -> np.ndarray:
+    """`outcome_codes` of a table of records."""
+    return outcome_codes(records['is_video'].to_numpy(), micros(records['taken_at']).fill_null(NO_DATE).to_numpy(),
+                         micros(records['uploaded_at']).to_numpy(), valid_dates, date_tolerance_hours)
 
 
 def outcome_codes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,

@@ -1,9 +1,10 @@
 """Cells of metadata, typed and decoded by columns, against the same cell by cell."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import pyarrow
 import pytest
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def test_only_tab_and_lf_cut(rows, count):
     assert found.rows.tolist() == [place for place, size in enumerate(sizes) if size == count]
     assert found.wrong == {place: size for place, size in enumerate(sizes) if size != count}
     whole = [row or [b''] for row, size in zip(rows, sizes) if size == count]
-    assert [column.to_pylist() for column in found.columns()] == [[row[place] for row in whole]
+    assert [column.to_pylist() for column in found.arrays(range(count))] == [[row[place] for row in whole]
                                                                   for place in range(count)]
     for place in range(count):
         data, starts, ends = found.spans(place)
@@ -61,6 +62,38 @@ def test_integers(values):
     expected = [value.isascii() and value.isdigit() and len(value) <= 18 for value in values]
     assert is_number.tolist() == expected
     assert numbers.tolist() == [int(value) if right else 0 for value, right in zip(values, expected)]
+
+
+def test_uploads_end_with_the_year_9999():
+    values = [b'0', b'1362300300', b'253402300799', b'253402300800', b'9' * 18, b'null']
+    found, is_time = cells.uploads(binary(values))
+    assert is_time.tolist() == [True, True, True, False, False, False]
+    assert found.tolist() == [0, 1362300300_000000, 253402300799_000000, 0, 0, 0]
+
+
+@FEW
+@given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)), min_size=1))
+def test_years(moments):
+    edges = [datetime(moment.year, 1, 1) for moment in moments]
+    moments = [*moments, *edges, *(edge - timedelta(microseconds=1) for edge in edges if edge.year > 1970)]
+    micros = np.array(moments, 'datetime64[us]').astype(np.int64)
+    assert cells.years(micros).tolist() == [moment.year for moment in moments]
+
+
+def test_blank_is_empty_or_null():
+    values = [b'', b'null', b'nul', b'nulls', b'NULL', b'0']
+    assert cells.is_blank(binary(values)).tolist() == [True, True, False, False, False, False]
+    assert cells.is_blank(binary([b'null'])).tolist() == [True]
+
+
+@FEW
+@given(st.lists(IN_FILES.filter(len), min_size=1, max_size=5))
+def test_a_known_number_of_lines_changes_nothing(rows):
+    block = b''.join(b'\t'.join(row) + b'\n' for row in rows)
+    for count in {len(row) for row in rows}:
+        plain, known = cells.cut(block, count), cells.cut(block, count, len(rows))
+        assert (plain.ends == known.ends).all() and plain.wrong == known.wrong
+        assert (plain.rows == known.rows).all() and (plain.data == known.data).all()
 
 
 @FEW

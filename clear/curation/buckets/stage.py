@@ -15,7 +15,7 @@ from clear.core.checks import check_choice, check_flag, check_number
 from clear.core.errors import ConfigError
 from clear.curation.buckets.ranges import Range, Subset, places
 from clear.curation.buckets.rules import made_rule
-from clear.curation.filters import KEPT, micros, record_outcomes
+from clear.curation.filters import KEPT, RECORD_OUTCOMES, micros, record_codes
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.queries import querying, tables
 from clear.curation.stage import Inputs, Job, Stage
@@ -45,7 +45,7 @@ class TimeBuckets(Stage):
             `clear.curation.buckets.rules`.
         of: 'records' or 'images'. Equal buckets of records are no longer equal when some cannot be fetched.
         by: 'uploaded_at' (UTC), or 'taken_at', the camera's local time, which is read as if it were UTC.
-        valid_dates, date_tolerance_hours: see `clear.curation.filters.record_outcomes`; of records, by default True.
+        valid_dates, date_tolerance_hours: see `clear.curation.filters.outcome_codes`; of records, by default True.
             Images were looked at before they were fetched, and none of them is left out. Videos always are.
 
     Raises:
@@ -140,12 +140,14 @@ class TimeBuckets(Stage):
         name, more = _OF[self.of]
         columns = ['id', 'uploaded_at', 'taken_at', 'taken_at_is_local', *more]
         found = parquet.read_table(source.file(shard, name), columns=columns)
-        outcome = np.full(len(found), KEPT, '<U8')
+        outcome = np.zeros(len(found), np.uint8)
         if self.of == 'records':
-            outcome = record_outcomes(found, self.valid_dates, self.date_tolerance_hours)
-        outcome[(outcome == KEPT) & found[self.by].is_null().to_numpy()] = _NO_TIME
-        counts = Counter(outcome[outcome != KEPT].tolist())
-        found = found.filter(pyarrow.array(outcome == KEPT))
+            outcome = record_codes(found, self.valid_dates, self.date_tolerance_hours)
+        outcome[(outcome == 0) & found[self.by].is_null().to_numpy()] = len(RECORD_OUTCOMES)
+        sizes = np.bincount(outcome, minlength=len(RECORD_OUTCOMES) + 1).tolist()
+        counts = Counter({name: count for name, count in zip((*RECORD_OUTCOMES, _NO_TIME), sizes)
+                          if count and name != KEPT})
+        found = found.filter(pyarrow.array(outcome == 0))
         is_local = compute.fill_null(found['taken_at_is_local'], False) if self.by == 'taken_at' else \
             pyarrow.array(np.zeros(len(found), bool))
         return pyarrow.table(dict(id=found['id'], moment=micros(found[self.by]), is_local=is_local)), counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,12 @@ import numpy as np
 import pyarrow
 from pyarrow import compute
 
+try:  # twice as fast on a few bytes as OpenSSL's, which sets a context up each time
+    from _md5 import md5
+except ImportError:
+    from hashlib import md5
+
+_PLUS_IS_BLANK = bytes.maketrans(b'+', b' ')
 _HEX = np.full(256, -1, np.int16)
 _HEX[[*b'0123456789']] = range(10)
 _HEX[[*b'abcdef']] = _HEX[[*b'ABCDEF']] = range(10, 16)
@@ -24,6 +31,7 @@ def _word(text: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(text, 'little'))
 
 
+_NULL = _word(b'\0\0\0\0null')
 # The signs of a time where they stand in its words, and which bytes they are.
 _DATE_SIGNS, _DATE_MASK = _word(b'0000-00-'), _word(b'\0\0\0\0\xff\0\0\xff')
 _BLANK, _BLANK_MASK, _DAY_MASK = _word(b'00 00000'), _word(b'\0\0\xff\0\0\0\0\0'), _word(b'\xff\xff\0\0\0\0\0\0')
@@ -41,6 +49,11 @@ class Spans(NamedTuple):
     data: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+
+    def filter(self, mask: pyarrow.BooleanArray) -> Spans:
+        """The cells where `mask` is true, as columns of Arrow have it."""
+        keep = mask.to_numpy(zero_copy_only=False)
+        return Spans(self.data, self.starts[keep], self.ends[keep])
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,8 @@ class Cells:
         starts[1:] = self.ends[:-1, -1] + 1
         return Spans(self.data, starts, ends)
 
-    def columns(self) -> list[pyarrow.BinaryArray]:
-        """All columns as Arrow's."""
+    def arrays(self, columns: Sequence[int]) -> list[pyarrow.BinaryArray]:
+        """Some columns as Arrow's."""
         count = self.ends.shape[1]
         offsets = np.zeros(self.ends.size + 1, np.int32)
         np.add(self.ends.reshape(-1), 1, out=offsets[1:], casting='unsafe')
@@ -77,7 +90,7 @@ class Cells:
         cells = pyarrow.Array.from_buffers(pyarrow.binary(), self.ends.size,
                                            [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(self.data)])
         places = np.arange(len(self.rows)) * count
-        return [_without_last_byte(cells.take(pyarrow.array(places + column))) for column in range(count)]
+        return [_without_last_byte(cells.take(pyarrow.array(places + column))) for column in columns]
 
 
 def cut(block: bytes, count: int, lines: int | None = None) -> Cells:
@@ -142,7 +155,7 @@ def decoded(cells: pyarrow.BinaryArray) -> pyarrow.StringArray:
     As `urllib.parse.unquote_to_bytes` after `+` was replaced: a `%` without two hex digits behind it stays.
     """
     offsets, data = parts(cells)
-    data = np.where(data == 43, np.uint8(32), data)
+    data = np.frombuffer(bytearray(data.tobytes().translate(_PLUS_IS_BLANK)), np.uint8)
     percents = np.flatnonzero(data == 37)
     if len(percents):
         ends = offsets[np.searchsorted(offsets, percents, 'right')]
@@ -153,9 +166,7 @@ def decoded(cells: pyarrow.BinaryArray) -> pyarrow.StringArray:
         data[percents] = (high * 16 + low)[is_code]
         keep = np.ones(len(data), bool)
         keep[percents + 1] = keep[percents + 2] = False
-        removed = np.zeros(len(data) + 1, np.int64)
-        np.cumsum(~keep, out=removed[1:])
-        offsets, data = offsets - removed[offsets], data[keep]
+        offsets, data = offsets - 2 * np.searchsorted(percents, offsets), data[keep]
     return text(made(offsets, data))
 
 
@@ -263,6 +274,16 @@ def times(cells: pyarrow.BinaryArray | Spans) -> tuple[np.ndarray, np.ndarray]:
     return values, is_time
 
 
+def is_blank(cells: pyarrow.BinaryArray | Spans) -> np.ndarray:
+    """(N,) bool, where a cell is empty or the word `null`."""
+    data, starts, ends = _spans(cells)
+    lengths = ends - starts
+    found = lengths == 0
+    rows = np.flatnonzero(lengths == 4)
+    found[rows] = _words(data, starts[rows]) << np.uint64(32) == _NULL
+    return found
+
+
 def uploads(cells: pyarrow.BinaryArray | Spans) -> tuple[np.ndarray, np.ndarray]:
     """Seconds since 1970, up to the year 9999, as (N,) int64 microseconds, and where a cell is such a number."""
     seconds, is_time = integers(cells)
@@ -322,10 +343,7 @@ def _days_since_1970(year: np.ndarray, month: np.ndarray, day: np.ndarray) -> np
 
 def url_hashes(urls: pyarrow.BinaryArray) -> pyarrow.StringArray:
     """The file name that an image has in the public store: MD5 of its URL, each byte printed without a leading zero."""
-    import hashlib
-
-    digests = np.frombuffer(b''.join(hashlib.md5(url, usedforsecurity=False).digest() for url in urls.to_pylist()),
-                            np.uint8).reshape(-1, 16)
+    digests = np.frombuffer(b''.join([md5(url).digest() for url in urls.to_pylist()]), np.uint8).reshape(-1, 16)
     figures = np.empty((len(digests), 32), np.uint8)
     figures[:, ::2], figures[:, 1::2] = _DIGITS[digests >> 4], _DIGITS[digests & 15]
     keep = np.ones((len(digests), 32), bool)

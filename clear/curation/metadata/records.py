@@ -15,7 +15,7 @@ import pyarrow
 from pyarrow import compute
 
 from clear.curation.metadata import cells
-from clear.curation.metadata.cells import Cells
+from clear.curation.metadata.cells import Cells, Spans
 
 # The 23 columns in the order of the tab-separated files, by the names of the published SQLite table.
 COLUMNS = ('photoid', 'uid', 'unickname', 'datetaken', 'dateuploaded', 'capturedevice', 'title', 'description',
@@ -28,6 +28,8 @@ _ENCODED = dict(unickname='nickname', capturedevice='device', title='title', des
 _ENCODED_LISTS = dict(usertags='user_tags', machinetags='machine_tags')
 _PLAIN = dict(uid='user_id', pageurl='page_url', downloadurl='url', licensename='license_name',
               licenseurl='license_url', secret='secret', secretoriginal='secret_original', ext='ext')
+# What is read where it lies.
+_NUMBERS = ('photoid', 'datetaken', 'dateuploaded', 'accuracy', 'serverid', 'farmid', 'marker')
 _TEXT, _BYTES = pyarrow.string(), pyarrow.binary()
 _TAGS = pyarrow.list_(_TEXT)
 SCHEMA = pyarrow.schema([
@@ -42,6 +44,10 @@ SCHEMA = pyarrow.schema([
     ('lon', pyarrow.float64()), ('lat', pyarrow.float64()), ('geo_accuracy', pyarrow.int8()),
     ('page_url', _TEXT), ('license_name', _TEXT), ('license_url', _TEXT), ('server_id', pyarrow.int32()),
     ('farm_id', pyarrow.int32()), ('secret', _TEXT), ('secret_original', _TEXT), ('ext', _TEXT)])
+# Dictionaries and bounds where they save something: few values, and what is looked for by range.
+STORED = dict(compression='zstd', write_statistics=['id', 'line', 'uploaded_at', 'taken_at'], use_dictionary=[
+    'is_video', 'taken_at_is_local', 'user_id', 'nickname', 'nickname_text', 'device', 'device_text', 'geo_accuracy',
+    'license_name', 'license_url', 'server_id', 'farm_id', 'ext'])
 REJECTED = pyarrow.schema([('line', pyarrow.int64()), ('reason', _TEXT)])
 
 
@@ -67,14 +73,18 @@ def from_cells(found: Cells, columns: tuple[str, ...], numbers: np.ndarray) -> B
         columns: `COLUMNS` or `WIDE_COLUMNS`.
         numbers: (N,) int64, of all lines of the block in the whole data set.
     """
-    batch = typed(dict(zip(columns, found.columns())), numbers[found.rows])
+    numbers_at = [place for place, name in enumerate(columns) if name in _NUMBERS]
+    texts_at = [place for place, name in enumerate(columns) if name not in _NUMBERS and name != 'row']
+    raw = {columns[place]: found.spans(place) for place in numbers_at}
+    raw |= zip((columns[place] for place in texts_at), found.arrays(texts_at))
+    batch = typed(raw, numbers[found.rows])
     for row, count in found.wrong.items():
         batch.rejected[int(numbers[row])] = f'{count} columns in place of {len(columns)}'
     return batch
 
 
-def typed(raw: Mapping[str, pyarrow.BinaryArray], lines: np.ndarray) -> Batch:
-    """Records of binary columns by the names of `COLUMNS`, with `hash` where there is one.
+def typed(raw: Mapping[str, pyarrow.BinaryArray | Spans], lines: np.ndarray) -> Batch:
+    """Records of binary columns by the names of `COLUMNS`, with `hash` where there is one; numbers may be `Spans`.
 
     Args:
         lines: (N,) int64, of each row in the whole data set.
@@ -118,16 +128,15 @@ def _as(values: np.ndarray | pyarrow.Array, kind: pyarrow.DataType) -> pyarrow.A
     return array if array.type == kind else array.cast(kind)
 
 
-def _whole(raw: pyarrow.BinaryArray, kind: pyarrow.DataType, most: int, name: str, batch: Batch) -> pyarrow.Array:
+def _whole(raw: pyarrow.BinaryArray | Spans, kind: pyarrow.DataType, most: int, name: str,
+           batch: Batch) -> pyarrow.Array:
     values, is_number = cells.integers(raw)
     return _nullable(values, is_number & (values <= most), raw, kind, name, batch)
 
 
-def _nullable(values: np.ndarray, is_right: np.ndarray, raw: pyarrow.BinaryArray, kind: pyarrow.DataType, name: str,
-              batch: Batch) -> pyarrow.Array:
+def _nullable(values: np.ndarray, is_right: np.ndarray, raw: pyarrow.BinaryArray | Spans, kind: pyarrow.DataType,
+              name: str, batch: Batch) -> pyarrow.Array:
     """Values, null where they are not right; what is empty or the word `null` is no cell that cannot be read."""
     if not is_right.all():
-        wrong = raw.filter(pyarrow.array(~is_right))
-        is_blank = compute.is_in(wrong, pyarrow.array([b'', b'null'], pyarrow.binary()))
-        batch.unreadable[name] += len(wrong) - (compute.sum(is_blank).as_py() or 0)
+        batch.unreadable[name] += int((~is_right & ~cells.is_blank(raw)).sum())
     return pyarrow.array(values, mask=~is_right).cast(kind)

@@ -11,26 +11,33 @@ from pyarrow import parquet
 
 from clear.core.errors import DataError
 from clear.curation.manifest import TEMPORARY, Attempt, Plan, StageFolder
-from clear.curation.metadata.records import REJECTED, SCHEMA, Batch
+from clear.curation.metadata.records import REJECTED, SCHEMA, STORED, Batch
 from clear.curation.queries import querying, tables
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
 
 RECORDS, REJECTS = 'records.parquet', 'rejected.parquet'
+_ROW_GROUP_BYTES = 64 << 20  # in memory
 
 
 def write_batches(attempt: Attempt, batches: Iterator[Batch], schema: pyarrow.Schema = SCHEMA) -> None:
     """Records and rejected lines of a shard as Parquet, with their counts."""
     counts: Counter[str] = Counter(records=0, rejected=0)
     rejected: dict[int, str] = {}
-    with parquet.ParquetWriter(attempt.folder / RECORDS, schema, compression='zstd') as writer:
+    with parquet.ParquetWriter(attempt.folder / RECORDS, schema, **STORED) as writer:
+        waiting: list[pyarrow.Table] = []
         for batch in batches:
-            writer.write_table(batch.records)
+            waiting.append(batch.records)
+            if sum(table.nbytes for table in waiting) >= _ROW_GROUP_BYTES:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting.clear()
             counts['records'] += len(batch.records)
             counts['videos'] += int(batch.records['is_video'].to_numpy().sum())
             counts.update({f'unreadable {name}': count for name, count in batch.unreadable.items() if count})
             rejected |= batch.rejected
+        if waiting:
+            writer.write_table(pyarrow.concat_tables(waiting))
     lines = sorted(rejected)
     parquet.write_table(pyarrow.table([lines, [rejected[line] for line in lines]], schema=REJECTED),
                         attempt.folder / REJECTS, compression='zstd')

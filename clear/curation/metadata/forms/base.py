@@ -86,7 +86,7 @@ class Keys(NamedTuple):
 
     Attributes:
         ids, uploaded_at, taken_at: (N,) int64, microseconds since 1970.
-        outcome: (N,) uint8, the place in `OUTCOMES`: as of `filters.outcomes`, or that it cannot be read.
+        outcome: (N,) uint8, the place in `OUTCOMES`: as of `filters.outcome_codes`, or that it cannot be read.
     """
 
     ids: np.ndarray
