@@ -40,10 +40,13 @@ def _is_time(kind: pyarrow.DataType) -> bool:
 COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
     **dict.fromkeys(('id', 'path', 'mask'), (_is_text, 'text')),
     'caption': (_is_caption, 'text, or lists of text'),
-    **dict.fromkeys(('bucket', 'split'), (_is_name, 'text')),
+    **dict.fromkeys(('bucket', 'split', 'shard'), (_is_name, 'text')),
     'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
     **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
+    **dict.fromkeys(('offset', 'bytes'), (types.is_int64, 'int64')),
     'taken_at': (_is_time, 'timestamps in UTC')}
+# Where an image lies that is no file: the second and third belong to the first, and mean nothing without it.
+PARTS = ('shard', 'offset', 'bytes')
 _BLOCK = 500_000  # ids that are compared at once
 
 
@@ -56,8 +59,8 @@ def as_column(name: str, values: Sequence, root: Path) -> pyarrow.Array | pyarro
     if isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
         return values
     classes = pyarrow.list_(pyarrow.int32())
-    kinds = {'label': pyarrow.int32(), 'labels': classes, 'difficult': classes,
-             'taken_at': pyarrow.timestamp('us', tz='UTC')}
+    kinds = {'label': pyarrow.int32(), 'labels': classes, 'difficult': classes, 'offset': pyarrow.int64(),
+             'bytes': pyarrow.int64(), 'taken_at': pyarrow.timestamp('us', tz='UTC')}
     try:
         if name not in COLUMNS or name in kinds:
             return pyarrow.array(values, kinds.get(name))
@@ -91,6 +94,12 @@ def runs(values: Iterable[tuple[str, int]]) -> pyarrow.DictionaryArray:
     return pyarrow.DictionaryArray.from_arrays(pyarrow.array(indices), text_column(list(places)))
 
 
+def encoded_texts(values: pyarrow.ChunkedArray) -> pyarrow.DictionaryArray:
+    """A column of texts that repeat, each of them held once."""
+    values = values.combine_chunks()
+    return values if types.is_dictionary(values.type) else values.dictionary_encode()
+
+
 def wrong_type(name: str, found: str, root: Path) -> DataError:
     """That a column has another type than it should."""
     return DataError(f"{root}: column '{name}' should hold {COLUMNS[name][1]}, found {found}.")
@@ -104,6 +113,20 @@ def plain_texts(values: pyarrow.Array | pyarrow.ChunkedArray) -> list[str | None
 def plain_text(value: str | bytes | None) -> str | None:
     """One cell of text, as `plain_texts` gives it."""
     return value.decode('utf-8', 'surrogatepass') if isinstance(value, bytes) else value
+
+
+def packed(table: pyarrow.Table) -> pyarrow.Buffer:
+    """A table as a message, to be pickled: the table itself, if it is a slice, would take with it what it is of."""
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def unpacked(message: pyarrow.Buffer) -> pyarrow.Table:
+    """The table of `packed`."""
+    with pyarrow.ipc.open_stream(message) as reader:
+        return reader.read_all()
 
 
 class TextCells:
@@ -152,12 +175,28 @@ def check_types(table: pyarrow.Table, root: Path) -> None:
         if name not in table.column_names:
             raise DataError(f"{root}: a table of images needs a column '{name}'; it has "
                             f'{", ".join(table.column_names)}.')
+    unread = () if 'shard' in table.column_names else PARTS
     for name, kind in zip(table.column_names, table.schema.types):
-        if name in COLUMNS and not COLUMNS[name][0](kind):
+        if name in COLUMNS and name not in unread and not COLUMNS[name][0](kind):
             raise wrong_type(name, str(kind), root)
     for name in ('id', 'path'):
         if table[name].null_count:
             raise DataError(f'{root}: {table[name].null_count} rows have no {name}.')
+    if 'shard' in table.column_names:
+        _check_parts(table, root)
+
+
+def _check_parts(table: pyarrow.Table, root: Path) -> None:
+    for name in PARTS[1:]:
+        if name not in table.column_names:
+            raise DataError(f"{root}: images with a column 'shard' need a column '{name}', which says where in its "
+                            f'shard an image lies; they have {", ".join(table.column_names)}.')
+        odd = compute.not_equal(table[name].is_null(), table['shard'].is_null())
+        if (count := compute.sum(odd).as_py()):
+            raise DataError(f"{root}: {count} rows have one of 'shard' and '{name}' without the other.")
+        least = compute.min(table[name]).as_py()
+        if least is not None and least < 0:
+            raise DataError(f"{root}: column '{name}' has {least}, below 0.")
 
 
 def check_unique(ids: pyarrow.ChunkedArray, root: Path) -> None:

@@ -49,15 +49,18 @@ def pairs_fingerprint(images: str, captions: Iterable[list[str]]) -> str:
     return digest.hexdigest()
 
 
-def image_list_fingerprint(root: Path, paths: Iterable[str], buckets: Iterable[tuple[str, int, int]]) -> str:
-    """BLAKE2b (256 bits) of the images of a self-supervised run: buckets, paths and file sizes, in order.
+def image_list_fingerprint(root: Path, paths: Iterable[str], buckets: Iterable[tuple[str, int, int]],
+                           sizes: Iterable[int] | None = None) -> str:
+    """BLAKE2b (256 bits) of the images of a self-supervised run: buckets, paths and sizes, in order.
 
     Args:
         buckets: (name, first row, row after the last) of each.
+        sizes: bytes of each image; None asks for those of the files.
     """
     digest = hashlib.blake2b(repr(list(buckets)).encode(), digest_size=32)
-    for path in paths:
-        digest.update(repr((path, _size(f'{root}/{path}'))).encode())
+    paths = list(paths)
+    for path, size in zip(paths, file_sizes(root, paths) if sizes is None else sizes):
+        digest.update(repr((path, int(size))).encode())
     return digest.hexdigest()
 
 
@@ -75,7 +78,7 @@ def stream_fingerprint(layout: str, protocol: str, class_names: list[str], train
     return digest.hexdigest()
 
 
-def file_sizes(root: Path, paths: Iterable[str]) -> list[int]:
+def file_sizes(root: str | Path, paths: Iterable[str]) -> list[int]:
     """Bytes of each file below `root`; -1 where there is none, or no file can be called so."""
     return [_size(os.path.join(root, path)) for path in paths]  # noqa: PTH118 - as there
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -14,19 +15,24 @@ from PIL import Image
 from pyarrow import compute, parquet, types
 
 from clear.core.errors import DataError, nearest
-from clear.core.files import inside, regular_file
+from clear.core.files import regular_file
 from clear.datasets.columns import (
+    PARTS,
     as_column,
     check_below,
     check_labels,
     check_types,
     check_unique,
+    encoded_texts,
+    packed,
     plain_text,
     plain_texts,
+    unpacked,
 )
-from clear.datasets.fingerprints import bank_source_fingerprint, file_sizes
-from clear.datasets.images.decode import decode_image, read_file
-from clear.datasets.readers.labels import check_names
+from clear.datasets.fingerprints import bank_source_fingerprint
+from clear.datasets.images.contents import ImageContents
+from clear.datasets.images.decode import decode_image
+from clear.datasets.readers.labels import check_class_names
 
 _BLOCK = 65_536  # cells that are read at once
 
@@ -44,6 +50,7 @@ class ImageTable:
     | `taken_at`                 | timestamp in UTC                                                   |
     | `caption`                  | text, or a list of texts per image                                 |
     | `mask`                     | text: the path of a mask, relative to `root`                       |
+    | `shard`, `offset`, `bytes` | text, int64: a part of that file is the image; null = `path` is it |
 
     Attributes:
         root: what paths are relative to.
@@ -54,7 +61,7 @@ class ImageTable:
 
     Raises:
         DataError: if a column is missing or has the wrong type, an id or a class name is there twice, an id or path is
-            empty, a label has no name, or a path leaves the root.
+            empty, a label has no name, or a path leaves the root, or an image has a shard without a place in it.
     """
 
     root: Path
@@ -67,10 +74,12 @@ class ImageTable:
         object.__setattr__(self, 'name', self.name or self.root.name)
         check_types(self.table, self.root)
         check_unique(self.table['id'], self.root)
-        _check_class_names(self.class_names, self.root)
+        check_class_names(self.class_names, str(self.root))
         check_labels(self.table, len(self.class_names), self.root)
         for name in (each for each in ('path', 'mask') if each in self):
             check_below(self.table[name], self.root)
+        if 'shard' in self:
+            check_below(encoded_texts(self.table['shard']).dictionary, self.root)
 
     @classmethod
     def from_columns(cls, root: Path, columns: Mapping[str, Sequence], class_names: Sequence[str] = (),
@@ -184,13 +193,33 @@ class ImageTable:
             return [None] * len(self)
         return self['taken_at'].cast(pyarrow.timestamp('us', tz='UTC'), safe=False).to_pylist()
 
+    @property
+    def are_stored(self) -> bool:
+        """Whether every image is a file below the root, or a part of one; others are opened by their table alone."""
+        return type(self).open_image is ImageTable.open_image
+
+    @property
+    def are_files(self) -> bool:
+        """Whether every image is a file of its own below the root."""
+        return self.are_stored and 'shard' not in self
+
+    @property
+    def shard_parts(self) -> pyarrow.Table | None:
+        """Columns `shard`, `offset` and `bytes`; None where every image is a file."""
+        return self.table.select(PARTS) if 'shard' in self else None
+
+    @cached_property
+    def contents(self) -> ImageContents:
+        """Reads the bytes of an image, wherever it lies."""
+        return ImageContents(self.root, self.shard_parts)
+
     def open_image(self, row: int) -> Image.Image:
         """The image of a row as RGB.
 
         Raises:
             UnreadableImage: with the reason.
         """
-        return decode_image(inside(self.root, self.text('path', row)))
+        return decode_image(self.contents.read(row, self.text('path', row)))
 
     def content(self, row: int) -> bytes | None:
         """The file of an image as it is; None where images are no files.
@@ -198,18 +227,20 @@ class ImageTable:
         Raises:
             UnreadableImage: with the reason.
         """
-        if type(self).open_image is not ImageTable.open_image:
-            return None
-        return read_file(inside(self.root, self.text('path', row)))
+        return self.contents.read(row, self.text('path', row)) if self.are_stored else None
+
+    def expect(self, rows: Iterable[int]) -> None:
+        """Have images that lie in shards brought into memory while something else is done: a batch at once."""
+        self.contents.expect(rows)
 
     def fingerprint(self) -> str:
-        """What a bank knows its data by: SHA-256 of ids, labels, buckets, class names and file sizes, in order.
+        """What a bank knows its data by: SHA-256 of ids, labels, buckets, class names and sizes of images, in order.
 
         A missing file has size -1. A file whose content changes at equal size goes unnoticed: reading every image would
         cost as much as the bank saves.
         """
-        return bank_source_fingerprint(self.texts('id'), self.label_array(), self.buckets(), self.class_names,
-                                       file_sizes(self.root, self.texts('path')))
+        return bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names,
+                                       self.contents.sizes(self.cells('path')))
 
     def with_column(self, name: str, values: pyarrow.Array) -> Self:
         """The same images with one column more, or another one of that name.
@@ -248,8 +279,7 @@ class ImageTable:
         """
         if 'bucket' not in self:
             return self, {'all': range(len(self))}
-        encoded = self['bucket'].combine_chunks()
-        encoded = encoded if types.is_dictionary(encoded.type) else encoded.dictionary_encode()
+        encoded = encoded_texts(self['bucket'])
         names = [*plain_texts(encoded.dictionary), '']
         codes = encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
         firsts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1]) if len(codes) else np.zeros(0, int)
@@ -304,20 +334,16 @@ class ImageTable:
     def _changed(self, **attributes: object) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__ | attributes)
+        other.__dict__.pop('contents', None)  # it belongs to the rows
         return other
 
     def __getstate__(self) -> dict[str, object]:
-        # A message, not the table itself: of a slice that is pickled with all that it is a part of.
         table = self.table.drop_columns('id') if self['id'].equals(self['path']) else self.table  # one column, as here
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return self.__dict__ | dict(table=sink.getvalue())
+        kept = {name: value for name, value in self.__dict__.items() if name != 'contents'}
+        return kept | dict(table=packed(table))
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        with pyarrow.ipc.open_stream(state['table']) as reader:
-            table = reader.read_all()
-        self.__dict__.update(state | dict(table=_with_ids(table)))
+        self.__dict__.update(state | dict(table=_with_ids(unpacked(state['table']))))
 
 
 class Cells(Sequence):
@@ -372,12 +398,3 @@ def _taken(table: pyarrow.Table, rows: np.ndarray) -> pyarrow.Table:
         return table.take(pyarrow.array(rows))
     # Most ids are the paths; they stay one column under both names, and half of the memory.
     return _with_ids(table.drop_columns(['id']).take(pyarrow.array(rows)))
-
-
-def _check_class_names(names: Sequence[str], root: Path) -> None:
-    check_names(names, str(root))
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{root}: two classes are called '{name}'; every class needs a name of its own.")
-        seen.add(name)

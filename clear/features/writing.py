@@ -21,7 +21,7 @@ from clear.core.files import atomic_writer, write_json
 from clear.datasets.columns import text_column
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
-from clear.datasets.readers.labels import check_names, class_indices
+from clear.datasets.readers.labels import check_class_names, class_indices
 from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, Identity, bank_identity, fingerprint_of
 
@@ -132,26 +132,10 @@ def check_ids(ids: Sequence[str], where: str) -> None:
     Raises:
         DataError: naming the first that is there twice.
     """
-    twice = _first_repeated(ids)
+    seen: set[str] = set()
+    twice = next((name for name in ids if name in seen or seen.add(name)), None)
     if twice is not None:
         raise DataError(f"{where}: the id '{twice}' is there twice; every image needs an id of its own.")
-
-
-def check_class_names(names: Sequence[str], where: str) -> None:
-    """Refuse two classes with one name: classes of different banks are matched by it.
-
-    Raises:
-        DataError: naming the first that is there twice, or is not UTF-8.
-    """
-    check_names(names, where)
-    twice = _first_repeated(names)
-    if twice is not None:
-        raise DataError(f"{where}: two classes are called '{twice}'; every class needs a name of its own.")
-
-
-def _first_repeated(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 def write_bank(out: str | Path, features: torch.Tensor | np.ndarray, labels: Sequence[int] | torch.Tensor, *,

@@ -14,6 +14,7 @@ from PIL import Image
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.images import cache as cache_module
+from clear.datasets.images import contents
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.cache import DiskCache, RamCache, check_cache
 from clear.datasets.images.decode import ImageDecoder, UnreadableImage
@@ -215,7 +216,7 @@ def test_files_are_compared_once_per_run_over_all_its_processes(folder, monkeypa
     child.start()
     child.join(60)
     assert child.exitcode == 0
-    monkeypatch.setattr(cache_module, 'read_file', lambda path: pytest.fail('read again'))
+    monkeypatch.setattr(contents, 'read_file', lambda path: pytest.fail('read again'))
     for row in range(len(NAMES)):
         cache[row]  # the child has compared them
     assert len(copies[0]._shards) == 0
@@ -242,7 +243,7 @@ def test_a_shortage_of_handles_is_not_remembered_as_bad(folder, monkeypatch):
         raise OSError(errno.EMFILE, 'Too many open files')
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, 'read_file', no_handles)
+        patch.setattr(contents, 'read_file', no_handles)
         with pytest.raises(OSError, match='Too many'):
             open_cache(folder)[0]
     check_all(open_cache(folder), folder)

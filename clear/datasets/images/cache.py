@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+import pyarrow
 import torch
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import atomic_writer, inside, parse_json
-from clear.datasets.images.decode import UnreadableImage, read_file
+from clear.core.files import atomic_writer, parse_json
+from clear.datasets.images.contents import ImageContents
+from clear.datasets.images.decode import UnreadableImage
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
@@ -119,7 +121,7 @@ class SharedPlanes:
 class DiskCache:
     """Images in memory-mapped files, decoded once for all processes and runs: `cache[row]` is (H, W, 3) uint8.
 
-    A folder below `cache_dir` holds shards of 256 rows. Its name follows from the root, the list of paths and the
+    A folder below `cache_dir` holds shards of 256 rows. Its name follows from the root, where each image lies and the
     settings. A shard is made when one of its rows is first asked for, written to a temporary name, synced and
     renamed: a killed process loses the shard it was at, no more. Processes that need the same one wait for each other.
 
@@ -134,6 +136,7 @@ class DiskCache:
     Args:
         cache_dir: may be shared by any number of data sets.
         root: what the paths are relative to.
+        parts: where images lie that are in shards, see `ImageContents`; None = all are files.
         decode: bytes of a file to (H, W, 3) uint8; raises UnreadableImage.
         settings: plain values; everything else that the pixels depend on.
 
@@ -142,11 +145,12 @@ class DiskCache:
     """
 
     def __init__(self, cache_dir: str | Path, root: str | Path, paths: Sequence[str | Path], decode: Decode, *,
-                 settings: dict[str, Plain], rows_per_shard: int = ROWS_PER_SHARD):
-        self.root = Path(root)
+                 settings: dict[str, Plain], rows_per_shard: int = ROWS_PER_SHARD,
+                 parts: pyarrow.Table | None = None):
         self.paths = paths
         self.rows_per_shard = rows_per_shard
-        key = json.dumps([FORMAT, str(self.root.resolve()), settings, rows_per_shard, list(map(str, paths))],
+        self._contents = ImageContents(root, parts)
+        key = json.dumps([FORMAT, str(Path(root).resolve()), settings, rows_per_shard, self._contents.places(paths)],
                          sort_keys=True)
         self.folder = Path(cache_dir) / hashlib.sha256(key.encode()).hexdigest()[:32]
         self._decode = decode
@@ -214,7 +218,7 @@ class DiskCache:
     def _read(self, row: int) -> tuple[bytes | None, str | None, str]:
         """The content, its SHA-256 (both None for a file that cannot be read) and the reason."""
         try:
-            content = read_file(inside(self.root, self.paths[row]))
+            content = self._contents.read(row, self.paths[row])
         except UnreadableImage as error:
             return None, None, str(error)
         return content, hashlib.sha256(content).hexdigest(), ''

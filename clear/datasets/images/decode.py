@@ -40,7 +40,7 @@ _RASTER = {'JPEG': 'Jpeg', 'PNG': 'Png', 'WEBP': 'WebP', 'GIF': 'Gif', 'BMP': 'B
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError,
                  AssertionError, ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError)
 # These say that the machine is short of something, not that the file is bad.
-_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # PIL turns a TIFF, and no other file, by its orientation as it loads it; these turn it back.
 _AS_STORED = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
               5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -125,7 +125,7 @@ def read_file(path: str | Path) -> bytes:
             raise UnreadableImage(f'{status.st_size} bytes, more than {MAX_BYTES}')
         return Path(path).read_bytes()
     except OSError as error:
-        if error.errno in _NOT_THE_FILE:
+        if error.errno in NOT_THE_FILE:
             raise
         raise UnreadableImage(_reason(error)) from error
     except ValueError as error:  # a NUL, or half a surrogate pair: no file can be called so
@@ -199,7 +199,7 @@ def _decode_by_pil(content: bytes) -> tuple[Image.Image, str]:
             rgb = to_rgb(image)
             return rgb.transpose(_AS_STORED[turned]) if turned in _AS_STORED else rgb, image.format or 'unknown'
     except DECODE_ERRORS as error:
-        if getattr(error, 'errno', None) in _NOT_THE_FILE:
+        if getattr(error, 'errno', None) in NOT_THE_FILE:
             raise
         raise UnreadableImage(_reason(error)) from error
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+import pyarrow
 
 from clear.datasets.images.cache import DiskCache, RamCache, SharedPlanes, check_cache
-from clear.datasets.images.decode import UnreadableImage, file_below, read_file
+from clear.datasets.images.contents import ImageContents
+from clear.datasets.images.decode import UnreadableImage
 
 Sample = TypeVar('Sample')
 
@@ -70,6 +72,7 @@ class ImageReader(RowReader[np.ndarray]):
 
     Args:
         root: what `paths` are relative to; none may leave it.
+        parts: where images lie that are in shards, see `ImageContents`; None = all are files.
         cache: None decodes every time. 'ram' keeps pixels in memory: those of one shape in memory that forked loader
             workers share, so that what one has decoded, all have; others in each process for itself. 'disk' keeps
             them in files below `cache_dir`, for all processes and later runs.
@@ -81,12 +84,13 @@ class ImageReader(RowReader[np.ndarray]):
         DataError: from reading, if a path leaves `root` or `cache_dir` cannot be written.
     """
 
-    def __init__(self, root: str | Path, paths: Sequence[str], decoder: Decoder, *, cache: str | None = None,
-                 cache_dir: str | Path | None = None, report: Callable[[int, str], None] | None = None):
+    def __init__(self, root: str | Path, paths: Sequence[str], decoder: Decoder, *,
+                 parts: pyarrow.Table | None = None, cache: str | None = None, cache_dir: str | Path | None = None,
+                 report: Callable[[int, str], None] | None = None):
         check_cache(cache, cache_dir)
         super().__init__(report)
-        self.root = Path(root)
         self.paths = paths
+        self.contents = ImageContents(root, parts)
         self.decoder = decoder
         self.cache = cache
         self._ram: RamCache | SharedPlanes | None = None
@@ -94,7 +98,8 @@ class ImageReader(RowReader[np.ndarray]):
         if cache == 'ram':
             self._ram = RamCache() if decoder.shape is None else SharedPlanes(len(paths), decoder.shape)
         elif cache == 'disk':
-            self._disk = DiskCache(cache_dir, root, paths, self._rows_of_pixels, settings=decoder.settings())
+            self._disk = DiskCache(cache_dir, root, paths, self._rows_of_pixels, parts=parts,
+                                   settings=decoder.settings())
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -117,7 +122,7 @@ class ImageReader(RowReader[np.ndarray]):
             UnreadableImage: with the reason.
         """
         if self._disk is None:
-            return self.decoder(read_file(file_below(self.root, self.paths[row])))
+            return self.decoder(self.contents.read(row, self.paths[row]))
         pixels = self._disk[row]
         return pixels if self.decoder.shape is None else pixels.reshape(self.decoder.shape)
 

@@ -86,8 +86,8 @@ class BucketDataset(Dataset):
         self.context = context
         self.bad_samples = bad_samples
         self.cache = cache
-        self._reader = ImageReader(root, self.paths, ImageDecoder(decoder), cache=cache, cache_dir=cache_dir,
-                                   report=self._report)
+        self._reader = ImageReader(root, self.paths, ImageDecoder(decoder), parts=bucket.images.shard_parts,
+                                   cache=cache, cache_dir=cache_dir, report=self._report)
 
     @property
     def split(self) -> str:

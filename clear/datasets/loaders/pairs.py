@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from clear.core.checks import check_flag
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed, derive_seeds, seeded_draws
-from clear.datasets.columns import TextCells
+from clear.datasets.columns import TextCells, encoded_texts
 from clear.datasets.fingerprints import pairs_fingerprint
 from clear.datasets.images.bad_samples import BadSamples
 from clear.datasets.images.reader import RowReader
@@ -133,7 +133,7 @@ class ImageTextPairs(Dataset):
         if 'shard' not in self.images:
             raise ConfigError(f'{self.images.root}: these pairs do not lie in shards. Read them with '
                               "sampler=dict(type='EpochSampler').")
-        shards = self.images['shard'].to_numpy()[self._rows]
+        shards = encoded_texts(self.images['shard']).indices.fill_null(-1).to_numpy(zero_copy_only=False)[self._rows]
         ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(shards))
         return np.diff(ends, prepend=0)
 

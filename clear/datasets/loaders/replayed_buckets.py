@@ -9,7 +9,7 @@ import pyarrow
 
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.datasets.columns import runs
+from clear.datasets.columns import PARTS, runs
 from clear.datasets.loaders.self_supervised import SelfSupervisedImages
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.stream_part import REPLAY, reservoir_rows
@@ -60,6 +60,7 @@ def with_replay(new: ImageTable, earlier: ImageTable, replay_size: int, seed: in
         raise ConfigError(f"bucket '{min(both)}' is both new and replayed.")
     rows = reservoir_rows([(name, len(rows)) for name, rows in replayed.items()], replay_size, seed, shares)
     columns = ['id', 'path', *(['label'] if 'label' in new and 'label' in earlier else [])]
+    columns += PARTS if 'shard' in new and 'shard' in earlier else ()
     parts = [images.table.select(columns) for images in (new, earlier.select(rows))]
     bucket = runs([*((name, len(rows)) for name, rows in buckets.items()), (REPLAY, len(rows))])
     return ImageTable(new.root, pyarrow.concat_tables(parts).append_column('bucket', bucket), new.class_names,

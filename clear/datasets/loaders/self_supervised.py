@@ -39,7 +39,8 @@ class SelfSupervisedImages(Dataset):
     and augmented with the draws of the one that it replaces.
 
     Args:
-        images: which images there are, in files; they are put bucket after bucket (see `ImageTable.in_buckets`).
+        images: which images there are, in files or shards; they are put bucket after bucket (see
+            `ImageTable.in_buckets`).
         transform: one transform or a list, the last of which gives a list of views: `dict(type='MultiCrop', ...)`.
         image_size: side of the square images in pixels; about twice the size of the largest view keeps its detail.
         interpolation: of the resize to `image_size`.
@@ -68,9 +69,9 @@ class SelfSupervisedImages(Dataset):
             raise ConfigError(f"{self._name_of(images)}: give either transform (e.g. dict(type='MultiCrop')), for "
                               'views made one by one, or image_size, for views made in batches by '
                               "data_preprocessor=dict(type='ViewPreprocessor', ...).")
-        if type(images).open_image is not ImageTable.open_image:
-            raise ConfigError(f'{self._name_of(images)}: its images are not in files below one folder, '
-                              'which is all that pretraining reads.')
+        if not images.are_stored:
+            raise ConfigError(f'{self._name_of(images)}: its images are not in files or shards below one '
+                              'folder, which is all that pretraining reads.')
         self.images, self.buckets = images.in_buckets()
         self.root = images.root
         self.ids, self.paths = self.images.cells('id'), self.images.cells('path')
@@ -86,7 +87,7 @@ class SelfSupervisedImages(Dataset):
         self._reader = ImageReader(
             self.root, self.paths,
             ImageDecoder(decoder) if image_size is None else SquareDecoder(image_size, interpolation, decoder),
-            cache=cache, cache_dir=cache_dir, report=self._report)
+            parts=self.images.shard_parts, cache=cache, cache_dir=cache_dir, report=self._report)
         self.report_to(None)
 
     def __len__(self) -> int:
@@ -99,12 +100,13 @@ class SelfSupervisedImages(Dataset):
         return images.kind or type(self).__name__
 
     def fingerprint(self) -> str:
-        """BLAKE2b (256 bits) of buckets, paths and file sizes in order, wherever the root lies; a missing file has -1.
+        """BLAKE2b (256 bits) of buckets, paths and sizes in order, wherever the root lies; a missing file has -1.
 
         A file that changes at equal size goes unnoticed: reading all of them would take as long as an epoch.
         """
         return image_list_fingerprint(self.root, self.images.texts('path'),
-                                      [(name, rows.start, rows.stop) for name, rows in self.buckets.items()])
+                                      [(name, rows.start, rows.stop) for name, rows in self.buckets.items()],
+                                      self.images.contents.sizes(self.paths))
 
     def report_to(self, path: str | Path | None) -> None:
         """List bad images in a file, `work_dir/bad_samples.jsonl`, that all processes share; None: in memory."""

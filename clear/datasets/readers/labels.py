@@ -40,17 +40,22 @@ def ordered_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=(lambda name: (int(name), name)) if are_numbers else None)
 
 
-def check_names(names: Iterable[str], where: str) -> None:
-    """Refuse names of classes that are not UTF-8, as a folder's may be: results and reports cannot hold them.
+def check_class_names(names: Iterable[str], where: str) -> None:
+    """Refuse names of classes that are not UTF-8, as a folder's may be: results and reports cannot hold them; and two
+    classes of one name, by which classes of different banks are matched.
 
     Raises:
         DataError: naming the first one.
     """
+    seen: set[str] = set()
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise DataError(f'{where}: the name of class {ascii(name)} is not UTF-8. Rename it.') from None
+        if name in seen:
+            raise DataError(f"{where}: two classes are called '{name}'; every class needs a name of its own.")
+        seen.add(name)
 
 
 def class_indices(labels: Sequence[int | str | None], class_names: Sequence[str] | None, where: str

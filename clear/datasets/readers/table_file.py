@@ -13,7 +13,7 @@ from pyarrow import compute, csv, parquet, types
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import parse_json, read_text, regular_file
-from clear.datasets.columns import plain_texts, text_column
+from clear.datasets.columns import PARTS, plain_texts, text_column
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.image_files import check_different, existing_folder, folder_of
 from clear.datasets.readers.labels import class_indices, read_labels
@@ -42,6 +42,8 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
                  path_column: str = 'path', label_column: str = 'label', time_column: str = 'timestamp') -> ImageTable:
     """A table with the column `path`, and if wanted `label`, `timestamp` or `taken_at`, and those of `TEXT_COLUMNS`.
 
+    With `shard`, `offset` and `bytes` an image is that part of a file, as `ImageTable` says.
+
     Labels are class indices (of `class_names`; without them the classes are those that occur, named by their numbers),
     or class names (then sorted, unless `class_names` gives the order); empty = no label. Timestamps are read by
     `parse_time`; without a zone they are UTC.
@@ -56,8 +58,8 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
     """
     file = Path(path)
     named = {name for name, usual in ((label_column, 'label'), (time_column, 'timestamp')) if name != usual}
-    columns = read_columns(file, [path_column, *named], [label_column, time_column, 'taken_at', *TEXT_COLUMNS],
-                           text=[path_column, time_column, *TEXT_COLUMNS])
+    columns = read_columns(file, [path_column, *named], [label_column, time_column, 'taken_at', *TEXT_COLUMNS, *PARTS],
+                           text=[path_column, time_column, *TEXT_COLUMNS, PARTS[0]])
     found = dict(path=filled_text(columns[path_column], path_column, file))
     if 'id' in columns:
         found['id'] = filled_text(columns['id'], 'id', file)
@@ -67,6 +69,8 @@ def table_images(path: str, root: str | None = None, class_names: Sequence[str] 
     names: Sequence[str] = class_names or ()
     if label_column in columns:
         found['label'], names = _labels(columns[label_column], class_names or None, str(file))
+    if all(name in columns for name in PARTS):
+        found |= {name: columns[name] for name in PARTS[1:]} | dict(shard=text_cells(columns['shard'], 'shard', file))
     times = columns.get(time_column, columns.get('taken_at'))
     if times is not None:
         found['taken_at'] = _times(times, file)

@@ -61,16 +61,23 @@ class JoinedImages(ImageTable):
         part, row = self._find(row)
         return part.content(row)
 
+    @property
+    def are_files(self) -> bool:
+        return all(self.parts[home].are_files for home in np.unique(self._homes()))
+
     def fingerprint(self) -> str:
         """As of any table; where some images are no files, with the fingerprints of the parts, which know their own."""
-        if all(self.texts('path')):
+        if self.are_files:
             return super().fingerprint()
         own = bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names)
-        places = self['place'].to_numpy()
-        homes = np.searchsorted(self.ends, places, side='right')
+        places, homes = self['place'].to_numpy(), self._homes()
         parts = [self.parts[home].select(places[homes == home] - (self.ends[home - 1] if home else 0)).fingerprint()
                  for home in np.unique(homes)]
         return hashlib.sha256(json.dumps([own, *parts]).encode()).hexdigest()
+
+    def _homes(self) -> np.ndarray:
+        """(N,) the part that each image is of."""
+        return np.searchsorted(self.ends, self['place'].to_numpy(), side='right')
 
     def _find(self, row: int) -> tuple[ImageTable, int]:
         place = self['place'][row].as_py()

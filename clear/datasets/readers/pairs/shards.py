@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow
-from PIL import Image
 from pyarrow import compute
 
 from clear.core import dist
@@ -17,11 +15,8 @@ from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json
 from clear.core.logs import progress_bar
 from clear.datasets.columns import runs
-from clear.datasets.fingerprints import bank_source_fingerprint
-from clear.datasets.images.decode import decode_image
 from clear.datasets.readers.image_files import is_hidden
 from clear.datasets.readers.table_by_time import Periods, cut
-from clear.datasets.shards.files import ShardFiles
 from clear.datasets.shards.index import Fields, make_index, open_index
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -30,37 +25,11 @@ MANIFEST = 'shards.json'  # of a folder that we wrote: names of classes, and the
 IMAGE, CAPTION, LABEL, TIME = (';'.join(names) for names in (Fields.image, Fields.caption, Fields.label, Fields.time))
 
 
-@dataclass(frozen=True, eq=False)
-class ShardedImages(ImageTable):
-    """Images that lie in `files`; the columns `shard`, `offset` and `size` say where. Paths are empty."""
-
-    files: ShardFiles | None = None
-
-    def open_image(self, row: int) -> Image.Image:
-        return decode_image(self.content(row))
-
-    def content(self, row: int) -> bytes:
-        return self.files.read(*self._place(row))
-
-    def expect(self, rows: Iterable[int]) -> None:
-        """Have images brought into memory while something else is done: all of a batch at once, not one by one."""
-        for row in rows:
-            self.files.expect(*self._place(int(row)))
-
-    def fingerprint(self) -> str:
-        """As of any table, with the sizes of the images inside the shards."""
-        return bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names,
-                                       self['size'].to_numpy())
-
-    def _place(self, row: int) -> tuple[int, int, int]:
-        return tuple(self.table.column(name)[row].as_py() for name in ('shard', 'offset', 'size'))
-
-
 @READERS.register_module(name='ImageTextShards')
 def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: str = CAPTION, label: str = LABEL,
                       time: str = TIME, names: Sequence[str] | None = None, index_dir: str | None = None,
                       num_buckets: int | None = None, edges: Sequence | None = None, freq: str | None = None,
-                      equal: str = 'count') -> ShardedImages:
+                      equal: str = 'count') -> ImageTable:
     """Pairs of tar files, shard after shard, each in the order of its members.
 
     A member is called `<key>.<extension>`; the extension begins at the first dot behind the last `/`, and case does not
@@ -92,13 +61,11 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
     found = pyarrow.concat_tables(tables)
     ids = pyarrow.chunked_array([compute.binary_join_element_wise(stem, chunk, '/') for stem, table in
                                  zip(stems, tables) for chunk in table['key'].chunks], pyarrow.string())
-    columns = dict(id=ids, path=pyarrow.repeat('', len(ids)),
-                   **{name: found[name] for name in ('label', 'caption', 'offset', 'size')},
-                   shard=np.repeat(np.arange(len(files), dtype=np.int32), counts))
+    columns = dict(path=ids, **{name: found[name] for name in ('label', 'caption', 'offset')}, bytes=found['size'],
+                   shard=runs((file.relative_to(root).as_posix(), count) for file, count in zip(files, counts)))
     if found['taken_at'].null_count < len(found):
         columns['taken_at'] = found['taken_at']
-    images = ShardedImages.from_columns(root, columns, _class_names(files, tables, names),
-                                        files=ShardFiles(files))
+    images = ImageTable.from_columns(root, columns, _class_names(files, tables, names))
     if num_buckets is None and edges is None and freq is None:
         return images
     return _in_buckets(images, Periods(num_buckets, edges, freq, equal))
@@ -196,7 +163,7 @@ def _indices(files: Sequence[Path], fields: Fields, folder: Path | None) -> list
     return [tables[file] for file in files]
 
 
-def _in_buckets(images: ShardedImages, periods: Periods) -> ShardedImages:
+def _in_buckets(images: ImageTable, periods: Periods) -> ImageTable:
     periods.check()
     times = images.times()
     if None in times:
