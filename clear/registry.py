@@ -323,6 +323,7 @@ CL_METRICS = Registry('continual metric', locations=['clear.continual'],
 LOGGERS = Registry('logger', locations=['clear.continual.loggers'],
                    **_attribute_of('avalanche.logging', _is_class))
 READERS = Registry('reader', locations=[
+    'clear.curation.images',
     'clear.datasets.readers.bucket_lists',
     'clear.datasets.readers.clear.images',
     'clear.datasets.readers.folder',

@@ -29,7 +29,7 @@ def dataset_of(kind: str) -> Callable[..., SelfSupervisedImages] | None:
 
     def build(**options: object) -> SelfSupervisedImages:
         check_keys('dataset', options, accepted_arguments(build), kind)
-        chosen_here = CHOICE - ({'buckets'} if takes_buckets(kind) else set())
+        chosen_here = CHOICE - _own_buckets(kind)
         reading, choice = ({key: options.pop(key) for key in keys & {*options}} for keys in (READING, chosen_here))
         return SelfSupervisedImages(_choose(options | dict(type=kind), **choice), **reading)
 
@@ -39,9 +39,18 @@ def dataset_of(kind: str) -> Callable[..., SelfSupervisedImages] | None:
     return build
 
 
-def takes_buckets(kind: str) -> bool:
-    """Whether a reader itself is told which buckets are wanted, so that it reads no others."""
-    return 'buckets' in (accepted_arguments(READERS.require(kind)) or ())
+def bucket_key(kind: str) -> str | None:
+    """By which argument a reader itself is told which buckets are wanted, so that it reads no others; None if by none.
+
+    That is `buckets`, or `bucket` where a reader has both, as `buckets` then says where buckets are.
+    """
+    accepted = accepted_arguments(READERS.require(kind)) or set()
+    return 'bucket' if {'bucket', 'buckets'} <= accepted else 'buckets' if 'buckets' in accepted else None
+
+
+def _own_buckets(kind: str) -> set[str]:
+    """The key `buckets`, if the reader takes it."""
+    return {'buckets'} & (accepted_arguments(READERS.require(kind)) or set())
 
 
 def images_of(cfg: Options, buckets: int | str | Sequence[int | str] | None = None,
@@ -52,10 +61,11 @@ def images_of(cfg: Options, buckets: int | str | Sequence[int | str] | None = No
         ConfigError: if a bucket does not exist or is asked for twice, or the images have none.
         DataError: as the reader does.
     """
-    options = {key: value for key, value in cfg.items() if key not in READING | CHOICE}
-    if takes_buckets(cfg['type']):
-        wanted = cfg if buckets is None else dict(buckets=buckets)
-        return read_images(options | {key: wanted[key] for key in ('buckets',) if key in wanted}, where)
+    kind = cfg['type']
+    elsewhere = READING | CHOICE - _own_buckets(kind)
+    options = {key: value for key, value in cfg.items() if key not in elsewhere}
+    if (key := bucket_key(kind)) is not None:
+        return read_images(options if buckets is None else options | {key: buckets}, where)
     images = read_images(options, where)
     if buckets is not None and 'bucket' not in images:
         raise ConfigError(f"{where}: images in buckets are wanted, and those of type {cfg['type']} have none. "

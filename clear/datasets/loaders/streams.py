@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clear.core.types import Options
-from clear.datasets.loaders.of_readers import images_of
+from clear.datasets.loaders.of_readers import bucket_key, images_of
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -40,7 +40,7 @@ def of_buckets(dataset: Options, buckets: Sequence[str], replay_buckets: Sequenc
         return dict(dataset, images=dict(type='StreamPart', images=dataset['images'], buckets=list(buckets), **replay))
     # The second reads no other buckets than it needs.
     kind = 'ReplayedBuckets' if replay and dataset['type'] == 'BucketImages' else dataset['type']
-    return dict(dataset, type=kind, buckets=list(buckets), **replay)
+    return {**dataset, 'type': kind, bucket_key(dataset['type']) or 'buckets': list(buckets), **replay}
 
 
 def _is_reader(cfg: Mapping) -> bool:
