@@ -106,7 +106,7 @@ def read_header(content: bytes) -> tuple[str, int, int]:
             _check_size(image.width, image.height)
             return image.format or 'unknown', image.width, image.height
     except DECODE_ERRORS as error:
-        if getattr(error, 'errno', None) in _NOT_THE_FILE:
+        if getattr(error, 'errno', None) in NOT_THE_FILE:
             raise
         raise UnreadableImage(_reason(error)) from error
 
