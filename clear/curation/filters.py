@@ -14,11 +14,6 @@ def micros(times: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     return times.cast(pyarrow.timestamp('us', tz=times.type.tz)).cast(pyarrow.int64())
 
 
-def record_outcomes(records: pyarrow.Table, valid_dates: bool = True, date_tolerance_hours: float = 0.0) -> np.ndarray:
-    """(N,) text of `RECORD_OUTCOMES`, see `outcome_codes`."""
-    return np.array(RECORD_OUTCOMES)[record_codes(records, valid_dates, date_tolerance_hours)]
-
-
 def record_codes(records: pyarrow.Table, valid_dates: bool = True, date_tolerance_hours: float = 0.0) -> np.ndarray:
     """`outcome_codes` of a table of records."""
     return outcome_codes(records['is_video'].to_numpy(), micros(records['taken_at']).fill_null(NO_DATE).to_numpy(),
@@ -42,3 +37,9 @@ def outcome_codes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.nd
     if valid_dates:
         codes[taken_at >= uploaded_at + round(date_tolerance_hours * 3_600_000_000)] = 2
     return codes
+
+
+def outcomes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,
+             date_tolerance_hours: float = 0.0) -> np.ndarray:
+    """(N,) text of `RECORD_OUTCOMES`, see `outcome_codes`."""
+    return np.array(RECORD_OUTCOMES)[outcome_codes(is_video, taken_at, uploaded_at, valid_dates, date_tolerance_hours)]
