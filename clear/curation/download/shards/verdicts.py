@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 
 from clear.curation.download.images import TOO_MANY_PIXELS, image_header
-from clear.curation.filters import BAD_DATE, KEPT, NO_DATE, micros, outcomes
+from clear.curation.filters import BAD_DATE, KEPT, NO_DATE, RECORD_OUTCOMES, micros, outcome_codes
 from clear.datasets.images.decode import MAX_PIXELS
 
 DECODE_ERROR, TOO_SMALL_EDGE, ASPECT, TOO_SMALL_BYTES = 'decode_error', 'too_small_edge', 'aspect', 'too_small_bytes'
@@ -68,11 +68,11 @@ class Filters:
         taken = micros(records['taken_at']).fill_null(NO_DATE).to_numpy()
         uploaded = micros(records['uploaded_at']).fill_null(_NEVER if self.valid_dates else NO_DATE).to_numpy()
         is_video = records['is_video'].fill_null(False).to_numpy()
-        found = outcomes(is_video, taken, uploaded, valid_dates=False)
+        found = np.array(RECORD_OUTCOMES)[outcome_codes(is_video, taken, uploaded, valid_dates=False)]
         if self.valid_dates:
             known = uploaded != _NEVER  # nothing may be added to what stands for no time
-            dated = outcomes(is_video, taken, np.where(known, uploaded, 0), True, self.date_tolerance_hours)
-            found[~known | (dated == BAD_DATE)] = BAD_DATE
+            dated = outcome_codes(is_video, taken, np.where(known, uploaded, 0), True, self.date_tolerance_hours)
+            found[~known | (dated == RECORD_OUTCOMES.index(BAD_DATE))] = BAD_DATE
         if self.min_date is not None:
             found[(taken < _micros(self.min_date)) | (taken == NO_DATE)] = BAD_DATE
         if self.max_date is not None:
