@@ -51,6 +51,9 @@ class Stage:
         VERSION: changes with what is written for the same config: finished folders of an earlier one are made anew.
         PACKAGES: distributions whose versions the manifest keeps, because the bytes may depend on them.
         EXECUTION: arguments that say how the work is done and change nothing of what is made.
+
+    Attributes:
+        overwrite: set by the driver when the stage is to be made anew: what it made outside its folder goes, too.
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
@@ -58,6 +61,7 @@ class Stage:
     VERSION: ClassVar[int] = 1
     PACKAGES: ClassVar[tuple[str, ...]] = ('pyarrow',)
     EXECUTION: ClassVar[frozenset[str]] = frozenset()
+    overwrite: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -108,6 +112,12 @@ class Stage:
         What they were lies in `StageFolder.former_folder` then. Called by the driver before it skips the stage.
         """
         return []
+
+    def lacking(self, finished: Finished) -> str:
+        """What a finished stage made outside its folder and is not there any more, so that `finish` is to be called
+        again; empty if nothing.
+        """
+        return ''
 
     def report(self, finished: Finished) -> list[str]:
         """Lines that tell a person what came out."""

@@ -44,6 +44,21 @@ def stratified_split(targets: Sequence[int], *, test_ratio: float, seed: int, bu
     return _ordered(train, test, draws, legacy)
 
 
+def shuffled_split(count: int, *, test_ratio: float, seed: int) -> Split:
+    """Rows of train and test as CLEAR published them: one order of all rows of a bucket, whose end is tested on.
+
+    Not drawn per class. The generator starts anew for every bucket, so that buckets of one size share a permutation.
+
+    Args:
+        count: rows of the bucket, of which `int(count * test_ratio)` go to test.
+    """
+    check_split_options(test_ratio, seed)
+    rows = list(range(count))
+    random.Random(seed).shuffle(rows)
+    num_train = count - int(count * test_ratio)
+    return rows[:num_train], rows[num_train:]
+
+
 def few_shot_split(targets: Sequence[int], *, shot: int, seed: int, bucket: str, class_names: Sequence[str],
                    legacy: bool = False) -> Split:
     """Rows of train, `shot` of every class, and of test, all others.

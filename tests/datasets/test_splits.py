@@ -12,7 +12,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear
 from clear.datasets.make.check import check_tree
 from clear.datasets.make.make_splits import write_missing_splits
-from clear.datasets.splits import few_shot_split, stratified_split
+from clear.datasets.splits import few_shot_split, shuffled_split, stratified_split
 
 NAMES = ['a', 'b', 'c', 'd']
 TARGETS = np.random.default_rng(0).permutation([0] * 10 + [1] * 7 + [2] * 2 + [3]).tolist()
@@ -54,6 +54,28 @@ def by_the_old_script(targets, count_of_test, seed):
         first += rows[:count]
         rest += rows[count:]
     return first, rest
+
+
+@pytest.mark.parametrize('seed', [0, 4])
+@pytest.mark.parametrize('count, ratio', [(3300, 0.3), (7, 0.3), (10, 0.25)])
+def test_published_splits_shuffle_the_whole_bucket(seed, count, ratio):
+    random.seed(seed)  # as the published script does, with the global generator
+    rows = list(range(count))
+    random.shuffle(rows)
+    cut = count - int(count * ratio)
+    assert shuffled_split(count, test_ratio=ratio, seed=seed) == (rows[:cut], rows[cut:])
+    assert cut == {3300: 2310, 7: 5, 10: 8}[count]
+
+
+def test_published_splits_are_written_and_know_no_classes(tmp_path):
+    root = write_clear_tree(tmp_path, per_class=10, seeds=(), image_size=8)
+    folder, = write_missing_splits(root, seeds=[3], per_class=False)
+    test = shuffled_split(30, test_ratio=0.3, seed=3)[1]
+    assert all(json.loads((folder / bucket / 'test_indices.json').read_text()) == test for bucket in '123')
+    assert read_clear(root, seed=3).test[0].targets.tolist() == [row // 10 for row in test]
+    for options in (dict(shots=[1]), dict(legacy=True)):
+        with pytest.raises(ConfigError, match='know no classes'):
+            write_missing_splits(root, seeds=[4], per_class=False, **options)
 
 
 @pytest.mark.parametrize('seed', [0, 4])

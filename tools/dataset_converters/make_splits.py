@@ -22,6 +22,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--test-ratio', type=float, default=0.3, metavar='SHARE', help='default: %(default)s')
     parser.add_argument('--legacy', action='store_true',
                         help="the permutations of CLEAR's helper script: one seed for every class")
+    parser.add_argument('--whole-buckets', action='store_true',
+                        help="draw from all images of a bucket, not per class, as CLEAR's published splits were")
     parser.add_argument('--overwrite', action='store_true', help='replace splits that exist')
     return parser.parse_args(argv)
 
@@ -36,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from clear.datasets.make.make_splits import write_missing_splits
 
     written = write_missing_splits(args.root, seeds=args.seeds, shots=args.shots, test_ratio=args.test_ratio,
-                                   legacy=args.legacy, overwrite=args.overwrite)
+                                   legacy=args.legacy, per_class=not args.whole_buckets,
+                                   overwrite=args.overwrite)
     print('\n'.join(str(folder) for folder in written))
     return 0
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clear.core.errors import DataError
+from clear.core.errors import ConfigError, DataError
 from clear.datasets.buckets import Bucket
 from clear.datasets.make.writing import TEST_RATIO, new_folder, write_split
 from clear.datasets.readers.clear.clear_layouts import Choice, OldLayout, open_layout
 from clear.datasets.readers.image_files import real_path
-from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
+from clear.datasets.splits import Split, check_split_options, few_shot_split, shuffled_split, stratified_split
 
 
 def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Sequence[int] = (),
-                         test_ratio: float = TEST_RATIO, legacy: bool = False, overwrite: bool = False) -> list[Path]:
+                         test_ratio: float = TEST_RATIO, legacy: bool = False, per_class: bool = True,
+                         overwrite: bool = False) -> list[Path]:
     """Write `split_<seed>` folders; each appears complete or not at all.
 
     Args:
@@ -22,16 +23,19 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         shots: images per class of few-shot lists to write; without any, train/test splits are written.
         test_ratio: of every class, for train/test splits; names their folder. A tree has splits of one ratio.
         legacy: the permutations of CLEAR's helper script (see `stratified_split`).
+        per_class: False draws train/test splits from the whole bucket, as CLEAR's published ones (`shuffled_split`).
         overwrite: replace splits that exist.
 
     Returns:
         The folders written.
 
     Raises:
-        ConfigError: for a seed, ratio or shot out of range.
+        ConfigError: for a seed, ratio or shot out of range, or options that do not go together.
         DataError: if the tree is not in the old layout, a class is too small for a shot, splits of another ratio are
             there, or a split exists and `overwrite` is False.
     """
+    if not per_class and (legacy or shots):
+        raise ConfigError('Splits of the whole bucket know no classes: neither shots nor the helper script of those.')
     tree = open_layout(real_path(root))
     if not isinstance(tree, OldLayout):
         raise DataError(f'{root} is in the new layout, whose official split is all there is. tools/dataset_converters/'
@@ -47,8 +51,8 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         check_split_options(test_ratio, seed)
         if not shots:
             written[tree.folder / ratio_folder / f'split_{seed}'] = {
-                bucket.name: stratified_split(bucket.targets, test_ratio=test_ratio, seed=seed, bucket=bucket.name,
-                                              legacy=legacy) for bucket in buckets}
+                bucket.name: train_test_rows(bucket.targets, test_ratio=test_ratio, seed=seed, bucket=bucket.name,
+                                             legacy=legacy, per_class=per_class) for bucket in buckets}
         for shot in shots:
             written[tree.folder / f'{shot}_shot' / f'split_{seed}'] = {
                 bucket.name: few_shot_split(bucket.targets, shot=shot, seed=seed, bucket=bucket.name,
@@ -58,6 +62,14 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         with new_folder(folder, replace=overwrite) as place:
             write_split(place, rows, by_bucket)
     return list(written)
+
+
+def train_test_rows(targets: Sequence[int], *, test_ratio: float, seed: int, bucket: str, per_class: bool,
+                    legacy: bool = False) -> Split:
+    """The split of a bucket: drawn per class (`stratified_split`), or from all of its rows (`shuffled_split`)."""
+    if per_class:
+        return stratified_split(targets, test_ratio=test_ratio, seed=seed, bucket=bucket, legacy=legacy)
+    return shuffled_split(len(targets), test_ratio=test_ratio, seed=seed)
 
 
 def _rows(bucket: Bucket) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -18,12 +19,13 @@ Row = tuple[str, int]  # (image path relative to the root, class index)
 
 
 @contextmanager
-def new_folder(out: str | Path, *, replace: bool = False) -> Iterator[Path]:
+def new_folder(out: str | Path, *, replace: bool = False, owner: str = '') -> Iterator[Path]:
     """Give a temporary folder beside `out` to write into, and rename it to `out` if the block ends without an error.
 
     Args:
         out: the folder to create; an empty one may exist.
         replace: whether a folder with content is exchanged for the new one. It stays until the new one is complete.
+        owner: a name under which nobody else writes there now: what a killed process left under it is removed first.
 
     Raises:
         DataError: if `out` is a file, has content and `replace` is False, holds the home or the working
@@ -33,7 +35,11 @@ def new_folder(out: str | Path, *, replace: bool = False) -> Iterator[Path]:
         out = Path(out).resolve()
         _check_target(out, replace)
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.', suffix='.tmp'))
+        if owner:
+            for left in out.parent.glob(f'.{glob.escape(out.name)}.{owner}.*.tmp'):
+                shutil.rmtree(left)
+        prefix = f'.{out.name}.{owner}.' if owner else f'.{out.name}.'
+        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix, suffix='.tmp'))
     except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
         raise DataError(f'{out} cannot be written: {getattr(error, "strerror", None) or error}.') from error
     try:
@@ -91,7 +97,7 @@ def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
         ValueError: if a split misses a bucket, or if its train and test rows overlap or do not cover the bucket.
     """
     folder = Path(root) / 'training_folder'
-    _write_plain_json(folder / 'bucket_indices.json', list(rows))
+    write_plain_json(folder / 'bucket_indices.json', list(rows))
     for bucket, listed in rows.items():
         write_rows(folder / 'filelists' / bucket / 'all.txt', listed)
     for seed, by_bucket in splits.items():
@@ -112,7 +118,7 @@ def write_split(folder: Path, rows: dict[str, Sequence[Row]],
             raise ValueError(f'{folder.name}, bucket {bucket}: train and test rows overlap or leave rows out.')
         for name, indices in (('train', train), ('test', test)):
             write_rows(folder / bucket / f'{name}.txt', [rows[bucket][i] for i in indices])
-            _write_plain_json(folder / bucket / f'{name}_indices.json', list(indices))
+            write_plain_json(folder / bucket / f'{name}_indices.json', list(indices))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -130,9 +136,9 @@ def write_labeled_metadata(root: str | Path, records: dict[str, dict[str, dict[s
     for bucket, by_class in records.items():
         for name, by_id in by_class.items():
             relative = f'labeled_metadata/{bucket}/{name}.json'
-            _write_plain_json(Path(root) / relative, by_id)
+            write_plain_json(Path(root) / relative, by_id)
             index.setdefault(bucket, {})[name] = relative
-    _write_plain_json(Path(root) / 'labeled_metadata.json', index)
+    write_plain_json(Path(root) / 'labeled_metadata.json', index)
 
 
 def write_class_names(root: str | Path, names: Sequence[str]) -> None:
@@ -141,9 +147,8 @@ def write_class_names(root: str | Path, names: Sequence[str]) -> None:
     (Path(root) / 'class_names.txt').write_text('\n'.join(names), encoding='utf-8')
 
 
-def _write_plain_json(path: Path, value) -> None:
+def write_plain_json(path: Path, value: object) -> None:
+    """Write JSON in place, into a folder in the making."""
     # Not the atomic writer: the whole folder becomes visible by one rename, a sync per file would take minutes.
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + '\n', encoding='utf-8')
-
-

@@ -55,6 +55,8 @@ class StageRunner:
         self.entries = entries(self.cfg)
         self.todo = chosen(self.entries, names)
         self.overwrite = overwrite
+        for entry in self.todo:
+            entry.stage.overwrite = overwrite
 
     def folder(self, entry: Entry) -> StageFolder:
         return StageFolder(self.work_dir / FOLDER / entry.name)
@@ -136,12 +138,16 @@ class StageRunner:
         if folder.read(PLAN) is not None:
             self._check_same(entry)
         if folder.read(MANIFEST) is not None:
-            again = entry.stage.redo(Finished(folder.path))
-            if not again:
+            finished = Finished(folder.path)
+            again, lacking = entry.stage.redo(finished), entry.stage.lacking(finished)
+            if again:
+                logger.info('%s  finished before; %d shards are made again', entry.name, len(again))
+                folder.take_back(again)
+            elif lacking:
+                logger.info('%s  finished before, but %s', entry.name, lacking)
+            else:
                 logger.info('%s  finished before', entry.name)
                 return
-            logger.info('%s  finished before; %d shards are made again', entry.name, len(again))
-            folder.take_back(again)
         folder.clear_attempts()
         inputs = inputs_of(entry, self.work_dir / FOLDER)
         stored = folder.read(PLAN)
