@@ -2,6 +2,7 @@
 
 from clear.curation.buckets.stage import TimeBuckets
 from clear.curation.download.stage import Download
+from clear.curation.export.stage import Export
 from clear.curation.metadata.stage import Metadata
 
-__all__ = ['Download', 'Metadata', 'TimeBuckets']
+__all__ = ['Download', 'Export', 'Metadata', 'TimeBuckets']

@@ -54,6 +54,7 @@ class Stage:
 
     Attributes:
         overwrite: set by the driver when the stage is to be made anew: what it made outside its folder goes, too.
+        inputs: what it reads, set by the driver before `finish`.
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
@@ -62,6 +63,7 @@ class Stage:
     PACKAGES: ClassVar[tuple[str, ...]] = ('pyarrow',)
     EXECUTION: ClassVar[frozenset[str]] = frozenset()
     overwrite: bool = False
+    inputs: Inputs = {}
 
     @property
     def reads(self) -> tuple[str, ...]:

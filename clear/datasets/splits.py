@@ -59,6 +59,14 @@ def shuffled_split(count: int, *, test_ratio: float, seed: int) -> Split:
     return rows[:num_train], rows[num_train:]
 
 
+def train_test_rows(targets: Sequence[int], *, test_ratio: float, seed: int, bucket: str, per_class: bool,
+                    legacy: bool = False) -> Split:
+    """The split of a bucket: drawn per class (`stratified_split`), or from all of its rows (`shuffled_split`)."""
+    if per_class:
+        return stratified_split(targets, test_ratio=test_ratio, seed=seed, bucket=bucket, legacy=legacy)
+    return shuffled_split(len(targets), test_ratio=test_ratio, seed=seed)
+
+
 def few_shot_split(targets: Sequence[int], *, shot: int, seed: int, bucket: str, class_names: Sequence[str],
                    legacy: bool = False) -> Split:
     """Rows of train, `shot` of every class, and of test, all others.

@@ -13,17 +13,18 @@ from clear.curation.manifest import MANIFEST, PLAN, SCHEMA, Finished, Plan, Stag
 
 def finished(path: Path, shards: Sequence[Mapping[str, pyarrow.Table | bytes]], summary: Mapping | None = None,
              values: Mapping | None = None, counts: Sequence[Mapping[str, int]] | None = None,
-             stage: str = 'Made') -> Finished:
+             stage: str = 'Made', plan_shards: Sequence[Mapping] | None = None) -> Finished:
     """A stage's folder with these shards.
 
     Args:
         shards: of each, file name -> a table (written as Parquet), or bytes.
         summary, values: of the manifest and of the plan.
         counts: of each shard.
+        plan_shards: what the plan says of each.
     """
     folder = StageFolder(path)
     plan = dict(schema=SCHEMA, stage=stage, config={}, inputs=dict(stages={}, sources={}),
-                plan=asdict(Plan([{} for _ in shards], values or {})))
+                plan=asdict(Plan(plan_shards or [{} for _ in shards], values or {})))
     write_json(path / PLAN, plan)
     for number, files in enumerate(shards):
         with folder.writing(number) as attempt:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.buckets import Bucket
-from clear.datasets.make.writing import TEST_RATIO, new_folder, write_split
+from clear.datasets.make.writing import TEST_RATIO, new_folder, ratio_folder, write_split
 from clear.datasets.readers.clear.clear_layouts import Choice, OldLayout, open_layout
 from clear.datasets.readers.image_files import real_path
-from clear.datasets.splits import Split, check_split_options, few_shot_split, shuffled_split, stratified_split
+from clear.datasets.splits import check_split_options, few_shot_split, train_test_rows
 
 
 def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Sequence[int] = (),
@@ -42,15 +42,15 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
                         'merge_clear.py makes an old-layout tree of it.')
     class_names = tree.class_names()
     buckets = [tree.bucket(name, 'all', Choice(), class_names) for name in tree.bucket_names()]
-    ratio_folder = f'testset_ratio_{test_ratio:g}'
-    if not shots and tree.seeds() and tree.split_folder != ratio_folder:
+    wanted = ratio_folder(test_ratio)
+    if not shots and tree.seeds() and tree.split_folder != wanted:
         raise DataError(f'{tree.folder} has splits in {tree.split_folder}; one tree has one ratio. Use --test-ratio '
                         f'{tree.split_folder.removeprefix("testset_ratio_")}, or remove that folder.')
     written = {}
     for seed in seeds:
         check_split_options(test_ratio, seed)
         if not shots:
-            written[tree.folder / ratio_folder / f'split_{seed}'] = {
+            written[tree.folder / wanted / f'split_{seed}'] = {
                 bucket.name: train_test_rows(bucket.targets, test_ratio=test_ratio, seed=seed, bucket=bucket.name,
                                              legacy=legacy, per_class=per_class) for bucket in buckets}
         for shot in shots:
@@ -62,14 +62,6 @@ def write_missing_splits(root: str | Path, *, seeds: Sequence[int], shots: Seque
         with new_folder(folder, replace=overwrite) as place:
             write_split(place, rows, by_bucket)
     return list(written)
-
-
-def train_test_rows(targets: Sequence[int], *, test_ratio: float, seed: int, bucket: str, per_class: bool,
-                    legacy: bool = False) -> Split:
-    """The split of a bucket: drawn per class (`stratified_split`), or from all of its rows (`shuffled_split`)."""
-    if per_class:
-        return stratified_split(targets, test_ratio=test_ratio, seed=seed, bucket=bucket, legacy=legacy)
-    return shuffled_split(len(targets), test_ratio=test_ratio, seed=seed)
 
 
 def _rows(bucket: Bucket) -> list[tuple[str, int]]:

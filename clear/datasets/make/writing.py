@@ -82,6 +82,11 @@ def _swap(staging: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
+def ratio_folder(test_ratio: float) -> str:
+    """What the folder of the splits of a ratio is called."""
+    return f'testset_ratio_{test_ratio:g}'
+
+
 def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
                           splits: dict[int, dict[str, tuple[Sequence[int], Sequence[int]]]],
                           test_ratio: float = TEST_RATIO) -> None:
@@ -101,7 +106,7 @@ def write_training_folder(root: str | Path, rows: dict[str, Sequence[Row]],
     for bucket, listed in rows.items():
         write_rows(folder / 'filelists' / bucket / 'all.txt', listed)
     for seed, by_bucket in splits.items():
-        write_split(folder / f'testset_ratio_{test_ratio:g}' / f'split_{seed}', rows, by_bucket)
+        write_split(folder / ratio_folder(test_ratio) / f'split_{seed}', rows, by_bucket)
 
 
 def write_split(folder: Path, rows: dict[str, Sequence[Row]],

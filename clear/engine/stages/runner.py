@@ -149,7 +149,7 @@ class StageRunner:
                 logger.info('%s  finished before', entry.name)
                 return
         folder.clear_attempts()
-        inputs = inputs_of(entry, self.work_dir / FOLDER)
+        inputs = entry.stage.inputs = inputs_of(entry, self.work_dir / FOLDER)
         stored = folder.read(PLAN)
         if stored is None:
             logger.info('%s  planning', entry.name)

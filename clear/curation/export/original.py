@@ -1,0 +1,66 @@
+"""Records by the keys of CLEAR's JSON files, nearly all of them text, as the metadata's cells were."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow
+
+if TYPE_CHECKING:
+    from clear.core.types import Plain
+
+# Key -> column of records, whose empty cells are ''. Bytes are the cells as they came, url-encoded.
+_TEXT = dict(USER_ID='user_id', NICKNAME='nickname', DEVICE='device', TITLE='title', DESCRIPTION='description',
+             USER_TAGS='user_tags', MACHINE_TAGS='machine_tags', LON='lon', LAT='lat', GEO_ACCURACY='geo_accuracy',
+             PAGE_URL='page_url', DOWNLOAD_URL='url', LICENSE_NAME='license_name', LICENSE_URL='license_url',
+             SERVER_ID='server_id', FARM_ID='farm_id', SECRET='secret', SECRET_ORIGINAL='secret_original', EXT='ext',
+             HASH_VALUE='hash')
+KEYS = ('ID', 'USER_ID', 'NICKNAME', 'DATE_TAKEN', 'DATE_UPLOADED', 'DEVICE', 'TITLE', 'DESCRIPTION', 'USER_TAGS',
+        'MACHINE_TAGS', 'LON', 'LAT', 'GEO_ACCURACY', 'PAGE_URL', 'DOWNLOAD_URL', 'LICENSE_NAME', 'LICENSE_URL',
+        'SERVER_ID', 'FARM_ID', 'SECRET', 'SECRET_ORIGINAL', 'EXT', 'IMG_OR_VIDEO', 'AUTO_TAG_SCORES', 'LINE_NUM',
+        'EXIF', 'HASH_VALUE')
+# Columns that are read; own sources bring `source_id`, side files the last two.
+COLUMNS = ('id', 'line', 'is_video', 'uploaded_at', 'taken_at', *_TEXT.values(), 'source_id', 'autotags', 'exif')
+
+
+def read_columns(known: Collection[str]) -> list[str]:
+    """The columns that a table of records has of those that are read."""
+    return [name for name in COLUMNS if name in known]
+
+
+def originals(records: pyarrow.StructArray) -> list[dict[str, Plain]]:
+    """Records of `read_columns` as CLEAR wrote them, without `IMG_DIR` and `IMG_PATH`.
+
+    A time that could not be read is 'null', any other empty cell ''. Numbers are written as Python does, so that `10`
+    of a longitude becomes `10.0`.
+    """
+    columns = {field.name: records.field(place).to_pylist() for place, field in enumerate(records.type)}
+    empty = [None] * len(records)
+    made: Mapping[str, list] = dict(
+        ID=[str(value) for value in columns['id']],
+        DATE_TAKEN=[_taken(value) for value in columns.get('taken_at', empty)],
+        DATE_UPLOADED=[str(int(value.timestamp())) for value in columns['uploaded_at']],
+        IMG_OR_VIDEO=[int(bool(value)) for value in columns.get('is_video', empty)],
+        AUTO_TAG_SCORES=[dict(value or ()) for value in columns.get('autotags', empty)],
+        LINE_NUM=[_text(value) for value in columns.get('line', empty)],
+        EXIF=[None if value is None else dict(value) for value in columns.get('exif', empty)],
+        **{key: [_text(value) for value in columns.get(name, empty)] for key, name in _TEXT.items()})
+    rows = [dict(zip(KEYS, values)) for values in zip(*(made[key] for key in KEYS))]
+    for row, source_id in zip(rows, columns.get('source_id', empty)):
+        if source_id is not None:
+            row['SOURCE_ID'] = source_id
+    return rows
+
+
+def _text(value: str | bytes | int | float | None) -> str:
+    if isinstance(value, bytes):
+        return value.decode('utf-8', 'surrogateescape')
+    return '' if value is None else str(value)
+
+
+def _taken(value: datetime | None) -> str:
+    if value is None:
+        return 'null'
+    return f"{value.isoformat(' ', 'seconds')}.{f'{value.microsecond:06d}'.rstrip('0') or '0'}"

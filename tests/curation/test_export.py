@@ -1,0 +1,332 @@
+"""The CLEAR tree of a selection, against writing it in straight lines, and read by what trains on it."""
+
+import json
+import random
+import shutil
+from datetime import UTC
+from pathlib import Path
+
+import curated_stages
+import pyarrow
+import pytest
+import torch
+
+from clear.continual.scenarios import build_scenario
+from clear.core.errors import ConfigError, DataError
+from clear.curation.export.assembling import MARK
+from clear.curation.export.stage import Export, bad_folder_name, bucket_keys
+from clear.curation.manifest import Finished
+from clear.datasets.make.check import check_tree
+from clear.datasets.make.make_splits import write_missing_splits
+from clear.engine.stages.runner import StageRunner
+
+TRANSFORM = [dict(type='Resize', size=[8, 8]), dict(type='ToTensor')]
+TEXT = dict(NICKNAME='', DEVICE='', DESCRIPTION='', MACHINE_TAGS='', LAT='', PAGE_URL='', LICENSE_NAME='',
+            LICENSE_URL='', FARM_ID='', SECRET_ORIGINAL='', EXT='png', USER_ID='1@N00', TITLE='caf%C3%A9+\udcff',
+            USER_TAGS='a,b%2Cc', GEO_ACCURACY='16', SERVER_ID='7', SECRET='00ab', EXIF=None, AUTO_TAG_SCORES={},
+            IMG_OR_VIDEO=0, IMG_DIR='.')
+
+
+def export(made, folder, out='out', overwrite=False, **options):
+    config = dict(stages=[dict(type='Export', out_dir=str(folder / out), **options)],
+                  inputs={kind: str(path) for kind, path in made.inputs.items()})
+    StageRunner(config, folder / 'run', overwrite=overwrite).run()
+    return folder / out
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob('*'))
+            if path.is_file()}
+
+
+def original(row, path):
+    """The record as CLEAR's own scripts have it, of a photo of `curated_stages`."""
+    taken, uploaded = row['taken_at'], row['uploaded_at'].replace(tzinfo=UTC)
+    return TEXT | dict(ID=str(row['id']), LINE_NUM=str(row['line']), HASH_VALUE=row['hash'], DOWNLOAD_URL=row['url'],
+                       DATE_UPLOADED=str(int(uploaded.timestamp())), LON='' if row['lon'] is None else str(row['lon']),
+                       DATE_TAKEN='null' if taken is None else f'{taken:%Y-%m-%d %H:%M:%S}.5', IMG_PATH=path)
+
+
+def straight_line(made, ratio=0.3):
+    """Name -> content of the tree: parsed JSON, text, or bytes."""
+    names = sorted(made.group)
+    tree = {'class_names.txt': '\n'.join(names), 'labeled_metadata.json': {}, 'clip_result.json': {},
+            'all_metadata.json': {}, 'concept_group_dict.json': dict(GROUP=['laptop', 'bus']),
+            'training_folder/bucket_indices.json': list(made.chosen)}
+    for bucket, by_label in made.chosen.items():
+        rows, result = [], {}
+        for label in made.group:
+            metadata = {}
+            result[label] = dict(metadata=[], D=[])
+            for number, score in by_label[label]:
+                row = made.records[number]
+                path = f'labeled_images/{bucket}/{label}/{row["id"]}.jpg'
+                metadata[str(row['id'])] = original(row, path)
+                tree[path] = made.contents[number]
+                rows.append(f'{path} {names.index(label)}')
+                result[label]['D'].append(pytest.approx(score, abs=1e-6))  # -cosine of what is in the background
+                result[label]['metadata'].append(str(row['id']))
+            tree[f'labeled_metadata/{bucket}/{label}.json'] = metadata
+            tree['labeled_metadata.json'].setdefault(bucket, {})[label] = f'labeled_metadata/{bucket}/{label}.json'
+        tree[f'clip_result/{bucket}.json'] = tree['clip_result.json'][bucket] = result
+        folder = 'training_folder'
+        tree[f'{folder}/filelists/{bucket}/all.txt'] = '\n'.join(rows)
+        for seed in range(5):
+            random.seed(seed)
+            order = list(range(len(rows)))
+            random.shuffle(order)
+            cut = len(rows) - int(len(rows) * ratio)
+            for part, chosen in (('train', order[:cut]), ('test', order[cut:])):
+                place = f'{folder}/testset_ratio_{ratio}/split_{seed}/{bucket}/{part}'
+                tree[f'{place}.txt'] = '\n'.join(rows[row] for row in chosen)
+                tree[f'{place}_indices.json'] = chosen
+        size = len(made.records) // len(made.chosen)
+        part = made.records[int(bucket) * size:(int(bucket) + 1) * size]
+        tree[f'all_metadata/{bucket}.json'] = {
+            str(row['id']): original(row, f'all_images/{bucket}/{row["id"]}.jpg')
+            for row in sorted(part, key=lambda row: (row['uploaded_at'], row['id']))}
+        tree['all_metadata.json'][bucket] = f'all_metadata/{bucket}.json'
+    return tree
+
+
+def in_order(value):
+    """JSON whose objects are lists of pairs, so that the order of keys counts."""
+    return [(key, in_order(part)) for key, part in value.items()] if isinstance(value, dict) else value
+
+
+def without_records(value):
+    """What `clip_result` says, with ids in place of records."""
+    if 'metadata' in value:
+        return value | dict(metadata=[record['ID'] for record in value['metadata']])
+    return {key: without_records(part) for key, part in value.items()}
+
+
+@pytest.mark.parametrize('store, images', [('files', 'hardlink'), ('tar', 'hardlink'),
+                                           pytest.param('files', 'symlink', marks=pytest.mark.slow),
+                                           pytest.param('files', 'copy', marks=pytest.mark.slow)])
+def test_tree_is_that_of_straight_lines(tmp_path, store, images):
+    made = curated_stages.world(tmp_path / 'in', store=store)
+    found, expected = files(export(made, tmp_path, images=images)), straight_line(made)
+    assert sorted(found) == sorted([*expected, MARK])
+    for name, content in expected.items():
+        if isinstance(content, bytes):
+            assert found[name] == content, name
+        elif isinstance(content, str):
+            assert found[name].decode() == content, name
+        else:
+            value = json.loads(found[name])
+            value = without_records(value) if name.startswith('clip_result') else value
+            # Keys of a record may stand in any order; those of buckets, classes and ids not.
+            assert value == content and list(value) == list(content), name
+            if name == 'labeled_metadata.json':
+                assert in_order(value) == in_order(content)
+    assert str(tmp_path) not in b''.join(found.values()).decode('latin-1')
+
+
+def test_links_are_links_and_copies_are_copies(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    source = next((tmp_path / 'in/images').rglob('files/0000/*.jpg'))
+    for how in ('hardlink', 'symlink', 'copy'):
+        out = export(made, tmp_path / how, all_images=True, images=how)
+        image = next(out.glob(f'all_images/*/{source.name}'))
+        assert image.read_bytes() == source.read_bytes()
+        assert image.is_symlink() == (how == 'symlink')
+        assert (not image.is_symlink() and image.samefile(source)) == (how == 'hardlink')
+        if how == 'symlink':
+            assert not image.readlink().is_absolute()
+
+
+@pytest.mark.parametrize('store', [pytest.param('files', marks=pytest.mark.slow), 'tar'])
+def test_readers_and_check_take_it_in_both_protocols(tmp_path, store):
+    made = curated_stages.world(tmp_path / 'in', store=store)
+    values = curated_stages.banks(tmp_path / 'in' / 'features', made.records, list(made.chosen))
+    made.inputs['features'] = tmp_path / 'in' / 'features'
+    out = export(made, tmp_path, features='own')
+    report = check_tree(out)
+    assert report.problems == [] and report.num_images == 48 and report.feature_types == ['own']
+    assert report.seeds == [0, 1, 2, 3, 4] and report.splits['split_3'] == {'0': [17, 7], '1': [17, 7]}
+    for protocol, seed in (('iid', 2), ('streaming', None)):
+        scenario = build_scenario(dict(type='CLEAR', data_root=str(out), evaluation_protocol=protocol, seed=seed,
+                                       train_transform=TRANSFORM, eval_transform=TRANSFORM))
+        assert [len(each.dataset) for each in scenario.train_stream] == [17 if seed else 24] * 2
+        assert scenario.test_stream[1].dataset[0][0].shape == (3, 8, 8)
+    index = json.loads((out / 'features/own/features.json').read_text())
+    numbers = {str(row['id']): number for number, row in enumerate(made.records)}
+    for bucket, by_label in made.chosen.items():
+        table, targets = torch.load(out / f'training_folder/features/own/{bucket}/all.pth', weights_only=True)
+        listed = (out / f'training_folder/filelists/{bucket}/all.txt').read_text().split('\n')
+        assert targets == [int(line.split()[1]) for line in listed]
+        expected = values[[numbers[Path(line.split()[0]).stem] for line in listed]]
+        assert torch.equal(table, torch.from_numpy(expected))
+        for label, chosen in by_label.items():
+            stored = torch.load(out / index[bucket][label], weights_only=True)
+            assert list(stored) == [str(made.records[number]['id']) for number, _ in chosen]
+            assert all(torch.equal(row, torch.tensor(values[numbers[name]])) for name, row in stored.items())
+            assert (out / index[bucket][label]).stat().st_size < 6 * 4 * len(stored) + 400 * len(stored) + 2000
+
+
+@pytest.mark.parametrize('per_class', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_splits_are_those_of_the_tool(tmp_path, per_class):
+    made = curated_stages.world(tmp_path / 'in', num_buckets=3, per_class=5)
+    out = export(made, tmp_path, testset_ratio=0.25, per_class=per_class, seeds=[0, 7], all_metadata=False)
+    assert not (out / 'all_metadata').exists()
+    folder = out / 'training_folder/testset_ratio_0.25'
+    found = files(folder)
+    shutil.rmtree(folder)
+    write_missing_splits(out, seeds=[0, 7], test_ratio=0.25, per_class=per_class)
+    assert found == files(folder) and len(found) == 2 * 3 * 4
+    lists = export(made, tmp_path / 'lists', testset_ratio=0)
+    assert sorted(path.name for path in (lists / 'training_folder').iterdir()) == ['bucket_indices.json', 'filelists']
+
+
+def test_all_images_have_their_own_names_and_failures_are_listed(tmp_path):
+    made = curated_stages.world(tmp_path / 'in', missing=(3,))
+    gone = next(number for number in range(30) if number != 3
+                and not any(number == other for chosen in made.chosen['0'].values() for other, _ in chosen))
+    name = f'{made.records[gone]["id"]}.jpg'
+    next((tmp_path / 'in/images').rglob(f'files/*/{name}')).unlink()
+    out = export(made, tmp_path, all_images=True)
+    for number in range(60):
+        image = out / f'all_images/{number // 30}/{made.records[number]["id"]}.jpg'
+        assert image.is_file() == (number not in (3, gone)) and (
+            number in (3, gone) or image.read_bytes() == made.contents[number])
+    assert json.loads((out / 'all_images/failed/0.json').read_text()) == {
+        made.records[gone]['url']: f'all_images/0/{name}'}
+    assert json.loads((out / 'all_images/failed/1.json').read_text()) == {}
+    assert str(made.records[3]['id']) not in json.loads((out / 'all_metadata/0.json').read_text())
+
+
+# What is there already
+
+
+def test_same_data_are_left_alone_others_refused_and_a_lost_tree_put_back(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    out = export(made, tmp_path)
+    whole, times = files(out), {path: path.stat().st_mtime_ns for path in out.rglob('*') if path.is_dir()}
+    shutil.rmtree(tmp_path / 'run')
+    export(made, tmp_path)  # a run that knows nothing of the first
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    other = curated_stages.world(tmp_path / 'other', per_class=5)
+    with pytest.raises(DataError, match=r'out holds another data set.*--overwrite'):
+        export(other, tmp_path / 'second', out='../out')
+    assert files(out) == whole and not list((tmp_path / 'second/run/stages/export').glob('plan.json'))
+    export(other, tmp_path / 'second', out='../out', overwrite=True)
+    assert len(json.loads((out / 'labeled_metadata/0/bus.json').read_text())) == 5
+    export(other, tmp_path / 'second', out='elsewhere')
+    shutil.rmtree(tmp_path / 'second/elsewhere')
+    export(other, tmp_path / 'second', out='elsewhere')
+    assert files(tmp_path / 'second/elsewhere') == files(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'other', 'out', 'run', 'second']
+
+
+def test_folders_with_anything_else_stay_even_when_asked(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    (tmp_path / 'out').mkdir()
+    export(made, tmp_path)  # an empty one is fine
+    (tmp_path / 'mine/photos').mkdir(parents=True)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r'mine holds something else.*another out_dir'):
+            export(made, tmp_path / 'x', out='../mine', overwrite=overwrite)
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(DataError, match='file holds something else'):
+        export(made, tmp_path / 'y', out='../file')
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize('label, reason', [('a/b', "holds '/'"), ('..', 'a dot'), ('', 'empty'), ('bus ', 'a blank'),
+                                           ('two\nlines', 'no text'), ('x' * 201, 'longer than 200')])
+def test_labels_that_are_no_folder_names(tmp_path, label, reason):
+    made = curated_stages.world(tmp_path / 'in', group=['laptop', label])
+    with pytest.raises(DataError, match=rf'is no name for a folder: .*{reason}.*another label'):
+        export(made, tmp_path)
+    assert not (tmp_path / 'out').exists() and bad_folder_name('ice cream') == bad_folder_name('é,(2)') == ''
+
+
+@pytest.mark.parametrize('store', [pytest.param('files', marks=pytest.mark.slow), 'tar'])
+def test_images_that_were_moved_or_changed(tmp_path, store):
+    made = curated_stages.world(tmp_path / 'in', store=store)
+    number = made.chosen['1']['bus'][2][0]
+    moved = tmp_path / 'in/images/shards/000001'
+    moved.rename(tmp_path / 'in/away')
+    with pytest.raises(DataError, match=r"images.parquet|24 of 24 selected .*inputs=dict\(images='...'\)"):
+        export(made, tmp_path)
+    (tmp_path / 'in/away').rename(moved)
+    target = moved / 'images.tar' if store == 'tar' else moved / f'files/0000/{made.records[number]["id"]}.jpg'
+    content = target.read_bytes()
+    target.write_bytes(content.replace(made.contents[number], bytes(len(made.contents[number]))))
+    with pytest.raises(DataError, match=r'is not what was stored \(its checksum differs\)'):
+        export(made, tmp_path, images='copy')
+    target.write_bytes(content[:len(made.contents[number]) // 2])
+    with pytest.raises(DataError, match='selected photos of bucket 1 have no image any more, first'):
+        export(made, tmp_path / 'again')
+    assert not (tmp_path / 'out').exists() and not list(tmp_path.glob('.out*'))
+    target.write_bytes(content)
+    export(made, tmp_path)  # goes on with what it had
+    assert files(tmp_path / 'out') == files(export(made, tmp_path / 'fresh'))
+
+
+def test_selections_of_other_data(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    small = curated_stages.world(tmp_path / 'small', count=40)
+    for kind in ('images', 'records'):
+        mixed = curated_stages.SimpleNamespace(**vars(made))
+        mixed.inputs = made.inputs | {kind: small.inputs[kind]}
+        with pytest.raises(DataError, match=rf'was made of other {kind}: these lack some of its ids: \d+, first \d+'):
+            export(mixed, tmp_path / kind)
+    mixed.inputs = made.inputs | dict(buckets=curated_stages.world(tmp_path / 'one', num_buckets=1).inputs['buckets'])
+    with pytest.raises(DataError, match=r"has bucket '1', which .* does not have"):
+        export(mixed, tmp_path / 'buckets')
+    few = curated_stages.world(tmp_path / 'few', per_class=1)
+    with pytest.raises(DataError, match=r'bucket 0: of 3 photos testset_ratio 0.3 leaves none.*testset_ratio=0'):
+        export(few, tmp_path / 'split')
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(out_dir=''), "out_dir is ''"), (dict(images='move'), "images is 'move'"), (dict(seeds=[1, 1]), 'different'),
+    (dict(testset_ratio=1), 'testset_ratio is 1'), (dict(features='a/b'), "features is 'a/b'"),
+    (dict(all_images=1), 'all_images is 1')])
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Export(**dict(out_dir='x') | options)
+
+
+def test_buckets_without_numbers_are_called_by_their_places():
+    assert bucket_keys(['2004', '2005']) == ['2004', '2005'] and bucket_keys(['2004-Q1', '2004-Q2']) == ['0', '1']
+    assert bucket_keys(['1', '01']) == ['0', '1']
+
+
+def test_empty_buckets_are_left_out_of_the_lists(tmp_path):
+    made = curated_stages.world(tmp_path / 'in', num_buckets=3, per_class=4)
+    made.chosen['1'] = {}
+    shutil.rmtree(tmp_path / 'in/selection')
+    curated_stages.select(tmp_path / 'in/selection', made.chosen, made.records, made.group)
+    out = export(made, tmp_path)
+    assert json.loads((out / 'training_folder/bucket_indices.json').read_text()) == ['0', '2']
+    assert sorted(json.loads((out / 'all_metadata.json').read_text())) == ['0', '1', '2']
+    assert check_tree(out).problems == []
+    manifest = Finished(tmp_path / 'run/stages/export').manifest
+    assert [shard['selection'] for shard in manifest['plan']['shards']] == [0, None, 2]
+
+
+def test_features_of_other_photos_are_refused(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    curated_stages.banks(tmp_path / 'in' / 'features', made.records[:40], list(made.chosen))
+    made.inputs['features'] = tmp_path / 'in' / 'features'
+    with pytest.raises(DataError, match=r'bucket \d has no features of \d+ selected photos, first \d+'):
+        export(made, tmp_path, features='own')
+    assert not (tmp_path / 'out').exists()
+    with pytest.raises(ConfigError, match='reads features, which no stage before it makes'):
+        del made.inputs['features']
+        export(made, tmp_path / 'other', features='own')
+
+
+def test_columns_that_side_files_and_own_sources_bring(tmp_path):
+    from clear.curation.export.original import originals
+
+    rows = [curated_stages.record(number) for number in range(2)]
+    table = pyarrow.Table.from_pylist(rows, curated_stages.SCHEMA)
+    table = table.append_column('source_id', pyarrow.array(['IMG_1', None]))
+    found = originals(table.to_struct_array().combine_chunks())
+    assert found[0]['SOURCE_ID'] == 'IMG_1' and 'SOURCE_ID' not in found[1]
