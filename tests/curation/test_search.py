@@ -38,8 +38,8 @@ def products(request, monkeypatch):
     """Both paths, whichever this machine takes."""
     made = search._Cosines.__init__
 
-    def init(self, queries):
-        made(self, queries)
+    def init(self, *args):
+        made(self, *args)
         self.exact = self.exact and request.param
 
     monkeypatch.setattr(search._Cosines, '__init__', init)
@@ -153,7 +153,22 @@ def test_scores_of_single_rows_are_those_of_the_search(tmp_path):
              for place in range(2)]
     query = rng.normal(size=6)
     hits = top_scores(banks, query[None], 100).highest
-    assert row_scores(banks, hits.rows[0], query).tolist() == hits.scores[0].tolist()
+    assert row_scores(banks, hits.rows[0], query[None])[0].tolist() == hits.scores[0].tolist()
+
+
+@pytest.mark.usefixtures('products')
+def test_the_score_of_a_group_is_its_highest_at_both_ends(tmp_path):
+    rng = np.random.default_rng(4)
+    features, queries = exact_vectors(rng, 3000), exact_vectors(rng, 6)
+    ids = rng.permutation(3000)
+    cosines = features @ queries.T / 16
+    by_group = np.stack([cosines[:, :3].max(1), cosines[:, 3], cosines[:, 4:].max(1)])
+    found = top_scores([stored(tmp_path / 'b', features, ids)], queries, 40, both=True, groups=[3, 1, 2])
+    for hits, sign in ((found.highest, 1), (found.lowest, -1)):
+        for place, scores in enumerate(by_group):
+            order = sorted(range(3000), key=lambda row: (-sign * scores[row], ids[row]))[:40]
+            assert hits.ids[place].tolist() == ids[order].tolist()
+            assert hits.scores[place].tolist() == scores[order].tolist()
 
 
 @pytest.mark.parametrize('queries, message', [

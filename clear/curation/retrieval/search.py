@@ -50,7 +50,7 @@ class Search:
 
 
 def top_scores(banks: Sequence[FeatureBank], queries: np.ndarray | torch.Tensor, q: int, both: bool = False, *,
-               masks: Sequence[np.ndarray | None] | None = None) -> Search:
+               groups: Sequence[int] | None = None, masks: Sequence[np.ndarray | None] | None = None) -> Search:
     """The q rows with the highest cosine to each query, and with `both` the q with the lowest.
 
     Order: score, then id (numbers by value, text by code point). The score of a row is a function of the row and the
@@ -62,6 +62,8 @@ def top_scores(banks: Sequence[FeatureBank], queries: np.ndarray | torch.Tensor,
     Args:
         banks: in any number; rows are counted through them in this order.
         queries: (P, D), finite and not zero; need not be of length one.
+        groups: sizes of groups of queries that follow each other, and whose highest cosine is their score: P is then
+            the number of groups.
         masks: of each bank the rows (N,) bool to search; None = all.
 
     Raises:
@@ -77,22 +79,23 @@ def top_scores(banks: Sequence[FeatureBank], queries: np.ndarray | torch.Tensor,
     counts = dict(searched=0, unreadable=0, zero=0, not_finite=0)
     with _one_thread():
         rows = _Rows(banks)
-        cosines = _Cosines(queries)
-        sides = [_Best(rows, queries, q, sign, cosines.exact) for sign in ((1, -1) if both else (1,))]
+        cosines = _Cosines(queries, groups)
+        sides = [_Best(rows, np.split(queries, cosines.starts[1:]), q, sign, cosines.exact)
+                 for sign in ((1, -1) if both else (1,))]
         for place, bank in enumerate(banks):
             _search_bank(rows, place, bank, masks[place] if masks is not None else None, cosines, sides, counts)
         found = [side.result() for side in sides]
     return Search(found[0], found[1] if both else None, counts)
 
 
-def row_scores(banks: Sequence[FeatureBank], rows: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """(M,) float32 cosines of single rows with a query (D,), those of `top_scores`; NaN for rows without a direction.
+def row_scores(banks: Sequence[FeatureBank], rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(P, M) float32 cosines of single rows with queries (P, D), those of `top_scores`; NaN for rows without direction.
 
     Args:
         rows: (M,) counted through all banks.
     """
     with _one_thread():
-        return _Rows(banks).scores(np.asarray(rows, np.int64), unit_queries(np.asarray(query)[None])[0])
+        return _Rows(banks).scores(np.asarray(rows, np.int64), unit_queries(queries))
 
 
 def unit_queries(queries: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -156,10 +159,12 @@ class _Cosines:
 
     Attributes:
         exact: whether they were the same. If not, cosines are only near those of `_Rows.scores`.
+        starts: of the groups of queries, see `top_scores`.
     """
 
-    def __init__(self, queries: np.ndarray):
+    def __init__(self, queries: np.ndarray, groups: Sequence[int] | None = None):
         self.count, dim = queries.shape
+        self.starts = np.concatenate([[0], np.cumsum([1] * self.count if groups is None else groups)[:-1]])
         groups = -(-self.count // _GROUP)
         self.queries = torch.zeros(groups * _GROUP, dim)
         self.queries[:self.count] = torch.from_numpy(queries)
@@ -170,7 +175,7 @@ class _Cosines:
         self.exact = bool((probe == probe[0, 0]).all())
 
     def __call__(self, rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines (P, 1024) and squared lengths (1024,) of at most 1024 rows; behind the last row they are NaN, 0."""
+        """Scores (P, 1024) and squared lengths (1024,) of at most 1024 rows; behind the last row they are NaN, 0."""
         if rows.dtype != torch.float32 or len(rows) < BLOCK:
             self.block[len(rows):] = 0
             self.block[:len(rows)] = rows
@@ -181,7 +186,8 @@ class _Cosines:
         squares = squared_lengths(rows.numpy())
         with np.errstate(divide='ignore', invalid='ignore'):
             scores = self.products.numpy()[:self.count]
-            return np.multiply(scores, 1 / np.sqrt(squares), out=scores), squares
+            np.multiply(scores, 1 / np.sqrt(squares), out=scores)
+            return scores if len(self.starts) == self.count else np.maximum.reduceat(scores, self.starts), squares
 
 
 def squared_lengths(rows: np.ndarray) -> np.ndarray:
@@ -204,21 +210,22 @@ class _Rows:
             warnings.filterwarnings('ignore', 'The given NumPy array is not writable')  # nothing writes to it
             return torch.from_numpy(np.asarray(self.banks[place].features))
 
-    def scores(self, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
-        """(M,) float32 cosines, the same for a row wherever it stands."""
-        cosines = _Cosines(query[None])
-        scores = np.empty(len(rows), np.float32)
+    def scores(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """(P, M) float32 cosines, the same for a row wherever it stands."""
+        cosines = _Cosines(queries)
+        scores = np.empty((len(queries), len(rows)), np.float32)
         for place, here in self._by_bank(rows):
             stored = self.features(place)
             local = torch.from_numpy(rows[here] - self.starts[place])
             for start in range(0, len(local), BLOCK):
                 block = stored.index_select(0, local[start:start + BLOCK])
                 if cosines.exact:
-                    found = cosines(block)[0][0, :len(block)]
+                    found = cosines(block)[0][:, :len(block)]
                 else:
                     wide = block.float().numpy()
-                    found = np.vecdot(wide, query) / np.sqrt(squared_lengths(wide))
-                scores[here[start:start + BLOCK]] = found
+                    with np.errstate(divide='ignore', invalid='ignore'):
+                        found = [np.vecdot(wide, query) / np.sqrt(squared_lengths(wide)) for query in queries]
+                scores[:, here[start:start + BLOCK]] = found
         return scores
 
     def ids(self, rows: np.ndarray) -> np.ndarray:
@@ -256,16 +263,16 @@ def bank_ids(bank: FeatureBank) -> np.ndarray:
 
 
 class _Best:
-    """The best rows so far of every query, in one direction.
+    """The best rows so far of every group of queries, in one direction.
 
     Where cosines are not exact they are off by up to `margin`; then a row is dropped only when it is worse than the
     q-th by more than twice that, and exact ones are taken at the end. Of equal ones the id decides.
     """
 
-    def __init__(self, rows: _Rows, queries: np.ndarray, q: int, sign: int, exact: bool):
+    def __init__(self, rows: _Rows, queries: Sequence[np.ndarray], q: int, sign: int, exact: bool):
         self.source, self.queries, self.q, self.sign, self.exact = rows, queries, q, sign, exact
         # Of sums of D products of numbers rounded to float32, and as much again of the lengths.
-        self.margin = 0.0 if exact else (2 * queries.shape[1] + 8) * 2.0 ** -24
+        self.margin = 0.0 if exact else (2 * queries[0].shape[1] + 8) * 2.0 ** -24
         self.floors = np.full((len(queries), 1), -np.inf, np.float32)
         self.rows = [np.zeros(0, np.int64) for _ in queries]
         self.scores = [np.zeros(0, np.float32) for _ in queries]
@@ -313,7 +320,8 @@ class _Best:
 
     def _cut(self, place: int, rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows, cosines, ids) of the best q, best first."""
-        scores = scores * np.float32(self.sign) if self.exact else self.source.scores(rows, self.queries[place])
+        scores = (scores * np.float32(self.sign) if self.exact
+                  else self.source.scores(rows, self.queries[place]).max(axis=0))
         ids = self.source.ids(rows)
         ranks = np.unique(ids.astype(str), return_inverse=True)[1] if ids.dtype == object else ids
         order = np.lexsort((ranks, -self.sign * scores))[:self.q]
