@@ -168,6 +168,9 @@ def test_the_first_line_of_equal_images_stays_and_of_too_many_none(tmp_path, ser
     assert len(read(done, 'images.parquet')) == 10 and done.counts['placeholder'] == 1
     assert {name: sum(years.values()) for name, years in done.summary['by_year'].items()} == Counter(expected)
     assert [(entry['shard'], entry['rows']) for entry in done.summary['left_out']] == [(0, 1), (1, 4), (2, 2)]
+    cut = dict(type='TimeBuckets', of='images', rule=dict(type='Equal', buckets=2))
+    StageRunner(dict(stages=[cut], inputs=dict(images=str(done.folder.path))), tmp_path / 'cut').run()
+    assert Finished(tmp_path / 'cut/stages/time_buckets').counts['inside'] == 3
     (done.folder.path / 'left_out' / '000001.parquet').write_bytes(b'')
     with pytest.raises(DataError, match='000001.parquet is not as the manifest'):
         kept_images(done, 1)

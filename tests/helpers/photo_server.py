@@ -43,7 +43,13 @@ class PhotoServer:
             def log_message(self, *args):
                 pass
 
-        self.http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        class Host(ThreadingHTTPServer):
+            request_queue_size = 128
+
+            def handle_error(self, request, address):
+                pass  # clients are killed
+
+        self.http = Host(('127.0.0.1', 0), Handler)
         self.http.daemon_threads = True
         self.origin = f'127.0.0.1:{self.http.server_port}'
         self.url = f'http://{self.origin}'

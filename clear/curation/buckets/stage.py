@@ -15,6 +15,7 @@ from clear.core.checks import check_choice, check_flag, check_number
 from clear.core.errors import ConfigError
 from clear.curation.buckets.ranges import Range, Subset, places
 from clear.curation.buckets.rules import made_rule
+from clear.curation.download.kept import kept_images
 from clear.curation.filters import KEPT, RECORD_OUTCOMES, micros, record_codes
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.queries import querying, tables
@@ -139,7 +140,8 @@ class TimeBuckets(Stage):
         """What of a shard is cut: `id`, `moment` (microseconds) and `is_local`, and how many are left out for what."""
         name, more = _OF[self.of]
         columns = ['id', 'uploaded_at', 'taken_at', 'taken_at_is_local', *more]
-        found = parquet.read_table(source.file(shard, name), columns=columns)
+        found = kept_images(source, shard, columns) if self.of == 'images' else \
+            parquet.read_table(source.file(shard, name), columns=columns)
         outcome = np.zeros(len(found), np.uint8)
         if self.of == 'records':
             outcome = record_codes(found, self.valid_dates, self.date_tolerance_hours)
