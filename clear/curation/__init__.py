@@ -3,6 +3,8 @@
 from clear.curation.buckets.stage import TimeBuckets
 from clear.curation.download.stage import Download
 from clear.curation.export.stage import Export
+from clear.curation.metadata.own.photos import PhotoFolder
+from clear.curation.metadata.own.table import TableRecords
 from clear.curation.metadata.stage import Metadata
 
-__all__ = ['Download', 'Export', 'Metadata', 'TimeBuckets']
+__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'TableRecords', 'TimeBuckets']

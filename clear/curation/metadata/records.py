@@ -59,11 +59,13 @@ class Batch:
         records: rows of `SCHEMA`.
         rejected: line -> reason.
         unreadable: column -> cells that are neither empty nor of its type, null in `records`.
+        noted: what else the receipt counts.
     """
 
     records: pyarrow.Table
     rejected: dict[int, str] = field(default_factory=dict)
     unreadable: Counter = field(default_factory=Counter)
+    noted: Counter = field(default_factory=Counter)
 
 
 def from_cells(found: Cells, columns: tuple[str, ...], numbers: np.ndarray) -> Batch:

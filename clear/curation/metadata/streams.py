@@ -151,6 +151,20 @@ class LineFile:
             pass
         return piece[:start], True
 
+    def lines(self, place: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes | None]]:
+        """Each line that begins between two places, with its LF, and where it begins; None in place of one above
+        `MAX_LINE_BYTES`. For forms whose rows have to be looked at one by one; `blocks` is faster."""
+        try:
+            self._file.seek(place)
+            while (end is None or place < end) and (line := self._file.readline(MAX_LINE_BYTES + 1)):
+                begin, place = place, place + len(line)
+                is_whole = line.endswith(b'\n') or len(line) <= MAX_LINE_BYTES
+                yield begin, line if is_whole else None
+                while not is_whole and (line := self._file.readline(MAX_LINE_BYTES)):
+                    place, is_whole = place + len(line), line.endswith(b'\n')
+        except _DAMAGE as error:
+            raise DataError(f'{self.path} is damaged or cut short ({error}). Fetch it again.') from error
+
     def _pieces(self, place: int, end: int | None) -> Iterator[bytes]:
         try:
             self._file.seek(place)

@@ -35,6 +35,7 @@ def write_batches(attempt: Attempt, batches: Iterator[Batch], schema: pyarrow.Sc
             counts['records'] += len(batch.records)
             counts['videos'] += int(batch.records['is_video'].to_numpy().sum())
             counts.update({f'unreadable {name}': count for name, count in batch.unreadable.items() if count})
+            counts.update(batch.noted)
             rejected |= batch.rejected
         if waiting:
             writer.write_table(pyarrow.concat_tables(waiting))
@@ -77,3 +78,14 @@ def place_of(line: int, values: dict[str, Plain]) -> str:
     """
     file = [each for each in values['files'] if each['first'] <= line][-1]
     return f'{file["name"]}:{line - file["first"] + 1}'
+
+
+def refuse_nothing(receipts: Iterator[dict]) -> None:
+    """Raise a DataError, with the most frequent reason, if no row became a record."""
+    counts: Counter[str] = Counter()
+    for receipt in receipts:
+        counts.update(receipt['counts'])
+    if not counts['records']:
+        reasons = Counter({name: count for name, count in counts.items() if name.startswith('rejected: ')})
+        listed = ''.join(f' {count:,} {name}.' for name, count in reasons.most_common(1))
+        raise DataError(f'no row is a record.{listed} See rejected.parquet, and the arguments of the stage.')
