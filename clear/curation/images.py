@@ -10,6 +10,7 @@ import pyarrow
 from pyarrow import compute, parquet
 
 from clear.core.errors import ConfigError, DataError
+from clear.curation.download.kept import kept_images
 from clear.curation.filters import micros
 from clear.curation.manifest import Finished
 from clear.datasets.columns import PARTS
@@ -41,10 +42,8 @@ def image_table(finished: Finished, buckets: Finished | None = None,
     """
     if buckets is None and bucket is not None:
         raise ConfigError(f'bucket is {bucket!r}, but buckets, the folder of a stage with time buckets, is not given.')
-    files = files_of(finished, IMAGES, 'images')
     if buckets is None:
-        return _as_images(finished, pyarrow.concat_tables([parquet.read_table(file, columns=list(_COLUMNS))
-                                                           for file in files]))
+        return _as_images(finished, pyarrow.concat_tables(_kept(finished)))
     names = bucket_names(buckets)
     wanted = names if bucket is None else BucketChoice(bucket).chosen(names, buckets.folder.path)
     return select_images(finished, wanted, *bucket_ids(buckets, wanted))
@@ -119,12 +118,12 @@ def select_images(finished: Finished, names: Sequence[str], ids: np.ndarray, cod
         ids, codes: as `bucket_ids` gives them.
     """
     tables, places = [], [np.zeros(0, np.int64)]
-    for batch in _batches(files_of(finished, IMAGES, 'images'), list(_COLUMNS)):
-        found = batch['id'].to_numpy()
+    for images in _kept(finished):
+        found = images['id'].to_numpy()
         place = np.minimum(np.searchsorted(ids, found), max(len(ids) - 1, 0))
         kept = ids[place] == found if len(ids) else np.zeros(len(found), bool)
         if kept.any():
-            tables.append(pyarrow.Table.from_batches([batch]).filter(pyarrow.array(kept)))
+            tables.append(images.filter(pyarrow.array(kept)))
             places.append(place[kept])
     if not tables:
         raise DataError(f'{finished.folder.path}: none of its images is in bucket {", ".join(names)}.')
@@ -134,6 +133,13 @@ def select_images(finished: Finished, names: Sequence[str], ids: np.ndarray, cod
                                                  pyarrow.array(names, pyarrow.string()))
     table = pyarrow.concat_tables(tables).take(pyarrow.array(order)).append_column('bucket', bucket)
     return _as_images(finished, table)
+
+
+def _kept(finished: Finished) -> Iterator[pyarrow.Table]:
+    """The images of each shard that are not left out as copies or stand-ins."""
+    files_of(finished, IMAGES, 'images')
+    for shard in range(len(finished)):
+        yield kept_images(finished, shard, _COLUMNS)
 
 
 def _batches(files: Sequence[Path], columns: list[str]) -> Iterator[pyarrow.RecordBatch]:

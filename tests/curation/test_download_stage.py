@@ -15,6 +15,8 @@ from pyarrow import parquet
 
 from clear.core.errors import ConfigError, DataError
 from clear.curation.download.kept import final_outcomes, kept_images
+from clear.curation.download.stage import Download
+from clear.curation.images import image_table
 from clear.curation.manifest import Finished
 from clear.engine.stages.runner import StageRunner
 
@@ -168,6 +170,7 @@ def test_the_first_line_of_equal_images_stays_and_of_too_many_none(tmp_path, ser
     assert len(read(done, 'images.parquet')) == 10 and done.counts['placeholder'] == 1
     assert {name: sum(years.values()) for name, years in done.summary['by_year'].items()} == Counter(expected)
     assert [(entry['shard'], entry['rows']) for entry in done.summary['left_out']] == [(0, 1), (1, 4), (2, 2)]
+    assert [int(key) - 100 for key in image_table(done)['id'].to_pylist()] == lines
     cut = dict(type='TimeBuckets', of='images', rule=dict(type='Equal', buckets=2))
     StageRunner(dict(stages=[cut], inputs=dict(images=str(done.folder.path))), tmp_path / 'cut').run()
     assert Finished(tmp_path / 'cut/stages/time_buckets').counts['inside'] == 3
@@ -176,6 +179,26 @@ def test_the_first_line_of_equal_images_stays_and_of_too_many_none(tmp_path, ser
         kept_images(done, 1)
     every = run(tmp_path, server, [], 'every', drop_duplicates=False, max_same=0)
     assert every.summary['left_out'] == [] and len(kept_images(every, 0)) == 11
+
+
+@pytest.mark.parametrize('options, expected', [
+    (dict(min_date='2008-06-01'), 'bad ok ok ok bad'), (dict(max_date='2009-01-01'), 'ok ok ok bad bad'),
+    (dict(min_date='2009-01-01', max_date='2009-01-01'), 'bad ok ok bad bad'),
+    (dict(max_date='2009-01-01', valid_dates=False), 'ok ok ok bad bad'), (dict(valid_dates=False), 'ok ok ok ok ok'),
+    (dict(date_tolerance_hours=1e6), 'ok ok ok ok bad')])
+def test_days_between_which_photos_were_taken(options, expected):
+    days = [datetime(2008, 1, 1), datetime(2009, 1, 1), datetime(2009, 1, 1, 23, 59, 59),  # noqa: DTZ001
+            datetime(2009, 1, 2), None]  # noqa: DTZ001
+    table = records([dict(taken_at=day) for day in days])
+    found = Download(dict(type='Folder', root='x'), **options).filters.of_records(table)
+    assert ' '.join(found.tolist()).replace('bad_date', 'bad') == expected
+
+
+def test_records_without_any_time():
+    table = records([dict(uploaded_at=None, taken_at=None)])
+    for valid_dates, expected in ((True, 'bad_date'), (False, 'ok')):
+        found = Download(dict(type='Folder', root='x'), valid_dates=valid_dates, date_tolerance_hours=14.0)
+        assert found.filters.of_records(table).tolist() == [expected]
 
 
 def test_what_failed_for_the_time_being_is_tried_again_and_nothing_else(tmp_path, server):
