@@ -61,28 +61,28 @@ class PhotoServer:
         robots: robots.txt, or the number of a status.
         log: a file that gets a line per request as it comes: its target.
         delay_s: before each answer.
+        host: the address to listen at.
         port: 0 is a free one.
 
     Attributes:
-        port: on 127.0.0.1.
         asked: target -> how often.
+        most_at_once: requests under way.
     """
 
     def __init__(self, photo: Callable[[int], bytes | None], script: Script | None = None, *, robots: str | int = 404,
-                 log: str | Path | None = None, delay_s: float = 0.0, port: int = 0):
-        self.port, self.asked = port, Counter[str]()
+                 log: str | Path | None = None, delay_s: float = 0.0, host: str = '127.0.0.1', port: int = 0):
+        self.host, self.port, self.asked = host, port, Counter[str]()
         self.most_at_once = self._at_once = 0
         self._photo, self._script, self._robots, self._delay_s = photo, script or {}, robots, delay_s
         self._log: TextIO | None = open(log, 'a', buffering=1) if log else None  # noqa: SIM115 - closed at our end
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     @property
     def url(self) -> str:
         """What its addresses begin with."""
-        return f'http://127.0.0.1:{self.port}'
+        return f'http://{self.host}:{self.port}'
 
     def photo_url(self, number: int) -> str:
         """The address of a photo."""
@@ -91,7 +91,7 @@ class PhotoServer:
     def __enter__(self) -> PhotoServer:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, '127.0.0.1', self.port, backlog=1024), self._loop).result()
+            asyncio.start_server(self._serve, self.host, self.port, backlog=1024), self._loop).result()
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from ipaddress import IPv4Address, IPv6Address
@@ -26,6 +27,7 @@ _GLOBAL_V6 = ipaddress.IPv6Network('2000::/3')
 _NAT64 = ipaddress.IPv6Network('64:ff9b::/96')
 
 
+@functools.lru_cache(4096)
 def literal(host: str) -> Address | None:
     """The address that a host is written as, in any form that a C library takes (127.1, 0x7f.1, 017700000001,
     2130706433, IPv6 with or without a zone); None for a name.

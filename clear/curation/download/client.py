@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import errno
 import fnmatch
+import os
 import random
 import re
+import resource
 import time
 from dataclasses import dataclass
 from types import TracebackType
 
 import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from yarl import URL
 
+from clear.core.errors import ClearError, ConfigError
 from clear.curation.download import addresses
 from clear.curation.download.gate import Gate, Judge, Resolver
 from clear.curation.download.hosts import Host, Hosts, Pace
@@ -24,12 +28,16 @@ from clear.curation.download.limits import Limits
 from clear.curation.download.outcomes import OK, Failed, Fetched
 from clear.curation.download.robots import MOST_BYTES, Robots, withdrawn
 from clear.curation.download.targets import redirected, target
+from clear.curation.download.watch import MOST_IDLE, Watch, WatchedConnector, Watches
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _COME_LATER = frozenset({408, 425, 429})
+# These say that this machine is short of something.
+_NOT_THE_HOST = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _ADDRESS_KEPT_S = 60
 _DRAINED = 64 * 2**10  # bytes of an answer nobody wants that are read to keep the connection
 _CLOSE_S = 5.0
+_OTHER_FILES = 128
 
 
 @dataclass(slots=True)
@@ -40,6 +48,7 @@ class _Errand:
     most: int
     is_image: bool = True  # else a robots.txt: nobody is asked for it, and its first `most` bytes are enough
     url: URL | None = None
+    text: str = ''
     redirects: int = 0
 
 
@@ -65,24 +74,29 @@ class Client:
         self._is_paced = limits.bytes_per_s is not None or limits.host_bytes_per_s is not None
         self._placeholder = re.compile('|'.join(map(fnmatch.translate, limits.placeholders)) or r'(?!)').match
         self._random = random.Random()
+        self._watches = Watches(limits.read_s, limits.total_s)
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Client:
+        _check_open_files(self.limits.connections)
         # Queueing is ours: aiohttp's own would count as time of the request.
-        connector = TCPConnector(limit=0, resolver=self._gate, ttl_dns_cache=_ADDRESS_KEPT_S,
-                                 socket_factory=self._gate.socket)
+        self._connector = WatchedConnector(limit=0, resolver=self._gate, ttl_dns_cache=_ADDRESS_KEPT_S,
+                                           socket_factory=self._gate.socket)
         headers = {'User-Agent': self.limits.user_agent, 'Accept': 'image/*,*/*;q=0.5', 'Accept-Encoding': 'identity'}
         self._session = ClientSession(
-            connector=connector, headers=headers, cookie_jar=DummyCookieJar(), trust_env=False, auto_decompress=False,
-            timeout=ClientTimeout(total=None, sock_connect=self.limits.connect_s, sock_read=self.limits.read_s))
+            connector=self._connector, headers=headers, cookie_jar=DummyCookieJar(), trust_env=False,
+            auto_decompress=False, timeout=ClientTimeout(total=None, sock_connect=self.limits.connect_s))
+        self._watches.start(self._connector.count_idle)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
+        self._watches.stop()
         await self._gate.close()
         if self._session is not None:
-            async with asyncio.timeout(_CLOSE_S):
-                await self._session.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._session.close()
 
     async def fetch(self, url: str) -> Fetched:
         """What becomes of an address; it raises for nothing that a host or a record can bring about."""
@@ -96,14 +110,14 @@ class Client:
         while True:
             attempts += 1
             try:
-                errand.url, errand.redirects = target(text), 0
+                (errand.url, errand.text), errand.redirects = target(text), 0
                 while (body := await self._hop(errand)) is None:
                     errand.redirects += 1
-                return Fetched(OK, '', body, str(errand.url), attempts)
+                return Fetched(OK, '', body, errand.text, attempts)
             except Failed as failure:
                 wait_s = self._wait_s(failure, attempts)
                 if not failure.again or attempts > self.limits.retries or errand.left_s <= 0 or wait_s is None:
-                    return Fetched(failure.outcome, failure.detail, b'', str(errand.url or ''), attempts,
+                    return Fetched(failure.outcome, failure.detail, b'', errand.text, attempts,
                                    failure.retry_after)
             await asyncio.sleep(wait_s)
 
@@ -125,10 +139,10 @@ class Client:
         self._gate.admit(url.raw_host, url.port)
         delay_s = 0.0
         if errand.is_image:
-            if self._placeholder(str(url)):
+            if self._placeholder(errand.text):
                 raise Failed('placeholder')
             if self.limits.robots:
-                delay_s = await self._robots.delay_s(url)
+                delay_s = await self._robots.delay_s(url, errand.text)
         host = self._hosts[url.raw_host]
         host.users += 1
         try:
@@ -137,60 +151,59 @@ class Client:
                 wait_s = host.turn_s(delay_s)
                 if wait_s > 0:
                     await asyncio.sleep(wait_s)
+                # Last, so that no connection waits for a slow host.
                 async with self._slots:
+                    host.begin()
                     return await self._timed(errand, host)
         finally:
             host.users -= 1
 
     async def _timed(self, errand: _Errand, host: Host) -> bytes | None:
-        start, outcome = time.monotonic(), None
+        watch, outcome = Watch(self._watches, errand.left_s), None
         try:
-            async with asyncio.timeout(errand.left_s):
-                body = await self._request(errand, host)
+            async with watch:
+                body = await self._request(errand, host, watch)
             outcome = OK
             return body
-        except TimeoutError as error:
-            failure = Failed('timeout', 'total')
-            outcome = failure.outcome
-            raise failure from error
         except Failed as failure:
             outcome = failure.outcome
             if failure.retry_after is not None:
                 host.pause(failure.retry_after)
             raise
         finally:
-            errand.left_s -= time.monotonic() - start
+            errand.left_s -= watch.spent_s()
             if outcome is None:
                 host.give_up()
             else:
                 host.note(outcome)
 
-    async def _request(self, errand: _Errand, host: Host) -> bytes | None:
-        url = errand.url
+    async def _request(self, errand: _Errand, host: Host, watch: Watch) -> bytes | None:
         try:
-            response = await self._session.get(url, allow_redirects=False)
+            response = await self._session.get(errand.url, allow_redirects=False)
             try:
-                body = await self._answer(errand, response, host)
-            except BaseException:
-                response.close()
-                raise
-            response.release()
-            return body
+                return await self._answer(errand, response, host, watch)
+            finally:
+                # Kept for the next request to the host if the body has come to its end, else closed.
+                if self._connector.is_full:
+                    response.close()
+                else:
+                    response.release()
         except (aiohttp.ClientError, OSError) as error:
             raise _failed(error) from error
 
-    async def _answer(self, errand: _Errand, response: ClientResponse, host: Host) -> bytes | None:
+    async def _answer(self, errand: _Errand, response: ClientResponse, host: Host, watch: Watch) -> bytes | None:
         status, headers = response.status, response.headers
-        if 'X-Robots-Tag' in headers and self.limits.opt_out and errand.is_image:
+        leads_on = status in _REDIRECTS and 'Location' in headers
+        if 'X-Robots-Tag' in headers and (status == 200 or leads_on) and self.limits.opt_out and errand.is_image:
             directive = withdrawn(headers.getall('X-Robots-Tag'))
             if directive is not None:
                 raise Failed('opt_out', directive)
         if status != 200:
             await self._drain(response)
-            if status in _REDIRECTS and 'Location' in headers:
+            if leads_on:
                 if errand.redirects >= self.limits.max_redirects:
                     raise Failed('too_many_redirects', str(self.limits.max_redirects))
-                errand.url = redirected(errand.url, headers['Location'])
+                errand.url, errand.text = redirected(errand.text, headers['Location'])
                 return None
             raise _refusal(status, headers.get('Retry-After'))
         encoding = headers.get('Content-Encoding', 'identity').strip().lower()
@@ -199,7 +212,7 @@ class Client:
         length = response.content_length
         if length is not None and length > errand.most and errand.is_image:
             raise Failed('too_large', 'announced')
-        body = await self._read(errand, response, host)
+        body = await self._read(errand, response, host, watch)
         if not body:
             raise Failed('empty')
         if errand.is_image:
@@ -210,7 +223,7 @@ class Client:
                 raise Failed('truncated', 'no length')
         return body
 
-    async def _read(self, errand: _Errand, response: ClientResponse, host: Host) -> bytes:
+    async def _read(self, errand: _Errand, response: ClientResponse, host: Host, watch: Watch) -> bytes:
         stream, most = response.content, errand.most
         parts, size = [], 0
         while part := await stream.readany():
@@ -221,9 +234,8 @@ class Client:
                     raise Failed('too_large', 'sent')
                 break
             if self._is_paced:
-                wait_s = max(self._bytes.wait_s(len(part)), host.bytes.wait_s(len(part)))
-                if wait_s > 0:
-                    await asyncio.sleep(wait_s)
+                await watch.pause(max(self._bytes.wait_s(len(part)), host.bytes.wait_s(len(part))))
+            watch.touch()
         return b''.join(parts)[:most] if len(parts) != 1 else parts[0][:most]
 
     async def _drain(self, response: ClientResponse) -> None:
@@ -233,6 +245,13 @@ class Client:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 while await response.content.readany():
                     pass
+
+
+def _check_open_files(connections: int) -> None:
+    needed, soft = connections + MOST_IDLE + _OTHER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raise ConfigError(f'limits.connections is {connections}, for which a process needs {needed} open files and may '
+                          f'have {soft}. Use fewer, or raise the limit: ulimit -n {needed}.')
 
 
 def _refusal(status: int, retry_after: str | None) -> Failed:
@@ -258,7 +277,14 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _failed(error: Exception) -> Failed:
-    """What an error of aiohttp says."""
+    """What an error of aiohttp says.
+
+    Raises:
+        ClearError: if it says something of this machine.
+    """
+    if getattr(error, 'errno', None) in _NOT_THE_HOST:
+        raise ClearError(f'No more connections can be opened: {os.strerror(error.errno)}. Lower limits.connections or '
+                         'the number of workers, or raise the limit of open files (ulimit -n).') from error
     if isinstance(error, aiohttp.ClientSSLError):
         return Failed('tls', 'certificate' if isinstance(error, aiohttp.ClientConnectorCertificateError) else '')
     if isinstance(error, aiohttp.ConnectionTimeoutError):

@@ -16,6 +16,7 @@ from clear.curation.download.outcomes import Failed
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Judge = Callable[[addresses.Address], 'str | None']
 _THREADS = 16
+_MOST_ANSWERS = 8  # to connect to, one after the other; all are judged
 
 
 class Gate(AbstractResolver):
@@ -43,7 +44,7 @@ class Gate(AbstractResolver):
             Failed: forbidden_address.
         """
         address = addresses.literal(host)
-        if address is not None:
+        if address is not None and (host, port) not in self._opened:
             self._admitted(host, port, [address])
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
@@ -62,9 +63,10 @@ class Gate(AbstractResolver):
             raise Failed('dns', 'no such name' if missing else 'no answer', again=not missing) from error
         if not answers:
             raise Failed('dns', 'no such name', again=False)
+        admitted = self._admitted(host, port, [ipaddress.ip_address(answer) for answer in answers])
         return [ResolveResult(hostname=host, host=str(address), port=port, proto=0, flags=socket.AI_NUMERICHOST,
                               family=socket.AF_INET if address.version == 4 else socket.AF_INET6)
-                for address in self._admitted(host, port, [ipaddress.ip_address(answer) for answer in answers])]
+                for address in admitted[:_MOST_ANSWERS]]
 
     def socket(self, info: tuple) -> socket.socket:
         """The socket for one attempt to connect, to (family, type, protocol, name, address).
@@ -97,6 +99,7 @@ class Gate(AbstractResolver):
             raise Failed('forbidden_address', reason)
 
     async def _look_up(self, host: str, port: int) -> list[str]:
+        name = host.encode('ascii')  # as it is: the codec for names refuses some with an error of its own
         found = await asyncio.get_running_loop().run_in_executor(
-            self._own, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            self._own, lambda: socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
         return list(dict.fromkeys(str(each[4][0]) for each in found))

@@ -49,28 +49,34 @@ class Host:
     @property
     def is_fresh(self) -> bool:
         """Whether nothing would be lost by forgetting it."""
-        return not self.users and not self._failures and not self._requests.wait_s(0)
+        return not (self.users or self._failures or self._requests.wait_s(0)) and time.monotonic() >= self._away_until
 
     def turn_s(self, interval_s: float = 0.0) -> float:
         """Seconds to wait before the next request, at least `interval_s` after the one before."""
         return self._requests.wait_s(1, interval_s)
 
     def check(self) -> None:
-        """Before a request.
+        """Before waiting for a turn.
 
         Raises:
-            Failed: host_down, while the host is left alone; after its failures one request at a time finds out.
+            Failed: host_down, while the host is left alone.
         """
         if not self._closed_until and not self._away_until:
             return
         now = time.monotonic()
         if now < self._away_until:
             raise Failed('host_down', 'throttled', again=False)
-        if not self._closed_until:
-            return
-        if self._is_probing or now < self._closed_until:
+        if self._closed_until and (self._is_probing or now < self._closed_until):
             raise Failed('host_down', self._reason, again=False)
-        self._is_probing = True
+
+    def begin(self) -> None:
+        """Before a request, which `note` or `give_up` ends; after failures, one at a time finds out.
+
+        Raises:
+            Failed: as `check`.
+        """
+        self.check()
+        self._is_probing = bool(self._closed_until)
 
     def note(self, outcome: str) -> None:
         """After a request, whatever came of it."""

@@ -34,7 +34,7 @@ TEMPORARY = {
     'host_down': 'the host failed so often in a row that it is left alone for a while (detail: what it failed by)',
 }
 # Those that say something about the host: in a row, they open its circuit breaker.
-HOST_FAILURES = frozenset({'http_5xx', 'dns', 'connection', 'timeout', 'bad_http'})
+HOST_FAILURES = frozenset({'http_5xx', 'throttled', 'dns', 'connection', 'timeout', 'bad_http'})
 
 
 class Failed(Exception):

@@ -16,7 +16,8 @@ from clear.curation.download.outcomes import Failed, Fetched
 
 MOST_BYTES = 500 * 1024  # what RFC 9309 wants to be read at least; the rest is not
 _KEPT_S, _FAILURE_KEPT_S = 24 * 3600.0, 60.0
-_MOST_ORIGINS, _MOST_TEXT = 10_000, 8 * 2**20
+_MOST_ORIGINS, _MOST_TEXT = 10_000, 2 * 2**20  # parsed, a byte becomes up to thirty
+_MOST_CHARACTERS = 2000  # of a line
 _WITHDRAWN = frozenset({'noai', 'noimageai', 'noindex', 'noimageindex', 'none'})
 
 
@@ -56,11 +57,11 @@ class Robots:
         self._asking: dict[str, asyncio.Future[_Origin]] = {}
         self._bytes = 0
 
-    async def delay_s(self, url: URL) -> float:
+    async def delay_s(self, url: URL, text: str) -> float:
         """Seconds that the host wants between two requests.
 
         Raises:
-            Failed: robots if it may not be asked for `url`; else what kept us from its robots.txt.
+            Failed: robots if it may not be asked for `url`, of that text; else what kept us from its robots.txt.
         """
         name = f'{url.scheme}://{url.raw_authority}'
         origin = self._origins.get(name)
@@ -70,7 +71,7 @@ class Robots:
             raise Failed(origin.failed.outcome, f'robots.txt: {origin.failed.detail}', again=False)
         if origin.delay_s > self._max_delay_s:
             raise Failed('robots', f'Crawl-delay {origin.delay_s:g}')
-        if origin.rules is not None and not origin.rules.can_fetch(str(url), PRODUCT):
+        if origin.rules is not None and not origin.rules.can_fetch(text, PRODUCT):
             raise Failed('robots', 'disallowed')
         return origin.delay_s
 
@@ -104,5 +105,10 @@ def _origin(fetched: Fetched) -> _Origin:
         return _Origin(now + _KEPT_S)
     if fetched.outcome != 'ok':
         return _Origin(now + _FAILURE_KEPT_S, failed=fetched)
-    rules = Protego.parse(fetched.body.decode('utf-8-sig', 'replace'))
-    return _Origin(now + _KEPT_S, len(fetched.body), rules, rules.crawl_delay(PRODUCT) or 0.0)
+    body = fetched.body
+    if len(body) == MOST_BYTES:
+        body = body[:body.rfind(b'\n') + 1]  # its last line may be cut
+    lines = body.decode('utf-8-sig', 'replace').splitlines()
+    # The parser takes seconds for some lines that nobody writes in earnest.
+    rules = Protego.parse('\n'.join(line for line in lines if len(line) <= _MOST_CHARACTERS))
+    return _Origin(now + _KEPT_S, len(body), rules, rules.crawl_delay(PRODUCT) or 0.0)

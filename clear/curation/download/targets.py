@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
 from yarl import URL
@@ -18,7 +20,14 @@ _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff\\\\]').search
 _HOST = re.compile(r'[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?').fullmatch
 
 
-def target(text: str) -> URL:
+class Target(NamedTuple):
+    """An address, and its text."""
+
+    url: URL
+    text: str
+
+
+def target(text: str) -> Target:
     """The address to ask for; its path and query stay byte by byte what the text says, because some are signed.
 
     The host is a name, or an address in canonical form. Blanks and what is not ASCII are percent-encoded.
@@ -40,10 +49,10 @@ def target(text: str) -> URL:
         raise Failed('forbidden_scheme', url.scheme[:20] if url.scheme.isascii() else '')
     if not host or not port or '@' in url.raw_authority:
         raise Failed('bad_url', 'no host' if not host else 'no port' if not port else 'a user in it')
-    return _canonical(url, host)
+    return _canonical(url, host, text)
 
 
-def redirected(url: URL, location: str) -> URL:
+def redirected(url: str, location: str) -> Target:
     """Where a redirect of `url` leads.
 
     Raises:
@@ -52,7 +61,7 @@ def redirected(url: URL, location: str) -> URL:
     if _CONTROL(location):
         raise Failed('bad_url', 'control characters')
     try:
-        return target(urljoin(str(url), location.strip(' ')))
+        return target(urljoin(url, location.strip(' ')))
     except ValueError as error:
         raise Failed('bad_url', 'unreadable') from error
 
@@ -68,13 +77,28 @@ def _quoted(text: str) -> str:
     return head + slashes + authority + quote(path, safe="!#$%&'()*+,/:;=?@[]~-._")
 
 
-def _canonical(url: URL, host: str) -> URL:
+def _canonical(url: URL, host: str, text: str) -> Target:
     try:
-        address = addresses.literal(host)
+        form = _form(host)
+        if form == host:
+            return Target(url, text)
+        url = url.with_host(form)
     except ValueError as error:
-        raise Failed('bad_url', 'no address') from error
+        raise Failed('bad_url', 'no name of a host') from error
+    return Target(url, str(url))
+
+
+@functools.lru_cache(4096)
+def _form(host: str) -> str:
+    """The host in its one form: an address as everybody writes it, a name in small letters.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    host = host.lower()
+    address = addresses.literal(host)
     if address is not None:
-        return url if str(address) == host else url.with_host(str(address))
+        return str(address)
     if not _HOST(host):
-        raise Failed('bad_url', 'no name of a host')
-    return url
+        raise ValueError(host)
+    return host

@@ -96,15 +96,21 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
 
 
 def read_header(content: bytes) -> tuple[str, int, int]:
-    """PIL's name of the format, width and height of an image file; no pixel is decoded.
+    """PIL's name of the format, width and height of an image file; no pixel is decoded. An MPO, which is a JPEG with
+    others behind it, is called one.
 
     Raises:
         UnreadableImage: if it is none, or has more than `MAX_PIXELS`; with the reason.
     """
     try:
+        # PIL reads every segment of a JPEG, a quarter of what fetching a photo costs in all.
+        if content.startswith(b'\xff\xd8') and (size := _jpeg_size(content)) is not None:
+            _check_size(*size)
+            return 'JPEG', *size
         with _silence, Image.open(io.BytesIO(content), formats=_formats()) as image:
             _check_size(image.width, image.height)
-            return image.format or 'unknown', image.width, image.height
+            kind = image.format or 'unknown'
+            return 'JPEG' if kind == 'MPO' else kind, image.width, image.height
     except DECODE_ERRORS as error:
         if getattr(error, 'errno', None) in NOT_THE_FILE:
             raise
