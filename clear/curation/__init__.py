@@ -5,6 +5,7 @@ from clear.curation.download.stage import Download
 from clear.curation.export.stage import Export
 from clear.curation.metadata.own.photos import PhotoFolder
 from clear.curation.metadata.own.table import TableRecords
+from clear.curation.metadata.side.stage import SideFiles
 from clear.curation.metadata.stage import Metadata
 
-__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'TableRecords', 'TimeBuckets']
+__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets']

@@ -61,10 +61,10 @@ class TabSeparated(Form):
     def rows(self, wanted: Range | None = None, names: Collection[str] | None = None) -> Iterator[Rows]:
         columns = self.columns
         for block in self._file.blocks(*(wanted or Range(0, 0, None))):
-            found = cells.cut(block.data, len(columns), block.count)
-            rejected = {int(block.numbers[row]): f'{count} columns in place of {len(columns)}'
+            found, numbers = cells.cut(block.data, len(columns), block.count), block.numbers
+            rejected = {int(numbers[row]): f'{count} columns in place of {len(columns)}'
                         for row, count in found.wrong.items()}
-            yield Rows(dict(zip(columns, found.arrays(range(len(columns))))), block.numbers[found.rows],
+            yield Rows(dict(zip(columns, found.arrays(range(len(columns))))), numbers[found.rows],
                        rejected | dict.fromkeys(block.too_long, TOO_LONG))
 
     def batches(self, wanted: Range) -> Iterator[Batch]:
