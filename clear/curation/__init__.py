@@ -7,5 +7,6 @@ from clear.curation.metadata.own.photos import PhotoFolder
 from clear.curation.metadata.own.table import TableRecords
 from clear.curation.metadata.side.stage import SideFiles
 from clear.curation.metadata.stage import Metadata
+from clear.curation.verification.stage import Verified
 
-__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets']
+__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets', 'Verified']

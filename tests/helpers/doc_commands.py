@@ -42,7 +42,7 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return [*arguments, '--limit', '100']
     if name == 'download_clear.py':
         return [*arguments, '--dry-run']
-    if name in ('convert_weights.py', 'export_towers.py'):
+    if name in ('convert_weights.py', 'export_towers.py', 'review.py'):
         return [*arguments, '--help']  # of a file that only the reader has
     if name != 'train.py' or '--dry-run' in arguments or '--help' in arguments:
         return arguments

@@ -88,7 +88,7 @@ def write_failed(tree: Path, key: str, photos: Iterable[Photo], is_missing: Call
     with _json_object(tree / 'all_images' / 'failed' / f'{key}.json') as add:
         for photo in photos:
             if is_missing(photo.source):
-                add(photo.record['DOWNLOAD_URL'], path_of(key, photo))
+                add(photo.record['DOWNLOAD_URL'] or photo.source.path, path_of(key, photo))
             else:
                 yield path_of(key, photo), photo.source
 
