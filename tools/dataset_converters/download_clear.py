@@ -39,8 +39,10 @@ def main(argv=None) -> int:
 def run(args: argparse.Namespace) -> None:
     from clear.core.errors import ConfigError
     from clear.core.logs import progress_bar
-    from clear.datasets.make.download import archive_state, archive_urls, archives_of, download_clear, read_record
+    from clear.datasets.make.download import archive_urls, archives_of, download_clear
+    from clear.datasets.make.fetch import parse_hashes
     from clear.datasets.make.merge import merge_official
+    from clear.datasets.make.obtain import archive_state, read_record
 
     archives = archives_of(args.name)
     mirrors = [url for urls in args.mirror for url in urls]
@@ -59,21 +61,6 @@ def run(args: argparse.Namespace) -> None:
         with progress_bar('merge', 'images') as progress:
             merge_official(args.out / 'train', args.out / 'test', args.merge, progress=progress)
     print(f'{args.name}: {args.out}' + (f', merged: {args.merge}' if args.merge is not None else ''))
-
-
-def parse_hashes(pairs: list[str]) -> dict[str, str]:
-    """`['clear10-train.zip=ab12…']` -> `{'clear10-train.zip': 'ab12…'}`; a ConfigError if one is malformed."""
-    import re
-
-    from clear.core.errors import ConfigError
-
-    hashes = {}
-    for pair in pairs:
-        archive, _, digest = pair.partition('=')
-        if not re.fullmatch(r'[0-9a-fA-F]{64}', digest):
-            raise ConfigError(f"--sha256 '{pair}' is not ARCHIVE=HEX with 64 hexadecimal digits.")
-        hashes[archive] = digest
-    return hashes
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -44,6 +45,21 @@ def check_url(url: str) -> None:
         fits = False
     if not fits:
         raise ConfigError(f"'{url}' is no http://, https:// or file:// address.")
+
+
+def parse_hashes(pairs: Sequence[str]) -> dict[str, str]:
+    """`['clear10-train.zip=ab12…']`, as a command line has them, -> `{'clear10-train.zip': 'ab12…'}`.
+
+    Raises:
+        ConfigError: if one is malformed.
+    """
+    hashes = {}
+    for pair in pairs:
+        archive, _, digest = pair.partition('=')
+        if not re.fullmatch(r'[0-9a-fA-F]{64}', digest):
+            raise ConfigError(f"--sha256 '{pair}' is not ARCHIVE=HEX with 64 hexadecimal digits.")
+        hashes[archive] = digest
+    return hashes
 
 
 def fetch(url: str, part: str | Path, *, timeout_s: float = TIMEOUT_S, tries: int = TRIES, backoff_s: float = BACKOFF_S,
