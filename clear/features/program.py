@@ -42,23 +42,33 @@ def run(args: argparse.Namespace) -> int:
     dist.start(args.launcher)
     try:
         setup_logging(None)
-        cfg = read_config(args)
-        if cfg.get('threads'):
-            torch.set_num_threads(cfg['threads'])
-        with building('The config'):
-            encoder, source = make_encoder(cfg['encoder']), read_images(cfg['data'])
-        options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
-        identity = identity_of(encoder, source, dtype=options['dtype'], maps=options['maps'])
-        out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, identity)
-        logger.info('%s', _describe(encoder, source, out, identity))
-        if args.dry_run:
-            logger.info('dry run: nothing was encoded or written')
-            return 0
-        bank = extract(encoder, source, out, identity=identity, resume=args.resume, overwrite=args.overwrite, **options)
-        logger.info('%s', _report(bank))
+        make_bank(args)
         return 0
     finally:
         dist.stop()
+
+
+def make_bank(args: argparse.Namespace) -> FeatureBank | None:
+    """The bank of a command line, finished where another run has left it; None of a dry run.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: as `run` does.
+    """
+    cfg = read_config(args)
+    if cfg.get('threads'):
+        torch.set_num_threads(cfg['threads'])
+    with building('The config'):
+        encoder, source = make_encoder(cfg['encoder']), read_images(cfg['data'])
+    options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
+    identity = identity_of(encoder, source, dtype=options['dtype'], maps=options['maps'])
+    out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, identity)
+    logger.info('%s', _describe(encoder, source, out, identity))
+    if args.dry_run:
+        logger.info('dry run: nothing was encoded or written')
+        return None
+    bank = extract(encoder, source, out, identity=identity, resume=args.resume, overwrite=args.overwrite, **options)
+    logger.info('%s', _report(bank))
+    return bank
 
 
 def read_config(args: argparse.Namespace) -> dict[str, object]:

@@ -1,52 +1,23 @@
-"""One self-contained HTML page about a run, or about several runs side by side.
-
-Styles and images stand in the file itself; a content policy forbids every request. It reads on a phone and prints.
-"""
+"""One self-contained HTML page about a run, or about several runs side by side."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clear.core.files import atomic_writer
 from clear.core.results import Results
 from clear.visualization.comparison import RunGroup, comparison_figures, group_runs, group_value, metric_names
 from clear.visualization.figures import run_figures, to_png
+from clear.visualization.page import figure_of, table_row, write_page
 from clear.visualization.tables import MISSING, OVERLAP_NOTE, format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clear.core.types import Plain
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem;
-  margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2rem; } h3 { font-size: 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; margin: .5rem 0; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-table.matrix { font-size: .8rem; } table.matrix td, table.matrix th { padding: .2rem .35rem; }
-td.missing { background: #ddd; }
-td.overlap { font-style: italic;
-  background: repeating-linear-gradient(45deg, #f6e3d6, #f6e3d6 4px, #fff 4px, #fff 8px); }
-.warning { border-left: 4px solid #d55e00; padding-left: .8rem; }
-img { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; }
-@media print {
-  body { max-width: none; font-size: 10pt; padding: 0; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  figure, table { break-inside: avoid; } section + section { break-before: page; }
-  pre { white-space: pre-wrap; } .scroll { overflow: visible; } table.matrix { font-size: 7pt; }
-}
-"""
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
 
 def write_report(results: Results | Sequence[Results], path: str | Path, *, group_by: str = 'name',
                  sources: Sequence[str] | None = None, figures: Sequence[Path] | None = None) -> Path:
@@ -73,14 +44,7 @@ def write_report(results: Results | Sequence[Results], path: str | Path, *, grou
         title, groups = f'Comparison of {len(runs)} runs', group_runs(runs, group_by, sources)
         body = [f'<h1>{title}</h1>', _comparison(groups, _images(figures, lambda: comparison_figures(groups)))]
         body += [_run_section(run, {}, sources[k] if sources else None) for k, run in enumerate(runs)]
-    page = ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n'
-            + '\n'.join(body) + '\n</body>\n</html>\n')
-    with atomic_writer(path) as file:
-        file.write(page.encode())  # UTF-8, as the page says, whatever the locale
-    return Path(path)
+    return write_page(title, body, path)
 
 
 def _run_section(run: Results, images: Mapping[str, bytes], source: str | None = None) -> str:
@@ -92,7 +56,7 @@ def _run_section(run: Results, images: Mapping[str, bytes], source: str | None =
              '<h2>Metrics</h2>', _metrics_tables(run.metrics)]
     if run.acc_matrix is not None:
         parts += ['<h2>Accuracy matrix</h2>', _matrix_table(run)]
-    parts += [_figure(stem, png) for stem, png in images.items()]
+    parts += [figure_of(stem, png) for stem, png in images.items()]
     if run.extras.get('config_text'):
         parts += ['<h2>Config</h2>', f'<pre>{escape(str(run.extras["config_text"]))}</pre>']
     others = {key: value for key, value in run.extras.items() if key not in ('config_text', 'bucket_names')}
@@ -126,7 +90,7 @@ def _matrix_table(run: Results) -> str:
     row_names = names if len(run.acc_matrix) == len(names) else ['all'] * len(run.acc_matrix)
     mask = run.overlap_mask or [[False] * len(names)] * len(run.acc_matrix)
     lines = ['<div class="scroll"><table class="matrix">', '<caption>rows: trained through bucket; columns: tested on '
-             'bucket</caption>', _row('th', ['bucket', *names], scope='col')]
+             'bucket</caption>', table_row('th', ['bucket', *names], scope='col')]
     for name, values, masked in zip(row_names, run.acc_matrix, mask):
         cells = [f'<td class="number{_cell_class(value, overlap)}">{format_value(value)}</td>'
                  for value, overlap in zip(values, masked)]
@@ -153,12 +117,12 @@ def _comparison(groups: Mapping[str, Sequence[RunGroup]], images: Mapping[str, b
         if metric_names(members, overlapped=True):
             parts += [f'<h3>Not comparable with held-out accuracy: each of these {OVERLAP_NOTE}</h3>',
                       f'<div class="warning">{_comparison_table(members, True)}</div>']
-    return '\n'.join([*parts, *(_figure(stem, png) for stem, png in images.items())])
+    return '\n'.join([*parts, *(figure_of(stem, png) for stem, png in images.items())])
 
 
 def _comparison_table(groups: Sequence[RunGroup], overlapped: bool) -> str:
     names = metric_names(groups, overlapped)
-    lines = [_row('th', ['run', 'buckets', *names], scope='col')]
+    lines = [table_row('th', ['run', 'buckets', *names], scope='col')]
     for group in groups:
         cells = ''.join(f'<td class="number">{group_value(group, name, overlapped)}</td>' for name in names)
         lines.append(f'<tr><th scope="row">{escape(group.label)}</th><td>{escape(group.progress)}</td>{cells}</tr>')
@@ -181,17 +145,8 @@ def _fact(value: object) -> str:
     return json.dumps(value) if isinstance(value, bool) else format_value(value)
 
 
-def _row(tag: str, texts: Sequence[str], scope: str) -> str:
-    return '<tr>' + ''.join(f'<{tag} scope="{scope}">{escape(text)}</{tag}>' for text in texts) + '</tr>'
-
-
 def _images(files: Sequence[Path] | None, draw: Callable[[], Mapping[str, Figure]]) -> dict[str, bytes]:
     """Stem -> PNG: of the given files, else drawn now."""
     if files is not None:
         return {Path(file).stem: Path(file).read_bytes() for file in files}
     return {stem: to_png(figure) for stem, figure in draw().items()}
-
-
-def _figure(stem: str, png: bytes) -> str:
-    data = base64.b64encode(png).decode()
-    return f'<figure><img alt="{escape(stem.replace("_", " "))}" src="data:image/png;base64,{data}"></figure>'

@@ -1,0 +1,1 @@
+"""Reports about data and banks, from the command line of a tool to plain values, figures and a page."""
