@@ -5,8 +5,10 @@ from clear.curation.download.stage import Download
 from clear.curation.export.stage import Export
 from clear.curation.metadata.own.photos import PhotoFolder
 from clear.curation.metadata.own.table import TableRecords
+from clear.curation.metadata.own.url_list import UrlList
 from clear.curation.metadata.side.stage import SideFiles
 from clear.curation.metadata.stage import Metadata
 from clear.curation.verification.stage import Verified
 
-__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets', 'Verified']
+__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets', 'UrlList',
+           'Verified']

@@ -23,6 +23,7 @@ from clear.curation.download.outcomes import TEMPORARY
 from clear.curation.download.shards import former
 from clear.curation.download.shards.fetching import Desk, Passes, fetch, run_apart
 from clear.curation.download.shards.ledger import Ledger, writing_to
+from clear.curation.download.shards.pairs import write_pairs
 from clear.curation.download.shards.rates import Rates
 from clear.curation.download.shards.reports import by_year, lines
 from clear.curation.download.shards.verdicts import RECORD_COLUMNS, Filters
@@ -215,10 +216,13 @@ class Download(Stage):
                             'it is with max_failed=1.')
 
     def finish(self, folder: StageFolder, plan: Plan) -> Mapping[str, Plain]:
-        """Compare all images with each other; count every outcome, also by year of upload."""
+        """Compare all images with each other; count every outcome, also by year of upload; list pairs in files."""
         out = find_left_out(folder, len(plan.shards), self.drop_duplicates, self.max_same)
         lists = [left_out_file(folder, entry['shard']) for entry in out]
-        return {LEFT_OUT: out, 'by_year': by_year(folder, len(plan.shards), lists)}
+        found: dict[str, Plain] = {LEFT_OUT: out, 'by_year': by_year(folder, len(plan.shards), lists)}
+        if self.store == 'files':
+            found['pairs'] = write_pairs(folder, len(plan.shards), lists)
+        return found
 
     def report(self, finished: Finished) -> list[str]:
         """Every outcome with its years."""

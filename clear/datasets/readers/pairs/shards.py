@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
     matter. What shards hold is read once, from headers and texts, into a file `<shard>.index` beside each.
 
     Args:
-        shards: a folder with `.tar` files, a name with braces as in `data/{00000..00331}.tar`, or a list of these.
+        shards: a folder with `.tar` files, a name with braces as in `data/{00000..00331}.tar` or with `*`, of which
+            the files are sorted, or a list of these.
         image, caption, label, time: extensions, separated by semicolons; the first that is there is taken. Labels are
             whole numbers, times dates.
         names: of the classes; by default those in `shards.json` beside the shards, else their numbers.
@@ -84,7 +86,7 @@ def require_webdataset() -> None:
 
 
 def shard_files(shards: str | Sequence[str]) -> list[Path]:
-    """The tar files that are meant, absolute, in the order given; those of a folder sorted by name.
+    """The tar files that are meant, absolute, in the order given; those of a folder or a pattern sorted by name.
 
     Raises:
         ConfigError: for no name, unbalanced braces, or a name with a scheme.
@@ -106,10 +108,22 @@ def shard_files(shards: str | Sequence[str]) -> list[Path]:
         except ValueError as error:
             raise ConfigError(f'shards: {name!r} has braces that do not fit: {error}') from error
         for each in expanded:
-            found += _in_folder(Path(each)) if Path(each).is_dir() else [Path(each).absolute()]
+            if Path(each).is_dir():
+                found += _in_folder(Path(each))
+            elif '*' in each and not Path(each).exists():
+                found += _matching(each)
+            else:
+                found.append(Path(each).absolute())
     missing = [file for file in found if not file.is_file()]
     if missing:
         raise DataError(f'{missing[0]} does not exist; {len(missing)} of {len(found)} shards are missing.')
+    return found
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = sorted(Path(name).absolute() for name in glob.glob(pattern))  # noqa: PTH207 - of an absolute pattern too
+    if not found:
+        raise DataError(f'{pattern} finds no file.')
     return found
 
 
