@@ -35,6 +35,7 @@ ANSWERS = {
     'reset': 'closes without an answer',
     'garbage': 'bytes that are no HTTP',
     'headers': 'headers without an end',
+    'continue': 'HTTP/1.1 100 Continue, again and again',
     'gzip': 'a body in a Content-Encoding',
     'html': 'a page by the name of a photo',
     'empty': 'no bytes',
@@ -192,16 +193,17 @@ async def _misbehave(writer: asyncio.StreamWriter, answer: str, body: bytes) -> 
         while True:
             writer.write(b'X-More: ' + b'x' * 1000 + b'\r\n')
             await writer.drain()
-    elif answer not in ('silent', 'reset'):
+    elif answer not in ('silent', 'reset', 'continue'):
         raise ValueError(f'The script has the answer {answer!r}; expected one of {", ".join(ANSWERS)}.')
     if answer in ('long', 'short', 'huge'):
         writer.write(body)
     elif answer in ('cut', 'stall'):
         writer.write(half)
-    while answer in ('drip', 'endless'):
-        writer.write(bytes(1 if answer == 'drip' else 65536))
+    again = {'drip': b'x', 'endless': bytes(65536), 'continue': b'HTTP/1.1 100 Continue\r\n\r\n'}
+    while answer in again:
+        writer.write(again[answer])
         await writer.drain()
-        await asyncio.sleep(0.01 if answer == 'drip' else 0)
+        await asyncio.sleep(0 if answer == 'endless' else 0.01)
     await writer.drain()
     if answer in ('stall', 'silent'):
         await asyncio.sleep(3600)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import errno
 import fnmatch
 import os
 import random
 import re
 import resource
+import socket
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,19 +21,17 @@ from yarl import URL
 
 from clear.core.errors import ClearError, ConfigError
 from clear.curation.download import addresses
-from clear.curation.download.gate import Gate, Judge, Resolver
+from clear.curation.download.gate import SHORTAGES, Gate, Judge, Resolver
 from clear.curation.download.hosts import Host, Hosts, Pace
 from clear.curation.download.images import has_end, is_markup
 from clear.curation.download.limits import Limits
 from clear.curation.download.outcomes import OK, Failed, Fetched
 from clear.curation.download.robots import MOST_BYTES, Robots, withdrawn
 from clear.curation.download.targets import redirected, target
-from clear.curation.download.watch import MOST_IDLE, Watch, WatchedConnector, Watches
+from clear.curation.download.watch import MOST_IDLE, WATCH, Watch, WatchedConnector, Watches
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _COME_LATER = frozenset({408, 425, 429})
-# These say that this machine is short of something.
-_NOT_THE_HOST = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _ADDRESS_KEPT_S = 60
 _DRAINED = 64 * 2**10  # bytes of an answer nobody wants that are read to keep the connection
 _CLOSE_S = 5.0
@@ -81,11 +79,12 @@ class Client:
         _check_open_files(self.limits.connections)
         # Queueing is ours: aiohttp's own would count as time of the request.
         self._connector = WatchedConnector(limit=0, resolver=self._gate, ttl_dns_cache=_ADDRESS_KEPT_S,
-                                           socket_factory=self._gate.socket)
+                                           socket_factory=self._socket)
         headers = {'User-Agent': self.limits.user_agent, 'Accept': 'image/*,*/*;q=0.5', 'Accept-Encoding': 'identity'}
         self._session = ClientSession(
             connector=self._connector, headers=headers, cookie_jar=DummyCookieJar(), trust_env=False,
             auto_decompress=False, timeout=ClientTimeout(total=None, sock_connect=self.limits.connect_s))
+        self._session._retry_connection = False  # it would ask twice, also over new connections, and say nothing
         self._watches.start(self._connector.count_idle)
         return self
 
@@ -97,6 +96,10 @@ class Client:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._session.close()
+
+    def _socket(self, info: tuple) -> socket.socket:
+        WATCH.get().is_new = True
+        return self._gate.socket(info)
 
     async def fetch(self, url: str) -> Fetched:
         """What becomes of an address; it raises for nothing that a host or a record can bring about."""
@@ -179,15 +182,18 @@ class Client:
 
     async def _request(self, errand: _Errand, host: Host, watch: Watch) -> bytes | None:
         try:
-            response = await self._session.get(errand.url, allow_redirects=False)
+            try:
+                response = await self._session.get(errand.url, allow_redirects=False)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if watch.is_new:
+                    raise
+                # The host closed a connection that was kept from an earlier request: one more request, in its turn.
+                await watch.pause(host.turn_s())
+                response = await self._session.get(errand.url, allow_redirects=False)
             try:
                 return await self._answer(errand, response, host, watch)
             finally:
-                # Kept for the next request to the host if the body has come to its end, else closed.
-                if self._connector.is_full:
-                    response.close()
-                else:
-                    response.release()
+                response.release()  # kept if the body has come to its end, else closed
         except (aiohttp.ClientError, OSError) as error:
             raise _failed(error) from error
 
@@ -282,7 +288,7 @@ def _failed(error: Exception) -> Failed:
     Raises:
         ClearError: if it says something of this machine.
     """
-    if getattr(error, 'errno', None) in _NOT_THE_HOST:
+    if getattr(error, 'errno', None) in SHORTAGES:
         raise ClearError(f'No more connections can be opened: {os.strerror(error.errno)}. Lower limits.connections or '
                          'the number of workers, or raise the limit of open files (ulimit -n).') from error
     if isinstance(error, aiohttp.ClientSSLError):

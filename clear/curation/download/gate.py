@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,8 @@ from clear.curation.download.outcomes import Failed
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Judge = Callable[[addresses.Address], 'str | None']
+# These say that this machine is short of something, and nothing of a host.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _THREADS = 16
 _MOST_ANSWERS = 8  # to connect to, one after the other; all are judged
 
@@ -52,6 +55,7 @@ class Gate(AbstractResolver):
 
         Raises:
             Failed: forbidden_address, dns, or timeout.
+            OSError: one of `SHORTAGES`.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -59,6 +63,8 @@ class Gate(AbstractResolver):
         except TimeoutError as error:
             raise Failed('timeout', 'dns') from error
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             missing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
             raise Failed('dns', 'no such name' if missing else 'no answer', again=not missing) from error
         if not answers:

@@ -68,7 +68,7 @@ class Robots:
         if origin is None or origin.until < time.monotonic():
             origin = await self._ask(name, url)
         if origin.failed is not None:
-            raise Failed(origin.failed.outcome, f'robots.txt: {origin.failed.detail}', again=False)
+            raise Failed(origin.failed.outcome, f'robots.txt: {origin.failed.detail}'.rstrip(': '), again=False)
         if origin.delay_s > self._max_delay_s:
             raise Failed('robots', f'Crawl-delay {origin.delay_s:g}')
         if origin.rules is not None and not origin.rules.can_fetch(text, PRODUCT):

@@ -62,7 +62,12 @@ class Watch:
 
     Args:
         left_s: until its end.
+
+    Attributes:
+        is_new: whether a connection was made for it.
     """
+
+    is_new = False
 
     def __init__(self, watches: Watches, left_s: float):
         self._watches, self._loop = watches, asyncio.get_running_loop()
@@ -103,14 +108,14 @@ class Watch:
     async def __aenter__(self) -> Watch:
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling()
-        self._token = _WATCH.set(self)
+        self._token = WATCH.set(self)
         self._watches.active.add(self)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
         self._watches.active.discard(self)
-        _WATCH.reset(self._token)
+        WATCH.reset(self._token)
         if not self._expired:
             return
         # As asyncio's own time-outs do it: what others cancel stays cancelled.
@@ -118,7 +123,7 @@ class Watch:
             raise Failed('timeout', self._expired) from error
 
 
-_WATCH: ContextVar[Watch] = ContextVar('watch')
+WATCH: ContextVar[Watch] = ContextVar('watch')
 
 
 class WatchedConnector(TCPConnector):
@@ -139,5 +144,7 @@ class WatchedConnector(TCPConnector):
     async def connect(self, *arguments, **options) -> Connection:
         """As in aiohttp."""
         connection = await super().connect(*arguments, **options)
-        _WATCH.get().touch()
+        if self.is_full:
+            connection.protocol.force_close()  # after this request
+        WATCH.get().touch()
         return connection
