@@ -3,6 +3,7 @@
 from clear.curation.buckets.stage import TimeBuckets
 from clear.curation.download.stage import Download
 from clear.curation.export.stage import Export
+from clear.curation.features import Features
 from clear.curation.metadata.own.photos import PhotoFolder
 from clear.curation.metadata.own.table import TableRecords
 from clear.curation.metadata.own.url_list import UrlList
@@ -10,5 +11,5 @@ from clear.curation.metadata.side.stage import SideFiles
 from clear.curation.metadata.stage import Metadata
 from clear.curation.verification.stage import Verified
 
-__all__ = ['Download', 'Export', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets', 'UrlList',
-           'Verified']
+__all__ = ['Download', 'Export', 'Features', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets',
+           'UrlList', 'Verified']

@@ -54,7 +54,7 @@ class Stage:
 
     Attributes:
         overwrite: set by the driver when the stage is to be made anew: what it made outside its folder goes, too.
-        inputs: what it reads, set by the driver before `finish`.
+        inputs: what it reads, set by the driver before `finish`, and as far as it is finished before `preview`.
     """
 
     READS: ClassVar[tuple[str, ...]] = ()

@@ -17,6 +17,9 @@ SCHEMA = pyarrow.schema([
 BUCKETS = pyarrow.schema([('id', pyarrow.int64()),
                           ('bucket', pyarrow.dictionary(pyarrow.int32(), pyarrow.string())),
                           ('moment', pyarrow.timestamp('us', tz='UTC'))])
+# An image encoder of a config, with random weights.
+TINY = dict(type='OpenCLIPImageEncoder', arch='ViT-B-32', model_args=dict(embed_dim=8, vision_cfg=dict(
+    layers=1, width=16, head_width=8, patch_size=8, image_size=16)))
 BEGIN = datetime(2008, 1, 1, tzinfo=UTC)
 
 
@@ -76,5 +79,7 @@ def curated(folder, count=30, shards=2, store='tar', bad=(), names=('old', 'mid'
             pyarrow.DictionaryArray.from_arrays(codes, pyarrow.array(every)),
             pyarrow.array([BEGIN + timedelta(hours=number) for number in kept], BUCKETS.field('moment').type)],
             BUCKETS)})
-    summary = dict(buckets={name: dict(count=None) for name in every})
+    inside = [number for number in range(count) if number % 10 != 9]
+    summary = dict(buckets={name: dict(count=sum(number % len(names) == place for number in inside))
+                            for place, name in enumerate(every)})
     return images, finished(folder / 'time_buckets', indices, summary, stage='TimeBuckets'), ids

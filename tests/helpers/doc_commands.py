@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from curated import curated
 from doc_pages import ROOT, Command, unique_commands
 
 COMMANDS = unique_commands()
@@ -44,6 +45,8 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return [*arguments, '--dry-run']
     if name in ('convert_weights.py', 'export_towers.py', 'review.py'):
         return [*arguments, '--help']  # of a file that only the reader has
+    if name == 'curate.py' and 'features_clip' in arguments[0]:
+        return [*arguments, '--help']  # with weights that would be fetched
     if name != 'train.py' or '--dry-run' in arguments or '--help' in arguments:
         return arguments
     if 'lenet5_demo' not in arguments[0]:
@@ -140,10 +143,13 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
                       and '--resume' not in each.words]
             if makers and makers[0] != command:
                 run(makers[0], monkeypatch, whole=True)
+    configs = [(ROOT / word).read_text() for word in command.words if word.startswith('configs/')
+               and (ROOT / word).is_file()]
+    if any('work_dirs/curate_demo/stages' in text for text in configs) and not Path('work_dirs/curate_demo').exists():
+        curated(Path('work_dirs/curate_demo/stages'), count=700)
     for each in COMMANDS:
         if each.words[1:2] == ['tools/dataset_converters/make_shards.py'] and not Path(each.words[3]).exists() \
-                and any((ROOT / word).is_file() and each.words[3] in (ROOT / word).read_text()
-                        for word in command.words if word.startswith('configs/')):
+                and any(each.words[3] in text for text in configs):
             run(each, monkeypatch, whole=True)
 
 

@@ -12,7 +12,7 @@ from clear.core.checks import check_choice, check_shared_keys, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, nearest
-from clear.curation.manifest import Finished
+from clear.curation.manifest import MANIFEST, Finished
 from clear.curation.stage import Stage
 from clear.engine.schema import filled_in
 from clear.registry import STAGES
@@ -119,14 +119,19 @@ def chosen(found: Sequence[Entry], names: Collection[str] | None) -> list[Entry]
     return [entry for entry in found if entry.name in names]
 
 
-def inputs_of(entry: Entry, stages_folder: Path) -> dict[str, Finished]:
+def inputs_of(entry: Entry, stages_folder: Path, if_finished: bool = False) -> dict[str, Finished]:
     """What a stage reads.
+
+    Args:
+        if_finished: leave out what is not finished.
 
     Raises:
         DataError: if a stage that makes it is not finished.
     """
-    return {kind: Finished(source if isinstance(source, Path) else stages_folder / source)
-            for kind, source in entry.reads.items()}
+    places = {kind: source if isinstance(source, Path) else stages_folder / source
+              for kind, source in entry.reads.items()}
+    return {kind: Finished(place) for kind, place in places.items()
+            if not if_finished or (place / MANIFEST).exists()}
 
 
 def _snake_case(name: str) -> str:

@@ -103,6 +103,7 @@ class StageRunner:
         for entry in self.todo:
             entry.stage.check()
             if self.overwrite or self.folder(entry).read(PLAN) is None:
+                entry.stage.inputs = inputs_of(entry, self.work_dir / FOLDER, if_finished=True)
                 for line in entry.stage.preview():
                     logger.info('%s  %s', entry.name, line)
             else:
