@@ -38,6 +38,9 @@ from doc_pages import (
 )
 from metadata_files import row as photo_row
 from metadata_files import write as write_photos
+from metadata_files import write_sqlite
+from own_streams import write_photos as write_own_photos
+from own_streams import write_posts
 
 DOCS = ROOT / 'docs'
 DEMO_STEPS = [line.replace('.venv/bin/python', 'python') for line in make_targets()['demo']]
@@ -65,7 +68,13 @@ def workspace(tmp_path_factory):
     write_clear_tree(root / 'data' / 'clear10', layout='new', num_buckets=2, num_classes=11, per_class=3, features=2048)
     (root / 'data' / 'yfcc100m').mkdir()
     rng = random.Random(0)
-    write_photos(root / 'data' / 'yfcc100m' / 'yfcc100m_dataset.bz2', [photo_row(number, rng) for number in range(50)])
+    rows = [photo_row(number, rng) for number in range(50)]
+    write_photos(root / 'data' / 'yfcc100m' / 'yfcc100m_dataset.bz2', rows)
+    for name in ('yfcc100m_sqlite', 'own_stream', 'own_photos'):
+        (root / 'data' / name).mkdir()
+    write_sqlite(root / 'data' / 'yfcc100m_sqlite' / 'yfcc100m_dataset.sql', rows)
+    write_posts(root / 'data' / 'own_stream' / 'posts.csv')
+    write_own_photos(root / 'data' / 'own_photos')
     with pytest.MonkeyPatch.context() as monkeypatch, drawing_by(DRAWN):
         monkeypatch.chdir(root)
         for text in DEMO_STEPS:

@@ -41,7 +41,7 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
     name = Path(script).name
     if name == 'make_demo_clear.py':
         return [*arguments, '--limit', '100']
-    if name == 'download_clear.py':
+    if name in ('download_clear.py', 'download_yfcc.py'):
         return [*arguments, '--dry-run']
     if name in ('convert_weights.py', 'export_towers.py', 'review.py'):
         return [*arguments, '--help']  # of a file that only the reader has
