@@ -1,8 +1,14 @@
 """The CLEAR tree of a selection, against writing it in straight lines, and read by what trains on it."""
 
+import errno
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC
 from pathlib import Path
 
@@ -13,13 +19,17 @@ import torch
 
 from clear.continual.scenarios import build_scenario
 from clear.core.errors import ConfigError, DataError
+from clear.curation.export import placing, tree
 from clear.curation.export.assembling import MARK
+from clear.curation.export.original import originals, read_columns
 from clear.curation.export.stage import Export, bad_folder_name, bucket_keys
 from clear.curation.manifest import Finished
+from clear.curation.metadata.side.kinds import AUTO_TAGS, EXIF_TEXT
 from clear.datasets.make.check import check_tree
 from clear.datasets.make.make_splits import write_missing_splits
 from clear.engine.stages.runner import StageRunner
 
+ROOT = Path(__file__).parents[2]
 TRANSFORM = [dict(type='Resize', size=[8, 8]), dict(type='ToTensor')]
 TEXT = dict(NICKNAME='', DEVICE='', DESCRIPTION='', MACHINE_TAGS='', LAT='', PAGE_URL='', LICENSE_NAME='',
             LICENSE_URL='', FARM_ID='', SECRET_ORIGINAL='', EXT='png', USER_ID='1@N00', TITLE='caf%C3%A9+\udcff',
@@ -322,11 +332,97 @@ def test_features_of_other_photos_are_refused(tmp_path):
         export(made, tmp_path / 'other', features='own')
 
 
-def test_columns_that_side_files_and_own_sources_bring(tmp_path):
-    from clear.curation.export.original import originals
-
-    rows = [curated_stages.record(number) for number in range(2)]
+def test_columns_that_side_files_and_own_sources_bring():
+    rows = [curated_stages.record(number) for number in range(3)]
     table = pyarrow.Table.from_pylist(rows, curated_stages.SCHEMA)
-    table = table.append_column('source_id', pyarrow.array(['IMG_1', None]))
-    found = originals(table.to_struct_array().combine_chunks())
-    assert found[0]['SOURCE_ID'] == 'IMG_1' and 'SOURCE_ID' not in found[1]
+    tags = [[dict(concept='a:b', score=0.5), dict(concept='c', score=1.0)], [], None]
+    table = table.append_column('source_id', pyarrow.array(['IMG_1', None, None]))
+    table = table.append_column(AUTO_TAGS, pyarrow.array(tags, AUTO_TAGS.type))
+    table = table.append_column(EXIF_TEXT, pyarrow.array([[dict(key='ISO', value='100')], None, []], EXIF_TEXT.type))
+    table = table.append_column('line_number', pyarrow.array([7, 8, 9]))
+    found = originals(table.select(read_columns(table.column_names)).to_struct_array().combine_chunks())
+    assert [record['AUTO_TAG_SCORES'] for record in found] == [{'a:b': 0.5, 'c': 1.0}, {}, {}]
+    assert [record['EXIF'] for record in found] == [dict(ISO='100'), None, {}]
+    assert [record.get('SOURCE_ID') for record in found] == ['IMG_1', None, None]
+    assert [record['LINE_NUM'] for record in found] == ['7', '8', '9'] and 'SOURCE_ID' not in found[1]
+
+
+# Kills, full disks, workers
+
+
+def test_no_room_leaves_nothing_and_goes_on_when_there_is_some(tmp_path, monkeypatch):
+    made = curated_stages.world(tmp_path / 'in', store='tar')
+    export(made, tmp_path / 'whole')
+    count = 0
+
+    def write(target, content):
+        nonlocal count
+        count += 1
+        if count > 20:
+            target.write_bytes(content[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        target.write_bytes(content)
+
+    monkeypatch.setattr(placing, '_write', write)
+    with pytest.raises(DataError, match=r'No room for .*out \(No space left on device\). Nothing was left there'):
+        export(made, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'run', 'whole']
+    monkeypatch.undo()
+    monkeypatch.setattr(tree, 'write_rows', lambda *_: (_ for _ in ()).throw(OSError(errno.EDQUOT, 'x')))
+    with pytest.raises(DataError, match='No room for'):
+        export(made, tmp_path / 'shard')
+    assert not list((tmp_path / 'shard/run/stages/export').glob('*/*'))
+    monkeypatch.undo()
+    assert files(export(made, tmp_path)) == files(tmp_path / 'whole/out')
+
+
+RUN = """
+import json, sys
+from clear.engine.stages.runner import StageRunner
+config, work_dir = json.loads(sys.argv[1]), sys.argv[2]
+print('begun', flush=True)
+StageRunner(config, work_dir).run()
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_there_is_nothing_or_the_whole(tmp_path):
+    made = curated_stages.world(tmp_path / 'in', count=240, num_buckets=4, per_class=15, store='tar')
+    whole = files(export(made, tmp_path / 'whole', all_images=True))
+    stage = files(tmp_path / 'whole/run/stages/export')
+    config = dict(stages=[dict(type='Export', out_dir=str(tmp_path / 'out'), all_images=True)], num_workers=0,
+                  inputs={kind: str(path) for kind, path in made.inputs.items()})
+    rng, kills = random.Random(0), 0
+    begun = time.monotonic()
+    while kills < 8 and time.monotonic() - begun < 45:
+        process = subprocess.Popen([sys.executable, '-c', RUN, json.dumps(config), str(tmp_path / 'run')],
+                                   stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | dict(PYTHONPATH=str(ROOT)))
+        process.stdout.readline()
+        time.sleep(rng.random() * 1.5)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert not (tmp_path / 'out').exists() or files(tmp_path / 'out') == whole
+        if process.returncode == 0:  # the whole is there: begin again
+            shutil.rmtree(tmp_path / 'out')
+            shutil.rmtree(tmp_path / 'run')
+    StageRunner(config, tmp_path / 'run').run()
+    assert kills >= 3 and files(tmp_path / 'out') == whole
+    found = files(tmp_path / 'run/stages/export')
+    assert {name: content for name, content in found.items() if name != 'timing.json'} == {
+        name: content for name, content in stage.items() if name != 'timing.json'}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out', 'run', 'whole']  # no left-overs
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_bytes(tmp_path):
+    made = curated_stages.world(tmp_path / 'in', num_buckets=3, per_class=5)
+    one = export(made, tmp_path / 'one', all_images=True)
+    config = dict(stages=[dict(type='Export', out_dir=str(tmp_path / 'two'), all_images=True)], num_workers=2,
+                  inputs={kind: str(path) for kind, path in made.inputs.items()})
+    StageRunner(config, tmp_path / 'run').run()
+    assert files(one) == files(tmp_path / 'two')
+    first, second = (files(folder / 'stages/export') for folder in (tmp_path / 'one/run', tmp_path / 'run'))
+    assert first['manifest.json'] == second['manifest.json'] and first['plan.json'] == second['plan.json']
+    assert str(tmp_path).encode() not in first['manifest.json'] + first['plan.json']

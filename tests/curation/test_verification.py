@@ -179,7 +179,7 @@ def test_batches_have_images_and_text_as_text(tmp_path):
     rows = [row for path in written[::2] for _, row in read_csv(path, ['id'])]
     shown = [(row['bucket'], row['label'], int(row['id']), row['rank']) for row in rows]
     assert shown == [(bucket, label, made.records[number]['id'], str(rank)) for bucket, by_label in made.chosen.items()
-                     for label, chosen in by_label.items() for rank, (number, _) in enumerate(chosen[:2])]
+                     for label, chosen in by_label.items() for rank, (number, _) in enumerate(chosen[:2], start=1)]
     numbers = {record['id']: number for number, record in enumerate(made.records)}
     for row in rows:
         assert (tmp_path / 'out' / row['image']).read_bytes() == made.contents[numbers[int(row['id'])]]
@@ -240,6 +240,8 @@ def test_kept_are_the_first_accepted_by_loops(tmp_path):
     assert review['ties'] == len(set(ties)) == found.counts['tie'] > 0 and review['method'] == 'fleiss'
     assert review['unknown'] == 2 and review['first_unknown'][0]['id'] == 12345678
     assert review['repeated'] == sum(key[2] % 7 == 0 for key in said) and review['answers'] == len(said)
+    assert found.summary['buckets'] == {bucket: {label: len(each) for label, each in by_label.items()}
+                                        for bucket, by_label in kept.items()}
     # The merged data set is that of a selection of these alone.
     checked = curated_stages.SimpleNamespace(**vars(made))
     checked.inputs = made.inputs | dict(selection=tmp_path / 'run/stages/verified')

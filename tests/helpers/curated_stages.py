@@ -117,7 +117,7 @@ def select(folder, chosen, rows, group):
         cells = [dict(id=rows[number]['id'], label=label, prompt=f'a photo of a {label}', rank=rank,
                       score=-score if label == 'BACKGROUND' else score,
                       kind='background' if label == 'BACKGROUND' else 'positive')
-                 for label, numbers in by_label.items() for rank, (number, score) in enumerate(numbers)]
+                 for label, numbers in by_label.items() for rank, (number, score) in enumerate(numbers, start=1)]
         random.Random(1).shuffle(cells)  # ranks say the order, not rows
         shards.append({'selection.parquet': pyarrow.Table.from_pylist(cells, SELECTION)})
     return finished(folder, shards, dict(class_names=group), plan_shards=[dict(bucket=name) for name in chosen])

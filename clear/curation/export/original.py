@@ -21,8 +21,9 @@ KEYS = ('ID', 'USER_ID', 'NICKNAME', 'DATE_TAKEN', 'DATE_UPLOADED', 'DEVICE', 'T
         'MACHINE_TAGS', 'LON', 'LAT', 'GEO_ACCURACY', 'PAGE_URL', 'DOWNLOAD_URL', 'LICENSE_NAME', 'LICENSE_URL',
         'SERVER_ID', 'FARM_ID', 'SECRET', 'SECRET_ORIGINAL', 'EXT', 'IMG_OR_VIDEO', 'AUTO_TAG_SCORES', 'LINE_NUM',
         'EXIF', 'HASH_VALUE')
-# Columns that are read; own sources bring `source_id`, side files the last two.
-COLUMNS = ('id', 'line', 'is_video', 'uploaded_at', 'taken_at', *_TEXT.values(), 'source_id', 'autotags', 'exif')
+# Columns that are read; own sources bring `source_id`, side files those behind it.
+COLUMNS = ('id', 'line', 'is_video', 'uploaded_at', 'taken_at', *_TEXT.values(), 'source_id', 'auto_tags', 'exif_text',
+           'line_number')
 
 
 def read_columns(known: Collection[str]) -> list[str]:
@@ -43,9 +44,9 @@ def originals(records: pyarrow.StructArray) -> list[dict[str, Plain]]:
         DATE_TAKEN=[_taken(value) for value in columns.get('taken_at', empty)],
         DATE_UPLOADED=[str(int(value.timestamp())) for value in columns['uploaded_at']],
         IMG_OR_VIDEO=[int(bool(value)) for value in columns.get('is_video', empty)],
-        AUTO_TAG_SCORES=[dict(value or ()) for value in columns.get('autotags', empty)],
-        LINE_NUM=[_text(value) for value in columns.get('line', empty)],
-        EXIF=[None if value is None else dict(value) for value in columns.get('exif', empty)],
+        AUTO_TAG_SCORES=[_pairs(value) or {} for value in columns.get('auto_tags', empty)],
+        LINE_NUM=[_text(value) for value in columns.get('line_number', columns.get('line', empty))],
+        EXIF=[_pairs(value) for value in columns.get('exif_text', empty)],
         **{key: [_text(value) for value in columns.get(name, empty)] for key, name in _TEXT.items()})
     rows = [dict(zip(KEYS, values)) for values in zip(*(made[key] for key in KEYS))]
     for row, source_id in zip(rows, columns.get('source_id', empty)):
@@ -58,6 +59,11 @@ def _text(value: str | bytes | int | float | None) -> str:
     if isinstance(value, bytes):
         return value.decode('utf-8', 'surrogateescape')
     return '' if value is None else str(value)
+
+
+def _pairs(value: list[dict] | None) -> dict[str, Plain] | None:
+    """Pairs, each an object with two values, as one object."""
+    return None if value is None else dict(tuple(pair.values()) for pair in value)
 
 
 def _taken(value: datetime | None) -> str:

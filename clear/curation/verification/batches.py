@@ -81,8 +81,8 @@ def _photos(inputs: Inputs, per_class: int | None) -> Iterator[tuple[Row, Source
         for number, shard in enumerate(selection.manifest['plan']['shards']):
             ranks: dict[str, int] = {}
             for chosen in chosen_photos(inputs, number, selection.summary['class_names'], Path(spill)):
-                rank = ranks[chosen.label] = ranks.get(chosen.label, -1) + 1
-                if per_class is None or rank < per_class:
+                rank = ranks[chosen.label] = ranks.get(chosen.label, 0) + 1
+                if per_class is None or rank <= per_class:
                     yield _row(chosen, shard['bucket'], rank), chosen.photo.source
 
 

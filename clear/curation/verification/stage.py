@@ -98,7 +98,7 @@ class Verified(Stage):
                 places = [place for place, other in enumerate(labels) if other == label]
                 chosen = [places[place] for place in kept([decisions[place] for place in places], self.num_images)]
                 rows += chosen
-                ranks += range(len(chosen))
+                ranks += range(1, len(chosen) + 1)
             with job.writing(number) as attempt:
                 accepted = table.take(pyarrow.array(rows, pyarrow.int64()))
                 rank = accepted.schema.get_field_index('rank')
@@ -137,7 +137,8 @@ class Verified(Stage):
                       first_ties=ties[:_NAMED],
                       first_unknown=[dict(bucket=each.bucket, label=each.label, id=each.id)
                                      for each in collected.unknown[:_NAMED]])
-        return dict(given, classes=classes, review=review)
+        buckets = {bucket: {label: each['kept'] for label, each in found.items()} for bucket, found in classes.items()}
+        return dict(given, buckets=buckets, classes=classes, review=review)
 
     def report(self, finished: Finished) -> list[str]:
         """A line for every class of every bucket, and one on the reviewers."""
