@@ -84,17 +84,26 @@ class StageFolder:
         """
         return self.read(f'{SHARDS}/{shard:06d}/{RECEIPT}')
 
+    def count(self) -> int:
+        """How many shards are finished."""
+        return sum(1 for _ in (self.path / SHARDS).glob('[0-9]*'))
+
     @contextlib.contextmanager
-    def writing(self, shard: int) -> Iterator[Attempt]:
-        """Fill a shard's folder; published as a whole when the block ends, unless another attempt was faster."""
+    def writing(self, shard: int, inputs: Mapping[str, str] | None = None) -> Iterator[Attempt]:
+        """Fill a shard's folder; published as a whole when the block ends, unless another attempt was faster.
+
+        Args:
+            inputs: kind -> fingerprint of what was read; its receipt keeps them, and the checksum of the plan.
+        """
         name = f'{shard:06d}.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}'
-        attempt = Attempt(self.path / TEMPORARY / name)
+        attempt, plan = Attempt(self.path / TEMPORARY / name), self.plan_checksum()
         attempt.folder.mkdir(parents=True)
         try:
             yield attempt
             files = [dict(name=path.relative_to(attempt.folder).as_posix(), bytes=path.stat().st_size,
                           sha256=_sha256(path)) for path in attempt.listed()]
-            write_json(attempt.folder / RECEIPT, dict(schema=SCHEMA, shard=shard, files=files, counts=attempt.counts))
+            write_json(attempt.folder / RECEIPT, dict(schema=SCHEMA, shard=shard, plan=plan, inputs=dict(inputs or {}),
+                                                      files=files, counts=attempt.counts))
             _publish(attempt.folder, self.shard_folder(shard))
         finally:
             shutil.rmtree(attempt.folder, ignore_errors=True)
@@ -114,9 +123,23 @@ class StageFolder:
             self.former_folder(shard).parent.mkdir(exist_ok=True)
             self.shard_folder(shard).rename(self.former_folder(shard))
 
+    def plan_checksum(self) -> str | None:
+        """SHA-256 of `plan.json`; None without one."""
+        path = self.path / PLAN
+        return _sha256(path) if path.exists() else None
+
     def clear_attempts(self) -> None:
         """Remove what attempts that were killed have left; only for who holds the folder's lock."""
         shutil.rmtree(self.path / TEMPORARY, ignore_errors=True)
+
+    def clear_strangers(self) -> None:
+        """Remove shards that were made by another plan than the one that is here: of a worker that was late to learn
+        that its run is over. Only for who holds the folder's lock.
+        """
+        plan = self.plan_checksum()
+        for path in sorted((self.path / SHARDS).glob(f'*/{RECEIPT}')):
+            if self.read(path.relative_to(self.path).as_posix()).get('plan', plan) != plan:
+                shutil.rmtree(path.parent)
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Job:
 
     def writing(self, shard: int) -> AbstractContextManager[Attempt]:
         """Fill the folder of a shard, see `StageFolder.writing`."""
-        return self.folder.writing(shard)
+        return self.folder.writing(shard, {kind: finished.fingerprint for kind, finished in self.inputs.items()})
 
 
 class Stage:
@@ -86,6 +86,14 @@ class Stage:
 
     def preview(self) -> list[str]:
         """Lines that tell a person, before anything runs, what it would read."""
+        return []
+
+    def most_workers(self) -> int | None:
+        """How many may work at once, because what they share cannot be cut finer; None = as many as there are."""
+        return None
+
+    def shares(self, workers: int) -> list[str]:
+        """Lines that tell what each worker gets of what is limited for the whole run, e.g. of a host's connections."""
         return []
 
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:

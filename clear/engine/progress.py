@@ -16,19 +16,21 @@ class Progress:
     Args:
         total: expected iterations of the run, an estimate where a strategy decides on the way.
         interval_s: seconds between two log lines where there is no terminal.
+        unit: what is counted, if not iterations: then there are exactly `total`.
     """
 
-    def __init__(self, total: int, interval_s: float = 15.0):
+    def __init__(self, total: int, interval_s: float = 15.0, unit: str | None = None):
         self.total = max(total, 1)
         self.done = 0
         self.interval_s = interval_s
+        self._of = f'of {self.total} {unit}' if unit else f'of about {self.total} iterations'
         self._started = self._last_line = time.monotonic()
         self._begun_at = 0
         self._bar = None
         if dist.is_main() and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self.total, unit='it', dynamic_ncols=True, leave=False)
+            self._bar = tqdm(total=self.total, unit=f' {unit}' if unit else 'it', dynamic_ncols=True, leave=False)
 
     def start_at(self, done: int) -> None:
         """Count from `done`, after a resume; the speed is measured from here on."""
@@ -45,7 +47,7 @@ class Progress:
             self._bar.update()
         elif time.monotonic() - self._last_line >= self.interval_s:
             self._last_line = time.monotonic()
-            logger.info('%s  %d of about %d iterations  ETA %s', where, self.done, self.total, self.eta())
+            logger.info('%s  %d %s  ETA %s', where, self.done, self._of, self.eta())
 
     def eta(self) -> str:
         """Time left at the mean speed so far, as h:mm:ss."""

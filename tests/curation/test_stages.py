@@ -1,5 +1,6 @@
 """Stages: skipped, gone on with, refused; the same bytes by any number of workers and after any kill."""
 
+import hashlib
 import json
 import os
 import random
@@ -207,3 +208,35 @@ def test_a_shard_may_hold_folders(tmp_path):
     assert made.damage(checksums=True) == ''
     (tmp_path / 'made/shards/000000/bank/x.npy').write_bytes(b'abd')
     assert 'bank/x.npy does not match' in made.damage(checksums=True)
+
+
+def test_receipts_name_the_plan_and_the_inputs_they_belong_to(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    records, buckets = (tmp_path / 'run' / 'stages' / name for name in ('metadata', 'time_buckets'))
+    receipt = json.loads((buckets / 'shards' / '000002' / 'receipt.json').read_text())
+    assert receipt['inputs'] == dict(records=Finished(records).fingerprint)
+    assert receipt['plan'] == hashlib.sha256((buckets / 'plan.json').read_bytes()).hexdigest()
+
+
+def test_shards_of_another_plan_are_made_anew(tmp_path, config):
+    """A worker may be late to learn that its run is over, and publish into the folder of the next."""
+    StageRunner(config, tmp_path / 'run').run()
+    stage = tmp_path / 'run' / 'stages' / 'time_buckets'
+    whole = contents(stage)
+    (stage / 'manifest.json').unlink()
+    late = stage / 'shards' / '000001'
+    receipt = json.loads((late / 'receipt.json').read_text()) | dict(plan='0' * 64)
+    (late / 'receipt.json').write_text(json.dumps(receipt))
+    (late / 'buckets.parquet').write_bytes(b'of other ranges')
+    StageRunner(config, tmp_path / 'run').run()
+    assert contents(stage) == whole
+
+
+@pytest.mark.slow
+def test_a_stage_that_lacks_its_manifest_only_needs_no_worker(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    stage = tmp_path / 'run' / 'stages' / 'metadata'
+    whole = contents(stage)
+    (stage / 'manifest.json').unlink()
+    StageRunner(config | dict(num_workers=2), tmp_path / 'run', ['metadata']).run()
+    assert contents(stage) == whole

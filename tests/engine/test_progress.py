@@ -87,3 +87,12 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch, caplog):
     progress.close()
     assert 'experience 1/2' in terminal.getvalue() and '/4' in terminal.getvalue()
     assert not caplog.records
+
+
+def test_what_is_counted_exactly_is_named(clock, caplog, monkeypatch):
+    monkeypatch.setattr(module.logger, 'propagate', True)
+    progress = Progress(7, interval_s=0, unit='shards')
+    with caplog.at_level(logging.INFO, 'clear'):
+        clock.now_s += 2
+        progress.step('metadata')
+    assert caplog.messages == ['metadata  1 of 7 shards  ETA 0:00:12']

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clear.core.checks import check_choice, check_shared_keys, check_whole
+from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, nearest
@@ -20,9 +20,11 @@ from clear.registry import STAGES
 if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
-DEFAULTS: Options = dict(stages=None, engine='pool', num_workers=0, inputs={}, name=None, work_dir=None, threads=None)
+DEFAULTS: Options = dict(stages=None, engine='pool', num_workers=0, ray_address=None, ray_gpus=0, inputs={}, name=None,
+                         work_dir=None, threads=None, custom_imports=None)
 KNOWN = {*DEFAULTS, 'runner_type', 'default_scope'}
-ENGINES = ('pool',)
+ENGINE_KEYS = ('engine', 'ray_address', 'ray_gpus')  # how the work is done
+ENGINES = ('pool', 'ray')
 _NAME = re.compile(r'[a-z0-9][a-z0-9_-]*')
 
 
@@ -63,6 +65,15 @@ def check_stage_config(cfg: dict) -> None:
     check_shared_keys(cfg)
     check_choice('engine', cfg['engine'], ENGINES)
     check_whole('num_workers', cfg['num_workers'], 0)
+    check_number('ray_gpus', cfg['ray_gpus'], 0)
+    if cfg['ray_address'] is not None:
+        check_text('ray_address', cfg['ray_address'])
+    if cfg['engine'] != 'ray':
+        for key in ('ray_address', 'ray_gpus'):
+            if cfg[key]:
+                raise ConfigError(f"{key} is {cfg[key]!r}, but engine is '{cfg['engine']}'. Set engine='ray'.")
+    elif not cfg['num_workers'] and cfg['ray_address'] is None:
+        raise ConfigError("engine='ray' without ray_address starts a cluster here; say of how many: num_workers=2.")
     entries(cfg)
 
 
@@ -100,6 +111,13 @@ def entries(cfg: dict) -> list[Entry]:
     if unread:
         raise ConfigError(f"inputs has '{min(unread)}', which no stage reads.")
     return found
+
+
+def imports_of(cfg: dict) -> list[str]:
+    """The modules that a config's `custom_imports` names; workers import them too."""
+    given = cfg['custom_imports'] or {}
+    names = given.get('imports', []) if isinstance(given, Mapping) else []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def chosen(found: Sequence[Entry], names: Collection[str] | None) -> list[Entry]:

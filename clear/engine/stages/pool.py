@@ -8,43 +8,57 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
 
 from clear.core.errors import ClearError
 
+T = TypeVar('T')
 _LOOK_S = 1.0
 
 
-def in_pool(work: Callable[..., int], tasks: Sequence[tuple], workers: int) -> Iterator[int]:
-    """Call `work` on every task, in this process without workers; yields what it returns as each ends.
-
-    Args:
-        work: a function of a module, with arguments that can be sent to another process.
-        workers: processes; 0 = none but this one.
-
-    Raises:
-        ClearError: the first that a task raises, or if a worker was killed; the others end, and what they have
-            published stays.
-    """
-    if not workers:
-        for task in tasks:
-            yield work(*task)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context('spawn'), _begin, (os.getpid(),))
+@contextmanager
+def pool(workers: int) -> Iterator[Pool]:
+    """Workers on this machine, started as they are needed, and ended with the block."""
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _begin, (os.getpid(),))
     try:
-        waiting = {pool.submit(work, *task) for task in tasks}
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise ClearError('A worker was killed, most often because memory ran out. What it had finished is kept: go on '
-                         'with --resume, with fewer workers.') from error
+        yield Pool(executor, workers)
     finally:
-        for process in list((pool._processes or {}).values()):
+        for process in list((executor._processes or {}).values()):
             process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Pool:
+    """Workers that stay from stage to stage; see `pool`."""
+
+    def __init__(self, executor: ProcessPoolExecutor, workers: int):
+        self.workers = workers
+        self._executor = executor
+
+    def run(self, work: Callable[[T], int], tasks: Sequence[T], most: int) -> Iterator[int]:
+        """Call `work` on every task; yields what it returns as each ends, and 0 now and then.
+
+        Args:
+            work: a function of a module, with an argument that can be sent to another process.
+            most: tasks at once.
+
+        Raises:
+            ClearError: the first that a task raises, or if a worker was killed; what has been published stays.
+        """
+        waiting: set[Future[int]] = set()
+        left = list(reversed(tasks))
+        try:
+            while waiting or left:
+                while left and len(waiting) < most:
+                    waiting.add(self._executor.submit(work, left.pop()))
+                done, waiting = wait(waiting, _LOOK_S, FIRST_COMPLETED)
+                yield sum(future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise ClearError('A worker was killed, most often because memory ran out. What it had finished is kept: go '
+                             'on with --resume, with fewer workers.') from error
 
 
 def _begin(parent: int) -> None:

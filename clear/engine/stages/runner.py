@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING
 
 from clear.core.config import config_hash
 from clear.core.configs.building import building
-from clear.core.errors import ConfigError, Interrupted
+from clear.core.errors import ConfigError, DataError, Interrupted
 from clear.core.files import write_json
 from clear.core.logs import logger
-from clear.core.programs.signals import on_stop
+from clear.core.programs.signals import on_stop, received
 from clear.core.results import RESULTS_FILE, Results, software, write_results
 from clear.curation.manifest import MANIFEST, PLAN, SCHEMA, Finished, Plan, StageFolder, manifest_of
-from clear.curation.stage import Job
 from clear.engine.progress import Progress
 from clear.engine.schema import differences
-from clear.engine.stages.keys import Entry, chosen, entries, inputs_of, with_defaults
-from clear.engine.stages.pool import in_pool
-from clear.registry import STAGES
+from clear.engine.stages.cluster import Cluster, cluster
+from clear.engine.stages.keys import ENGINE_KEYS, Entry, chosen, entries, imports_of, inputs_of, with_defaults
+from clear.engine.stages.pool import Pool, pool
+from clear.engine.stages.tasks import Task, do_task, shards_of
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
 
 FOLDER, TIMING = 'stages', 'timing.json'
 PROTOCOL = 'clear/curation/v1'
+_SEEN_S = 60.0  # until what another machine has renamed shows in a folder of a network disk
 
 
 class StageRunner:
@@ -55,6 +56,7 @@ class StageRunner:
         self.entries = entries(self.cfg)
         self.todo = chosen(self.entries, names)
         self.overwrite = overwrite
+        self._hands: Cluster | Pool | None = None
         for entry in self.todo:
             entry.stage.overwrite = overwrite
 
@@ -64,10 +66,12 @@ class StageRunner:
     def describe(self) -> str:
         """Every stage and how far it is."""
         width = max(len(entry.name) for entry in self.entries)
-        lines = [f'work_dir  {self.work_dir}', f'workers   {self.cfg["num_workers"] or "none but this process"}']
+        lines = [f'work_dir  {self.work_dir}', f'workers   {self._workers_in_words()}']
         for entry in self.entries:
             state = self.state(entry) if entry in self.todo else 'not asked for'
             lines.append(f'  {entry.name:<{width}}  {entry.config["type"]:<16}  {state}')
+            if entry in self.todo and state != 'finished':
+                lines += [f'  {"":<{width}}  {line}' for line in entry.stage.shares(self._workers(entry))]
         return '\n'.join(lines)
 
     def state(self, entry: Entry) -> str:
@@ -117,8 +121,9 @@ class StageRunner:
         if self.overwrite:
             for entry in self.todo:
                 shutil.rmtree(self.folder(entry).path, ignore_errors=True)
-        for entry in self.todo:
-            self._run_stage(entry)
+        with ExitStack() as running:
+            for entry in self.todo:
+                self._run_stage(entry, running)
         results = self.results(time.monotonic() - started)
         write_results(self.work_dir / RESULTS_FILE, results)
         logger.info('results  %s', self.work_dir / RESULTS_FILE)
@@ -131,10 +136,11 @@ class StageRunner:
             if self.folder(entry).read(MANIFEST) is not None:
                 counts = Finished(self.folder(entry).path).counts
                 metrics |= {f'{entry.name}/{name}': count for name, count in counts.items()}
+        made_of = {key: value for key, value in self.cfg.items() if key not in ENGINE_KEYS}
         return Results(name=str(self.cfg['name'] or 'curation'), runner=type(self).__name__, protocol=PROTOCOL,
-                       metrics=metrics, config_hash=config_hash(self.cfg), **software(), timing=dict(stages=time_s))
+                       metrics=metrics, config_hash=config_hash(made_of), **software(), timing=dict(stages=time_s))
 
-    def _run_stage(self, entry: Entry) -> None:
+    def _run_stage(self, entry: Entry, running: ExitStack) -> None:
         folder = self.folder(entry)
         if folder.read(PLAN) is not None:
             self._check_same(entry)
@@ -150,6 +156,7 @@ class StageRunner:
                 logger.info('%s  finished before', entry.name)
                 return
         folder.clear_attempts()
+        folder.clear_strangers()
         inputs = entry.stage.inputs = inputs_of(entry, self.work_dir / FOLDER)
         stored = folder.read(PLAN)
         if stored is None:
@@ -162,34 +169,70 @@ class StageRunner:
         started = time.monotonic()
         todo = [shard for shard in range(len(plan.shards)) if folder.receipt(shard) is None]
         with _stopping():
-            self._do(entry, plan, todo)
+            self._do(entry, plan, todo, running)
+            _wait_for(folder, todo)
         summary = entry.stage.finish(folder, plan)
         receipts = [folder.receipt(shard) for shard in range(len(plan.shards))]
         folder.clear_attempts()
         write_json(folder.path / TIMING, dict(schema=SCHEMA, host=os.uname().nodename, shards=len(todo),
-                                              workers=self.cfg['num_workers'], seconds=time.monotonic() - started))
+                                              engine=self.cfg['engine'],
+                                              workers=self._workers(entry), seconds=time.monotonic() - started))
         write_json(folder.path / MANIFEST, manifest_of(stored, receipts, summary, _versions(entry.stage.PACKAGES)))
         for line in entry.stage.report(Finished(folder.path)):
             logger.info('%s  %s', entry.name, line)
 
-    def _do(self, entry: Entry, plan: Plan, todo: Sequence[int]) -> None:
+    def _do(self, entry: Entry, plan: Plan, todo: Sequence[int], running: ExitStack) -> None:
         jobs = plan.jobs if plan.jobs is not None else [[shard] for shard in range(len(plan.shards))]
         waiting = set(todo)
         jobs = [left for job in jobs if (left := [shard for shard in job if shard in waiting])]
-        reads = {kind: str(source if isinstance(source, Path) else self.work_dir / FOLDER / source)
-                 for kind, source in entry.reads.items()}
-        progress = Progress(len(plan.shards))
+        reads = {kind: str(self._place(source)) for kind, source in entry.reads.items()}
+        if jobs and self._hands is None:
+            self._hands = self._hired(running)
+        folder, workers = self.folder(entry), self._workers(entry) or (self._hands.workers if self._hands else 1)
+        tasks = [Task(dict(entry.config), str(self._place(entry.name)), reads, shards, workers, imports_of(self.cfg))
+                 for shards in jobs]
+        progress = Progress(len(plan.shards), unit='shards')
         progress.start_at(len(plan.shards) - len(todo))
-        tasks = [(dict(entry.config), str(self.folder(entry).path), reads, shard) for shard in jobs]
-        if not self.cfg['num_workers']:
-            for task in tasks:
-                for shard in job_of(*task):
-                    progress.step(f'{entry.name}  shard {shard}')
-        else:
-            for count in in_pool(do_job, tasks, self.cfg['num_workers']):
-                for _ in range(count):
-                    progress.step(entry.name)
+        for _ in self._ended(tasks, workers):
+            for _ in range(folder.count() - progress.done):
+                progress.step(entry.name)
         progress.close()
+
+    def _hired(self, running: ExitStack) -> Cluster | Pool | None:
+        """Who works, until the run ends; None = nobody but this process."""
+        workers = self.cfg['num_workers']
+        if self.cfg['engine'] == 'ray':
+            return running.enter_context(cluster(self.work_dir, workers, self.cfg['ray_address'], self.cfg['ray_gpus']))
+        return running.enter_context(pool(workers)) if workers else None
+
+    def _ended(self, tasks: Sequence[Task], workers: int) -> Iterator[int]:
+        """Do the tasks; yields how many shards were done, whenever one may have been."""
+        if self._hands is not None:
+            yield from self._hands.run(do_task, tasks, workers)
+            return
+        for task in tasks:
+            for _ in shards_of(task):
+                yield 1
+
+    def _workers(self, entry: Entry) -> int:
+        """How many work at a stage at once; 0 = as many as an existing cluster has processors."""
+        wanted, most = self.cfg['num_workers'], entry.stage.most_workers()
+        if self.cfg['engine'] != 'ray':
+            wanted = wanted or 1
+        return wanted if most is None else min(wanted or most, most)
+
+    def _workers_in_words(self) -> str:
+        count = self.cfg['num_workers']
+        if self.cfg['engine'] == 'ray':
+            address = self.cfg['ray_address']
+            where = f'the cluster at {address}' if address else 'a cluster of this machine'
+            return f'{count or "all"} of Ray on {where}'
+        return str(count or 'none but this process')
+
+    def _place(self, source: str | Path) -> Path:
+        """The folder of a stage, or one given; as other machines find it, if some take part."""
+        path = source if isinstance(source, Path) else self.work_dir / FOLDER / source
+        return path.absolute() if self.cfg['engine'] == 'ray' else path
 
     def _inputs(self, entry: Entry) -> dict[str, Plain]:
         made = {kind: finished.fingerprint for kind, finished in inputs_of(entry, self.work_dir / FOLDER).items()}
@@ -206,17 +249,19 @@ class StageRunner:
                               'choose another folder with --work-dir.')
 
 
-def do_job(config: Mapping[str, Plain], folder: str, reads: Mapping[str, str], shards: Sequence[int]) -> int:
-    """Do some shards of a stage in any process that sees the folder; how many."""
-    return sum(1 for _ in job_of(config, folder, reads, shards))
+def _wait_for(folder: StageFolder, shards: Sequence[int]) -> None:
+    """Wait until the receipts of shards that were done elsewhere show here.
 
-
-def job_of(config: Mapping[str, Plain], folder: str, reads: Mapping[str, str], shards: Sequence[int]) -> Iterator[int]:
-    """Do some shards of a stage, and yield the number of each."""
-    place = StageFolder(Path(folder))
-    plan = Plan(**place.read(PLAN)['plan'])
-    inputs = {kind: Finished(source) for kind, source in reads.items()}
-    yield from STAGES.build(dict(config)).work(Job(plan, shards, inputs, place))
+    Raises:
+        DataError: if one does not.
+    """
+    deadline = time.monotonic() + _SEEN_S
+    for shard in shards:
+        while folder.receipt(shard) is None:
+            if time.monotonic() > deadline:
+                raise DataError(f'shard {shard} was done, but {folder.shard_folder(shard)} does not show. Is it on a '
+                                'disk that every worker sees?')
+            time.sleep(0.1)
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
@@ -226,7 +271,12 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 @contextmanager
 def _stopping() -> Iterator[None]:
     with on_stop(_stop):
-        yield
+        try:
+            yield
+        except (KeyboardInterrupt, SystemError):  # what Ray makes of an error that a handler raises
+            if received() is None:
+                raise
+            _stop()
 
 
 def _stop() -> None:
