@@ -265,3 +265,13 @@ def test_a_ledger_with_a_torn_line_goes_on(tmp_path, server):
 def test_values_that_cannot_be(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         StageRunner(dict(stages=[dict(type='Download') | options], inputs=dict(records='x')), tmp_path)
+
+
+@pytest.mark.parametrize('name, size', [('1.jpg', 0), ('9223372036854775807.jpeg', 511), ('12.png', 8 << 30 - 1),
+                                        ('5.txt', 123456)])
+def test_headers_of_tars_are_those_of_tarfile(name, size):
+    from clear.curation.download.shards.writing import _tar_header
+
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert _tar_header(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT)

@@ -78,7 +78,8 @@ class Ledger:
         self.folder = folder.path / LEDGER / f'{shard:06d}'
         self.temporary = frozenset(temporary)
         self.entries: dict[int, Entry] = {}
-        self._part = self.folder / f'{time.time_ns():020d}.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}'
+        part = f'{time.time_ns():020d}.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}'
+        self._lines_path, self._bodies_path = self.folder / f'{part}.jsonl', self.folder / f'{part}.bodies'
         self._lines: BinaryIO | None = None
         self._bodies: BinaryIO | None = None
         # Held open: another attempt may publish the shard and remove them meanwhile.
@@ -116,15 +117,14 @@ class Ledger:
         with writing_to(self.folder):
             if self._lines is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._bodies = self._part.with_name(f'{self._part.name}.bodies').open('wb', 0)
-                self._lines = self._part.with_name(f'{self._part.name}.jsonl').open('wb', 0)
+                self._bodies, self._lines = self._bodies_path.open('wb', 0), self._lines_path.open('wb', 0)
                 _sync_folder(self.folder)
             entered, lines, place = [], [], self._bodies.tell()
             for note in notes:
                 entry = note.entry
                 told: dict[str, str | int] = dict(row=entry.row, outcome=entry.outcome)
                 if entry.outcome == KEPT:
-                    entry = Entry(entry.row, entry.outcome, self._bodies_path(), place, len(note.body), entry.width,
+                    entry = Entry(entry.row, entry.outcome, self._bodies_path, place, len(note.body), entry.width,
                                   entry.height, entry.format, entry.sha256)
                     told |= dict(offset=place, bytes=entry.bytes, width=entry.width, height=entry.height,
                                  format=entry.format, sha256=entry.sha256)
@@ -140,12 +140,13 @@ class Ledger:
 
     def body(self, entry: Entry) -> bytes:
         """The bytes of an image."""
-        if entry.file == self._bodies_path():
-            self.hold(entry.file)
         file = self._opened.get(entry.file)
-        if file is None:
+        if file is None and entry.file is not self._bodies_path:
             with entry.file.open('rb') as file:
                 return os.pread(file.fileno(), entry.bytes, entry.offset)
+        if file is None:
+            self.hold(entry.file)
+            file = self._opened[entry.file]
         return os.pread(file.fileno(), entry.bytes, entry.offset)
 
     def hold(self, path: Path) -> int:
@@ -160,9 +161,6 @@ class Ledger:
         """The shard is published: its images lie there."""
         for path in self.folder.glob('*.bodies'):
             path.unlink(missing_ok=True)
-
-    def _bodies_path(self) -> Path:
-        return self._part.with_name(f'{self._part.name}.bodies')
 
     def _read(self, path: Path) -> Iterator[Entry]:
         """Entries up to the first line that is damaged: what was written when the process or the machine stopped."""

@@ -26,6 +26,9 @@ SCHEMA = pyarrow.schema([
 OUTCOMES_SCHEMA = pyarrow.schema([('id', _LONG), ('line', _LONG), ('uploaded_at', _UTC), ('outcome', _TEXT)])
 # Of the records, as they are; a column that is not there is null.
 COPIED = ('id', 'line', 'uploaded_at', 'taken_at', 'taken_at_is_local', 'caption', 'source_id')
+# Of a file with no name and no size; the sum of the header is blanked.
+_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)[:512]
+_HEADER = _HEADER[:148] + bytes(8) + _HEADER[156:]
 _EXTENSIONS = dict(jpeg='jpg', mpo='jpg', tiff='tif', jpeg2000='jp2')
 
 
@@ -85,13 +88,26 @@ def _tar(folder: Path, home: str, kept: pyarrow.Table, entries: list[Entry], led
 
 def _add(file: BinaryIO, name: str, content: bytes) -> int:
     """Append a file to a tar; where its content begins. Headers tell no time and no owner."""
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    file.write(_tar_header(name.encode(), len(content)))
     offset = file.tell()
     file.write(content)
     file.write(bytes(-len(content) % tarfile.BLOCKSIZE))
     return offset
+
+
+def _tar_header(name: bytes, size: int) -> bytes:
+    """The block before a file in a ustar archive, as `tarfile` makes it; that takes twenty times as long.
+
+    Args:
+        name: of at most 100 bytes.
+        size: below 8 GiB.
+    """
+    header = bytearray(_HEADER)
+    header[:len(name)] = name
+    header[124:136] = b'%011o\0' % size
+    header[148:155] = b'%06o\0' % (sum(header) + 8 * 32)  # the sum itself counts as eight blanks
+    header[155] = 32
+    return bytes(header)
 
 
 def _files(folder: Path, home: str, kept: pyarrow.Table, entries: list[Entry], ledger: Ledger) -> Iterator[Place]:
