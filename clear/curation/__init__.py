@@ -9,7 +9,8 @@ from clear.curation.metadata.own.table import TableRecords
 from clear.curation.metadata.own.url_list import UrlList
 from clear.curation.metadata.side.stage import SideFiles
 from clear.curation.metadata.stage import Metadata
+from clear.curation.retrieval.stage import Retrieval
 from clear.curation.verification.stage import Verified
 
-__all__ = ['Download', 'Export', 'Features', 'Metadata', 'PhotoFolder', 'SideFiles', 'TableRecords', 'TimeBuckets',
-           'UrlList', 'Verified']
+__all__ = ['Download', 'Export', 'Features', 'Metadata', 'PhotoFolder', 'Retrieval', 'SideFiles', 'TableRecords',
+           'TimeBuckets', 'UrlList', 'Verified']

@@ -91,19 +91,24 @@ class Prompts:
     def labels(self) -> list[str]:
         return [each.label for each in self.classes]
 
-    def encode(self, tower: TextTower) -> PromptVectors:
-        """Their vectors."""
-        texts = list(dict.fromkeys(text for each in self.classes
-                                   for text in (*each.prompts, *each.negatives, *self.negatives)))
+    def vectors(self, tower: TextTower, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Text -> its unit vector (D,) with this prefix and these templates."""
+        if not texts:
+            return {}
         filled = [template.replace('{}', self.prefix + text) for text in texts for template in self.templates]
         units = unit_queries(tower.encode(filled)).reshape(len(texts), len(self.templates), -1)
-        of = dict(zip(texts, units.mean(axis=1, dtype=np.float64)))
-        queries = [[of[text] for text in each.prompts] for each in self.classes]
+        return dict(zip(texts, unit_queries(units.mean(axis=1, dtype=np.float64))))
+
+    def encode(self, tower: TextTower) -> PromptVectors:
+        """Their vectors."""
+        of = self.vectors(tower, list(dict.fromkeys(text for each in self.classes for text in (
+            *each.prompts, *each.negatives, *self.negatives))))
+        queries = [np.stack([of[text] for text in each.prompts]) for each in self.classes]
         if self.combine == 'mean':
-            queries = [[unit_queries(vectors).mean(axis=0, dtype=np.float64)] for vectors in queries]
+            queries = [unit_queries(vectors.mean(axis=0, dtype=np.float64)[None]) for vectors in queries]
         negatives = [[of[text] for text in (*each.negatives, *self.negatives)] for each in self.classes]
-        return PromptVectors([unit_queries(vectors) for vectors in queries],
-                             [unit_queries(np.reshape(vectors, (-1, tower.embed_dim))) for vectors in negatives])
+        return PromptVectors(queries, [np.reshape(np.array(vectors, np.float32), (-1, tower.embed_dim))
+                                       for vectors in negatives])
 
     def to_config(self) -> dict[str, Plain]:
         """Plain values that `read_prompts` makes the same of."""
