@@ -122,8 +122,12 @@ class Retrieval(Stage):
         """In the order of the prompts; the background last."""
         return [*self.prompts.labels, *([BACKGROUND] if self.background else [])]
 
+    def check(self) -> None:
+        """Build the text encoder, with its weights."""
+        assert self.tower.embed_dim
+
     def sources(self) -> Mapping[str, Plain]:
-        """The text encoder's weights."""
+        """The text encoder, as its config and its weights make it."""
         return dict(text_encoder=self.tower.fingerprint())
 
     def preview(self) -> list[str]:
