@@ -1,6 +1,9 @@
 """The images of a stage as every consumer takes them: which, in which order, and with the bytes that they have."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -12,9 +15,11 @@ from tiny_encoder import TinyEncoder
 from clear.core.errors import ConfigError, DataError
 from clear.curation.images import image_table
 from clear.datasets import read_images
+from clear.datasets.loaders.streams import images_in_stream, of_buckets
 from clear.features import extract
 from clear.registry import DATASETS
 
+ROOT = Path(__file__).parents[2]
 VIEWS = dict(type='MultiCrop', recipe='moco_v2', options=dict(size=8))
 
 
@@ -87,6 +92,26 @@ def test_a_moved_stage_is_the_same_data(tmp_path):
     shutil.move(tmp_path / 'a', tmp_path / 'b')
     cfg = dict(type='CuratedImages', stage=str(tmp_path / 'b/download'), buckets=str(tmp_path / 'b/time_buckets'))
     assert read_images(cfg).fingerprint() == before and read_images(cfg).open_image(3).size == (20, 16)
+
+
+def test_a_stream_of_buckets(tmp_path):
+    images, buckets, ids = curated(tmp_path)
+    cfg = dict(type='CuratedImages', stage=str(images.folder.path), buckets=str(buckets.folder.path), image_size=8)
+    assert images_in_stream(cfg, ['mid', 0]).bucket_names() == ['mid', 'old']
+    later = DATASETS.build(of_buckets(cfg, ['new'], ['old', 'mid'], replay_size=4))
+    assert {name: len(rows) for name, rows in later.buckets.items()} == {'new': 9, 'replay': 4}
+    assert list(later.ids)[:9] == [str(ids[number]) for number in expected(ids, [2])]
+    with pytest.raises(ConfigError, match="'late'"):
+        images_in_stream(cfg, ['late'])
+
+
+@pytest.mark.slow
+def test_readers_need_nothing_that_only_curation_needs():
+    blocked = ('duckdb', 'aiohttp', 'simplejpeg', 'imagehash', 'protego', 'faiss', 'webdataset', 'streamlit', 'ray')
+    code = (f'import sys; sys.modules.update(dict.fromkeys({blocked})); from clear.registry import READERS; '
+            "assert READERS.get_own('CuratedImages') and READERS.get_own('CLEAR')")
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_cannot_be(tmp_path):
