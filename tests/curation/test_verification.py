@@ -8,8 +8,8 @@ import shutil
 
 import curated_stages
 import pytest
+from curated_stages import export, files
 from sklearn.metrics import cohen_kappa_score
-from test_export import export, files
 
 from clear.core.errors import ConfigError, DataError
 from clear.curation.manifest import Finished

@@ -13,6 +13,7 @@ from PIL import Image
 from stage_folders import finished
 
 from clear.curation.metadata.records import SCHEMA
+from clear.engine.stages.runner import StageRunner
 from clear.features import write_bank
 
 GROUP = ['laptop', 'bus', 'BACKGROUND']
@@ -136,3 +137,17 @@ def banks(folder, rows, buckets, dim=6):
     finished(folder, [{f'bank/{file.name}': file.read_bytes() for file in bank.iterdir()} for _, bank in shards],
              plan_shards=[dict(bucket=name) for name, _ in shards])
     return values
+
+
+def export(made, folder, out='out', overwrite=False, **options):
+    """Write `folder/out` of the stages of a `world`, with `folder/run` as work_dir."""
+    config = dict(stages=[dict(type='Export', out_dir=str(folder / out), **options)],
+                  inputs={kind: str(path) for kind, path in made.inputs.items()})
+    StageRunner(config, folder / 'run', overwrite=overwrite).run()
+    return folder / out
+
+
+def files(folder):
+    """Name -> content of every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob('*'))
+            if path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,7 +119,7 @@ def _photos(batch: pyarrow.RecordBatch) -> Iterator[Photo]:
     places = [Source(*cells) for cells in zip(*(batch[name].to_pylist() for name in Source._fields))]
     for source, kind, record in zip(places, batch['format'].to_pylist(), originals(batch['record'])):
         # The file says what it is; the record's own EXT is that of the original, of which this may be another size.
-        suffix = Path(source.path).suffix or f'.{(kind or "jpg").lower()}'
+        suffix = os.path.splitext(source.path)[1] or f'.{(kind or "jpg").lower()}'  # noqa: PTH122
         yield Photo(f'{record["ID"]}{suffix}', source, record)
 
 
