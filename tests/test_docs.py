@@ -7,6 +7,7 @@ needed.
 
 import ast
 import inspect
+import json
 import logging
 import os
 import random
@@ -36,6 +37,8 @@ from doc_pages import (
     table,
     tables_below,
 )
+from legacy_trees import bucket as legacy_bucket
+from legacy_trees import write_tree
 from metadata_files import row as photo_row
 from metadata_files import write as write_photos
 from metadata_files import write_sqlite
@@ -75,6 +78,8 @@ def workspace(tmp_path_factory):
     write_sqlite(root / 'data' / 'yfcc100m_sqlite' / 'yfcc100m_dataset.sql', rows)
     write_posts(root / 'data' / 'own_stream' / 'posts.csv')
     write_own_photos(root / 'data' / 'own_photos')
+    photos = write_tree(root / 'data' / 'yfcc')
+    (root / 'data' / 'yfcc' / 'bucket_11.json').write_text(json.dumps({'0': legacy_bucket(photos, range(5), root)}))
     with pytest.MonkeyPatch.context() as monkeypatch, drawing_by(DRAWN):
         monkeypatch.chdir(root)
         for text in DEMO_STEPS:

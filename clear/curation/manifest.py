@@ -177,7 +177,8 @@ class Finished:
         self.folder = StageFolder(Path(path))
         manifest = self.folder.read(MANIFEST)
         if manifest is None:
-            raise DataError(f'{path} holds no finished stage ({MANIFEST} is not there).')
+            hint = '' if Path(path).is_dir() else ' There is no such folder: was it moved?'
+            raise DataError(f'{path} holds no finished stage ({MANIFEST} is not there).{hint}')
         self.manifest = manifest
 
     @property

@@ -139,9 +139,10 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
     for word in command.words:
         folder = Path(*Path(word).parts[:2])
         if word.startswith('work_dirs/') and not folder.exists():
-            makers = [each for each in COMMANDS if f' --work-dir {folder} ' in f'{each.text} '
-                      and '--resume' not in each.words]
+            makers = [each for each in COMMANDS if '--resume' not in each.words
+                      and any(f' {option} {folder} ' in f'{each.text} ' for option in ('--work-dir', '--out'))]
             if makers and makers[0] != command:
+                run_what_is_needed(makers[0], monkeypatch)
                 run(makers[0], monkeypatch, whole=True)
     configs = [(ROOT / word).read_text() for word in command.words if word.startswith('configs/')
                and (ROOT / word).is_file()]
