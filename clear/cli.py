@@ -15,6 +15,7 @@ PROGRAMS = {
     'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
     'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
+    'download-yfcc': ('curation/download_yfcc.py', "fetch YFCC100M's metadata"),
     'merge': ('dataset_converters/merge_clear.py', 'merge the official train and test folders'),
     'create-dataset': ('dataset_converters/create_dataset.py', 'cut the images of a CLEAR folder into buckets anew'),
     'make-splits': ('dataset_converters/make_splits.py', 'write train/test and few-shot splits'),

@@ -165,3 +165,17 @@ def test_the_limit_is_a_mebibyte(tmp_path):
     with LineFile(tmp_path / 'x') as file:
         blocks = list(file.blocks(0))
     assert [block.too_long for block in blocks] == [[1]] and blocks[0].data.endswith(b'a\nc\n')
+
+
+def test_docs_name_what_an_iso_parser_would_also_have_taken():
+    """Not the form that we read, but all that the page lists."""
+    import re
+    from pathlib import Path
+
+    from dateutil.parser import isoparse
+
+    page = (Path(__file__).parents[2] / 'docs' / 'curation.md').read_text()
+    listed = re.findall('`([^`]+)`', page.split('would also have taken')[1].split('`uploaded_at`')[0])
+    assert len(listed) == 13
+    for text in listed:
+        assert isoparse(text).year == 2013 and not cells.times(binary([text.encode()]))[1][0], text
