@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import random
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -337,3 +338,45 @@ def test_a_kept_connection_that_the_host_closed_costs_no_attempt(closes):
     else:
         assert [(each.outcome, each.attempts) for each in found] == 2 * [('ok', 1)]
         assert asked == [0, 1, 0]
+
+
+def test_a_host_that_takes_no_connection_is_a_time_out():
+    with socket.socket() as full:
+        full.bind(('127.0.0.1', 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        try:
+            for each in waiting:  # beyond its queue nobody is answered
+                each.setblocking(False)
+                each.connect_ex(address)
+            [found] = fetch(quick(f'127.0.0.1:{address[1]}', robots=False, connect_s=0.3, read_s=5.0, total_s=5.0),
+                            f'http://127.0.0.1:{address[1]}/')
+        finally:
+            for each in waiting:
+                each.close()
+    assert (found.outcome, found.detail, found.attempts) == ('timeout', 'connect', 2)
+
+
+def test_what_nobody_asked_for_answers_nothing():
+    """A host that sends a second answer behind the first, before it is asked again."""
+    async def serve(reader, writer):
+        await reader.readuntil(b'\r\n\r\n')
+        writer.write(answer(PHOTO))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(answer(b'planted'))
+        await reader.read()
+        writer.close()
+
+    async def run():
+        server = await asyncio.start_server(serve, '127.0.0.1', 0)
+        port = server.sockets[0].getsockname()[1]
+        async with Client(quick(f'127.0.0.1:{port}', robots=False)) as client:
+            found = []
+            for _ in range(3):
+                found.append(await client.fetch(f'http://127.0.0.1:{port}/'))
+                await asyncio.sleep(0.1)
+            return found
+
+    assert [each.body == PHOTO for each in asyncio.run(run())] == [True, True, True]

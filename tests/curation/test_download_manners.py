@@ -10,10 +10,10 @@ from raw_server import answer, raw_server
 
 from clear.curation.demo.server import PhotoServer
 from clear.curation.download.client import Client
+from clear.curation.download.exchange import MOST_IDLE
 from clear.curation.download.hosts import Hosts, Pace
 from clear.curation.download.limits import Limits
 from clear.curation.download.robots import MOST_BYTES, withdrawn
-from clear.curation.download.watch import MOST_IDLE
 
 
 def outcomes(found):
@@ -252,8 +252,7 @@ def test_many_hosts_leave_few_connections_open():
                 found = await asyncio.gather(*[client.fetch(f'http://{name}:{port}/photos/1.jpg')
                                                for name in names[first:first + 20]])
                 assert {each.outcome for each in found} == {'ok'}
-                client._connector.count_idle()
-                most = max(most, sum(map(len, client._connector._conns.values())))
+                most = max(most, client._exchange.count_idle())
         return most
 
     before = len(list(Path('/proc/self/fd').iterdir()))

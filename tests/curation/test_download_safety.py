@@ -153,8 +153,8 @@ def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch):
             for _ in range(4):
                 found.append((await client.fetch(f'http://rebind.example:{port}/photos/1.jpg')).outcome)
                 # As when the answer is too old and the connection is closed.
-                client._connector.clear_dns_cache()
-                for kept in list(client._connector._conns.values()):
+                client._exchange.forget_addresses()
+                for kept in client._exchange._connector._conns.values():
                     for protocol, _ in kept:
                         protocol.close()
             return found
@@ -186,16 +186,16 @@ def test_environment_gives_no_proxy_no_cookie_and_no_password(monkeypatch, tmp_p
             async with Client(quick(f'127.0.0.1:{server.port}', robots=False, contact='me@example.org')) as client:
                 for _ in range(2):
                     assert (await client.fetch(f'http://127.0.0.1:{server.port}/a%2fb?x=%7e#y')).outcome == 'ok'
-            return server.heads
+            return server.heads, server.port
 
-    heads = asyncio.run(run())
+    heads, port = asyncio.run(run())
     assert seen == ['127.0.0.1'] and len(heads) == 2
     for head in heads:
         first, *lines = head.decode().rstrip().split('\r\n')
         fields = dict(line.split(': ', 1) for line in lines)
         assert first == 'GET /a%2fb?x=%7e HTTP/1.1'
         assert re.fullmatch(r'clear-framework/[0-9.]+ \(\+me@example.org\)', fields['User-Agent'])
-        assert fields['Accept-Encoding'] == 'identity'
+        assert fields['Accept-Encoding'] == 'identity' and fields['Host'] == f'127.0.0.1:{port}'
         assert set(fields) == {'Host', 'User-Agent', 'Accept', 'Accept-Encoding'}
 
 

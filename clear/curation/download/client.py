@@ -10,17 +10,17 @@ import os
 import random
 import re
 import resource
-import socket
 import time
 from dataclasses import dataclass
 from types import TracebackType
 
 import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import StreamReader
 from yarl import URL
 
 from clear.core.errors import ClearError, ConfigError
 from clear.curation.download import addresses
+from clear.curation.download.exchange import MOST_IDLE, Answer, Exchange
 from clear.curation.download.gate import SHORTAGES, Gate, Judge, Resolver
 from clear.curation.download.hosts import Host, Hosts, Pace
 from clear.curation.download.images import has_end, is_markup
@@ -28,11 +28,10 @@ from clear.curation.download.limits import Limits
 from clear.curation.download.outcomes import OK, Failed, Fetched
 from clear.curation.download.robots import MOST_BYTES, Robots, withdrawn
 from clear.curation.download.targets import redirected, target
-from clear.curation.download.watch import MOST_IDLE, WATCH, Watch, WatchedConnector, Watches
+from clear.curation.download.watch import Watch, Watches
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _COME_LATER = frozenset({408, 425, 429})
-_ADDRESS_KEPT_S = 60
 _DRAINED = 64 * 2**10  # bytes of an answer nobody wants that are read to keep the connection
 _CLOSE_S = 5.0
 _OTHER_FILES = 128
@@ -73,33 +72,21 @@ class Client:
         self._placeholder = re.compile('|'.join(map(fnmatch.translate, limits.placeholders)) or r'(?!)').match
         self._random = random.Random()
         self._watches = Watches(limits.read_s, limits.total_s)
-        self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Client:
         _check_open_files(self.limits.connections)
-        # Queueing is ours: aiohttp's own would count as time of the request.
-        self._connector = WatchedConnector(limit=0, resolver=self._gate, ttl_dns_cache=_ADDRESS_KEPT_S,
-                                           socket_factory=self._socket)
         headers = {'User-Agent': self.limits.user_agent, 'Accept': 'image/*,*/*;q=0.5', 'Accept-Encoding': 'identity'}
-        self._session = ClientSession(
-            connector=self._connector, headers=headers, cookie_jar=DummyCookieJar(), trust_env=False,
-            auto_decompress=False, timeout=ClientTimeout(total=None, sock_connect=self.limits.connect_s))
-        self._session._retry_connection = False  # it would ask twice, also over new connections, and say nothing
-        self._watches.start(self._connector.count_idle)
+        self._exchange = Exchange(self._gate, headers, self.limits.connect_s)
+        self._watches.start(self._exchange.count_idle)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
         self._watches.stop()
         await self._gate.close()
-        if self._session is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_S):
-                    await self._session.close()
-
-    def _socket(self, info: tuple) -> socket.socket:
-        WATCH.get().is_new = True
-        return self._gate.socket(info)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._exchange.close()
 
     async def fetch(self, url: str) -> Fetched:
         """What becomes of an address; it raises for nothing that a host or a record can bring about."""
@@ -183,29 +170,34 @@ class Client:
     async def _request(self, errand: _Errand, host: Host, watch: Watch) -> bytes | None:
         try:
             try:
-                response = await self._session.get(errand.url, allow_redirects=False)
+                answer = await self._exchange.ask(errand.url, watch)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if watch.is_new:
                     raise
                 # The host closed a connection that was kept from an earlier request: one more request, in its turn.
                 await watch.pause(host.turn_s())
-                response = await self._session.get(errand.url, allow_redirects=False)
+                answer = await self._exchange.ask(errand.url, watch)
             try:
-                return await self._answer(errand, response, host, watch)
+                return await self._body(errand, answer, host, watch)
             finally:
-                response.release()  # kept if the body has come to its end, else closed
+                answer.release()
         except (aiohttp.ClientError, OSError) as error:
             raise _failed(error) from error
 
-    async def _answer(self, errand: _Errand, response: ClientResponse, host: Host, watch: Watch) -> bytes | None:
-        status, headers = response.status, response.headers
+    async def _body(self, errand: _Errand, answer: Answer, host: Host, watch: Watch) -> bytes | None:
+        """The body that is wanted, or None after a redirect.
+
+        Raises:
+            Failed: if it is not wanted.
+        """
+        status, headers, length = answer.status, answer.headers, answer.length
         leads_on = status in _REDIRECTS and 'Location' in headers
         if 'X-Robots-Tag' in headers and (status == 200 or leads_on) and self.limits.opt_out and errand.is_image:
             directive = withdrawn(headers.getall('X-Robots-Tag'))
             if directive is not None:
                 raise Failed('opt_out', directive)
         if status != 200:
-            await self._drain(response)
+            await _drain(answer)
             if leads_on:
                 if errand.redirects >= self.limits.max_redirects:
                     raise Failed('too_many_redirects', str(self.limits.max_redirects))
@@ -215,22 +207,21 @@ class Client:
         encoding = headers.get('Content-Encoding', 'identity').strip().lower()
         if encoding not in ('', 'identity'):
             raise Failed('encoded', encoding[:20] if encoding.isalnum() else '')
-        length = response.content_length
         if length is not None and length > errand.most and errand.is_image:
             raise Failed('too_large', 'announced')
-        body = await self._read(errand, response, host, watch)
+        body = await self._read(errand, answer.content, host, watch)
         if not body:
             raise Failed('empty')
         if errand.is_image:
             if is_markup(body):
                 raise Failed('html')
             # Where no length was announced, the end of the connection looks like the end of the body.
-            if length is None and 'Transfer-Encoding' not in headers and not has_end(body):
+            if length is None and not answer.is_chunked and not has_end(body):
                 raise Failed('truncated', 'no length')
         return body
 
-    async def _read(self, errand: _Errand, response: ClientResponse, host: Host, watch: Watch) -> bytes:
-        stream, most = response.content, errand.most
+    async def _read(self, errand: _Errand, stream: StreamReader, host: Host, watch: Watch) -> bytes:
+        most = errand.most
         parts, size = [], 0
         while part := await stream.readany():
             parts.append(part)
@@ -244,13 +235,14 @@ class Client:
             watch.touch()
         return b''.join(parts)[:most] if len(parts) != 1 else parts[0][:most]
 
-    async def _drain(self, response: ClientResponse) -> None:
-        """Read a short body that nobody wants, so that the connection can be used again."""
-        length = response.content_length
-        if length is not None and length <= _DRAINED:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                while await response.content.readany():
-                    pass
+
+async def _drain(answer: Answer) -> None:
+    """Read a short body that nobody wants, so that the connection can be used again."""
+    length = answer.length
+    if length is not None and length <= _DRAINED:
+        with contextlib.suppress(aiohttp.ClientError):
+            while await answer.content.readany():
+                pass
 
 
 def _check_open_files(connections: int) -> None:
@@ -293,10 +285,8 @@ def _failed(error: Exception) -> Failed:
                          'the number of workers, or raise the limit of open files (ulimit -n).') from error
     if isinstance(error, aiohttp.ClientSSLError):
         return Failed('tls', 'certificate' if isinstance(error, aiohttp.ClientConnectorCertificateError) else '')
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, TimeoutError):  # of a body it is `Watch` that ends the waiting
         return Failed('timeout', 'connect')
-    if isinstance(error, TimeoutError):
-        return Failed('timeout', 'read')
     if isinstance(error, aiohttp.ClientPayloadError):
         return Failed('truncated')
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):

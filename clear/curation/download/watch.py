@@ -7,14 +7,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
-from aiohttp import TCPConnector
-from aiohttp.connector import Connection
-
 from clear.curation.download.outcomes import Failed
 
 _LOOKS = 8  # within the shortest limit
 _LONGEST_S = 0.5  # between two looks
-MOST_IDLE = 256
 
 
 class Watches:
@@ -32,7 +28,7 @@ class Watches:
         self._every_s = min(idle_s / _LOOKS, total_s / _LOOKS, _LONGEST_S)
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, also: Callable[[], None]) -> None:
+    def start(self, also: Callable[[], object]) -> None:
         """Look from now on, and call `also` at each look."""
         self._also = also
         self._arm()
@@ -124,27 +120,3 @@ class Watch:
 
 
 WATCH: ContextVar[Watch] = ContextVar('watch')
-
-
-class WatchedConnector(TCPConnector):
-    """Tells the watch of a request when it has a connection, a new one or a kept one.
-
-    Attributes:
-        is_full: as many connections are kept for later as there may be: a crawl over many hosts would otherwise keep
-            one to each of the last seconds.
-    """
-
-    is_full = False
-
-    def count_idle(self) -> None:
-        """See how many are kept."""
-        # aiohttp limits those in use, and has no name for the number of the others.
-        self.is_full = sum(map(len, self._conns.values())) >= MOST_IDLE
-
-    async def connect(self, *arguments, **options) -> Connection:
-        """As in aiohttp."""
-        connection = await super().connect(*arguments, **options)
-        if self.is_full:
-            connection.protocol.force_close()  # after this request
-        WATCH.get().touch()
-        return connection
