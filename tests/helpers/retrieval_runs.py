@@ -46,20 +46,17 @@ def features_stage(folder, buckets, shard_rows=40, encoder='one', dtype='float32
     Args:
         buckets: name -> (ids, vectors (N, D)).
     """
-    shards, values = [], []
+    shards, numbers = [], {name: [] for name in buckets}
     for name, (ids, vectors) in buckets.items():
         for start in range(0, len(ids), shard_rows):
             rows = slice(start, start + shard_rows)
             bank = write_bank(folder / 'made' / f'{name}-{start}', np.asarray(vectors[rows], np.float32),
                               np.full(len(ids[rows]), -1), ids=map(str, ids[rows]), class_names=[], dtype=dtype,
                               encoder=encoder)
+            numbers[name].append(len(shards))
             shards.append({f'bank/{path.name}': path.read_bytes() for path in bank.path.iterdir()})
-            values.append(dict(bucket=name, rows=len(ids[rows])))
-    made = finished(folder / 'features', shards, dict(buckets={name: {} for name in buckets}), stage='Features')
-    manifest = json.loads((folder / 'features' / 'manifest.json').read_text())
-    manifest['plan']['shards'] = values
-    (folder / 'features' / 'manifest.json').write_text(json.dumps(manifest))
-    return type(made)(folder / 'features')
+    return finished(folder / 'features', shards, stage='Features',
+                    summary=dict(buckets={name: dict(shards=found) for name, found in numbers.items()}))
 
 
 def run(folder, features, name='retrieval', shards=None, **arguments):

@@ -95,7 +95,7 @@ class NearDuplicates:
         if self.min_cosine is not None and len(ids):
             spill.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=spill) as file:
-                features = np.memmap(file, np.float32, 'w+', shape=(len(ids), buckets[0].dim))
+                features = np.memmap(file, np.float32, 'w+', shape=(len(ids), max(each.dim for each in buckets)))
                 for place, each in enumerate(buckets):
                     each.read(rows, features, np.flatnonzero(bucket == place))
                 pairs.append(near_features(features, min_cosine=self.min_cosine))

@@ -10,20 +10,11 @@ import pyarrow
 from pyarrow import parquet
 
 from clear.core.errors import DataError
+from clear.curation.features import banks_of
 from clear.curation.manifest import Finished
 from clear.curation.retrieval.search import row_scores
-from clear.features.bank import FeatureBank
 
-BANK = 'bank'
 _FILES = dict(images='images.parquet', records='records.parquet')
-
-
-def shards_of_buckets(features: Finished) -> dict[str, list[int]]:
-    """Bucket -> the shards of a stage with features that hold it, in the order of time; empty buckets too."""
-    found: dict[str, list[int]] = {name: [] for name in features.summary.get('buckets', {})}
-    for number, shard in enumerate(features.manifest['plan']['shards']):
-        found.setdefault(shard['bucket'], []).append(number)
-    return found
 
 
 class BucketFeatures:
@@ -32,12 +23,11 @@ class BucketFeatures:
     Args:
         features: a stage with features.
         name: of the bucket.
-        shards: those of the stage that hold it.
     """
 
-    def __init__(self, features: Finished, name: str, shards: Sequence[int]):
+    def __init__(self, features: Finished, name: str):
         self.name = name
-        self.banks = [FeatureBank.open(features.folder.shard_folder(shard) / BANK) for shard in shards]
+        self.banks = banks_of(features, name)
 
     def __len__(self) -> int:
         return sum(len(bank) for bank in self.banks)

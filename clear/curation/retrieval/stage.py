@@ -14,10 +14,11 @@ from pyarrow import parquet
 
 from clear.core.checks import check_choice, check_flag, check_number, check_whole
 from clear.core.errors import ConfigError, DataError
+from clear.curation.features import banks_of
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.retrieval.alike import NearDuplicates
 from clear.curation.retrieval.choice import CONFLICTS
-from clear.curation.retrieval.inputs import BucketFeatures, shards_of_buckets
+from clear.curation.retrieval.inputs import BucketFeatures
 from clear.curation.retrieval.prompts import BACKGROUND, read_concept_group, read_prompts
 from clear.curation.retrieval.selecting import Chosen, Rules, Selector, Vectors
 from clear.curation.retrieval.steps import build_filter
@@ -188,13 +189,12 @@ class Retrieval(Stage):
         return lines + super().report(finished)
 
     def _shards(self, inputs: Inputs) -> list[dict[str, Plain]]:
-        found = shards_of_buckets(inputs['features'])
-        return [dict(bucket=name, features=shards) for name, shards in found.items()]
+        return [dict(bucket=name) for name in inputs['features'].summary['buckets']]
 
     def _check_banks(self, features: Finished, shards: Sequence[Mapping[str, Plain]]) -> None:
         first = None
         for shard in shards:
-            for bank in BucketFeatures(features, shard['bucket'], shard['features']).banks:
+            for bank in banks_of(features, shard['bucket']):
                 if first is None:
                     self.tower.check(bank)
                     first = bank
@@ -227,7 +227,7 @@ class Retrieval(Stage):
         selector = Selector(rules, vectors, inputs, spill)
 
         def bucket(shard: int) -> BucketFeatures:
-            return BucketFeatures(inputs['features'], plan.shards[shard]['bucket'], plan.shards[shard]['features'])
+            return BucketFeatures(inputs['features'], plan.shards[shard]['bucket'])
 
         if self._is_across:
             found = selector.choose({shard: bucket(shard) for shard in range(len(plan.shards))})

