@@ -237,7 +237,7 @@ def test_a_ledger_with_a_torn_line_goes_on(tmp_path, server):
         run(tmp_path, server, [table], max_failed=0, sync_every=2, limits=dict(connections=1, host_connections=1))
     [lines] = (tmp_path / 'run/stages/download/ledger/000000').glob('*.jsonl')
     whole = lines.read_bytes()
-    entered = [json.loads(line) for line in whole.splitlines()]
+    entered = [json.loads(line) for line in whole.splitlines()[1:]]
     assert [line['row'] for line in entered] == [*range(9), 8] and entered[3]['attempts'] == 1
     cut = whole.index(b'{"row": 5') + 20
     lines.write_bytes(whole[:cut])  # what a machine leaves that stops
@@ -250,6 +250,43 @@ def test_a_ledger_with_a_torn_line_goes_on(tmp_path, server):
     assert not list((tmp_path / 'run/stages/download/ledger').rglob('*.bodies'))
     fresh = run(tmp_path, server, [table], 'fresh')
     assert fresh.files('images.tar')[0].read_bytes() == done.files('images.tar')[0].read_bytes()
+
+
+def test_a_ledger_of_another_plan_counts_for_nothing(tmp_path, server):
+    server.files |= {f'/{number}': photo(number) for number in range(3)}
+    server.statuses = {'/2': [500] * 4}
+    table = records([dict(url=f'{server.url}/{number}') for number in range(3)])
+    with pytest.raises(DataError, match='1 of 3'):
+        run(tmp_path, server, [table], max_failed=0)
+    ledger = tmp_path / 'run/stages/download/ledger'
+    ledger.rename(tmp_path / 'ledger')
+    (tmp_path / 'other/stages/download').mkdir(parents=True)
+    (tmp_path / 'ledger').rename(tmp_path / 'other/stages/download/ledger')  # of a worker that was late
+    server.log.clear()
+    assert run(tmp_path, server, [table], 'other', min_edge=1).counts['ok'] == 3 and len(server.log) == 3
+
+
+def test_bad_dates_are_told_by_zone_and_records_may_be_none(tmp_path, server):
+    server.files['/x'] = photo(0)
+    late = datetime(2030, 1, 1)  # noqa: DTZ001
+    rows = [(0.0, late), (7.4, None), (-7.6, None), (139.7, late), (139.7, late), (139.7, None), (None, late)]
+    table = records([dict(url=f'{server.url}/x', lon=lon, uploaded_at=datetime(2010, 1, 1, tzinfo=UTC),
+                          **({} if taken is None else dict(taken_at=taken))) for lon, taken in rows])
+    done = run(tmp_path, server, [table], drop_duplicates=False)
+    assert done.summary['bad_dates_by_zone'] == {'-1': [0, 1], '+0': [1, 2], '+9': [2, 3]}
+    assert Download().report(done)[-1] == 'bad_date by hours from Greenwich  -1 0.0%  +0 50.0%  +9 66.7%'
+    (tmp_path / 'records').rename(tmp_path / 'used')
+    empty = run(tmp_path, server, [table.slice(0, 0)], 'empty')
+    assert len(empty) == 0 and Download().report(empty) == []
+
+
+def test_what_a_run_asks_of_hosts_is_told_and_shared(tmp_path):
+    stage = Download(limits=dict(connections=12, host_connections=6, host_rate=10.0, contact='me@example.org'))
+    assert stage.preview() == [f'images from Web, asked for as {stage.limits.user_agent}']
+    assert 'me@example.org' in stage.preview()[0] and stage.most_workers() == 6
+    assert stage.shares(3) == ['each of 3: 4 connections, of a host 2 and 3.33333 requests a second']
+    local = Download(dict(type='Folder', root='photos'))
+    assert local.preview() == ['images from photos (Folder)'] and local.most_workers() is None and not local.shares(9)
 
 
 @pytest.mark.parametrize('options, message', [

@@ -87,7 +87,7 @@ def find_left_out(folder: StageFolder, shards: int, duplicates: bool, max_same: 
         max_same: more equal images are stand-ins; 0 = never.
     """
     shutil.rmtree(folder.path / LEFT_OUT, ignore_errors=True)
-    if not duplicates and not max_same:
+    if not shards or not duplicates and not max_same:
         return []
     files = [folder.shard_folder(shard) / IMAGES for shard in range(shards)]
     with querying(folder.path / TEMPORARY) as connection:

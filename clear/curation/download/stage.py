@@ -25,7 +25,7 @@ from clear.curation.download.shards.fetching import Desk, Passes, fetch, run_apa
 from clear.curation.download.shards.ledger import Ledger, writing_to
 from clear.curation.download.shards.pairs import write_pairs
 from clear.curation.download.shards.rates import Rates
-from clear.curation.download.shards.reports import by_year, lines
+from clear.curation.download.shards.reports import bad_dates_by_zone, by_year, lines, zone_line
 from clear.curation.download.shards.verdicts import RECORD_COLUMNS, Filters
 from clear.curation.download.shards.writing import COPIED, FILES, write_shard
 from clear.curation.download.sources import source_of
@@ -161,7 +161,7 @@ class Download(Stage):
 
     def _do(self, job: Job, shard: int) -> None:
         todo = job.plan.shards[shard]
-        needed = dict.fromkeys((*COPIED, *RECORD_COLUMNS, *self.source.COLUMNS))
+        needed = dict.fromkeys((*COPIED, 'lon', *RECORD_COLUMNS, *self.source.COLUMNS))
         records = read_rows(job.inputs['records'].file(todo['records'], RECORDS), todo['first'], todo['rows'], needed)
         outcomes = self.filters.of_records(records)
         passed = np.flatnonzero(outcomes == KEPT)
@@ -219,14 +219,16 @@ class Download(Stage):
         """Compare all images with each other; count every outcome, also by year of upload; list pairs in files."""
         out = find_left_out(folder, len(plan.shards), self.drop_duplicates, self.max_same)
         lists = [left_out_file(folder, entry['shard']) for entry in out]
-        found: dict[str, Plain] = {LEFT_OUT: out, 'by_year': by_year(folder, len(plan.shards), lists)}
+        found: dict[str, Plain] = {LEFT_OUT: out, 'by_year': by_year(folder, len(plan.shards), lists),
+                                   'bad_dates_by_zone': bad_dates_by_zone(folder, len(plan.shards))}
         if self.store == 'files':
             found['pairs'] = write_pairs(folder, len(plan.shards), lists)
         return found
 
     def report(self, finished: Finished) -> list[str]:
-        """Every outcome with its years."""
-        return lines(finished.summary['by_year'])
+        """Every outcome with its years, and where photos with a bad date were taken."""
+        zones = finished.summary['bad_dates_by_zone']
+        return lines(finished.summary['by_year']) + ([zone_line(zones)] if zones else [])
 
     def redo(self, finished: Finished) -> list[int]:
         """With `retry_failed`, shards with records that failed for the time being."""

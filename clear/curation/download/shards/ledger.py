@@ -3,8 +3,9 @@
     STAGE/ledger/000003/NAME.jsonl    a line for each record that is done
     STAGE/ledger/000003/NAME.bodies   the bytes of those images that are kept, in the order of their arrival
 
-Every attempt at a shard writes files of its own, and reads those of all before it. Bytes are on the disk before the
-line that speaks of them. When the shard is published the bodies go; the lines stay, and tell of attempts and times.
+Every attempt at a shard writes files of its own, and reads those of all before it, if they are of the same plan. Bytes
+are on the disk before the line that speaks of them. When the shard is published the bodies go; the lines stay, and tell
+of attempts and times.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Ledger:
 
     def __init__(self, folder: StageFolder, shard: int, temporary: Collection[str] = ()):
         self.folder = folder.path / LEDGER / f'{shard:06d}'
+        self._plan = folder.plan_checksum() or ''
         self.temporary = frozenset(temporary)
         self.entries: dict[int, Entry] = {}
         part = f'{time.time_ns():020d}.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}'
@@ -118,6 +120,7 @@ class Ledger:
             if self._lines is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._bodies, self._lines = self._bodies_path.open('wb', 0), self._lines_path.open('wb', 0)
+                _write_all(self._lines, [(json.dumps(dict(plan=self._plan)) + '\n').encode()])
                 _sync_folder(self.folder)
             entered, lines, place = [], [], self._bodies.tell()
             for note in notes:
@@ -167,9 +170,13 @@ class Ledger:
         bodies = path.with_suffix('.bodies')
         size = self.hold(bodies)
         with path.open('rb') as file:
-            for line in file:
+            for number, line in enumerate(file):
                 try:
                     found = json.loads(line) if line.endswith(b'\n') else {}
+                    if number == 0:
+                        if found['plan'] != self._plan:
+                            return
+                        continue
                     entry = Entry(found['row'], found['outcome'])
                     if entry.outcome == KEPT:
                         entry = Entry(entry.row, entry.outcome, bodies, *(found[name] for name in (

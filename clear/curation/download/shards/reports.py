@@ -1,4 +1,4 @@
-"""What became of all records together: every outcome by the year of upload."""
+"""What became of all records together: every outcome by the year of upload, and bad dates by where they were taken."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clear.curation.download.shards.writing import OUTCOMES
+from clear.curation.filters import BAD_DATE
 from clear.curation.manifest import TEMPORARY, StageFolder
 from clear.curation.queries import querying, tables
 
@@ -40,3 +41,23 @@ def lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f'{outcome:<{width}}  {sums[outcome]:>12,}  {sums[outcome] / total:>6.1%}  '
             + '  '.join(f'{year} {count:,}' for year, count in counts[outcome].items())
             for outcome in sorted(sums, key=lambda name: (-sums[name], name))]
+
+
+def bad_dates_by_zone(folder: StageFolder, shards: int) -> dict[str, list[int]]:
+    """Hours from Greenwich, by the longitude -> photos there with a bad date, and all photos there.
+
+    Uploads are in UTC and cameras in local time, so that the rule which compares them drops more in the east.
+    """
+    if not shards:
+        return {}
+    said = tables([folder.shard_folder(shard) / OUTCOMES for shard in range(shards)])
+    with querying(folder.path / TEMPORARY) as connection:
+        rows = connection.execute(f"SELECT zone, count(*) FILTER (outcome = '{BAD_DATE}'), count(*) FROM {said} "
+                                  'WHERE zone IS NOT NULL GROUP BY zone ORDER BY zone').fetchall()
+    return {f'{zone:+d}': [bad, count] for zone, bad, count in rows}
+
+
+def zone_line(zones: Mapping[str, Sequence[int]]) -> str:
+    """Share of bad dates by hours from Greenwich."""
+    return 'bad_date by hours from Greenwich  ' + '  '.join(f'{zone} {bad / count:.1%}'
+                                                            for zone, (bad, count) in zones.items())

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from clear.curation.download.shards.ledger import Entry, Ledger
 from clear.curation.filters import KEPT
@@ -23,7 +23,8 @@ SCHEMA = pyarrow.schema([
     ('taken_at_is_local', pyarrow.bool_()), ('path', _TEXT), ('shard', _TEXT), ('offset', _LONG), ('bytes', _LONG),
     ('width', pyarrow.int32()), ('height', pyarrow.int32()), ('format', _TEXT), ('sha256', _TEXT), ('caption', _TEXT),
     ('source_id', _TEXT)])
-OUTCOMES_SCHEMA = pyarrow.schema([('id', _LONG), ('line', _LONG), ('uploaded_at', _UTC), ('outcome', _TEXT)])
+OUTCOMES_SCHEMA = pyarrow.schema([('id', _LONG), ('line', _LONG), ('uploaded_at', _UTC), ('outcome', _TEXT),
+                                  ('zone', pyarrow.int8())])  # hours from Greenwich, of where it was taken
 # Of the records, as they are; a column that is not there is null.
 COPIED = ('id', 'line', 'uploaded_at', 'taken_at', 'taken_at_is_local', 'caption', 'source_id')
 # Of a file with no name and no size; the sum of the header is blanked.
@@ -48,7 +49,7 @@ def write_shard(folder: Path, home: str, store: str, records: pyarrow.Table, out
         folder: where the files go.
         home: what the folder will be called in the stage's folder, as in `shards/000003`.
         store: 'tar' or 'files'.
-        records: (N,) with at least the columns of `COPIED`.
+        records: (N,) with at least the columns of `COPIED`, and `lon`.
         outcomes: (N,) text; those that are 'ok' are in the ledger.
     """
     rows = np.flatnonzero(outcomes == KEPT)
@@ -62,8 +63,9 @@ def write_shard(folder: Path, home: str, store: str, records: pyarrow.Table, out
                 for name in ('bytes', 'width', 'height', 'format', 'sha256')}
     images = pyarrow.table([_column(columns[each.name], each.type) for each in SCHEMA], SCHEMA)
     parquet.write_table(images, folder / IMAGES, compression='zstd')
+    zone = compute.round(compute.divide(records['lon'].cast(pyarrow.float64()), 15.0)).cast(pyarrow.int8(), safe=False)
     said = pyarrow.table([*(records[name] for name in ('id', 'line', 'uploaded_at')),
-                          pyarrow.array(outcomes.tolist(), _TEXT)], OUTCOMES_SCHEMA)
+                          pyarrow.array(outcomes.tolist(), _TEXT), zone], OUTCOMES_SCHEMA)
     parquet.write_table(said, folder / OUTCOMES, compression='zstd')
 
 
