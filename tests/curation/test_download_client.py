@@ -150,7 +150,7 @@ def test_memory_is_bounded_by_connections_and_max_bytes():
 def test_time_in_a_queue_does_not_count():
     """aiohttp's own limits run while a request waits for a connection."""
     with PhotoServer(lambda number: PHOTO, delay_s=0.2) as server:
-        limits = quick(f'127.0.0.1:{server.port}', connections=1, total_s=0.9, read_s=0.5, retries=0)
+        limits = quick(f'127.0.0.1:{server.port}', connections=1, total_s=1.2, read_s=1.0, retries=0)
         found = fetch(limits, *map(server.photo_url, range(8)), together=True)
     assert [each.outcome for each in found] == 8 * ['ok']
 
@@ -159,7 +159,7 @@ def test_total_time_is_of_all_attempts_together():
     with PhotoServer(lambda number: PHOTO, {1: ['silent']}) as server:
         [found] = fetch(quick(f'127.0.0.1:{server.port}', retries=50, read_s=0.3, total_s=1.0, breaker=0),
                         server.photo_url(1))
-        assert found.outcome == 'timeout' and found.attempts in (3, 4)
+        assert found.outcome == 'timeout' and 2 <= found.attempts <= 4
         assert server.asked['/photos/1.jpg'] == found.attempts
 
 

@@ -253,7 +253,7 @@ def _check_open_files(connections: int) -> None:
 
 
 def _refusal(status: int, retry_after: str | None) -> Failed:
-    seconds = _seconds(retry_after)
+    seconds = retry_after_s(retry_after)
     if status in _COME_LATER or status == 503 and seconds is not None:
         return Failed('throttled', str(status), seconds)
     if status >= 500:
@@ -261,15 +261,15 @@ def _refusal(status: int, retry_after: str | None) -> Failed:
     return Failed('http_4xx' if status >= 400 else 'http_status', str(status))
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After, a number of seconds or a date."""
-    if retry_after is None:
+def retry_after_s(text: str | None) -> float | None:
+    """Seconds that a Retry-After asks for, by a number or a date; None for anything else."""
+    if text is None:
         return None
-    retry_after = retry_after.strip()
-    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10:
-        return float(retry_after)
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError, OSError):
         return None
 
