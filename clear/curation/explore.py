@@ -15,11 +15,14 @@ import numpy as np
 from clear.core.checks import check_choice, check_whole
 from clear.core.errors import DataError
 from clear.core.modes import evaluation_mode
+from clear.curation.images import IMAGES
+from clear.curation.retrieval.inputs import columns_of
 from clear.curation.retrieval.prompts import TEMPLATES, read_prompts
 from clear.curation.retrieval.search import row_scores, top_scores
 from clear.datasets.images.decode import MAX_BYTES, UnreadableImage, decode_image
 
 if TYPE_CHECKING:
+    from clear.curation.manifest import Finished
     from clear.curation.retrieval.tower import TextTower
     from clear.features.bank import FeatureBank
     from clear.models.towers.image.base import ImageEncoder
@@ -114,22 +117,28 @@ def ranked(banks: Sequence[FeatureBank], vector: np.ndarray, last: int, first: i
     return everything.between(first, last)
 
 
+def vector_of(banks: Sequence[FeatureBank], image_id: int | str) -> np.ndarray:
+    """(D,) float32 the features of an image of the banks, to look for others like it.
+
+    Raises:
+        DataError: if no bank has that id, or its row has no direction.
+    """
+    bank, row, _ = _find(banks, image_id)
+    vector = np.asarray(bank.features[row], np.float32)
+    if not (bank.valid[row] and np.isfinite(vector).all() and vector.any()):
+        raise DataError(f"{bank.path}: the features of image '{image_id}' are zero or no numbers.")
+    return vector
+
+
 def score(banks: Sequence[FeatureBank], image_id: int | str, vector: np.ndarray) -> float:
     """The cosine of one image with a vector.
 
     Raises:
         DataError: if no bank has that id, or its row has no direction.
     """
-    start = 0
-    for bank in banks:
-        row = _row_of(bank, str(image_id))
-        if row is not None:
-            value = row_scores(banks, np.array([start + row]), np.asarray(vector)[None])[0, 0]
-            if not np.isfinite(value):
-                raise DataError(f"{bank.path}: the features of image '{image_id}' are zero or no numbers.")
-            return float(value)
-        start += len(bank)
-    raise DataError(f"no bank has an image '{image_id}'.")
+    vector_of(banks, image_id)
+    _, row, start = _find(banks, image_id)
+    return float(row_scores(banks, np.array([start + row]), np.asarray(vector)[None])[0, 0])
 
 
 def values(banks: Sequence[FeatureBank], rows: np.ndarray, column: str) -> list:
@@ -173,16 +182,23 @@ def histogram(scores: np.ndarray, bins: int = BINS) -> Histogram:
     return Histogram(edges, counts, float(np.mean(scores, dtype=np.float64)))
 
 
-def hits_over_time(banks: Sequence[FeatureBank], rows: np.ndarray, every: str = 'month') -> dict[str, int]:
-    """Images by the time in their bank's index: 'YYYY', 'YYYY-MM' or 'YYYY-MM-DD' -> count, in the order of time.
+def hits_over_time(banks: Sequence[FeatureBank], rows: np.ndarray, every: str = 'month',
+                   images: Finished | None = None) -> dict[str, int]:
+    """Images by time: 'YYYY', 'YYYY-MM' or 'YYYY-MM-DD' -> count, in the order of time.
 
     Periods without an image between the first and the last are there with 0; images without a time are 'unknown'.
 
     Args:
         every: 'year', 'month' or 'day'.
+        images: the stage that has the images, for the time of their upload; without it the time in the banks' index
+            counts, which is when they were taken.
     """
     check_choice('every', every, PERIODS)
-    times = values(banks, rows, 'timestamp')
+    if images is None:
+        times = values(banks, rows, 'timestamp')
+    else:
+        ids = np.array(values(banks, rows, 'id'), np.int64)
+        times = columns_of(images, IMAGES, ids, ['uploaded_at'])['uploaded_at'].to_pylist()
     known = sorted(time.strftime('%Y-%m-%d')[:PERIODS[every]] for time in times if time is not None)
     found = {}
     if known:
@@ -194,10 +210,16 @@ def hits_over_time(banks: Sequence[FeatureBank], rows: np.ndarray, every: str = 
     return found | ({UNKNOWN: len(times) - len(known)} if len(known) < len(times) else {})
 
 
-def _row_of(bank: FeatureBank, image_id: str) -> int | None:
+def _find(banks: Sequence[FeatureBank], image_id: int | str) -> tuple[FeatureBank, int, int]:
+    """The bank that has an image, its row there, and the rows of the banks before."""
     import pyarrow
     from pyarrow import compute
 
-    ids = bank.index['id']
-    found = compute.index(ids, pyarrow.scalar(image_id).cast(ids.type)).as_py()
-    return found if found >= 0 else None
+    start = 0
+    for bank in banks:
+        ids = bank.index['id']
+        row = compute.index(ids, pyarrow.scalar(str(image_id)).cast(ids.type)).as_py()
+        if row >= 0:
+            return bank, row, start
+        start += len(bank)
+    raise DataError(f"no bank has an image '{image_id}'.")

@@ -3,9 +3,13 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from doc_pages import python_fragments
 from PIL import Image
+from retrieval_runs import features_stage
+from stage_folders import finished
 from tiny_encoder import TinyEncoder
 
 from clear.core.errors import ConfigError, DataError
@@ -55,6 +59,7 @@ def test_score_and_path_of_one_image(banks):
     assert explore.score(banks, 106, np.array([0.0, 2.0])) == pytest.approx(np.sin(np.deg2rad(60)))
     with pytest.raises(DataError, match="no bank has an image '5'"):
         explore.score(banks, 5, np.array([0.0, 1.0]))
+    assert explore.vector_of(banks, '109') == pytest.approx([0, 1], abs=1e-6)
     assert explore.values(banks, np.array([11, 0, 5]), 'path') == ['11.jpg', '0.jpg', '5.jpg']
 
 
@@ -79,6 +84,16 @@ def test_hits_over_time(banks):
     assert explore.hits_over_time(banks, np.zeros(0, int)) == {}
 
 
+def test_hits_by_the_time_of_upload(banks, tmp_path):
+    """Images know it; one of the hits has no image."""
+    times = [datetime(2009, 5, 31, tzinfo=UTC), datetime(2009, 7, 1, tzinfo=UTC)]
+    table = pyarrow.table(dict(id=pyarrow.array([110, 103]), uploaded_at=pyarrow.array(
+        times, pyarrow.timestamp('us', tz='UTC'))))
+    images = finished(tmp_path / 'images', [{'images.parquet': table}])
+    assert explore.hits_over_time(banks, np.array([3, 10, 0]), images=images) == {
+        '2009-05': 1, '2009-06': 0, '2009-07': 1, 'unknown': 1}
+
+
 def test_a_text_is_a_query():
     assert explore.text_vector(Letters(), 'ab') == pytest.approx([0.5 ** 0.5] * 2 + [0] * 24)
     assert explore.text_vector(Letters(), 'b', 'a') == pytest.approx([0.5 ** 0.5] * 2 + [0] * 24)
@@ -96,3 +111,26 @@ def test_an_image_is_a_query(tmp_path):
     assert explore.image_vector(encoder, (tmp_path / 'a.png').read_bytes()) == pytest.approx(expected, abs=1e-5)
     with pytest.raises(DataError, match='the image cannot be read'):
         explore.image_vector(encoder, b'GIF')
+
+
+def test_a_row_without_a_direction_is_no_query(tmp_path):
+    bank = write_bank(tmp_path / 'zero', np.zeros((2, 3), np.float32), [-1, -1], class_names=[], valid=[True, False])
+    for image in (0, 1):
+        with pytest.raises(DataError, match=f"features of image '{image}' are zero"):
+            explore.vector_of([bank], image)
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_page_run(tmp_path, monkeypatch):
+    """docs/prompts.md from its first cell to its last, on random features of the width of its text encoder."""
+    features_stage(tmp_path / 'made', {'3': (np.arange(1200), np.random.default_rng(0).normal(size=(1200, 384)))}, 500)
+    (tmp_path / 'work_dirs' / 'curation_demo').mkdir(parents=True)
+    (tmp_path / 'made').rename(tmp_path / 'work_dirs' / 'curation_demo' / 'stages')
+    Image.new('RGB', (90, 70), 'red').save(tmp_path / 'photo.jpg')
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    cells = [text for page, text in python_fragments() if page == 'prompts.md' and 'stages = [' not in text]
+    assert len(cells) >= 7
+    for cell in cells:
+        exec(compile(cell, 'docs/prompts.md', 'exec'), names)
+    assert len(names['sampled']) == 25 and names['counts'].counts.sum() == 1000 and len(names['like_it']) == 20

@@ -45,8 +45,8 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return [*arguments, '--dry-run']
     if name in ('convert_weights.py', 'export_towers.py', 'review.py'):
         return [*arguments, '--help']  # of a file that only the reader has
-    if name == 'curate.py' and 'features_clip' in arguments[0]:
-        return [*arguments, '--help']  # with weights that would be fetched
+    if name == 'curate.py' and ('features_clip' in arguments[0] or 'retrieve_' in arguments[0]):
+        return [*arguments, '--help']  # with weights that would be fetched, on features that only the reader has
     if name != 'train.py' or '--dry-run' in arguments or '--help' in arguments:
         return arguments
     if 'lenet5_demo' not in arguments[0]:
