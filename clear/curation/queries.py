@@ -41,6 +41,7 @@ def querying(folder: Path, memory_limit: str = MEMORY_LIMIT) -> Iterator[DuckDBP
         refused = ''
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute('SET enable_progress_bar = false')  # it draws one of its own after two seconds
             yield connection
         except duckdb.Error as error:
             refused = str(error)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LEFT_OUT = 'left_out'
 SCHEMA = pyarrow.schema([('id', pyarrow.int64()), ('line', pyarrow.int64()), ('outcome', pyarrow.string())])
 _ROWS = 1 << 17
+_MEMORY = '256MB'  # above the base of the process; what sums take beyond it is spilled
 
 
 def kept_images(finished: Finished, shard: int, columns: Sequence[str] | None = None) -> pyarrow.Table:
@@ -90,7 +91,7 @@ def find_left_out(folder: StageFolder, shards: int, duplicates: bool, max_same: 
     if not shards or not duplicates and not max_same:
         return []
     files = [folder.shard_folder(shard) / IMAGES for shard in range(shards)]
-    with querying(folder.path / TEMPORARY) as connection:
+    with querying(folder.path / TEMPORARY, _MEMORY) as connection:
         _compare(connection, files, duplicates, max_same)
         return [_write(folder, shard, pieces) for shard, pieces in _by_shard(connection)]
 
