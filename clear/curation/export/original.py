@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow
+from pyarrow import compute, types
+
+from clear.curation.filters import micros
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
@@ -37,28 +39,32 @@ def originals(records: pyarrow.StructArray) -> list[dict[str, Plain]]:
     A time that could not be read is 'null', any other empty cell ''. Numbers are written as Python does, so that `10`
     of a longitude becomes `10.0`.
     """
-    columns = {field.name: records.field(place).to_pylist() for place, field in enumerate(records.type)}
-    empty = [None] * len(records)
+    columns = {field.name: records.field(place) for place, field in enumerate(records.type)}
+    empty = pyarrow.nulls(len(records), pyarrow.string())
     made: Mapping[str, list] = dict(
-        ID=[str(value) for value in columns['id']],
-        DATE_TAKEN=[_taken(value) for value in columns.get('taken_at', empty)],
-        DATE_UPLOADED=[str(int(value.timestamp())) for value in columns['uploaded_at']],
-        IMG_OR_VIDEO=[int(bool(value)) for value in columns.get('is_video', empty)],
-        AUTO_TAG_SCORES=[_pairs(value) or {} for value in columns.get('auto_tags', empty)],
-        LINE_NUM=[_text(value) for value in columns.get('line_number', columns.get('line', empty))],
-        EXIF=[_pairs(value) for value in columns.get('exif_text', empty)],
-        **{key: [_text(value) for value in columns.get(name, empty)] for key, name in _TEXT.items()})
+        ID=_texts(columns['id']), DATE_TAKEN=_taken(columns.get('taken_at', empty)),
+        DATE_UPLOADED=[str(moment // 1_000_000) for moment in micros(columns['uploaded_at']).to_pylist()],
+        IMG_OR_VIDEO=[int(bool(value)) for value in columns.get('is_video', empty).to_pylist()],
+        AUTO_TAG_SCORES=[_pairs(value) or {} for value in columns.get('auto_tags', empty).to_pylist()],
+        LINE_NUM=_texts(columns.get('line_number', columns.get('line', empty))),
+        EXIF=[_pairs(value) for value in columns.get('exif_text', empty).to_pylist()],
+        **{key: _texts(columns.get(name, empty)) for key, name in _TEXT.items()})
     rows = [dict(zip(KEYS, values)) for values in zip(*(made[key] for key in KEYS))]
-    for row, source_id in zip(rows, columns.get('source_id', empty)):
+    for row, source_id in zip(rows, columns.get('source_id', empty).to_pylist()):
         if source_id is not None:
             row['SOURCE_ID'] = source_id
     return rows
 
 
-def _text(value: str | bytes | int | float | None) -> str:
-    if isinstance(value, bytes):
-        return value.decode('utf-8', 'surrogateescape')
-    return '' if value is None else str(value)
+def _texts(column: pyarrow.Array) -> list[str]:
+    if column.null_count == len(column):
+        return [''] * len(column)
+    if types.is_binary(column.type):
+        return [(cell or b'').decode('utf-8', 'surrogateescape') for cell in column.to_pylist()]
+    cells = column.to_pylist()
+    if types.is_string(column.type):
+        return [cell or '' for cell in cells] if column.null_count else cells
+    return ['' if cell is None else str(cell) for cell in cells]
 
 
 def _pairs(value: list[dict] | None) -> dict[str, Plain] | None:
@@ -66,7 +72,10 @@ def _pairs(value: list[dict] | None) -> dict[str, Plain] | None:
     return None if value is None else dict(tuple(pair.values()) for pair in value)
 
 
-def _taken(value: datetime | None) -> str:
-    if value is None:
-        return 'null'
-    return f"{value.isoformat(' ', 'seconds')}.{f'{value.microsecond:06d}'.rstrip('0') or '0'}"
+def _taken(column: pyarrow.Array) -> list[str]:
+    if not types.is_timestamp(column.type):
+        return ['null'] * len(column)
+    # As text they end in a fraction of six digits.
+    cells = compute.strftime(column.cast(pyarrow.timestamp('us')), '%Y-%m-%d %H:%M:%S').to_pylist()
+    short = (None if cell is None else cell.rstrip('0') for cell in cells)
+    return ['null' if cell is None else f'{cell}0' if cell.endswith('.') else cell for cell in short]
