@@ -160,26 +160,13 @@ class Features(Stage):
 
     def finish(self, folder: StageFolder, plan: Plan) -> Mapping[str, Plain]:
         """What made the features, and of each bucket the shards and how many of its images could be read."""
-        buckets = {name: dict(shards=[], count=0, valid=0) for name in plan.values['buckets']}
-        for shard, entry in enumerate(plan.shards):
-            meta = read_json(folder.shard_folder(shard) / BANK / META_FILE)
-            made = dict(dtype=meta['dtype'], dim=meta['dim'], preprocess=meta['identity']['preprocess'],
-                        encoder=dict(meta['encoder'], fingerprint=meta['identity']['encoder']))
-            if shard == 0:
-                first = made
-            elif made != first:
-                raise DataError(f'shard {shard} of {folder.path} was made by another encoder than shard 0. Were '
-                                'weights changed meanwhile? Make the stage anew with --overwrite.')
-            found = buckets[entry['bucket']]
-            found['shards'].append(shard)
-            found['count'] += meta['count']
-            found['valid'] += meta['num_valid']
-        count, valid = (sum(each[key] for each in buckets.values()) for key in ('count', 'valid'))
+        summary = summary_of(folder, plan)
+        count, valid = (sum(each[key] for each in summary['buckets'].values()) for key in ('count', 'valid'))
         if count - valid > self.max_bad_fraction * count:
             raise DataError(f'{count - valid} of {count} images cannot be read ({(count - valid) / count:.1%}), more '
                             f'than max_bad_fraction = {self.max_bad_fraction:.1%}. bad_samples.jsonl of a bank lists '
                             'them. Raise max_bad_fraction to go on without them; what is encoded stays.')
-        return dict(first, buckets=buckets)
+        return summary
 
     def report(self, finished: Finished) -> list[str]:
         """A line for every bucket."""
@@ -217,6 +204,30 @@ class Features(Stage):
         return extract(encoder, images, out, identity=identity, batch_size=self.batch_size, dtype=self.dtype,
                        block_size=self.block_size, num_workers=self.loader_workers, device=device, max_bad_fraction=1.0,
                        progress=lambda done, total: None)
+
+
+def summary_of(folder: StageFolder, plan: Plan) -> dict[str, Plain]:
+    """What made the banks of a stage's shards, and of each bucket the shards, their rows and how many are features.
+
+    Raises:
+        DataError: if banks are of different encoders.
+    """
+    buckets = {name: dict(shards=[], count=0, valid=0) for name in plan.values['buckets']}
+    first: dict[str, Plain] = {}
+    for shard, entry in enumerate(plan.shards):
+        meta = read_json(folder.shard_folder(shard) / BANK / META_FILE)
+        made = dict(dtype=meta['dtype'], dim=meta['dim'], preprocess=meta['identity']['preprocess'],
+                    encoder=dict(meta['encoder'], fingerprint=meta['identity']['encoder']),
+                    verified=meta.get('verified', True))
+        first = first or made
+        if made != first:
+            raise DataError(f'shard {shard} of {folder.path} was made by another encoder than shard 0. Were weights '
+                            'changed meanwhile? Make the stage anew with --overwrite.')
+        found = buckets[entry['bucket']]
+        found['shards'].append(shard)
+        found['count'] += meta['count']
+        found['valid'] += meta['num_valid']
+    return dict(first, buckets=buckets)
 
 
 def banks_of(finished: Finished, bucket: str) -> list[FeatureBank]:

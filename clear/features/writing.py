@@ -22,7 +22,7 @@ from clear.datasets.columns import text_column
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.labels import check_class_names, class_indices
-from clear.features.bank import BAD_FILE, INDEX_FILE, META_FILE, FeatureBank
+from clear.features.bank import BAD_FILE, INDEX_COLUMNS, INDEX_FILE, META_FILE, FeatureBank
 from clear.features.identity import DTYPES, FORMAT, Identity, bank_identity, fingerprint_of
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def write_small_files(folder: Path, *, identity: Identity, dim: int, labels: np.
     """Write everything of a bank but its features and maps; `meta.json` last.
 
     Args:
+        ids, paths, buckets, timestamps: one per row; of millions as Arrow holds them.
         bad: records of unreadable images, in row order.
         maps: level -> (C, H, W).
         notes: what else `meta.json` tells: plain values that are equal in every run.
@@ -118,10 +119,11 @@ def _write_index(path: Path, ids, paths, buckets, timestamps) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    table = pyarrow.table({
-        'row': pyarrow.array(range(len(ids)), pyarrow.int64()), 'id': text_column(ids), 'path': text_column(paths),
-        'bucket': text_column(buckets),
-        'timestamp': pyarrow.array(timestamps, pyarrow.timestamp('us', tz='UTC'))})
+    held = (pyarrow.Array, pyarrow.ChunkedArray)
+    texts = [values if isinstance(values, held) else text_column(values) for values in (ids, paths, buckets)]
+    if not isinstance(timestamps, held):
+        timestamps = pyarrow.array(timestamps, pyarrow.timestamp('us', tz='UTC'))
+    table = pyarrow.table([pyarrow.array(np.arange(len(ids))), *texts, timestamps], names=list(INDEX_COLUMNS))
     with atomic_writer(path) as file:
         parquet.write_table(table, file)
 

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from clear.core.checks import check_choice, check_flag, check_number, check_whole
 from clear.core.errors import ConfigError, DataError
+from clear.core.logs import logger
 from clear.curation.features import banks_of
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.retrieval.alike import NearDuplicates
@@ -198,6 +199,10 @@ class Retrieval(Stage):
                 if first is None:
                     self.tower.check(bank)
                     first = bank
+                    if not bank.meta.get('verified', True):
+                        logger.warning('%s is imported and UNVERIFIED: nothing shows that %s made it. Compare images '
+                                       'by encoder=... of LegacyFeatures.',
+                                       bank.path, bank.meta['encoder'].get('model'))
                 elif bank.meta['identity']['encoder'] != first.meta['identity']['encoder']:
                     raise DataError(f'{bank.path} and {first.path} are banks of two models.')
         if first is None:
