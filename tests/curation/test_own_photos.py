@@ -152,10 +152,13 @@ def test_exif_that_is_odd(tmp_path):
     assert taken_time(tmp_path / 'none.jpg') == ''
 
 
-def test_dry_run_counts_the_photos(tmp_path):
+def test_what_is_passed_over_is_told(tmp_path):
     photo(tmp_path / 'photos' / 'a.jpg', '2010:03:04 05:06:07')
+    (tmp_path / 'photos' / 'b.heic').touch()
     lines = PhotoFolder(str(tmp_path / 'photos')).preview()
-    assert lines == [f'{tmp_path / "photos"}  1 photos, 0 MiB']
+    assert lines == [f'{tmp_path / "photos"}  1 photos, 0 MiB; 1 files that are not called like one']
+    folder = run(tmp_path)
+    assert json.loads((folder / 'manifest.json').read_text())['summary'] == dict(passed_over=1)
 
 
 def test_folders_that_cannot_be(tmp_path):

@@ -19,11 +19,12 @@ RNG = random.Random(2)
 ROWS = [row(number, RNG) for number in range(60)]
 
 
-def run(name, tmp_path, monkeypatch, names=None):
+def run(name, tmp_path, monkeypatch, names=None, workers=0):
     monkeypatch.chdir(tmp_path)
     config, _ = load_config(CONFIGS / f'{name}.py')
-    StageRunner(dict(config) | dict(num_workers=0), tmp_path / 'run', names).run()
-    return tmp_path / 'run' / 'stages'
+    work_dir = tmp_path / f'run{workers or ""}'
+    StageRunner(dict(config) | dict(num_workers=workers), work_dir, names).run()
+    return work_dir / 'stages'
 
 
 def table(folder, name):
@@ -80,3 +81,15 @@ def test_a_folder_of_photos(tmp_path, monkeypatch):
     assert buckets == Counter(f'{when:%Y-%m}' for when in times.values())
     counts = json.loads((stages / 'download' / 'manifest.json').read_text())['counts']
     assert counts['ok'] == len(times) and isinstance(min(times.values()), datetime)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, data, lay', [
+    ('yfcc_json_11buckets', 'yfcc100m_json', lambda folder: write_json_lines(folder / '0.gz', ROWS)),
+    ('yfcc_side_files', 'yfcc100m_archives', write_archives),
+    ('own_photos_months', 'own_photos', write_photos)])
+def test_two_workers_make_the_same_bytes(tmp_path, monkeypatch, name, data, lay):
+    lay(lay_out(tmp_path, data))
+    one, two = (run(name, tmp_path, monkeypatch, workers=workers) for workers in (0, 2))
+    for path in sorted(one.rglob('manifest.json')):
+        assert path.read_bytes() == (two / path.relative_to(one)).read_bytes()

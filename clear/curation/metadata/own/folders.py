@@ -61,6 +61,9 @@ class Span(NamedTuple):
 class PhotoTree:
     """The image files below a root, at any depth, without hidden ones; links to folders are not followed.
 
+    Attributes:
+        passed_over: files so far that are not called like an image.
+
     Args:
         root: the folder.
         uses_mtime: whether a file that was only touched is another one.
@@ -70,7 +73,7 @@ class PhotoTree:
     """
 
     def __init__(self, root: Path, uses_mtime: bool):
-        self.root, self.uses_mtime = existing_folder(root), uses_mtime
+        self.root, self.uses_mtime, self.passed_over = existing_folder(root), uses_mtime, 0
 
     def photos(self, start: bytes = b'', stop: bytes = b'') -> Iterator[Photo]:
         """Photos from `start` to before `stop`, in the order of the disk."""
@@ -87,8 +90,11 @@ class PhotoTree:
                             # All that is below begins with the path and a '/'.
                             if path + b'0' > start and (not stop or path + b'/' < stop):
                                 todo.append(path + b'/')
-                        elif path >= start and (not stop or path < stop) and entry.name.lower().endswith(_SUFFIXES):
-                            yield self._photo(entry, path)
+                        elif path >= start and (not stop or path < stop):
+                            if entry.name.lower().endswith(_SUFFIXES):
+                                yield self._photo(entry, path)
+                            else:
+                                self.passed_over += 1
             except OSError as error:
                 raise DataError(f'{error.filename!s} cannot be read: {error.strerror}.') from error
 

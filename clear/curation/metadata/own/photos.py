@@ -77,19 +77,20 @@ class PhotoFolder(Stage):
 
     def sources(self) -> Mapping[str, Plain]:
         """How many photos there are, and their size; the plan has digests."""
-        count, size = 0, 0
-        for photo in self._tree().photos():
-            count, size = count + 1, size + photo.size
-        return dict(photos=count, bytes=size)
+        return _totals(self._tree())
 
     def preview(self) -> list[str]:
         """How many photos there are."""
-        found = self.sources()
-        return [f'{self.root}  {found["photos"]:,} photos, {found["bytes"] / 2**20:,.0f} MiB']
+        tree = self._tree()
+        found = _totals(tree)
+        return [f'{self.root}  {found["photos"]:,} photos, {found["bytes"] / 2**20:,.0f} MiB; {tree.passed_over:,} '
+                'files that are not called like one']
 
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
         """Cut the photos, in the order of their paths, into ranges."""
-        return Plan([span._asdict() for span in self._tree().spans(self.shard_rows, folder.path / TEMPORARY)], {})
+        tree = self._tree()
+        spans = [span._asdict() for span in tree.spans(self.shard_rows, folder.path / TEMPORARY)]
+        return Plan(spans, dict(passed_over=tree.passed_over))
 
     def work(self, job: Job) -> Iterator[int]:
         """Look at the photos of each range."""
@@ -101,13 +102,13 @@ class PhotoFolder(Stage):
             yield shard
 
     def finish(self, folder: StageFolder, plan: Plan) -> Mapping[str, Plain]:
-        """Refuse a folder of which no photo has a time.
+        """Refuse a folder of which no photo has a time, and tell how many files were passed over.
 
         Raises:
             DataError: with the most frequent reason.
         """
         refuse_nothing(folder.receipt(shard) for shard in range(len(plan.shards)))
-        return {}
+        return dict(passed_over=plan.values['passed_over'])
 
     def _tree(self) -> PhotoTree:
         return PhotoTree(self.root, 'mtime' in self.sources_of_time)
@@ -151,6 +152,13 @@ class PhotoFolder(Stage):
             if found is not None:
                 return found[0], source
         return None
+
+
+def _totals(tree: PhotoTree) -> dict[str, int]:
+    count, size = 0, 0
+    for photo in tree.photos():
+        count, size = count + 1, size + photo.size
+    return dict(photos=count, bytes=size)
 
 
 def _text(path: bytes) -> str | None:
