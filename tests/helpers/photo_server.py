@@ -1,4 +1,4 @@
-"""A local host of photos that answers as it is told and remembers who asked; and records of photos that lie there."""
+"""A local host of files that answers as it is told and remembers who asked; and records of photos that lie there."""
 
 import io
 import threading
@@ -16,7 +16,7 @@ from clear.curation.metadata.records import SCHEMA
 PATIENT = dict(robots=False, host_rate=None, backoff_s=0.01, retries=1, connections=8, host_connections=8)
 
 
-class PhotoServer:
+class FileHost:
     """A local host of photos.
 
     Attributes:
@@ -76,7 +76,7 @@ class PhotoServer:
 
 @contextmanager
 def serving():
-    server = PhotoServer()
+    server = FileHost()
     try:
         yield server
     finally:
