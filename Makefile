@@ -1,16 +1,18 @@
-# make demo | test | test-slow | lint | clean. Needs Python >= 3.11, pip and make; everything else goes into .venv.
+# make demo | curate-demo | test | test-slow | lint | clean
+# Needs Python >= 3.11, pip and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py requirements/constraints.txt
 PIP := $(BIN)/pip --disable-pip-version-check
 DEMO_DATA := data/demo
+CURATION_DEMO := data/curation_demo
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=0
 # Kernels as on a processor without AVX-512: torch's own, oneDNN's, MKL's.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo curate-demo test test-slow lint clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version)'
@@ -32,6 +34,16 @@ demo: $(VENV)/.core
 	$(BIN)/python tools/train.py configs/demo/naive_lenet5_demo.py --overwrite
 	$(BIN)/python tools/analysis_tools/compare_runs.py work_dirs/replay_lenet5_demo work_dirs/naive_lenet5_demo --out work_dirs/demo_comparison
 
+# What the stages of curation, the encoders of the demo and its photographs need beside the core.
+$(VENV)/.curate: $(SOURCES) | $(VENV)/.core
+	$(PIP) install -q -c requirements/constraints.txt -e '.[curate,align,pretrained,data]'
+	@touch $@
+
+# From a stream of photographs, which a local host serves and sometimes fails to serve, to a CLEAR folder; then Naive.
+curate-demo: $(VENV)/.curate
+	$(BIN)/python tools/curation/make_demo_stream.py $(CURATION_DEMO)/stream --serve-while $(BIN)/python tools/curate.py configs/curation/demo.py --overwrite
+	$(BIN)/python tools/train.py configs/demo/naive_lenet5_curation-demo.py --overwrite
+
 test: $(VENV)/.dev
 	$(PYTEST) -m 'not slow' tests
 
@@ -43,5 +55,5 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info work_dirs data/demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info work_dirs data/demo $(CURATION_DEMO) .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,7 @@ class Features(Stage):
 
     def work(self, job: Job) -> Iterator[int]:
         """Encode the rows of some shards of one bucket."""
-        encoder = make_encoder(self.encoder)
+        encoder = _encoder_of(json.dumps(self.encoder), job.folder.plan_checksum())
         fingerprint = encoder.fingerprint()
         entries = [job.plan.shards[shard] for shard in job.shards]
         bucket = entries[0]['bucket']
@@ -246,6 +247,12 @@ def banks_of(finished: Finished, bucket: str) -> list[FeatureBank]:
 def _device(shard: int) -> str | None:
     count = torch.cuda.device_count()
     return f'cuda:{shard // _SHARDS_A_JOB % count}' if count > 1 else None
+
+
+@lru_cache(maxsize=1)
+def _encoder_of(config: str, plan: str) -> nn.Module:
+    """An encoder, kept for the next job of a worker: it may take seconds to build. A plan belongs to its weights."""
+    return make_encoder(json.loads(config))
 
 
 @contextmanager

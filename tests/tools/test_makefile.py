@@ -18,7 +18,7 @@ def tree(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
         os.utime(tmp_path / name, (1000, 1000))
-    for position, name in enumerate(('bin/python', '.core', '.dev')):
+    for position, name in enumerate(('bin/python', '.core', '.curate', '.dev')):
         path = tmp_path / '.venv' / name
         path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
@@ -50,6 +50,16 @@ def test_demo_trains_replay_then_naive_and_compares(tree):
     assert [f'work_dirs/{name}' for name in trained] == shlex.split(lines[3])[2:4]
 
 
+def test_the_demo_of_curation_makes_a_stream_and_curates_it_while_it_is_served(tree):
+    stream, train = commands(tree, 'curate-demo')
+    make, curate = stream.split(' --serve-while ')
+    for path in re.findall(r'(?:tools|configs)/\S+', f'{stream} {train}'):
+        assert (ROOT / path).is_file(), path
+    assert shlex.split(make)[2] == 'data/curation_demo/stream' and 'configs/curation/demo.py' in curate
+    # A second `make curate-demo` must not be refused because of what the first one made.
+    assert curate.endswith('--overwrite') and train.endswith('--overwrite')
+
+
 def test_tests_are_split_by_their_mark(tree):
     [quick] = commands(tree, 'test')
     slow, avx2 = commands(tree, 'test-slow')
@@ -62,7 +72,7 @@ def test_tests_are_split_by_their_mark(tree):
     assert commands(tree, 'lint') == ['.venv/bin/ruff check .']
 
 
-@pytest.mark.parametrize('target', ['demo', 'test', 'test-slow', 'lint'])
+@pytest.mark.parametrize('target', ['demo', 'curate-demo', 'test', 'test-slow', 'lint'])
 def test_what_is_installed_is_not_installed_again(tree, target):
     assert not [line for line in commands(tree, target) if 'pip' in line or 'venv .venv' in line]
 
@@ -84,7 +94,7 @@ def test_bare_machine_gets_an_environment_by_venv_and_pip(tree):
 
 
 def test_targets_are_not_files(tree):
-    for target in ('demo', 'test', 'lint', 'clean'):
+    for target in ('demo', 'curate-demo', 'test', 'lint', 'clean'):
         (tree / target).touch()
         assert commands(tree, target), target
 

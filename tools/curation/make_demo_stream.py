@@ -1,7 +1,6 @@
 """Write a small photo stream to try curation on, and serve its photos while another command runs."""
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 def serve_while(folder: Path, port: int, command: list[str]) -> int:
     """The exit code of a command, while which the photos of a stream are served."""
+    import subprocess
+
     from clear.core.errors import ConfigError
     from clear.curation.demo.server import PhotoServer
     from clear.curation.demo.stream import photos, script
