@@ -18,6 +18,7 @@ from curated_stages import export, files
 from clear.core.errors import ConfigError, DataError
 from clear.curation.export import placing, tree
 from clear.curation.export.stage import Export, bad_folder_name
+from clear.curation.manifest import Finished
 from clear.engine.stages.runner import StageRunner
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,16 @@ def test_same_data_are_left_alone_others_refused_and_a_lost_tree_put_back(tmp_pa
     export(other, tmp_path / 'second', out='elsewhere')
     assert files(tmp_path / 'second/elsewhere') == files(out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'other', 'out', 'run', 'second']
+
+
+def test_preview_says_where_and_how_many(tmp_path):
+    made = curated_stages.world(tmp_path / 'in')
+    stage = Export(out_dir=str(tmp_path / 'out'))
+    where = f'into {tmp_path / "out"}, images by hardlink (those in archives as copies)'
+    assert stage.preview() == [where]
+    stage.inputs = {kind: Finished(path) for kind, path in made.inputs.items()}
+    assert stage.preview() == [where, 'bucket 0: 24 photos', 'bucket 1: 24 photos']
+    assert not (tmp_path / 'out').exists()
 
 
 def test_folders_with_anything_else_stay_even_when_asked(tmp_path):

@@ -54,6 +54,9 @@ def test_review_loop_ends_in_the_data_set(place, review, capsys):
     rows = fill(tables[0], lambda place: 'yes')
     fill(tables[1], lambda place: 'accept' if place % 3 else 'reject')
     capsys.readouterr()
+    assert review.main(['read', config, *map(str, tables), *work, '--dry-run']) == 0
+    assert 'verified  36 answers: ann 18, bob 18' in capsys.readouterr().out
+    assert not (folder / 'run/stages/verified').exists()
     assert review.main(['read', config, *map(str, tables), *work]) == 0
     told = ''.join(capsys.readouterr())
     assert '2 reviewers, 36 answers, 18 images by two or more, Cohen kappa 0.000; 0 taken back, 6 ties' in told

@@ -82,8 +82,12 @@ class Export(Stage):
         check_target(self.out_dir, None, self.overwrite)
 
     def preview(self) -> list[str]:
-        """Where it goes."""
-        return [f'into {self.out_dir}']
+        """Where it goes and, of a selection that is finished, how many photos of each bucket."""
+        lines = [f'into {self.out_dir}, images by {self.images} (those in archives as copies)']
+        selection = self.inputs.get('selection')
+        for number, shard in enumerate(selection.manifest['plan']['shards'] if selection else ()):
+            lines.append(f'bucket {shard["bucket"]}: {_rows(selection.file(number, SELECTION)):,} photos')
+        return lines
 
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
         """One shard for each bucket of which something is to be written."""

@@ -73,6 +73,11 @@ class Verified(Stage):
         found = {f'{place}/{Path(path).name}': _checksum(Path(path)) for place, path in enumerate(self.answers)}
         return found | dict(user_labels=self._user_labels())
 
+    def preview(self) -> list[str]:
+        """How many answers there are, and of whom."""
+        counts = Counter(answer.reviewer for answer in read_answers(self.answers, self._user_labels()))
+        return [f'{counts.total():,} answers: ' + ', '.join(f'{name} {counts[name]:,}' for name in sorted(counts))]
+
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
         """One shard for each of the selection's; refuses answers of which none is for it."""
         collected = self._collected(inputs['selection'])
