@@ -11,6 +11,8 @@ PROGRAMS = {
     'test': ('test.py', 'evaluate a checkpoint without training'),
     'predict': ('predict.py', 'classify images with a checkpoint'),
     'curate': ('curate.py', 'make a data set from a photo stream, stage after stage'),
+    'curate-app': ('curation/app.py', 'look at the banks of a curation in a web page'),
+    'contact-sheet': ('curation/contact_sheet.py', 'the same as one HTML file'),
     'print-config': ('print_config.py', 'print a config with its bases and options applied'),
     'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),

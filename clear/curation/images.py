@@ -43,7 +43,7 @@ def image_table(finished: Finished, buckets: Finished | None = None,
     if buckets is None and bucket is not None:
         raise ConfigError(f'bucket is {bucket!r}, but buckets, the folder of a stage with time buckets, is not given.')
     if buckets is None:
-        return _as_images(finished, pyarrow.concat_tables(_kept(finished)))
+        return as_images(finished, pyarrow.concat_tables(_kept(finished)))
     names = bucket_names(buckets)
     wanted = names if bucket is None else BucketChoice(bucket).chosen(names, buckets.folder.path)
     return select_images(finished, wanted, *bucket_ids(buckets, wanted))
@@ -132,7 +132,7 @@ def select_images(finished: Finished, names: Sequence[str], ids: np.ndarray, cod
     bucket = pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes[place[order]]),
                                                  pyarrow.array(names, pyarrow.string()))
     table = pyarrow.concat_tables(tables).take(pyarrow.array(order)).append_column('bucket', bucket)
-    return _as_images(finished, table)
+    return as_images(finished, table)
 
 
 def _kept(finished: Finished) -> Iterator[pyarrow.Table]:
@@ -148,7 +148,7 @@ def _batches(files: Sequence[Path], columns: list[str]) -> Iterator[pyarrow.Reco
             yield from file.iter_batches(columns=columns)
 
 
-def _as_images(finished: Finished, table: pyarrow.Table) -> ImageTable:
+def as_images(finished: Finished, table: pyarrow.Table) -> ImageTable:
     columns = {name: table[name] for name in table.column_names}
     columns['id'] = table['id'].cast(pyarrow.string())
     for name in ('taken_at', 'uploaded_at'):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULTS: Options = dict(stages=None, engine='pool', num_workers=0, ray_address=None, ray_gpus=0, inputs={}, name=None,
                          work_dir=None, threads=None, custom_imports=None)
-KNOWN = {*DEFAULTS, 'runner_type', 'default_scope'}
+KNOWN = {*DEFAULTS, 'app', 'runner_type', 'default_scope'}  # app: see `clear.engine.stages.app`
 ENGINE_KEYS = ('engine', 'ray_address', 'ray_gpus')  # how the work is done
 ENGINES = ('pool', 'ray')
 _NAME = re.compile(r'[a-z0-9][a-z0-9_-]*')
