@@ -179,3 +179,20 @@ def test_json_that_is_cut_short(tmp_path):
     (tmp_path / 'a.jsonl.gz').write_bytes(gzip.compress(b''))
     with pytest.raises(DataError, match='has no lines'):
         run(tmp_path, 'a.jsonl.gz')
+
+
+def test_an_archive_that_is_still_packed(tmp_path):
+    import tarfile
+
+    write(tmp_path / 'yfcc100m_dataset', ROWS)
+    for name, mode in (('a.tgz', 'w:gz'), ('a.tar', 'w')):
+        with tarfile.open(tmp_path / name, mode) as archive:
+            archive.add(tmp_path / 'yfcc100m_dataset', 'yfcc100m_dataset')
+        with pytest.raises(DataError, match=f'{name} is a tar archive. Unpack it'):
+            run(tmp_path, name)
+
+
+def test_a_first_line_that_is_too_long(tmp_path):
+    (tmp_path / 'a.tsv').write_bytes(b'x' * (1 << 21) + b'\n')
+    with pytest.raises(DataError, match='a.tsv begins with a line above 1 MiB'):
+        run(tmp_path, 'a.tsv')

@@ -78,6 +78,9 @@ def test_tabs_know_no_quotes(tmp_path):
     (tmp_path / 'a.tsv').write_text('time\turl\n2013-08-31\t"http://a.example/1\n2013-08-31\t"x"\n')
     assert [each['url'] for each in table(run(tmp_path, 'a.tsv'))] == ['"http://a.example/1', '"x"']
     assert [each['url'] for each in table(run(tmp_path, 'a.tsv', 'quoted', quotes=True))] == ['x']
+    (tmp_path / 'a.txt').write_text('time;url\n2013-08-31;"http://a.example/1;2"\n')
+    assert [each['url'] for each in table(run(tmp_path, 'a.txt', 'semicolons', delimiter=';'))] == [
+        'http://a.example/1;2']
 
 
 CELL = st.text(st.sampled_from('a,"\n\r é')).filter(lambda text: '\0' not in text)
@@ -236,6 +239,9 @@ def test_files_that_are_damaged(tmp_path):
     (tmp_path / 'a.parquet').write_bytes((tmp_path / 'a.parquet').read_bytes()[:-9])
     with pytest.raises(DataError, match='cannot be read as Parquet .* Fetch it again'):
         run(tmp_path, 'a.parquet')
+    (tmp_path / 'a.csv').write_text(ROWS, 'utf-16')
+    with pytest.raises(DataError, match='a.csv is UTF-16. Save it as UTF-8'):
+        run(tmp_path, 'a.csv')
     (tmp_path / 'a.txt').write_text(ROWS)
     with pytest.raises(ConfigError, match="its suffix is none of .csv, .tsv, .tab, and it is no Parquet"):
         run(tmp_path, 'a.txt')

@@ -92,11 +92,11 @@ class LineFile:
         """The first line without its LF.
 
         Raises:
-            DataError: if the file has none.
+            DataError: if the file has none, or one above `MAX_LINE_BYTES`.
         """
         block = next(self.blocks(0, 0, 1 << 16), None)
-        if block is None or not block.data:
-            raise DataError(f'{self.path} has no lines.')
+        if block is None or not block.data or 0 in block.too_long:
+            raise DataError(f'{self.path} {"has no lines" if block is None else "begins with a line above 1 MiB"}.')
         return block.data.split(b'\n', 1)[0]
 
     def survey(self, interval: int, progress: Report | None = None) -> Survey:

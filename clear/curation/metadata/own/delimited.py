@@ -16,6 +16,7 @@ from clear.curation.metadata.streams import MAX_LINE_BYTES, LineFile
 TOO_LONG, NOT_CLOSED, BEHIND_QUOTE = 'longer than 1 MiB', 'a quote is not closed', 'text behind a closing quote'
 _BLOCK_ROWS, _BLOCK_BYTES = 8192, 8 << 20
 _BOM = b'\xef\xbb\xbf'
+_UTF_16 = (b'\xff\xfe', b'\xfe\xff')
 
 
 class Delimited(Table):
@@ -53,6 +54,8 @@ class Delimited(Table):
                 raise DataError(f'{self.path} has no lines.')
             if isinstance(head[2], str):
                 raise DataError(f'{self.path}: its first line holds no names of columns: {head[2]}.')
+            if head[2][0].startswith(_UTF_16):
+                raise DataError(f'{self.path} is UTF-16. Save it as UTF-8.')
             behind = next(found, None)
             self._names = [name.removeprefix(_BOM).decode('utf-8', 'replace') for name in head[2]]
             self._start = (behind[0], behind[1]) if behind is not None else (-1, -1)

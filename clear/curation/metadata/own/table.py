@@ -49,7 +49,7 @@ class TableRecords(Stage):
         keep: column of the records (title, description, nickname, device, user_id, page_url, license_name,
             license_url, lon, lat) -> column of the table.
         delimiter: None = by the suffix, `.csv` or `.tsv`.
-        quotes: whether cells of text may be quoted as in RFC 4180; None = if the delimiter is a comma.
+        quotes: whether cells of text may be quoted as in RFC 4180; None = unless the delimiter is a TAB.
         shard_rows: rows of one shard.
 
     Raises:
@@ -166,7 +166,7 @@ class TableRecords(Stage):
         if delimiter is None:
             raise ConfigError(f"{path}: its suffix is none of {', '.join(_DELIMITERS)}, and it is no Parquet; say what "
                               "ends a cell: delimiter=','.")
-        return Delimited(path, delimiter, delimiter == ',' if self.quotes is None else self.quotes)
+        return Delimited(path, delimiter, delimiter != '\t' if self.quotes is None else self.quotes)
 
     def _check_columns(self, table: Table) -> None:
         known = table.names()
