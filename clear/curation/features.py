@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow
 import torch
-from pyarrow import parquet
 
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json
-from clear.curation.images import BUCKETS, IMAGES, bucket_ids, bucket_names, files_of, select_images
+from clear.curation.images import BUCKETS, bucket_ids, bucket_names, files_of, kept_in_shards, select_images
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.queries import querying, tables
 from clear.curation.stage import Inputs, Job, Stage
@@ -114,7 +113,7 @@ class Features(Stage):
         lines = [f'{facts.kind}  {facts.parameters:,} parameters  {facts.crop} x {facts.crop} pixels -> {facts.dim} '
                  f'numbers as {self.dtype}']
         if {*self.READS} <= {*self.inputs}:
-            found = sum(_rows(path) for path in files_of(self.inputs['images'], IMAGES, 'images'))
+            found = sum(len(kept) for kept in kept_in_shards(self.inputs['images'], ['id']))
             counts = {name: each['count'] for name, each in self.inputs['buckets'].summary['buckets'].items()}
             most = min(found, sum(counts.values()))
             size = most * facts.dim * np.dtype(self.dtype).itemsize
@@ -176,12 +175,16 @@ class Features(Stage):
 
     def _ordered(self, inputs: Inputs, names: Sequence[str], folder: StageFolder) -> Iterator[tuple[int, np.ndarray]]:
         """The ids of all images in a bucket, with its position, sorted by both; what does not fit is spilled."""
-        images, buckets = (tables(files_of(inputs[kind], name, kind))
-                           for kind, name in (('images', IMAGES), ('buckets', BUCKETS)))
         with querying(folder.path / TEMPORARY) as connection:
+            connection.execute('CREATE TABLE images (id BIGINT)')
+            for kept in kept_in_shards(inputs['images'], ['id']):
+                connection.register('kept', kept)
+                connection.execute('INSERT INTO images SELECT id FROM kept')
+                connection.unregister('kept')
             connection.register('places', pyarrow.table(dict(name=pyarrow.array(names, pyarrow.string()),
                                                              place=range(len(names)))))
-            reader = connection.sql(f'SELECT place, id FROM {images} AS images JOIN {buckets} AS buckets USING (id) '
+            buckets = tables(files_of(inputs['buckets'], BUCKETS, 'time buckets'))
+            reader = connection.sql(f'SELECT place, id FROM images JOIN {buckets} AS buckets USING (id) '
                                     'JOIN places ON name = bucket ORDER BY place, id').to_arrow_reader(1 << 20)
             for batch in reader:
                 places, ids = batch['place'].to_numpy(), batch['id'].to_numpy()
@@ -263,7 +266,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _rows(path: Path) -> int:
-    return parquet.read_metadata(path).num_rows

@@ -43,7 +43,7 @@ def image_table(finished: Finished, buckets: Finished | None = None,
     if buckets is None and bucket is not None:
         raise ConfigError(f'bucket is {bucket!r}, but buckets, the folder of a stage with time buckets, is not given.')
     if buckets is None:
-        return as_images(finished, pyarrow.concat_tables(_kept(finished)))
+        return as_images(finished, pyarrow.concat_tables(kept_in_shards(finished, _COLUMNS)))
     names = bucket_names(buckets)
     wanted = names if bucket is None else BucketChoice(bucket).chosen(names, buckets.folder.path)
     return select_images(finished, wanted, *bucket_ids(buckets, wanted))
@@ -118,7 +118,7 @@ def select_images(finished: Finished, names: Sequence[str], ids: np.ndarray, cod
         ids, codes: as `bucket_ids` gives them.
     """
     tables, places = [], [np.zeros(0, np.int64)]
-    for images in _kept(finished):
+    for images in kept_in_shards(finished, _COLUMNS):
         found = images['id'].to_numpy()
         place = np.minimum(np.searchsorted(ids, found), max(len(ids) - 1, 0))
         kept = ids[place] == found if len(ids) else np.zeros(len(found), bool)
@@ -135,11 +135,15 @@ def select_images(finished: Finished, names: Sequence[str], ids: np.ndarray, cod
     return as_images(finished, table)
 
 
-def _kept(finished: Finished) -> Iterator[pyarrow.Table]:
-    """The images of each shard that are not left out as copies or stand-ins."""
+def kept_in_shards(finished: Finished, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    """Columns of the images of each shard that are not left out as copies or stand-ins.
+
+    Raises:
+        DataError: if the stage makes no images.
+    """
     files_of(finished, IMAGES, 'images')
     for shard in range(len(finished)):
-        yield kept_images(finished, shard, _COLUMNS)
+        yield kept_images(finished, shard, columns)
 
 
 def _batches(files: Sequence[Path], columns: list[str]) -> Iterator[pyarrow.RecordBatch]:

@@ -133,6 +133,20 @@ def test_files_give_the_features_of_shards(source, tmp_path):
             assert one.column('id') == other.column('id') and np.array_equal(one.features, other.features)
 
 
+def test_copies_that_the_stage_leaves_out_are_not_encoded(tmp_path):
+    images, buckets, ids = curated(tmp_path / 'in', copies=(0, 4, 20))
+    runner = StageRunner(config(tmp_path), tmp_path / 'run')
+    runner.entries[0].stage.inputs = dict(images=images, buckets=buckets)
+    assert runner.entries[0].stage.preview()[1].startswith('27 images')
+    runner.run()
+    finished = Finished(tmp_path / 'run/stages/features')
+    assert finished.counts['images'] == 24
+    found = [name for bucket in ('old', 'mid', 'new') for bank in banks_of(finished, bucket)
+             for name in bank.column('id')]
+    assert found == image_table(images, buckets).texts('id')
+    assert not {*found} & {str(ids[number]) for number in (0, 4, 20)}
+
+
 def test_too_many_bad_images_lose_nothing(source, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r'1 of 27 images cannot be read \(3.7%\), more than max_bad_fraction = 1.0%'):
         StageRunner(config(source), tmp_path).run()

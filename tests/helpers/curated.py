@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow
 from PIL import Image
+from pyarrow import parquet
 from stage_folders import finished
+
+from clear.curation.download.kept import SCHEMA as LEFT_OUT
+from clear.curation.download.kept import left_out_file
+from clear.curation.manifest import StageFolder
 
 SCHEMA = pyarrow.schema([
     ('id', pyarrow.int64()), ('line', pyarrow.int64()), ('uploaded_at', pyarrow.timestamp('us', tz='UTC')),
@@ -36,12 +41,13 @@ def picture(number, size=(20, 16)):
     return stored.getvalue()
 
 
-def curated(folder, count=30, shards=2, store='tar', bad=(), names=('old', 'mid', 'new')):
+def curated(folder, count=30, shards=2, store='tar', bad=(), names=('old', 'mid', 'new'), copies=()):
     """Stages with images and buckets; every tenth image is in no bucket, and the bucket 'none' is empty.
 
     Args:
         bad: numbers of images whose bytes are no image.
         names: of the buckets; image n is in number n % len(names).
+        copies: numbers of images that the stage leaves out, as if they were copies of others.
 
     Returns:
         (images, buckets, the ids of the images by number).
@@ -68,7 +74,8 @@ def curated(folder, count=30, shards=2, store='tar', bad=(), names=('old', 'mid'
                              ''))
         table = pyarrow.table([pyarrow.array(column, field.type) for column, field in zip(zip(*rows), SCHEMA)], SCHEMA)
         parts.append({'images.parquet': table} | (files if store == 'files' else {'images.tar': tar_bytes.getvalue()}))
-    images = finished(folder / 'download', parts, stage='Download')
+    images = finished(folder / 'download', parts, dict(left_out=_left_out(folder, lines, ids, copies)),
+                      stage='Download')
     every = [*names, 'none']
     indices = []
     for numbers in lines:
@@ -83,3 +90,17 @@ def curated(folder, count=30, shards=2, store='tar', bad=(), names=('old', 'mid'
     summary = dict(buckets={name: dict(count=sum(number % len(names) == place for number in inside))
                             for place, name in enumerate(every)})
     return images, finished(folder / 'time_buckets', indices, summary, stage='TimeBuckets'), ids
+
+
+def _left_out(folder, lines, ids, copies):
+    """Lists of what a stage leaves out, and what its manifest says of them."""
+    entries = []
+    for shard, numbers in enumerate(lines):
+        mine = [number for number in numbers.tolist() if number in copies]
+        if mine:
+            path = left_out_file(StageFolder(folder / 'download'), shard)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(pyarrow.table([[ids[number] for number in mine], mine, ['duplicate'] * len(mine)],
+                                              LEFT_OUT), path)
+            entries.append(dict(shard=shard, rows=len(mine), bytes=path.stat().st_size, sha256=''))
+    return entries
