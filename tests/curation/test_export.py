@@ -11,6 +11,7 @@ import pyarrow
 import pytest
 import torch
 from curated_stages import export, files
+from pyarrow import parquet
 
 from clear.continual.scenarios import build_scenario
 from clear.curation.export.assembling import MARK
@@ -188,6 +189,26 @@ def test_all_images_have_their_own_names_and_failures_are_listed(tmp_path):
 def test_buckets_without_numbers_are_called_by_their_places():
     assert bucket_keys(['2004', '2005']) == ['2004', '2005'] and bucket_keys(['2004-Q1', '2004-Q2']) == ['0', '1']
     assert bucket_keys(['1', '01']) == ['0', '1']
+
+
+def test_images_of_two_classes_odd_labels_and_odd_names(tmp_path):
+    group = ['ice cream', "l'\u00e9t\u00e9, (2)", 'BACKGROUND']
+    made = curated_stages.world(tmp_path / 'in', per_class=6, group=group)
+    for by_label in made.chosen.values():
+        by_label[group[1]][:3] = [(number, score - 0.3) for number, score in by_label[group[0]][:3]]
+    shutil.rmtree(tmp_path / 'in/selection')
+    curated_stages.select(tmp_path / 'in/selection', made.chosen, made.records, group)
+    number = made.chosen['0'][group[0]][0][0]
+    image = next((tmp_path / 'in/images').rglob(f'{made.records[number]["id"]}.jpg'))
+    odd = image.rename(image.with_name('no\nsuffix.j\tg'))
+    table = tmp_path / 'in/images/shards/000000/images.parquet'
+    rows = parquet.read_table(table).to_pylist()
+    rows[number]['path'] = str(odd.relative_to(tmp_path / 'in/images'))
+    parquet.write_table(pyarrow.Table.from_pylist(rows, curated_stages.IMAGES), table)
+    report = check_tree(export(made, tmp_path))
+    assert {problem.kind for problem in report.problems} == {'identical'} and len(report.problems) == 6
+    assert report.num_images == 36 and (tmp_path / f'out/labeled_images/0/{group[0]}/{made.records[number]["id"]}.jpeg'
+                                        ).read_bytes() == made.contents[number]
 
 
 def test_empty_buckets_are_left_out_of_the_lists(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SELECTION, IMAGES, RECORDS, BUCKETS = 'selection.parquet', 'images.parquet', 'records.parquet', 'buckets.parquet'
 _BATCH = 4096
+_SUFFIX = re.compile(r'\.[A-Za-z0-9]{1,8}\Z')
 _IMAGE = ('i.path, i.shard, i."offset", i.bytes, i.sha256, i.format')
 
 
@@ -119,8 +120,8 @@ def _photos(batch: pyarrow.RecordBatch) -> Iterator[Photo]:
     places = [Source(*cells) for cells in zip(*(batch[name].to_pylist() for name in Source._fields))]
     for source, kind, record in zip(places, batch['format'].to_pylist(), originals(batch['record'])):
         # The file says what it is; the record's own EXT is that of the original, of which this may be another size.
-        suffix = os.path.splitext(source.path)[1] or f'.{(kind or "jpg").lower()}'  # noqa: PTH122
-        yield Photo(f'{record["ID"]}{suffix}', source, record)
+        suffix = _SUFFIX.search(source.path)
+        yield Photo(f'{record["ID"]}{suffix[0] if suffix else "." + (kind or "jpg").lower()}', source, record)
 
 
 def _all(inputs: Inputs, kind: str, name: str) -> str:
