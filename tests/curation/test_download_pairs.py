@@ -81,6 +81,7 @@ def test_a_plain_list(tmp_path, server):
     (tmp_path / 'a.txt').write_text(f'{server.url}/0.jpg\n\n {server.url}/1.jpg \n')
     (tmp_path / 'b.txt').write_bytes(gzip.compress(f'{server.url}/0.jpg'.encode()))
     StageRunner(shipped('url_list.py', tmp_path, server), tmp_path / 'run').run()
+    assert UrlList('*.txt', str(tmp_path)).preview() == ['a.txt  3 lines', 'b.txt  1 lines']
     made = Finished(tmp_path / 'run/stages/download')
     images = parquet.read_table(made.files('images.parquet')[0])
     assert images['id'].to_pylist() == [0, 2] and images['uploaded_at'].null_count == 2

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from clear.core.errors import ConfigError, DataError
 from clear.curation.download.kept import final_outcomes, kept_images
 from clear.curation.download.stage import Download
+from clear.curation.export.joining import photos_of_bucket
 from clear.curation.images import image_table
 from clear.curation.manifest import Finished
 from clear.engine.stages.runner import StageRunner
@@ -174,6 +175,12 @@ def test_the_first_line_of_equal_images_stays_and_of_too_many_none(tmp_path, ser
     cut = dict(type='TimeBuckets', of='images', rule=dict(type='Equal', buckets=2))
     StageRunner(dict(stages=[cut], inputs=dict(images=str(done.folder.path))), tmp_path / 'cut').run()
     assert Finished(tmp_path / 'cut/stages/time_buckets').counts['inside'] == 3
+    cut = dict(type='TimeBuckets', rule=dict(type='Equal', buckets=1))
+    StageRunner(dict(stages=[cut], inputs=dict(records=str(tmp_path / 'records'))), tmp_path / 'all').run()
+    inputs = dict(images=done, records=Finished(tmp_path / 'records'),
+                  buckets=Finished(tmp_path / 'all/stages/time_buckets'))
+    exported = [each.name for each in photos_of_bucket(inputs, '0', tmp_path / 'spill')]
+    assert exported == [f'{line + 100}.jpg' for line in lines]
     (done.folder.path / 'left_out' / '000001.parquet').write_bytes(b'')
     with pytest.raises(DataError, match='000001.parquet is not as the manifest'):
         kept_images(done, 1)

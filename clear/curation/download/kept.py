@@ -77,6 +77,11 @@ def left_out(finished: Finished, shard: int) -> pyarrow.Table:
     return parquet.read_table(path)
 
 
+def left_out_files(finished: Finished) -> list[Path]:
+    """The lists of all shards that have one, for queries."""
+    return [left_out_file(finished.folder, entry['shard']) for entry in finished.summary.get(LEFT_OUT, ())]
+
+
 def find_left_out(folder: StageFolder, shards: int, duplicates: bool, max_same: int) -> list[dict[str, Plain]]:
     """Compare all images by their SHA-256 and list those that are left out; what the manifest should say of the lists.
 

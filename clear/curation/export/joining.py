@@ -11,6 +11,7 @@ import pyarrow
 from pyarrow import parquet
 
 from clear.core.errors import DataError
+from clear.curation.download.kept import left_out_files
 from clear.curation.export.original import originals, read_columns
 from clear.curation.queries import querying, tables
 
@@ -106,11 +107,14 @@ def chosen_photos(inputs: Inputs, shard: int, names: Sequence[str], folder: Path
 
 
 def photos_of_bucket(inputs: Inputs, bucket: str, folder: Path) -> Iterator[Photo]:
-    """All photos of a bucket that have an image, by (moment, id)."""
+    """All photos of a bucket that have an image of their own, by (moment, id)."""
+    images, copies = _all(inputs, 'images', IMAGES), left_out_files(inputs['images'])
+    if copies:
+        images = f'(SELECT * FROM {images} ANTI JOIN (SELECT id FROM {tables(copies)}) USING (id))'
     with querying(folder) as connection:
         reader = connection.sql(
             f'SELECT {_IMAGE}, {_record(inputs)} FROM {_all(inputs, "buckets", BUCKETS)} b '
-            f'JOIN {_all(inputs, "images", IMAGES)} i ON b.id = i.id JOIN {_all(inputs, "records", RECORDS)} r '
+            f'JOIN {images} i ON b.id = i.id JOIN {_all(inputs, "records", RECORDS)} r '
             'ON b.id = r.id WHERE b.bucket = ? ORDER BY b.moment, b.id', params=[bucket]).to_arrow_reader(_BATCH)
         for batch in reader:
             yield from _photos(batch)

@@ -70,6 +70,14 @@ class UrlList(Stage):
         """Name and size of every file; the plan has the checksums."""
         return self._listed.sizes()
 
+    def preview(self) -> list[str]:
+        """Count the lines of every file."""
+        found = []
+        for path in self._listed.paths():
+            with LineFile(path) as file:
+                found.append(f'{path.name}  {file.survey(self.shard_rows).lines:,} lines')
+        return found
+
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:
         """Count the lines of every file, and cut them into ranges."""
         shards, files, jobs, first = [], [], [], 0
