@@ -1,6 +1,8 @@
 import json
+import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -247,6 +249,38 @@ def test_failed_overwrite_keeps_the_old_folder(tmp_path):
         (folder / 'half').write_text('2')
         raise RuntimeError
     assert files_below(tmp_path) == {'data/kept': b'1'}
+
+
+def _killed_at_replace(out, count):
+    """Overwrite a folder in a process that is killed before it renames for the `count`-th time."""
+    renames, replace = [0], Path.replace
+
+    def counting(path, target):
+        renames[0] += 1
+        if renames[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(path, target)
+
+    Path.replace = counting
+    with new_folder(out, replace=True, owner='me') as folder:
+        (folder / 'new').write_text('2')
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_what_a_killed_overwrite_moved_away_comes_back(tmp_path, count):
+    out = tmp_path / 'data'
+    out.mkdir()
+    (out / 'kept').write_text('1')
+    process = multiprocessing.get_context('fork').Process(target=_killed_at_replace, args=(out, count))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and out.exists() == (count == 1)
+    with pytest.raises(DataError, match='other content'), new_folder(out, owner='me'):
+        pass
+    assert files_below(tmp_path) == {'data/kept': b'1'} and [path.name for path in tmp_path.iterdir()] == ['data']
+    with new_folder(out, replace=True, owner='me') as folder:
+        (folder / 'new').write_text('2')
+    assert files_below(tmp_path) == {'data/new': b'2'} and [path.name for path in tmp_path.iterdir()] == ['data']
 
 
 def test_working_directory_is_never_overwritten(tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ def new_folder(out: str | Path, *, replace: bool = False, owner: str = '') -> It
     Args:
         out: the folder to create; an empty one may exist.
         replace: whether a folder with content is exchanged for the new one. It stays until the new one is complete.
-        owner: a name under which nobody else writes there now: what a killed process left under it is removed first.
+        owner: a name under which nobody else writes there now: what a killed process left under it is removed first,
+            and what it had moved out of the way, to put its own there, is moved back.
 
     Raises:
         DataError: if `out` is a file, has content and `replace` is False, holds the home or the working
@@ -33,12 +34,11 @@ def new_folder(out: str | Path, *, replace: bool = False, owner: str = '') -> It
     """
     try:
         out = Path(out).resolve()
+        prefix = f'.{out.name}.{owner}.' if owner else f'.{out.name}.'
+        if owner:
+            _tidy(out, prefix)
         _check_target(out, replace)
         out.parent.mkdir(parents=True, exist_ok=True)
-        if owner:
-            for left in out.parent.glob(f'.{glob.escape(out.name)}.{owner}.*.tmp'):
-                shutil.rmtree(left)
-        prefix = f'.{out.name}.{owner}.' if owner else f'.{out.name}.'
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix, suffix='.tmp'))
     except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
         raise DataError(f'{out} cannot be written: {getattr(error, "strerror", None) or error}.') from error
@@ -49,7 +49,7 @@ def new_folder(out: str | Path, *, replace: bool = False, owner: str = '') -> It
         os.umask(umask)
         staging.chmod(0o777 & ~umask)
         _check_target(out, replace)  # again: somebody else may have written there in the meantime
-        _swap(staging, out)
+        _swap(staging, out, prefix)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -68,11 +68,22 @@ def _check_target(out: Path, replace: bool) -> None:
         raise DataError(f'{out} holds your home or working directory, it will not be overwritten.')
 
 
-def _swap(staging: Path, out: Path) -> None:
+def _tidy(out: Path, prefix: str) -> None:
+    """Undo what a killed process was about to do."""
+    for old in out.parent.glob(f'{glob.escape(prefix)}*.old'):
+        if out.exists() and any(out.iterdir()) or not any(old.iterdir()):
+            shutil.rmtree(old)
+        else:
+            old.replace(out)
+    for staging in out.parent.glob(f'{glob.escape(prefix)}*.tmp'):
+        shutil.rmtree(staging)
+
+
+def _swap(staging: Path, out: Path, prefix: str) -> None:
     if not (out.exists() and any(out.iterdir())):
         staging.replace(out)
         return
-    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.', suffix='.old'))
+    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix, suffix='.old'))
     out.replace(old)
     try:
         staging.replace(out)
