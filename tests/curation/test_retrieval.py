@@ -1,5 +1,6 @@
 """The stage against a straight-line reference, over banks with many ties."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ from retrieval_runs import DIM, PROMPTS, TEXT, features_stage, random_buckets, r
 
 from clear.core.errors import DataError
 from clear.curation.retrieval.stage import Retrieval
+from clear.engine.stages.runner import StageRunner
 from clear.registry import MODELS
 
 
@@ -91,6 +93,28 @@ def test_shards_of_features_do_not_matter(tmp_path):
     for shard in range(2):
         for key in ('files', 'counts'):
             assert one.folder.receipt(shard)[key] == many.folder.receipt(shard)[key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('across', [False, True])
+def test_a_pool_and_an_interrupted_run_make_the_same_bytes(tmp_path, across):
+    features = features_stage(tmp_path, random_buckets(12, (90, 80, 70)), 30)
+    config = dict(stages=[dict(type='Retrieval', prompts=PROMPTS, text_encoder=TEXT, k=5, q=40, background=True,
+                               near_duplicates=dict(min_cosine=0.7, across=across))],
+                  inputs=dict(features=str(features.folder.path)))
+    places = [tmp_path / name for name in ('one', 'pool', 'again')]
+    for place, workers in zip(places, (0, 2, 0)):
+        StageRunner(dict(config, num_workers=workers), place).run()
+    stage = places[2] / 'stages' / 'retrieval'
+    (stage / 'manifest.json').unlink()
+    shutil.rmtree(stage / 'shards' / '000001')
+    StageRunner(config, places[2]).run()
+
+    def content(place):
+        return {path.relative_to(place): path.read_bytes() for path in (place / 'stages').rglob('*')
+                if path.is_file() and path.name != 'timing.json'}
+
+    assert content(places[0]) == content(places[1]) == content(places[2])
 
 
 def test_counts_and_summary(tmp_path):

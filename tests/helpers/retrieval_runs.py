@@ -32,7 +32,9 @@ def register_text_encoder():
     """`SignTextEncoder` gives `sign_vector`; undo with `MODELS.module_dict.pop('SignTextEncoder')`."""
     class SignTextEncoder(TextEncoder):
         def __init__(self, seed=0):
-            super().__init__(torch.nn.Linear(1, 1), embed_dim=DIM, max_length=None, identity=dict(seed=seed))
+            weights = torch.nn.Linear(1, 1, bias=False)
+            torch.nn.init.ones_(weights.weight)
+            super().__init__(weights, embed_dim=DIM, max_length=None, identity=dict(seed=seed))
 
         def _embed(self, texts, use_pooler):
             return torch.from_numpy(np.stack([sign_vector(text) for text in texts])).float()

@@ -12,6 +12,7 @@ from clear.core.errors import DataError
 from clear.curation.manifest import Finished
 from clear.curation.retrieval.alike import NearDuplicates
 from clear.curation.retrieval.choice import Candidates, background_of, candidates_of, settle, shortfalls
+from clear.curation.retrieval.index import ApproximateSearch
 from clear.curation.retrieval.inputs import AboutCandidates, BucketFeatures
 from clear.curation.retrieval.search import row_scores, top_scores
 from clear.curation.retrieval.steps import CandidateFilter
@@ -32,6 +33,7 @@ class Rules:
     shortfall: str
     near_duplicates: NearDuplicates | None
     filters: Sequence[CandidateFilter]
+    index: ApproximateSearch | None = None
 
 
 @dataclass(frozen=True)
@@ -115,21 +117,29 @@ class Selector:
 
     def _pool(self, bucket: BucketFeatures, q: int) -> _Pool:
         """Candidates, settled and filtered."""
-        queries = np.concatenate(self.vectors.queries)
-        found = top_scores(bucket.banks, queries, q, self.rules.background,
-                           groups=[len(part) for part in self.vectors.queries])
-        counts = dict(found.counts)
-        positives = settle(candidates_of(found.highest), self.rules.conflict)
+        found, counts = self._candidates(bucket, q)
+        positives = settle(found[0], self.rules.conflict)
         counts['candidates'] = len(positives)
         positives = positives.take(~self._vetoed(positives, bucket))
         counts['vetoed'] = counts['candidates'] - len(positives)
         # Always one class each, as negatives of all classes make one.
-        negatives = settle(candidates_of(found.lowest, -1), 'argmax') if found.lowest is not None \
-            else positives.take(slice(0, 0))
+        negatives = settle(found[1], 'argmax') if self.rules.background else positives.take(slice(0, 0))
         before = len(positives) + len(negatives)
         positives, negatives = self._filtered(positives, bucket, False), self._filtered(negatives, bucket, True)
         counts['filtered'] = before - len(positives) - len(negatives)
-        return _Pool(positives, negatives, found.counts['searched'], counts)
+        return _Pool(positives, negatives, counts['searched'], counts)
+
+    def _candidates(self, bucket: BucketFeatures, q: int) -> tuple[list[Candidates], dict[str, int]]:
+        """The most similar rows, and for a background the least similar; and counts of rows."""
+        if self.rules.index is not None:
+            return self.rules.index.candidates(bucket.banks, self.vectors.queries, q,
+                                               (1, -1) if self.rules.background else (1,))
+        found = top_scores(bucket.banks, np.concatenate(self.vectors.queries), q, self.rules.background,
+                           groups=[len(part) for part in self.vectors.queries])
+        sides = [candidates_of(found.highest)]
+        if found.lowest is not None:
+            sides.append(candidates_of(found.lowest, -1))
+        return sides, dict(found.counts)
 
     def _vetoed(self, candidates: Candidates, bucket: BucketFeatures) -> np.ndarray:
         """(M,) whether a negative prompt of its class is nearer than the class."""

@@ -19,6 +19,7 @@ from clear.curation.features import banks_of
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.retrieval.alike import NearDuplicates
 from clear.curation.retrieval.choice import CONFLICTS
+from clear.curation.retrieval.index import ApproximateSearch
 from clear.curation.retrieval.inputs import BucketFeatures
 from clear.curation.retrieval.prompts import BACKGROUND, read_concept_group, read_prompts
 from clear.curation.retrieval.selecting import Chosen, Rules, Selector, Vectors
@@ -60,6 +61,7 @@ class Retrieval(Stage):
             doubles q for the bucket, for all classes, until there are k or q is all of the bucket, then 'error'.
         near_duplicates: see `NearDuplicates`; None leaves them.
         filters: list of `dict(type=...)`, see `clear.curation.retrieval.steps`.
+        index: see `ApproximateSearch`; None searches exactly.
         prefix, templates, combine, negatives, label_map: see `read_prompts`.
 
     Raises:
@@ -73,9 +75,10 @@ class Retrieval(Stage):
     def __init__(self, prompts: Sequence[str] | Options | str, text_encoder: Options, k: int | None = None,
                  q: int | None = None, conflict: str | None = None, background: bool | None = None,
                  negative_ratio: float | None = None, shortfall: str = 'error',
-                 near_duplicates: Options | None = None, filters: Sequence[Options] = (), prefix: str | None = None,
-                 templates: Sequence[str] | None = None, combine: str | None = None,
-                 negatives: Sequence[str] | None = None, label_map: Mapping[str, str] | str | None = None):
+                 near_duplicates: Options | None = None, filters: Sequence[Options] = (),
+                 index: Options | None = None, prefix: str | None = None, templates: Sequence[str] | None = None,
+                 combine: str | None = None, negatives: Sequence[str] | None = None,
+                 label_map: Mapping[str, str] | str | None = None):
         said = dict(k=k, q=q, conflict=conflict, background=background, negative_ratio=negative_ratio)
         values = dict(_DEFAULTS)
         self.name = ''
@@ -103,6 +106,7 @@ class Retrieval(Stage):
         if isinstance(filters, Mapping) or not isinstance(filters, Sequence):
             raise ConfigError(f"filters is {filters!r}; expected a list: [dict(type='MinScore', min_score=0.2)].")
         self.filters = [build_filter(f'filters[{place}]', given) for place, given in enumerate(filters)]
+        self.index = ApproximateSearch.of(index)
         self._tower: TextTower | None = None
 
     @property
@@ -187,6 +191,9 @@ class Retrieval(Stage):
             for bucket, counts in finished.summary['buckets'].items()]
         lines += [f"bucket {each['bucket']}: class '{each['label']}' has {each['count']:,} images, not {self.k:,}"
                   for each in finished.summary['shortfalls']]
+        asked = finished.counts.get('recall_asked')
+        if asked:
+            lines.append(f"index: found {finished.counts['recall_found'] / asked:.3f} of what the exact search finds")
         return lines + super().report(finished)
 
     def _shards(self, inputs: Inputs) -> list[dict[str, Plain]]:
@@ -228,7 +235,7 @@ class Retrieval(Stage):
                           [_unpacked(text, values['dim']) for text in values['negatives']],
                           {text: _unpacked(packed, values['dim'])[0] for text, packed in values['texts'].items()})
         rules = Rules(self.prompts.labels, self.k, self.q, self.conflict, self.background, self.negative_ratio,
-                      shortfall, self.near_duplicates, self.filters)
+                      shortfall, self.near_duplicates, self.filters, self.index)
         selector = Selector(rules, vectors, inputs, spill)
 
         def bucket(shard: int) -> BucketFeatures:
