@@ -58,16 +58,31 @@ def alike_by_hand(one, other, bits, gradient_bits):
 
 
 @pytest.mark.parametrize('sizes', [(1, 1), (7, 5), (9, None), (0, 3)])
-@pytest.mark.parametrize('bits', [(0, 0), (1, 2)])
-def test_pairs_equal_a_loop_over_blocks_of_any_size(monkeypatch, sizes, bits):
-    monkeypatch.setattr(duplicates, '_QUERIES', 3)
-    monkeypatch.setattr(duplicates, '_ROWS', 4)
+@pytest.mark.parametrize('bits', [(0, 0), (1, 2), (3, 64), (10, 1), (13, 5)])
+@pytest.mark.parametrize('most_probes', [0, 4000])
+def test_pairs_equal_a_loop_over_blocks_of_any_size(monkeypatch, sizes, bits, most_probes):
+    for name, value in dict(_QUERIES=3, _ROWS=4, _CANDIDATES=3, _MOST_PROBES=most_probes).items():
+        monkeypatch.setattr(duplicates, name, value)
     one = random_hashes(sizes[0])
     other = None if sizes[1] is None else random_hashes(sizes[1])
     listed = [(row, place) for row in range(len(one)) for place in range(len(one if other is None else other))
               if (other is not None or row < place)
               and alike_by_hand(one[row], (one if other is None else other)[place], *bits)]
     assert near_duplicates(one, other, *bits).tolist() == [list(pair) for pair in listed]
+
+
+@pytest.mark.parametrize('bits', [0, 3, 4, 9, 10, 15])
+def test_the_index_finds_what_differs_in_a_few_bits(monkeypatch, bits):
+    monkeypatch.setattr(duplicates, '_CANDIDATES', 50)
+    entries = RNG.integers(0, 1 << 63, 40, np.uint64)
+    queries = entries[RNG.integers(0, 40, 300)]
+    for count in range(bits + 2):  # flipped anywhere, some in one word, some in all
+        queries[count::bits + 2] ^= np.array([sum(1 << int(bit) for bit in RNG.choice(64, count, replace=False))
+                                              for _ in queries[count::bits + 2]], np.uint64)
+    found = {(int(query), int(entry)) for piece in duplicates._Index(entries, bits).near(queries)
+             for query, entry in zip(*piece)}
+    assert found == {(query, entry) for query, one in enumerate(queries) for entry, other in enumerate(entries)
+                     if int(one ^ other).bit_count() <= bits}
 
 
 def test_near_features_equal_a_loop(monkeypatch):

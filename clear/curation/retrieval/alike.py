@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 class NearDuplicates:
     """When two candidates are alike; groups are what is joined by pairs.
 
-    Every pair of candidates is looked at: 160,000 of them (10 classes, q = 16,000) take minutes by cosine, and about
-    half an hour by hashes.
+    Every pair of candidates counts: 160,000 of them (10 classes, q = 16,000) take minutes, by cosine or by hashes.
 
     Attributes:
         min_cosine: of their features; None = not by features.
