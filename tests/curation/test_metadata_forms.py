@@ -1,5 +1,6 @@
 """SQLite and JSON lines give the records that tab-separated files of the same rows give."""
 
+import _compression
 import contextlib
 import gzip
 import json
@@ -12,6 +13,7 @@ from metadata_files import SQLITE_NAMES, kept, row, write, write_json_lines, wri
 
 from clear.core.errors import DataError
 from clear.curation import Metadata
+from clear.curation.metadata.forms import form_of
 from clear.engine.stages.runner import StageRunner
 
 RNG = random.Random(3)
@@ -196,3 +198,16 @@ def test_a_first_line_that_is_too_long(tmp_path):
     (tmp_path / 'a.tsv').write_bytes(b'x' * (1 << 21) + b'\n')
     with pytest.raises(DataError, match='a.tsv begins with a line above 1 MiB'):
         run(tmp_path, 'a.tsv')
+
+
+@pytest.mark.parametrize('writer, name', [(write, 'a.gz'), (write, 'a.bz2'), (write_json_lines, 'b.gz')])
+def test_ranges_of_a_packed_file_are_read_in_one_pass(tmp_path, monkeypatch, writer, name):
+    rewound = []
+    rewind = _compression.DecompressReader._rewind
+    monkeypatch.setattr(_compression.DecompressReader, '_rewind', lambda self: (rewound.append(1), rewind(self)))
+    writer(tmp_path / name, [row(number, RNG, title=str(RNG.random())) for number in range(2000)])
+    with form_of(tmp_path / name) as form:
+        ranges = form.survey(50).ranges(0, 50)
+        del rewound[:]
+        ids = [key for each in ranges for batch in form.batches(each) for key in batch.records['id'].to_pylist()]
+    assert len(ranges) == 40 and ids == [3_000_000_000 + number for number in range(2000)] and len(rewound) <= 2

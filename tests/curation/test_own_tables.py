@@ -1,9 +1,12 @@
 """Tables of one's own, against reading them by hand and by the standard library."""
 
+import _compression
+import bz2
 import csv
 import gzip
 import io
 import json
+import random
 from datetime import UTC, date, datetime
 
 import pyarrow
@@ -118,6 +121,20 @@ def test_parts_are_the_whole(tmp_path, suffix, workers):
         run(tmp_path, f'?.csv{suffix}', 'twice', id='id')
     by_row = table(run(tmp_path, f'?.csv{suffix}', 'rows'))
     assert [each['id'] for each in by_row][:2] == [1, 3] and by_row[50]['id'] == 102
+
+
+@pytest.mark.parametrize('pack', [gzip.compress, bz2.compress])
+def test_parts_of_a_packed_table_are_read_in_one_pass(tmp_path, monkeypatch, pack):
+    rewound = []
+    rewind = _compression.DecompressReader._rewind
+    monkeypatch.setattr(_compression.DecompressReader, '_rewind', lambda self: (rewound.append(1), rewind(self)))
+    text = 'id,url\n' + ''.join(f'{number},"http://a.example/{random.random()}\n"\n' for number in range(9000))
+    (tmp_path / 'a.csv.packed').write_bytes(pack(text.encode()))
+    with Delimited(tmp_path / 'a.csv.packed', ',', True) as found:
+        parts = found.survey(100).parts
+        del rewound[:]
+        ids = [cell for part in parts for block in found.rows(part, ['id']) for cell in block.columns['id'].to_pylist()]
+    assert len(parts) == 90 and ids == [str(number).encode() for number in range(9000)] and len(rewound) <= 1
 
 
 def test_mixed_fineness_by_the_formats_that_are_stated(tmp_path):

@@ -137,15 +137,19 @@ class _Lines:
     def __init__(self, file: LineFile, part: Part):
         self._found, self._number, self._end = file.lines(part.place), part.first, part.end
         self._waiting: deque[tuple[int, bytes | None]] = deque()
-        self._ahead = 0
+        self._ahead, self._at = 0, part.place
 
     def next(self) -> tuple[int, int, bytes | None] | None:
         """Number, place and content of the next line; None at the end of the part."""
         self._ahead = 0
+        # Not one line more than needed: of a packed file the next part would be reached from its begin.
+        if not self._waiting and self._end is not None and self._at >= self._end:
+            return None
         place, line = self._waiting.popleft() if self._waiting else next(self._found, (0, b''))
         if line == b'' or (self._end is not None and place >= self._end):
             return None
         self._number += 1
+        self._at = place + len(line or b'')
         return self._number - 1, place, line
 
     def more(self) -> bytes | None:
@@ -161,7 +165,8 @@ class _Lines:
     def keep(self) -> None:
         """Take the lines that were looked at."""
         for _ in range(self._ahead):
-            self._waiting.popleft()
+            place, line = self._waiting.popleft()
+            self._at = place + len(line or b'')
         self._number += self._ahead
         self._ahead = 0
 
