@@ -166,3 +166,48 @@ def test_a_full_disk_is_one_message_and_goes_on_later(tmp_path, server, monkeypa
     assert sum((first & Counter(server.log)).values()) <= (0 if where == 'shard' else SYNC_EVERY + 2 * AT_ONCE)
     StageRunner(config, tmp_path / 'whole').run()
     assert contents(tmp_path / 'run/stages') == contents(tmp_path / 'whole/stages')
+
+
+def test_how_it_goes_is_told_now_and_then(caplog, monkeypatch):
+    from clear.curation.download.shards import rates
+
+    clock = [100.0]
+    monkeypatch.setattr(rates.time, 'monotonic', lambda: clock[0])
+    going = rates.Rates('shard 3', 200, interval_s=10)
+    monkeypatch.setattr(rates.logger, 'propagate', True)
+    with caplog.at_level('INFO', rates.logger.name):
+        for number in range(100):
+            clock[0] += 0.25
+            going.add('http_4xx' if number % 4 == 0 else 'ok', 0 if number % 4 == 0 else 40_000)
+    assert [record.getMessage() for record in caplog.records] == [
+        'shard 3  40 of 200 records  4.0/s  0.1 MB/s  ok 75% http_4xx 25%  ETA 0:00:40',
+        'shard 3  80 of 200 records  4.0/s  0.1 MB/s  ok 75% http_4xx 25%  ETA 0:00:30']
+    going.again(20)
+    assert '100 of 220 records' in going.line()
+    going.close()
+
+
+def test_large_bodies_do_not_pile_up(tmp_path, monkeypatch):
+    import asyncio
+
+    from clear.curation.download.shards import fetching
+    from clear.curation.download.shards.ledger import Ledger
+    from clear.curation.download.shards.rates import Rates
+    from clear.curation.download.shards.verdicts import Filters
+    from clear.curation.download.sources import Got
+    from clear.curation.manifest import StageFolder
+
+    monkeypatch.setattr(fetching, '_MOST_BYTES', 3000)
+
+    async def work():
+        with Ledger(StageFolder(tmp_path), 0) as ledger:
+            desk = fetching.Desk(ledger, Filters(), 1000, Rates('x', 9))
+            entered = []
+            for row in range(9):
+                await desk.put(row, Got('ok', photo(row)))  # about 1 KB each
+                entered.append(len(ledger.entries))
+            desk.close()
+            return entered
+
+    entered = asyncio.run(work())
+    assert entered[1] == 0 and entered[3] >= 3 and entered[8] >= 6

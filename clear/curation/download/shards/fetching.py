@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clear.curation.download.client import Client
 
 T = TypeVar('T')
+_MOST_BYTES = 32 << 20  # of bodies that wait for the ledger while others are fetched
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Desk:
         self.ledger, self.filters, self.rates = ledger, filters, rates
         self._batch = max(sync_every // 2, 1)  # one is written while the next comes in
         self._waiting: list[tuple[int, Got]] = []
+        self._bytes = 0
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, 'ledger')
 
@@ -59,19 +61,23 @@ class Desk:
             WriteError: if the ledger cannot be written.
         """
         self._waiting.append((row, got))
-        if len(self._waiting) >= self._batch:
+        self._bytes += len(got.body)
+        if self._is_full():
             async with self._lock:
-                if len(self._waiting) >= self._batch:
+                if self._is_full():
                     await self.enter()
 
     async def enter(self) -> None:
         """Enter what is there."""
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting, self._bytes = self._waiting, [], 0
         if batch:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._enter, batch)
 
     def close(self) -> None:
         self._thread.shutdown()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._batch or self._bytes >= _MOST_BYTES
 
     def _enter(self, batch: Sequence[tuple[int, Got]]) -> None:
         notes = [self._note(row, got) for row, got in batch]
