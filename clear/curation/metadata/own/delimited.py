@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow
 
 from clear.core.errors import DataError
-from clear.curation.metadata.own.base import Part, Table, TableRows, TableSurvey
+from clear.curation.metadata.forms.base import TOO_LONG
+from clear.curation.metadata.own.table_parts import Part, Table, TableRows, TableSurvey
 from clear.curation.metadata.streams import MAX_LINE_BYTES, LineFile
 
-TOO_LONG, NOT_CLOSED, BEHIND_QUOTE = 'longer than 1 MiB', 'a quote is not closed', 'text behind a closing quote'
+NOT_CLOSED, BEHIND_QUOTE = 'a quote is not closed', 'text behind a closing quote'
 _BLOCK_ROWS, _BLOCK_BYTES = 8192, 8 << 20
 _BOM = b'\xef\xbb\xbf'
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from clear.core.errors import DataError
 from clear.core.files import regular_file
 from clear.curation.metadata.forms.values import column
-from clear.curation.metadata.own.base import Part, Table, TableRows, TableSurvey
+from clear.curation.metadata.own.table_parts import Part, Table, TableRows, TableSurvey
 
 MAGIC = b'PAR1'
 _BLOCK_ROWS = 8192

@@ -11,7 +11,7 @@ import pyarrow
 from pyarrow import compute
 
 from clear.curation.metadata import cells
-from clear.curation.metadata.own.base import TableRows
+from clear.curation.metadata.own.table_parts import TableRows
 from clear.curation.metadata.own.times import TimeFormat, read_time
 from clear.curation.metadata.records import SCHEMA, Batch
 

@@ -12,10 +12,10 @@ from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import regular_file
 from clear.curation.manifest import Plan, StageFolder
 from clear.curation.metadata.inputs import ListedFiles
-from clear.curation.metadata.own.base import Part, Table, TableRows
 from clear.curation.metadata.own.delimited import Delimited
 from clear.curation.metadata.own.parquet_table import MAGIC, ParquetTable
 from clear.curation.metadata.own.reading import KEPT_COLUMNS, OWN_SCHEMA, Columns, own_records
+from clear.curation.metadata.own.table_parts import Part, Table, TableRows
 from clear.curation.metadata.own.times import TimeFormat, time_formats
 from clear.curation.metadata.writing import refuse_nothing, refuse_repeated, write_batches
 from clear.curation.stage import Inputs, Job, Stage
