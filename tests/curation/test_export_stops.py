@@ -170,6 +170,24 @@ def test_no_room_leaves_nothing_and_goes_on_when_there_is_some(tmp_path, monkeyp
     assert files(export(made, tmp_path)) == files(tmp_path / 'whole/out')
 
 
+def test_other_file_systems_get_copies_and_a_link_that_cannot_be_for_want_of_room_stops(tmp_path, monkeypatch):
+    made = curated_stages.world(tmp_path / 'in', per_class=4)
+    whole = files(export(made, tmp_path / 'whole', testset_ratio=0))
+
+    def refuse(code):
+        def link(*_):
+            raise OSError(code, os.strerror(code))
+        monkeypatch.setattr(placing.os, 'link', link)
+
+    refuse(errno.EXDEV)
+    out = export(made, tmp_path, testset_ratio=0)
+    assert files(out) == whole and {path.stat().st_nlink for path in out.rglob('*.jpg')} == {1}
+    refuse(errno.ENOSPC)
+    with pytest.raises(DataError, match='No room for'):
+        export(made, tmp_path / 'full', testset_ratio=0)
+    assert [path.name for path in (tmp_path / 'full').iterdir()] == ['run']
+
+
 RUN = """
 import json, sys
 from clear.engine.stages.runner import StageRunner
