@@ -302,6 +302,7 @@ def test_what_a_run_asks_of_hosts_is_told_and_shared(tmp_path):
     (dict(source=dict(type='Mirror', root='x', rot=1)), "no key 'rot'"),
     (dict(source=dict(type='MMCommons', base='file:///etc')), 'begins with https://'),
     (dict(store='zip'), 'store'), (dict(min_edge=-1), 'min_edge'), (dict(max_aspect_ratio=0.5), 'never below 1'),
+    (dict(limits=5), 'limits is 5'), (dict(source=dict(type='Folder', root='x', max_bytes=0)), 'source.max_bytes'),
     (dict(limits=dict(conections=3)), "no key 'conections'. Did you mean 'connections'"),
     (dict(limits=dict(connections=0)), 'limits.connections'), (dict(min_date='2004'), "min_date is '2004'"),
     (dict(placeholder_sha256=['abc']), '64 hex digits'), (dict(placeholder_sha256='abc'), 'expected a list'),

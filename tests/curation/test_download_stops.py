@@ -211,3 +211,13 @@ def test_large_bodies_do_not_pile_up(tmp_path, monkeypatch):
 
     entered = asyncio.run(work())
     assert entered[1] == 0 and entered[3] >= 3 and entered[8] >= 6
+
+
+def test_a_host_that_is_down_is_waited_for(tmp_path, server):
+    config = offered(tmp_path, server, 40)
+    server.statuses = {f'/{number}': [500] for number in range(7)}
+    config['stages'][0]['limits'] |= dict(breaker=4, breaker_s=0.5, retries=0, connections=1, host_connections=1)
+    config['stages'][0] |= dict(passes=3, pass_wait_s=0.0, max_failed=0.0)
+    StageRunner(config, tmp_path / 'run').run()
+    assert Finished(tmp_path / 'run/stages/download').counts.keys() == {'records', 'ok', 'http_4xx', 'video'}
+    assert len(server.log) < 50  # while it is left alone nobody asks

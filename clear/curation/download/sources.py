@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from clear.core.checks import check_choice, check_text
+from clear.core.checks import check_choice, check_text, check_whole
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import inside
@@ -135,10 +135,11 @@ class Mirror:
 
     def __post_init__(self):
         check_text('source.root', self.root)
+        check_whole('source.max_bytes', self.max_bytes, 1)
         check_choice('source.by', self.by, ('hash', 'id'))
 
     def identity(self) -> dict[str, Plain]:
-        return dict(type='Mirror', by=self.by)
+        return dict(type='Mirror', by=self.by, max_bytes=self.max_bytes)
 
     def check(self) -> None:
         _check_root(self.root)
@@ -169,9 +170,10 @@ class Folder:
 
     def __post_init__(self):
         check_text('source.root', self.root)
+        check_whole('source.max_bytes', self.max_bytes, 1)
 
     def identity(self) -> dict[str, Plain]:
-        return dict(type='Folder')
+        return dict(type='Folder', max_bytes=self.max_bytes)
 
     def check(self) -> None:
         _check_root(self.root)

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 RECORDS = 'records.parquet'
 STORES = ('tar', 'files')
-# Of the limits, what decides which images there are.
 _SHA256 = re.compile('[0-9a-f]{64}')
+# Of the limits, what decides which images there are.
 _DECIDING = ('max_bytes', 'robots', 'opt_out', 'placeholders')
 
 
@@ -67,7 +67,8 @@ class Download(Stage):
         limits: how much may be asked of hosts, network and memory, see `clear.curation.download.limits.Limits`.
         sync_every: records that a kill may lose of a shard, besides those under way.
         passes: how often a shard's records are gone through; only what failed for the time being is tried again.
-        pass_wait_s: before the second pass; doubled for each that follows.
+        pass_wait_s: before the second pass; doubled for each that follows, and `limits.breaker_s` at least if a host is
+            left alone.
         max_failed: share of a shard's records that may have failed for the time being when it is published. Above it
             the run ends; the next goes on with those that failed.
         retry_failed: take up a stage that is finished, and fetch what had failed for the time being.
@@ -99,10 +100,13 @@ class Download(Stage):
             raise ConfigError(f'max_aspect_ratio is {max_aspect_ratio}; longer by shorter side is never below 1.')
         self.drop_duplicates = check_flag('drop_duplicates', drop_duplicates)
         self.max_same = check_whole('max_same', max_same, 0)
+        if limits is not None and not isinstance(limits, Mapping):
+            raise ConfigError(f'limits is {limits!r}; expected dict(connections=...) or the like.')
         check_keys('limits', set(limits or {}), {each.name for each in fields(Limits)}, 'Limits')
         self.limits = Limits(**(limits or {}))
         self.sync_every = check_whole('sync_every', sync_every, 1)
-        self.passes = Passes(check_whole('passes', passes, 1), check_number('pass_wait_s', pass_wait_s, 0))
+        self.passes = Passes(check_whole('passes', passes, 1), check_number('pass_wait_s', pass_wait_s, 0),
+                             self.limits.breaker_s)
         self.max_failed = check_number('max_failed', max_failed, 0, 1)
         self.retry_failed = check_flag('retry_failed', retry_failed)
 

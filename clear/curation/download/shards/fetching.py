@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clear.curation.download.client import Client
 
 T = TypeVar('T')
+HOST_DOWN = 'host_down'
 _MOST_BYTES = 32 << 20  # of bodies that wait for the ledger while others are fetched
 
 
@@ -30,10 +31,21 @@ class Passes:
     Attributes:
         most: passes in all.
         wait_s: before the second; doubled before each that follows.
+        host_down_s: at least so long if a host is left alone for a while.
     """
 
     most: int = 2
     wait_s: float = 5.0
+    host_down_s: float = 0.0
+
+    def pause_s(self, number: int, outcomes: Collection[str]) -> float:
+        """Before a pass.
+
+        Args:
+            number: 1 is the second.
+            outcomes: of the records that it is for.
+        """
+        return max(self.wait_s * 2 ** (number - 1), self.host_down_s if HOST_DOWN in outcomes else 0.0)
 
 
 class Desk:
@@ -112,7 +124,7 @@ async def fetch(rows: Sequence[int], record: Callable[[int], Record], source: So
     """
     for number in range(passes.most):
         if number:
-            await asyncio.sleep(passes.wait_s * 2 ** (number - 1))
+            await asyncio.sleep(passes.pause_s(number, {desk.ledger.entries[row].outcome for row in rows}))
             desk.rates.again(len(rows))
         try:
             await _one_pass(iter(rows), record, source, client, desk, min(at_once, len(rows)))
