@@ -2,7 +2,7 @@
 _base_ = ['../_base_/models/selfsup/mocov2_resnet18-32px.py', '../_base_/schedules/sgd_cos_demo.py']
 
 # The earliest bucket of a curation, straight from the shards that it has fetched: nothing is unpacked or copied.
-_stages = 'work_dirs/curate_demo/stages'
+_stages = 'work_dirs/curation_demo/stages'
 train_dataloader = dict(batch_size=64, num_workers=0, dataset=dict(
     type='CuratedImages', stage=f'{_stages}/download', buckets=f'{_stages}/time_buckets', bucket=0, image_size=64))
 model = dict(queue_size=256)

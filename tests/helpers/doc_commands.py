@@ -147,8 +147,9 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
                 run(makers[0], monkeypatch, whole=True)
     configs = [(ROOT / word).read_text() for word in command.words if word.startswith('configs/')
                and (ROOT / word).is_file()]
-    if any('work_dirs/curate_demo/stages' in text for text in configs) and not Path('work_dirs/curate_demo').exists():
-        curated(Path('work_dirs/curate_demo/stages'), count=700)
+    demo = Path('work_dirs/curation_demo/stages')
+    if any('CuratedImages' in text for text in configs) and not demo.exists():
+        curated(demo, count=700)  # in place of what `make curate-demo` leaves there
     for each in COMMANDS:
         if each.words[1:2] == ['tools/dataset_converters/make_shards.py'] and not Path(each.words[3]).exists() \
                 and any(each.words[3] in text for text in configs):
