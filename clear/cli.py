@@ -18,6 +18,7 @@ PROGRAMS = {
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
     'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
     'download-yfcc': ('curation/download_yfcc.py', "fetch YFCC100M's metadata"),
+    'convert-legacy': ('curation/convert_legacy.py', 'trees and buckets of the earlier curation'),
     'merge': ('dataset_converters/merge_clear.py', 'merge the official train and test folders'),
     'create-dataset': ('dataset_converters/create_dataset.py', 'cut the images of a CLEAR folder into buckets anew'),
     'make-splits': ('dataset_converters/make_splits.py', 'write train/test and few-shot splits'),
@@ -26,6 +27,7 @@ PROGRAMS = {
     'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),
     'export-towers': ('model_converters/export_towers.py', 'trained towers as open_clip or transformers write theirs'),
     'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
+    'leak-guard': ('analysis_tools/leak_guard.py', 'find copies of training images in later tests'),
     'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
 }
 

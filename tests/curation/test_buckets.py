@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow
 import pytest
 import stage_folders
@@ -81,6 +82,40 @@ def test_equal(tmp_path, count, buckets, moments, of):
     found, _ = cut(tmp_path, made, of, of=of, rule=dict(type='Equal', buckets=buckets))
     assert found == {key[1]: bucket for key, bucket in
                      equal_by_hand([(row['uploaded_at'], row['id']) for row in rows], buckets).items()}
+
+
+@pytest.mark.parametrize('count, buckets', [(50, 7), (49, 7), (13, 12), (8, 3)])
+def test_equal_is_what_sql_calls_ntile(tmp_path, count, buckets):
+    made = source(tmp_path / 'in', records(count, 5, 3))
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT id, ntile({buckets}) OVER (ORDER BY uploaded_at, id) - 1 FROM "
+            f"read_parquet('{tmp_path}/in/shards/*/records.parquet')").fetchall()
+    assert cut(tmp_path, made, rule=dict(type='Equal', buckets=buckets))[0] == {key: str(tile) for key, tile in rows}
+
+
+@pytest.mark.parametrize('every', ['year', 'quarter', 'month'])
+@pytest.mark.parametrize('by', ['uploaded_at', 'taken_at'])
+def test_calendar(tmp_path, every, by):
+    rng, rows = random.Random(6), records(120, 6)
+    edges = [int(datetime(year, month, 1, tzinfo=UTC).timestamp())
+             for year in (2008, 2010, 2011) for month in (1, 4, 5)]
+    for row in rows:
+        row[by] = (rng.choice(edges) + rng.choice([-1, 0, 1, 40_000_000])) * SECOND + rng.randrange(2)
+        row['taken_at' if by == 'uploaded_at' else 'uploaded_at'] = 0 if by == 'uploaded_at' else 2 * 10**15
+    found, finished = cut(tmp_path, source(tmp_path / 'in', rows), by=by,
+                          rule=dict(type='Calendar', every=every, first='2008-04', last='2010-12'))
+    expected = {}
+    for row in rows:
+        when = datetime.fromtimestamp(row[by] // SECOND, UTC)
+        quarter = (when.month - 1) // 3
+        name, is_inside = dict(
+            year=(f'{when.year}', 2008 <= when.year <= 2010),
+            quarter=(f'{when.year}-q{quarter + 1}', (2008, 1) <= (when.year, quarter) <= (2010, 3)),
+            month=(f'{when.year}-{when.month:02}', (2008, 4) <= (when.year, when.month) <= (2010, 12)))[every]
+        expected |= {row['id']: name} if is_inside else {}
+    assert found == expected and finished.counts['outside'] == 120 - len(expected)
+    assert len(finished.summary['buckets']) == dict(year=3, quarter=11, month=33)[every]
 
 
 @pytest.mark.parametrize('count, buckets, moments', [(60, 5, 3), (61, 7, 61), (40, 11, 1)])

@@ -105,6 +105,10 @@ def test_missing_and_damaged_images(tmp_path, capsys):
     assert run('import', tmp_path / 'tree', '--out', tmp_path / 'run') == 0
     told = outcome(stage(tmp_path / 'run', 'download'))
     assert told.pop(int(records[3]['ID'])) == 'missing' and told.pop(int(records[12]['ID'])) != 'ok'
+    for file in (tmp_path / 'tree').rglob('*.jpg'):
+        file.unlink()
+    assert run('import', tmp_path / 'tree', '--out', tmp_path / 'none') == 0
+    assert stage(tmp_path / 'none', 'download').counts == {'missing': 23}
     assert set(told.values()) == {'ok'} and len(rows(stage(tmp_path / 'run', 'download'), 'images.parquet')) == 21
 
 

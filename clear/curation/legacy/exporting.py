@@ -152,13 +152,13 @@ def export_buckets(stages: Stages, out: Path, name: str | None = None, tree: boo
 def bucket_file_name(buckets: Finished) -> str:
     """`11`, `by_year` or `by_<stem of the periods file>`, as the earlier system called them."""
     rule = buckets.manifest['config'].get('rule', {})
-    if rule.get('type') == 'Equal':
+    if rule.get('type', 'Equal') == 'Equal':  # imported buckets say nothing of their rule
         return str(len(buckets.summary['buckets']))
     if rule.get('type') == 'Calendar':
         return f'by_{rule.get("every", "year")}'
     if rule.get('type') == 'Periods' and isinstance(rule['periods'], str):
         return f'by_{Path(rule["periods"]).stem}'
-    return f'by_{rule.get("type", "bucket").lower()}'
+    return f'by_{rule["type"].lower()}'
 
 
 def _write_bucket(stages: Stages, connection: DuckDBPyConnection, bucket: str, folder: Path, root: Path | None,

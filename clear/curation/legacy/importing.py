@@ -186,7 +186,7 @@ def _write_images(source: Source, attempt: Attempt, shard: int, table: pyarrow.T
                   hashlib.sha256(content).hexdigest())
         for name, value in zip(columns, values):
             columns[name].append(value)
-    images = table.select(['id', 'line', 'uploaded_at', 'taken_at', 'taken_at_is_local']).take(good)
+    images = table.select(IMAGES_SCHEMA.names[:5]).take(pyarrow.array(good, pyarrow.int64()))
     for name in IMAGES_SCHEMA.names[5:]:
         kind = IMAGES_SCHEMA.field(name).type
         images = images.append_column(name, pyarrow.array(columns[name], kind) if name in columns else
