@@ -221,3 +221,16 @@ def test_a_host_that_is_down_is_waited_for(tmp_path, server):
     StageRunner(config, tmp_path / 'run').run()
     assert Finished(tmp_path / 'run/stages/download').counts.keys() == {'records', 'ok', 'http_4xx', 'video'}
     assert len(server.log) < 50  # while it is left alone nobody asks
+
+
+def test_a_kill_right_after_a_shard_is_published_leaves_no_bodies(tmp_path, server, monkeypatch):
+    config = offered(tmp_path, server, 40)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledgers.Ledger, 'remove_bodies', lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            StageRunner(config, tmp_path / 'run').run()
+    ledger = tmp_path / 'run/stages/download/ledger'
+    assert list(ledger.rglob('*.bodies'))
+    server.log.clear()
+    StageRunner(config, tmp_path / 'run').run()
+    assert not list(ledger.rglob('*.bodies')) and list(ledger.rglob('*.jsonl')) and not server.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -22,7 +23,7 @@ from clear.curation.download.limits import Limits
 from clear.curation.download.outcomes import TEMPORARY
 from clear.curation.download.shards import former
 from clear.curation.download.shards.fetching import Desk, Passes, fetch, run_apart
-from clear.curation.download.shards.ledger import Ledger, writing_to
+from clear.curation.download.shards.ledger import LEDGER, Ledger, writing_to
 from clear.curation.download.shards.pairs import write_pairs
 from clear.curation.download.shards.rates import Rates
 from clear.curation.download.shards.reports import bad_dates_by_zone, by_year, lines, zone_line
@@ -30,7 +31,7 @@ from clear.curation.download.shards.verdicts import RECORD_COLUMNS, Filters
 from clear.curation.download.shards.writing import COPIED, FILES, write_shard
 from clear.curation.download.sources import source_of
 from clear.curation.filters import KEPT
-from clear.curation.manifest import Finished, Plan, StageFolder
+from clear.curation.manifest import FORMER, Finished, Plan, StageFolder
 from clear.curation.metadata.records import SCHEMA as RECORDS_SCHEMA
 from clear.curation.stage import Inputs, Job, Stage
 from clear.datasets.images.decode import MAX_PIXELS
@@ -223,6 +224,9 @@ class Download(Stage):
         """Compare all images with each other; count every outcome, also by year of upload; list pairs in files."""
         out = find_left_out(folder, len(plan.shards), self.drop_duplicates, self.max_same)
         lists = [left_out_file(folder, entry['shard']) for entry in out]
+        for path in (folder.path / LEDGER).glob('*/*.bodies'):  # of a process that was killed after it had published
+            path.unlink()
+        shutil.rmtree(folder.path / FORMER, ignore_errors=True)
         found: dict[str, Plain] = {LEFT_OUT: out, 'by_year': by_year(folder, len(plan.shards), lists),
                                    'bad_dates_by_zone': bad_dates_by_zone(folder, len(plan.shards))}
         if self.store == 'files':
