@@ -10,6 +10,8 @@ stages = [dict(
                      vehicle=['a motorcycle', 'a bicycle'], plant=['a flower', 'a daisy'], drink='a cup of coffee'),
         templates=['{}', 'a photo of {}'], negatives=['a page of text']),
     k=20, q=80, background=True, shortfall='keep-short',
-    near_duplicates=dict(hashes=True, across=True))]  # not by features: ConSE's are the same for different images
+    # Not by features, which ConSE has the same of different images; and few bits, since all photos of a subject of this
+    # stream are parts of one.
+    near_duplicates=dict(hashes=True, across=True, max_bits=4, max_gradient_bits=4))]
 inputs = dict(features='work_dirs/curation_demo/stages/features', images='work_dirs/curation_demo/stages/download')
 work_dir = 'work_dirs/curation_demo_prompts'
