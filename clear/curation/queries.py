@@ -15,7 +15,7 @@ from clear.core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY_LIMIT = '512MB'
+MEMORY_LIMIT = '128MB'  # with what else a process holds below a gigabyte at any number of rows
 
 
 @contextmanager

@@ -32,6 +32,7 @@ SCHEMA = pyarrow.schema([('id', pyarrow.int64()), ('bucket', pyarrow.dictionary(
                          ('moment', pyarrow.timestamp('us', tz='UTC'))])
 _BY = ('uploaded_at', 'taken_at')
 # Kind of what is read -> its file, and its columns beside `id` and the times.
+_ROWS = 1 << 17
 _OF = dict(records=('records.parquet', ['is_video']), images=('images.parquet', []))
 _NO_TIME = 'no time'
 
@@ -142,17 +143,23 @@ class TimeBuckets(Stage):
         columns = ['id', 'uploaded_at', 'taken_at', 'taken_at_is_local', *more]
         found = kept_images(source, shard, columns) if self.of == 'images' else \
             parquet.read_table(source.file(shard, name), columns=columns)
+        parts, counts = [self._kept_of(found.slice(0, 0), Counter())], Counter()
+        for start in range(0, len(found), _ROWS):  # what is made on the way is small
+            parts.append(self._kept_of(found.slice(start, _ROWS), counts))
+        return pyarrow.concat_tables(parts), counts
+
+    def _kept_of(self, found: pyarrow.Table, counts: Counter) -> pyarrow.Table:
         outcome = np.zeros(len(found), np.uint8)
         if self.of == 'records':
             outcome = record_codes(found, self.valid_dates, self.date_tolerance_hours)
         outcome[(outcome == 0) & found[self.by].is_null().to_numpy()] = len(RECORD_OUTCOMES)
         sizes = np.bincount(outcome, minlength=len(RECORD_OUTCOMES) + 1).tolist()
-        counts = Counter({name: count for name, count in zip((*RECORD_OUTCOMES, _NO_TIME), sizes)
-                          if count and name != KEPT})
+        counts.update({name: count for name, count in zip((*RECORD_OUTCOMES, _NO_TIME), sizes)
+                       if count and name != KEPT})
         found = found.filter(pyarrow.array(outcome == 0))
         is_local = compute.fill_null(found['taken_at_is_local'], False) if self.by == 'taken_at' else \
             pyarrow.array(np.zeros(len(found), bool))
-        return pyarrow.table(dict(id=found['id'], moment=micros(found[self.by]), is_local=is_local)), counts
+        return pyarrow.table(dict(id=found['id'], moment=micros(found[self.by]), is_local=is_local))
 
     def _fill(self, connection: DuckDBPyConnection, source: Finished) -> int:
         """Put what decides into the table `keys`; how many that are."""

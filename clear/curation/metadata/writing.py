@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clear.core.types import Plain
 
 RECORDS, REJECTS = 'records.parquet', 'rejected.parquet'
-_ROW_GROUP_BYTES = 64 << 20  # in memory
+_ROW_GROUP_BYTES = 32 << 20  # in memory
 
 
 def write_batches(attempt: Attempt, batches: Iterator[Batch], schema: pyarrow.Schema = SCHEMA) -> None:
