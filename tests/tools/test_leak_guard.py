@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from photo_tiles import mirrored, photo_tiles, resized
 from PIL import Image
 from pyarrow import parquet
 from short_runs import IMAGE_CONFIG, listed, read_results, train, write_config
+from stage_folders import finished
 
 from clear.features.writing import write_bank
 
@@ -82,6 +84,27 @@ def test_a_bank_with_its_images(stream, capsys):
     assert '--images' in capsys.readouterr().err
     assert run(folder / 'bank', '--no-hashes', '--min-cosine', 0.999, '--out', folder / 'out') == 0
     assert found(folder / 'out')['leaked'] == 0
+
+
+def test_a_stage_of_banks_with_the_stage_of_its_images(stream):
+    folder, paths, buckets, labels = stream
+    features, times = np.random.default_rng(1).normal(size=(36, 8)), [datetime(2010, 1, 1, tzinfo=UTC)] * 36
+    images = pyarrow.table(dict(
+        id=range(36), path=[f'shards/000000/files/{path}' for path in paths], taken_at=[None] * 36, uploaded_at=times,
+        shard=pyarrow.nulls(36, pyarrow.string()), offset=pyarrow.nulls(36, pyarrow.int64()),
+        bytes=pyarrow.nulls(36, pyarrow.int64()))).set_column(2, 'taken_at', pyarrow.nulls(36, pyarrow.timestamp('us')))
+    files = {f'files/{path}': (folder / 'images' / path).read_bytes() for path in paths}
+    finished(folder / 'download', [{'images.parquet': images} | files])
+    shards = []
+    for bucket in '012':
+        rows = [row for row in range(36) if buckets[row] == bucket]
+        write_bank(folder / bucket, features[rows], [labels[row] for row in rows], ids=[str(row) for row in rows],
+                   paths=[paths[row] for row in rows], buckets=[bucket] * 12, class_names=['a', 'b'])
+        shards.append({f'bank/{file.name}': file.read_bytes() for file in (folder / bucket).iterdir()})
+    finished(folder / 'features', shards)
+    assert run(folder / 'features', '--images', folder / 'download', '--out', folder / 'out') == 0
+    told = found(folder / 'out')
+    assert told['by_bucket'] == {'0': {'2': 2}, '1': {'2': 1}} and len(told['accuracy']) == 3
 
 
 def test_a_pretraining_set_against_an_evaluation_set(tmp_path, tiles, capsys):

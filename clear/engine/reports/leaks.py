@@ -67,12 +67,12 @@ def _open(source: str, images: str | None, buckets: str | None) -> Opened:
     """Images (or the paths of a bank without them), buckets, labels, features of a source."""
     path = Path(source)
     if (path / META_FILE).is_file():
-        return _bank(FeatureBank.open(path), images)
+        return _of_banks([FeatureBank.open(path)], images)
     if (path / MANIFEST).is_file():
         finished = Finished(path)
         banks = [FeatureBank.open(file.parent) for file in finished.files(f'bank/{META_FILE}')]
         if banks:
-            return _banks(banks, images)
+            return _of_banks(banks, images)
         table = image_table(finished, None if buckets is None else Finished(buckets))
     else:
         table = read_images(guess_reader(path))
@@ -80,30 +80,26 @@ def _open(source: str, images: str | None, buckets: str | None) -> Opened:
     return table, table.texts('bucket') if 'bucket' in table else [None] * len(table), labels, None
 
 
-def _banks(banks: Sequence[FeatureBank], images: str | None) -> Opened:
-    parts = [_bank(bank, images) for bank in banks]
+def _of_banks(banks: Sequence[FeatureBank], images: str | None) -> Opened:
+    """One bank after the other."""
+    paths, buckets = ([text for bank in banks for text in bank.column(name)] for name in ('path', 'bucket'))
+    table: ImageTable | list[str] = paths
     if images is not None:
-        raise ConfigError('--images is for a single bank; give the stage of the images itself to compare by hashes.')
-    return ([path for part in parts for path in part[0]], [name for part in parts for name in part[1]],
-            np.concatenate([part[2] for part in parts]), np.concatenate([part[3] for part in parts]))
+        table = _images_of([text for bank in banks for text in bank.column('id')], paths, Path(images))
+    features = banks[0].features if len(banks) == 1 else np.concatenate([bank.features for bank in banks])
+    return table, buckets, np.concatenate([np.asarray(bank.labels) for bank in banks]), features
 
 
-def _bank(bank: FeatureBank, images: str | None) -> Opened:
-    table: ImageTable | list[str] = bank.column('path')
-    if images is not None:
-        table = _images_of(bank, Path(images))
-    return table, bank.column('bucket'), np.asarray(bank.labels), bank.features
-
-
-def _images_of(bank: FeatureBank, images: Path) -> ImageTable:
+def _images_of(ids: Sequence[str], paths: Sequence[str], images: Path) -> ImageTable:
+    """The images of a bank's rows."""
     if not (images / MANIFEST).is_file():
-        return ImageTable.from_columns(images, dict(id=bank.column('id'), path=bank.column('path')))
+        return ImageTable.from_columns(images, dict(id=ids, path=paths))
     table = image_table(Finished(images))
     rows = {name: row for row, name in enumerate(table.texts('id'))}
-    lacking = [name for name in bank.column('id') if name not in rows]
+    lacking = [name for name in ids if name not in rows]
     if lacking:
         raise DataError(f"{images} lacks {len(lacking):,} of the bank's images, first {lacking[0]}.")
-    return table.select(np.array([rows[name] for name in bank.column('id')]))
+    return table.select(np.array([rows[name] for name in ids]))
 
 
 def _in_order(names: Sequence[str | None], source: str) -> list[str]:
