@@ -232,6 +232,7 @@ def test_the_summary_names_the_key_and_what_is_empty(tmp_path, caplog):
     (dict(rule=dict(type='Quantile', where='a', ids=[1])), 'either where'),
     (dict(rule=dict(type='Quantile', ids=['x'])), 'rule.ids'),
     (dict(rule=dict(type='Quantile', where=3)), 'rule.where'),
+    (dict(rule=dict(type='Calendar', every='month', last='2014-13')), "rule: '2014-13': month must be"),
     (dict(rule=dict(type='Equal', NEEDS_ORDER=False)), "no key 'NEEDS_ORDER'"),
     (dict(rule=dict(type='Equal'), of='photos'), 'of is'),
     (dict(rule=dict(type='Equal'), of='images', valid_dates=True), "of='images' takes every image"),

@@ -60,6 +60,16 @@ def test_a_table_of_addresses(tmp_path):
     assert counts(folder)['unreadable lon'] == 1 and counts(folder)['records'] == 2
 
 
+@pytest.mark.parametrize('suffix', ['', '.gz'])
+def test_a_byte_order_mark_before_a_quoted_name(tmp_path, suffix):
+    """As spreadsheets write tables whose names are quoted, or that begin with an empty line."""
+    pack = gzip.compress if suffix else bytes
+    for name, start in (('a', b'\xef\xbb\xbf"url"'), ('b', b'\xef\xbb\xbf\r\n"url"')):
+        (tmp_path / f'{name}.csv{suffix}').write_bytes(pack(start + b',"time"\r\n"http://a.example/1","2013-08-31"\r\n'))
+    found = table(run(tmp_path, f'*.csv{suffix}', shard_rows=1))
+    assert [each['url'] for each in found] == ['http://a.example/1'] * 2
+
+
 def long_table(count=100_000):
     return ['id,url,time', *(f'{number},http://a.example/{number},2013-08-31' for number in range(count))]
 

@@ -52,6 +52,8 @@ CASES = dict(
     own_cut_short=(own_table_cut_short, POSTS.format('posts.csv.gz', "'%Y-%m-%d'"),
                    'posts.csv.gz is damaged or cut short'),
     no_folder=(lambda root: None, "dict(type='PhotoFolder', root='{root}/photos')", 'photos does not exist.'),
+    no_folder_but_a_file=(lambda root: (root / 'photos').touch(), "dict(type='PhotoFolder', root='{root}/photos')",
+                          'photos is no folder.'),
     no_photos=(lambda root: None, "dict(type='PhotoFolder', root='{root}')", 'holds no photos.'))
 
 

@@ -137,7 +137,7 @@ class Calendar(Rule):
         try:
             when = parse_time(str(text))
         except ValueError as error:
-            raise ConfigError(f'rule: {error}.') from error
+            raise ConfigError(f"rule: '{text}': {error}.") from error
         if when is None:
             raise ConfigError(f"rule: '{text}' is no date.")
         return (when.year * 12 + when.month - 1) // _MONTHS[self.every]

@@ -123,7 +123,7 @@ def existing_folder(path: str | Path) -> Path:
     """
     root = real_path(path)
     if not root.is_dir():
-        raise DataError(f'The folder {root} does not exist.')
+        raise DataError(f'{root} is no folder.' if root.exists() else f'The folder {root} does not exist.')
     return root
 
 

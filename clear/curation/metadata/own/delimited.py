@@ -58,7 +58,7 @@ class Delimited(Table):
             if head[2][0].startswith(_UTF_16):
                 raise DataError(f'{self.path} is UTF-16. Save it as UTF-8.')
             behind = next(found, None)
-            self._names = [name.removeprefix(_BOM).decode('utf-8', 'replace') for name in head[2]]
+            self._names = [name.decode('utf-8', 'replace') for name in head[2]]
             self._start = (behind[0], behind[1]) if behind is not None else (-1, -1)
         return self._names
 
@@ -98,6 +98,8 @@ class Delimited(Table):
         lines = _Lines(self._file, part)
         while (begin := lines.next()) is not None:
             number, place, line = begin
+            if place == 0 and line is not None:  # before a quote is looked for, which stands behind it
+                line = line.removeprefix(_BOM)
             if line is None:
                 yield number, place, TOO_LONG
             elif line.strip(b'\r\n'):
