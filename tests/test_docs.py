@@ -220,10 +220,11 @@ def test_every_page_is_listed():
     assert not missing, f'docs/index.md does not list {sorted(missing)}'
 
 
-def test_picture_is_small():
-    pictures = list((DOCS / 'images').iterdir())
-    assert [path.name for path in pictures] == ['demo_matrix.png']
-    assert pictures[0].stat().st_size < 150_000
+def test_pictures_are_small_and_shown():
+    pictures = sorted((DOCS / 'images').iterdir())
+    assert [path.name for path in pictures] == ['curate_app.png', 'demo_matrix.png']
+    pages = ''.join(page.read_text() for page in (*DOCS.glob('*.md'), *ROOT.glob('*.md')))
+    assert all(path.stat().st_size < 150_000 and f'images/{path.name})' in pages for path in pictures)
 
 
 def test_run_folder_holds_what_the_readme_lists(here):

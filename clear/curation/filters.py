@@ -37,9 +37,3 @@ def outcome_codes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.nd
     if valid_dates:
         codes[taken_at >= uploaded_at + round(date_tolerance_hours * 3_600_000_000)] = 2
     return codes
-
-
-def outcomes(is_video: np.ndarray, taken_at: np.ndarray, uploaded_at: np.ndarray, valid_dates: bool = True,
-             date_tolerance_hours: float = 0.0) -> np.ndarray:
-    """(N,) text of `RECORD_OUTCOMES`, see `outcome_codes`."""
-    return np.array(RECORD_OUTCOMES)[outcome_codes(is_video, taken_at, uploaded_at, valid_dates, date_tolerance_hours)]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 EXAMPLE = """example:
-  python tools/curation/app.py configs/curation/retrieve_demo_conse.py
+  python tools/curation/app.py configs/curation/demo.py
 
 The page is for this machine alone, http://127.0.0.1:8501, unless --host says otherwise: whoever can open it sees the
 images and can write verdicts. Ctrl-C ends it.

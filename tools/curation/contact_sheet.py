@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 EXAMPLE = """example:
-  python tools/curation/contact_sheet.py configs/curation/retrieve_demo_conse.py --prompt "a photo of a cat" --every 40
+  python tools/curation/contact_sheet.py configs/curation/demo.py --prompt "a photo of a cat" --every 40
 
 Every bucket that is named gets a part of its own.
 """
