@@ -74,6 +74,23 @@ def test_banks_of_a_stage_and_its_dead_links(folder, capsys):
     assert list(found['buckets']) == ['2010', '2011', '2012'] and (folder / 'out/figures/dead_links.png').is_file()
 
 
+def test_images_that_came_are_no_dead_links(folder, capsys):
+    """Copies and what filters left out were fetched; a file that is no whole image was not."""
+    outcomes = ['ok', 'duplicate', 'too_small_edge', 'aspect', 'too_small_bytes', 'too_many_pixels', 'decode_error',
+                'html', 'http_4xx', 'video']
+    time = pyarrow.array([datetime(2010, 5, 1, tzinfo=UTC)] * 10, pyarrow.timestamp('us', tz='UTC'))
+    table = pyarrow.table(dict(id=range(10), line=range(10), uploaded_at=time, outcome=outcomes))
+    stage_folders.finished(folder / 'download', [{'outcomes.parquet': table}])
+    command = [str(folder / 'bank'), '--out', str(folder / 'out'), '--download']
+    assert module.main([*command, str(folder / 'download')]) == 0
+    found = json.loads((folder / 'out/drift.json').read_text())
+    assert found['dead_links'] == {'2010': dict(tried=9, ok=6, gone=1, other=2)}
+    files = {f'bank/{path.name}': path.read_bytes() for path in (folder / 'bank').iterdir()}
+    stage_folders.finished(folder / 'features', [files])
+    assert module.main([*command, str(folder / 'features')]) == 2
+    assert 'features holds no outcomes of addresses (no outcomes.parquet)' in capsys.readouterr().err
+
+
 def test_a_folder_by_a_config(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / 'config.py').write_text("encoder = dict(type='TimmEncoder', arch='resnet18')\n"

@@ -13,8 +13,12 @@ import numpy as np
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
+from clear.curation.download.images import TOO_MANY_PIXELS
 from clear.curation.download.kept import final_outcomes
-from clear.curation.images import image_table
+from clear.curation.download.shards.verdicts import ASPECT, DUPLICATE, TOO_SMALL_BYTES, TOO_SMALL_EDGE
+from clear.curation.download.shards.writing import OUTCOMES
+from clear.curation.filters import KEPT
+from clear.curation.images import files_of, image_table
 from clear.curation.manifest import MANIFEST, Finished
 from clear.datasets.images.decode import UnreadableImage, decode_image, file_below, read_file
 from clear.engine.progress import Progress
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 _MOST_SHEETS = 8
 _NOT_TRIED = ('bad_date', 'video')
 _GONE = ('http_4xx', 'placeholder')
+# What was left out after it had come.
+_CAME = (KEPT, DUPLICATE, TOO_SMALL_EDGE, ASPECT, TOO_SMALL_BYTES, TOO_MANY_PIXELS)
 
 
 def open_banks(args: argparse.Namespace) -> list[FeatureBank]:
@@ -93,8 +99,10 @@ def drift_of(banks: Sequence[FeatureBank], every: str, edges: int | None, seed: 
 
 
 def links_of(stage: str) -> dict[str, dict[str, int]]:
-    """Year of upload -> how many addresses a Download stage tried, got, found gone, and failed to get otherwise."""
+    """Year of upload -> how many addresses a Download stage tried, got an image from, found gone, and failed to get
+    otherwise."""
     finished = Finished(stage)
+    files_of(finished, OUTCOMES, 'outcomes of addresses')
     years: dict[str, dict[str, int]] = {}
     for shard in range(len(finished)):
         table = final_outcomes(finished, shard)
@@ -102,7 +110,7 @@ def links_of(stage: str) -> dict[str, dict[str, int]]:
                           table['uploaded_at'].to_pylist()])
         outcomes = np.array(table['outcome'].to_pylist())
         tried = ~np.isin(outcomes, _NOT_TRIED)
-        gone, ok = np.isin(outcomes, _GONE), outcomes == 'ok'
+        gone, ok = np.isin(outcomes, _GONE), np.isin(outcomes, _CAME)
         for year in np.unique(names[tried]):
             here = tried & (names == year)
             counts = years.setdefault(str(year), dict(tried=0, ok=0, gone=0, other=0))
