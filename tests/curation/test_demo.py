@@ -65,7 +65,7 @@ def test_every_failure_of_its_host_is_one_that_the_server_knows():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_all_stages_and_naive(tmp_path):
+def test_all_stages_then_naive_and_an_epoch_of_moco(tmp_path):
     def run(*words):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -93,3 +93,7 @@ def test_all_stages_and_naive(tmp_path):
     told = run('tools/train.py', 'configs/demo/naive_lenet5_curation-demo.py', '--cfg-options',
                'cl_strategy.train_epochs=4')
     assert 'in_domain' in told and (tmp_path / 'work_dirs/naive_lenet5_curation-demo/results.json').is_file()
+    # The earliest bucket, straight from the archives that were fetched.
+    run('tools/train.py', 'configs/selfsup/mocov2_resnet18_1xb64-cos-1e_curated-b0.py')
+    pretrained = tmp_path / 'work_dirs/mocov2_resnet18_1xb64-cos-1e_curated-b0'
+    assert json.loads((pretrained / 'results.json').read_text())['metrics']['loss'] > 0

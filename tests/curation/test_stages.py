@@ -240,3 +240,12 @@ def test_a_stage_that_lacks_its_manifest_only_needs_no_worker(tmp_path, config):
     (stage / 'manifest.json').unlink()
     StageRunner(config | dict(num_workers=2), tmp_path / 'run', ['metadata']).run()
     assert contents(stage) == whole
+
+
+@pytest.mark.parametrize('workers, connections, share', [
+    (0, 8, 'each of 1: 64 connections, of a host 8'), (2, 8, 'each of 2: 32 connections, of a host 4'),
+    (8, 3, 'each of 3: 21 connections, of a host 1')])
+def test_what_a_host_may_be_asked_is_shared_out_among_the_workers(tmp_path, config, workers, connections, share):
+    """No more of them than there are connections to one host."""
+    stages = [config['stages'][0], dict(type='Download', limits=dict(host_connections=connections))]
+    assert share in StageRunner(dict(stages=stages, num_workers=workers), tmp_path / 'run').describe()
