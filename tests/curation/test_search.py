@@ -103,7 +103,27 @@ def test_memory_is_bounded_when_every_row_ties(tmp_path, monkeypatch):
     monkeypatch.setattr(search._Best, 'settle', lambda self: (settle(self), longest.append(len(self.rows[0]))))
     hits = top_scores([bank], np.ones((1, 4)), 5).highest
     assert hits.ids[0].tolist() == [0, 1, 2, 3, 4]
-    assert max(longest) < 2000
+    assert max(longest) <= 2 * 5 + search.BLOCK
+
+
+@pytest.mark.usefixtures('products')
+@pytest.mark.parametrize('case', ['random', 'the sample is best', 'the sample is worst', 'masked'])
+def test_guessed_floors_lose_nothing(tmp_path, monkeypatch, case):
+    """A guess that is too high, because the rows of its sample are the best, is taken back."""
+    monkeypatch.setattr(search, '_SAMPLE', 64)
+    rng = np.random.default_rng(5)
+    features, query = exact_vectors(rng, 6400), np.ones(16)
+    if case.startswith('the sample'):
+        features[::100] = 1 if case.endswith('best') else -1
+    ids = rng.permutation(6400)
+    mask = rng.random(6400) < 0.5 if case == 'masked' else np.ones(6400, bool)
+    banks = [stored(tmp_path / str(place), features[rows], ids[rows])
+             for place, rows in enumerate((slice(0, 3000), slice(3000, None)))]
+    found = top_scores(banks, query[None], 90, both=True, masks=[mask[:3000], mask[3000:]])
+    for hits, sign in ((found.highest, 1), (found.lowest, -1)):
+        (expected, _), = sorted_all(features[mask], ids[mask].tolist(), query[None], 90, sign)
+        assert hits.ids[0].tolist() == expected
+    assert found.counts['searched'] == mask.sum()
 
 
 def test_growing_scores_keep_the_last_rows(tmp_path):

@@ -14,9 +14,11 @@ from clear.core.checks import check_whole
 from clear.core.errors import DataError
 from clear.features.bank import FeatureBank
 
-BLOCK = 1024  # rows of one product: they and their lengths are taken while they are in the cache
+_BITS = 11
+BLOCK = 1 << _BITS  # rows of one product: they and their lengths are taken while they are in the cache
 _GROUP = 12  # queries of one
 _LEAST_PENDING = 1 << 14
+_SAMPLE = 1 << 14  # rows by which floors are guessed
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,19 @@ def top_scores(banks: Sequence[FeatureBank], queries: np.ndarray | torch.Tensor,
         if bank.dim != queries.shape[1]:
             raise DataError(f'{bank.path} holds {bank.dim} dimensions, the queries have {queries.shape[1]}: is it a '
                             'bank of the model that made them?')
-    counts = dict(searched=0, unreadable=0, zero=0, not_finite=0)
+    masks = [None] * len(banks) if masks is None else masks
     with _one_thread():
-        rows = _Rows(banks)
-        cosines = _Cosines(queries, groups)
-        sides = [_Best(rows, np.split(queries, cosines.starts[1:]), q, sign, cosines.exact)
-                 for sign in ((1, -1) if both else (1,))]
-        for place, bank in enumerate(banks):
-            _search_bank(rows, place, bank, masks[place] if masks is not None else None, cosines, sides, counts)
+        rows, cosines = _Rows(banks), _Cosines(queries, groups)
+        for guess in (True, False):
+            sides = [_Best(rows, np.split(queries, cosines.starts[1:]), q, sign, cosines.exact)
+                     for sign in ((1, -1) if both else (1,))]
+            if guess:
+                _guess_floors(rows, masks, cosines, sides)
+            counts = dict(searched=0, unreadable=0, zero=0, not_finite=0)
+            for place, bank in enumerate(banks):
+                _search_bank(rows, place, bank, masks[place], cosines, sides, counts)
+            if all(side.has(min(q, counts['searched'])) for side in sides):
+                break  # else a guess was too high
         found = [side.result() for side in sides]
     return Search(found[0], found[1] if both else None, counts)
 
@@ -125,6 +132,34 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _guess_floors(rows: _Rows, masks: Sequence[np.ndarray | None], cosines: _Cosines, sides: Sequence[_Best]) -> None:
+    """Begin with floors that are a little below the q-th score, by what a sample spread over all rows says.
+
+    Else most of the first rows would be candidates: six times as many in all, of a million rows and q = 16,000.
+    """
+    total, q = int(rows.starts[-1]), sides[0].q
+    expected = q * _SAMPLE / max(total, 1)  # of the best q in the sample
+    rank = int(expected + 5 * expected ** 0.5 + 5)
+    if total < 8 * _SAMPLE or total < 8 * q:
+        return
+    sample = np.arange(_SAMPLE, dtype=np.int64) * (total // _SAMPLE)
+    scores = []
+    for place, here in rows.by_bank(sample):
+        local = sample[here] - rows.starts[place]
+        stored = rows.features(place)
+        for start in range(0, len(local), BLOCK):
+            part = local[start:start + BLOCK]
+            found = cosines(stored.index_select(0, torch.from_numpy(part)))[0][:, :len(part)].copy()
+            usable = rows.banks[place].valid[part] if masks[place] is None else masks[place][part]
+            found[:, ~usable] = np.nan
+            scores.append(found)
+    scores = np.concatenate(scores, axis=1)
+    for side in sides:
+        # NaN is sorted to the end: rows that are no candidates.
+        ranked = np.sort(-side.sign * scores, axis=1)[:, min(rank, _SAMPLE - 1)]
+        side.floors[:, 0] = np.where(np.isnan(ranked), -np.inf, -ranked - np.float32(2 * side.margin))
+
+
 def _search_bank(rows: _Rows, place: int, bank: FeatureBank, mask: np.ndarray | None, cosines: _Cosines,
                  sides: Sequence[_Best], counts: dict[str, int]) -> None:
     stored = rows.features(place)
@@ -153,7 +188,7 @@ def _search_bank(rows: _Rows, place: int, bank: FeatureBank, mask: np.ndarray | 
 class _Cosines:
     """Cosines of blocks of rows with the queries, by products of matrices of one shape.
 
-    A product's kernels may sum in another order at its edges. Here every product is (12, D) @ (D, 1024), filled up
+    A product's kernels may sum in another order at its edges. Here every product is (12, D) @ (D, 2048), filled up
     with zeros, on one thread, and the first one is of copies: if all its numbers are the same, a cosine is a function
     of row and query alone.
 
@@ -175,7 +210,7 @@ class _Cosines:
         self.exact = bool((probe == probe[0, 0]).all())
 
     def __call__(self, rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (P, 1024) and squared lengths (1024,) of at most 1024 rows; behind the last row they are NaN, 0."""
+        """Scores (P, B) and squared lengths (B,) of at most B = 2048 rows; behind the last row they are NaN, 0."""
         if rows.dtype != torch.float32 or len(rows) < BLOCK:
             self.block[len(rows):] = 0
             self.block[:len(rows)] = rows
@@ -214,7 +249,7 @@ class _Rows:
         """(P, M) float32 cosines, the same for a row wherever it stands."""
         cosines = _Cosines(queries)
         scores = np.empty((len(queries), len(rows)), np.float32)
-        for place, here in self._by_bank(rows):
+        for place, here in self.by_bank(rows):
             stored = self.features(place)
             local = torch.from_numpy(rows[here] - self.starts[place])
             for start in range(0, len(local), BLOCK):
@@ -232,14 +267,14 @@ class _Rows:
         """(M,) int64, or text."""
         if not len(rows):
             return np.zeros(0, np.int64)
-        parts = [(here, self._bank_ids(place)[rows[here] - self.starts[place]]) for place, here in self._by_bank(rows)]
+        parts = [(here, self._bank_ids(place)[rows[here] - self.starts[place]]) for place, here in self.by_bank(rows)]
         is_text = any(values.dtype == object for _, values in parts)
         found = np.empty(len(rows), object if is_text else np.int64)
         for here, values in parts:
             found[here] = [str(value) for value in values] if is_text else values
         return found
 
-    def _by_bank(self, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    def by_bank(self, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """(bank, places in `rows`) of the banks that have any, in the order of rows."""
         order = np.argsort(rows, kind='stable')
         cuts = np.searchsorted(rows[order], self.starts)
@@ -280,7 +315,7 @@ class _Best:
         self.num_pending = 0
 
     def take(self, scores: np.ndarray, first_row: int) -> None:
-        """Look at a block (P, 1024) of cosines."""
+        """Look at a block (P, B) of cosines."""
         places = np.flatnonzero(scores >= self.floors if self.sign > 0 else scores <= -self.floors)
         if not len(places):
             return
@@ -297,13 +332,18 @@ class _Best:
         self.pending, self.num_pending = [], 0
         first = np.repeat(np.array(first), [len(part) for part in places])
         places, scores = np.concatenate(places), np.concatenate(scores)
-        query, rows = (places // BLOCK).astype(np.int16), places % BLOCK + first
+        query, rows = (places >> _BITS).astype(np.int16), (places & BLOCK - 1) + first
         order = np.argsort(query, kind='stable')  # of 16 bits: by counting
         cuts = np.searchsorted(query[order], np.arange(len(self.queries) + 1))
         for place in range(len(self.queries)):
             new = order[cuts[place]:cuts[place + 1]]
             if len(new):
                 self._merge(place, rows[new], scores[new] * np.float32(self.sign))
+
+    def has(self, count: int) -> bool:
+        """Whether there are so many rows for every query."""
+        self.settle()
+        return all(len(rows) >= count for rows in self.rows)
 
     def _merge(self, place: int, rows: np.ndarray, scores: np.ndarray) -> None:
         rows = np.concatenate([self.rows[place], rows])
