@@ -129,6 +129,25 @@ def test_an_import_that_was_killed_goes_on_and_another_is_refused(tmp_path, caps
     assert run('import', tmp_path / 'tree', '--out', tmp_path / 'run', '--shard-rows', 7, '--overwrite') == 0
 
 
+def test_records_that_are_none_are_told(tmp_path, capsys):
+    """Such as those of an own stream of paths, which have no address: some are counted, all are refused."""
+    def without_addresses(file, count):
+        records = json.loads(file.read_text())
+        file.write_text(json.dumps([record | dict(DOWNLOAD_URL='') for record in records[:count]] + records[count:]))
+
+    write_tree(tmp_path / 'tree')
+    files = sorted((tmp_path / 'tree').glob('*/metadata.json'))
+    without_addresses(files[0], 2)
+    assert run('import', tmp_path / 'tree', '--out', tmp_path / 'some') == 0
+    assert 'rejected: no address  2\n' in capsys.readouterr().out
+    assert stage(tmp_path / 'some', 'metadata').counts['records'] == 21
+    for file in files:
+        without_addresses(file, 10)
+    assert run('import', tmp_path / 'tree', '--out', tmp_path / 'none') == 2
+    assert 'no row is a record. 23 rejected: no address.' in capsys.readouterr().err
+    assert not list((tmp_path / 'none').rglob('manifest.json'))
+
+
 def test_an_id_that_is_there_twice(tmp_path, capsys):
     records = write_tree(tmp_path / 'tree')
     (tmp_path / 'tree/1/metadata.json').write_text(json.dumps([records[10], records[4] | dict(LINE_NUM='11')]))

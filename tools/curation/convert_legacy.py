@@ -59,6 +59,7 @@ def take(args: argparse.Namespace) -> int:
     from clear.core.errors import DataError, printable
     from clear.curation.legacy.importing import import_stages, survey
     from clear.curation.legacy.sources import find_source
+    from clear.curation.manifest import Finished
 
     check_whole('--shard-rows', args.shard_rows, 1)
     source = find_source(args.source, args.root, args.old_root)
@@ -77,6 +78,8 @@ def take(args: argparse.Namespace) -> int:
         return 0
     made = import_stages(source, found, args.out, args.how, args.shard_rows, args.overwrite)
     print('\n'.join(f'{kind:<8}{folder}' for kind, folder in made.items()))
+    counts = Finished(made['records']).counts
+    print(''.join(f'{name}  {count:,}\n' for name, count in counts.items() if name.startswith('rejected: ')), end='')
     return 0
 
 

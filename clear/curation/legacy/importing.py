@@ -25,7 +25,7 @@ from clear.curation.images import IMAGES
 from clear.curation.legacy.records import RECORDS_SCHEMA, as_batch, image_path, lines_of
 from clear.curation.legacy.sources import Record, Source
 from clear.curation.manifest import MANIFEST, PLAN, SCHEMA, TEMPORARY, Attempt, Plan, StageFolder, manifest_of
-from clear.curation.metadata.writing import RECORDS, write_batches
+from clear.curation.metadata.writing import RECORDS, refuse_nothing, write_batches
 from clear.curation.queries import querying, tables
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def import_stages(source: Source, found: Survey, out: Path, how: str = 'hardlink
 
     Raises:
         ConfigError: if something else lies there.
-        DataError: if an id is there twice.
+        DataError: if an id is there twice, or nothing is a record.
     """
     kinds = [kind for kind in FOLDERS if kind != 'buckets' or found.buckets]
     folders = {kind: StageFolder(out / 'stages' / FOLDERS[kind]) for kind in kinds}
@@ -121,6 +121,7 @@ def import_stages(source: Source, found: Survey, out: Path, how: str = 'hardlink
     for shard, rows in enumerate(_blocks(source.records(), shard_rows)):
         if any(folder.receipt(shard) is None for folder in folders.values()):
             _write_shard(source, folders, shard, rows, shard * shard_rows, how)
+    refuse_nothing(folders['records'].receipt(shard) for shard in range(count))
     _refuse_repeated(folders['records'], count)
     for kind, folder in folders.items():
         receipts = [folder.receipt(shard) for shard in range(count)]
