@@ -31,8 +31,11 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clear.engine.launch import train
+    from clear.core.errors import ConfigError
+    from clear.engine.launch import read_run_config, train
 
+    if 'stages' not in read_run_config(args):
+        raise ConfigError(f'{args.config} has no stages; tools/train.py runs it.')
     return train(args)
 
 

@@ -70,3 +70,10 @@ def test_one_message(tmp_path, capsys, name):
     assert message in told and 'Traceback' not in told and told.count('\n') == 0
     assert not list(tmp_path.glob('run/stages/*/manifest.json'))
     assert not list(tmp_path.glob('run/stages/*/tmp/*/*.parquet'))
+
+
+def test_a_config_of_a_training(capsys):
+    main = runpy.run_path(str(ROOT / 'tools/curate.py'))['main']
+    config = 'demo/naive_lenet5_curation-demo.py'
+    assert main([config, '--dry-run']) == 2
+    assert capsys.readouterr().err == f'error: {config} has no stages; tools/train.py runs it.\n'
