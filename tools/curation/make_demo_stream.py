@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 EPILOG = """example:
-  python tools/curation/make_demo_stream.py data/curation_demo --serve-while \\
+  python tools/curation/make_demo_stream.py data/curation_demo/stream --serve-while \\
     python tools/curate.py configs/curation/demo.py
 
 Needs no network: the photographs are crops of the sample images of scikit-image and scikit-learn.
