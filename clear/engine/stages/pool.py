@@ -63,6 +63,7 @@ class Pool:
 
 def _begin(parent: int) -> None:
     """In a worker: leave signals to the parent, end with it, and use one core."""
+    os.environ.setdefault('OMP_NUM_THREADS', '1')  # torch and BLAS look at it as they are imported
     import pyarrow
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
