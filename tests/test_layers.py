@@ -174,3 +174,9 @@ def test_the_checks_see_a_wrong_import_a_circle_and_a_long_file(tmp_path):
     for lines in (MOST_LINES, MOST_LINES + 1):
         (package / f'of_{lines}.py').write_text('x = 1\n' * lines)
     assert too_long(tmp_path, 'clear') == {f'clear/of_{MOST_LINES + 1}.py': MOST_LINES + 1}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    names = [path.name for path in (ROOT / 'tests').rglob('test_*.py')]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, f'pytest imports one of each alone: {twice}'

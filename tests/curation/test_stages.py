@@ -102,6 +102,26 @@ def test_a_source_that_changed_is_refused_and_what_stands_on_it_too(tmp_path, co
         StageRunner(config, tmp_path / 'run').run()
 
 
+def test_nothing_is_removed_for_a_stage_that_cannot_be_made(tmp_path, config):
+    StageRunner(config, tmp_path / 'run').run()
+    stages = tmp_path / 'run' / 'stages'
+    whole = contents(stages / 'time_buckets')
+    records = stages / 'metadata/shards/000003/records.parquet'
+    content = records.read_bytes()
+    records.unlink()
+    with pytest.raises(DataError, match=r'records: .*000003/records.parquet is not there. Bring it back, or make'):
+        StageRunner(config, tmp_path / 'run', ['time_buckets'], overwrite=True).run()
+    assert contents(stages / 'time_buckets') == whole
+    records.write_bytes(content)
+    (stages / 'metadata/manifest.json').rename(tmp_path / 'manifest.json')
+    with pytest.raises(DataError, match='holds no finished stage'):
+        StageRunner(config, tmp_path / 'run', ['time_buckets'], overwrite=True).run()
+    assert contents(stages / 'time_buckets') == whole
+    (tmp_path / 'manifest.json').rename(stages / 'metadata/manifest.json')
+    StageRunner(config, tmp_path / 'run', ['time_buckets'], overwrite=True).run()
+    assert contents(stages / 'time_buckets') == whole
+
+
 def test_inputs_that_are_not_there(tmp_path, config):
     with pytest.raises(DataError, match='holds no finished stage'):
         StageRunner(config, tmp_path / 'run', ['time_buckets']).run()

@@ -60,7 +60,10 @@ def test_texts_of_records_are_text(tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     (['--prompt', ''], 'empty'), (['--prompt', 'x', '--bank', 'y'], "no 'y'; there are photos"),
     (['--prompt', 'x', '--bucket', '9'], "no bucket '9'"), (['--image', 'nowhere.jpg'], 'nowhere.jpg'),
-    (['--prompt', 'x', '--top', '0'], 'last'), (['--prompt', 'x', '--every', '0'], 'nth')])
+    (['--prompt', 'x', '--top', '0'], '--first 1 --top 0'),
+    (['--prompt', 'x', '--first', '9', '--top', '3'], 'not behind the last'),
+    (['--prompt', 'x', '--ranks', '500'], 'none of these ranks is there; there are 48 images'),
+    (['--prompt', 'x', '--every', '0'], 'nth')])
 def test_what_cannot_be_shown(folder, capsys, arguments, message):
     assert module.main([str(folder / 'config.py'), *arguments, '--out', str(folder / 'none.html')]) == 2
     printed = capsys.readouterr().err

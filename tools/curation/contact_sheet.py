@@ -48,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from clear.engine.stages.app import read_app_config, session_of
 
     setup_logging(None)
+    top = args.top if args.top is not None else max([1000 if args.every > 1 else 60, *(args.ranks or ())])
+    if not 1 <= args.first <= top:
+        raise ConfigError(f'--first {args.first} --top {top}: the first rank is 1 or more, and not behind the last.')
     places = {place.name: place for place in session_of(read_app_config(args)).places}
     if args.bank is not None and args.bank not in places:
         raise ConfigError(f"--bank: there is no '{args.bank}'; there are {', '.join(places)}.")
@@ -56,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
         queries = {args.image.name: place.of_image(read_bytes(args.image))}
     else:
         queries = {text: place.of_text(text, args.prefix) for text in args.prompt}
-    top = args.top if args.top is not None else max([1000 if args.every > 1 else 60, *(args.ranks or ())])
     parts, scores = {}, {}
     for name, vector in queries.items():
         for bucket in args.bucket or [ALL]:
             found = place.search(vector, bucket, top, args.first)
             chosen = found.at(args.ranks) if args.ranks else found.every(args.every)
+            if not len(chosen):
+                raise ConfigError(f'{name}: none of these ranks is there; there are {len(found)} images.')
             heading = f'{name}, {bucket if bucket == ALL else f"bucket {bucket}"}'
             parts[heading] = place.hits(chosen)
             scores[heading] = histogram(found.scores)

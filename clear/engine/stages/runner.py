@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,6 +118,9 @@ class StageRunner:
         started = time.monotonic()
         for entry in self.todo:
             entry.stage.check()
+        made = {entry.name for entry in self.todo}
+        for entry in self.todo:  # nothing is removed for a stage that cannot be made
+            _check_whole(self._inputs_of(entry, without=made))
         if self.overwrite:
             for entry in self.todo:
                 shutil.rmtree(self.folder(entry).path, ignore_errors=True)
@@ -140,6 +143,11 @@ class StageRunner:
         return Results(name=str(self.cfg['name'] or 'curation'), runner=type(self).__name__, protocol=PROTOCOL,
                        metrics=metrics, config_hash=config_hash(made_of), **software(), timing=dict(stages=time_s))
 
+    def _inputs_of(self, entry: Entry, without: Collection[str]) -> dict[str, Finished]:
+        """What a stage reads of those that are not called so."""
+        reads = {kind: source for kind, source in entry.reads.items() if source not in without}
+        return inputs_of(replace(entry, reads=reads), self.work_dir / FOLDER)
+
     def _run_stage(self, entry: Entry, running: ExitStack) -> None:
         folder = self.folder(entry)
         if folder.read(PLAN) is not None:
@@ -158,6 +166,7 @@ class StageRunner:
         folder.clear_attempts()
         folder.clear_strangers()
         inputs = entry.stage.inputs = inputs_of(entry, self.work_dir / FOLDER)
+        _check_whole(inputs)
         stored = folder.read(PLAN)
         if stored is None:
             logger.info('%s  planning', entry.name)
@@ -266,6 +275,14 @@ def _wait_for(folder: StageFolder, shards: Sequence[int]) -> None:
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
     return {name: metadata.version(name) for name in packages}
+
+
+def _check_whole(inputs: Mapping[str, Finished]) -> None:
+    """Raise DataError if a file is gone, or has another size than its stage's manifest says."""
+    for kind, finished in inputs.items():
+        damage = finished.damage()
+        if damage:
+            raise DataError(f'{kind}: {damage}. Bring it back, or make {finished.folder.path} again.')
 
 
 @contextmanager
