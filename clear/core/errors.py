@@ -80,7 +80,7 @@ def unwritable(path: object, error: OSError) -> WriteError:
     """The error of a file that cannot be written, from the system's."""
     remedy = 'Free some space' if error.errno in NO_ROOM else 'Make its folder writable'
     told = WriteError(f'{path} cannot be written: {error.strerror or error}. {remedy}, or write elsewhere. What was '
-                      'saved before is whole; training goes on from it with --resume.')
+                      'saved before is whole, and --resume, of a program that has it, goes on from it.')
     told.errno = error.errno
     return told
 

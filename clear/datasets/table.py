@@ -47,7 +47,7 @@ class ImageTable:
     | `label`, or `labels`       | int32 class index, -1 = none; or a list of them per image          |
     | `difficult`                | with `labels`: classes that are neither there nor absent for sure  |
     | `bucket`, `split`          | text, null = none                                                  |
-    | `taken_at`                 | timestamp in UTC                                                   |
+    | `taken_at`, `uploaded_at`  | timestamp in UTC                                                   |
     | `caption`                  | text, or a list of texts per image                                 |
     | `mask`                     | text: the path of a mask, relative to `root`                       |
     | `shard`, `offset`, `bytes` | text, int64: a part of that file is the image; null = `path` is it |
@@ -188,10 +188,10 @@ class ImageTable:
         return self.texts('bucket') if 'bucket' in self else [None] * len(self)
 
     def times(self) -> list[datetime | None]:
-        """When every image was taken, in UTC; None where that is unknown."""
-        if 'taken_at' not in self:
-            return [None] * len(self)
-        return self['taken_at'].cast(pyarrow.timestamp('us', tz='UTC'), safe=False).to_pylist()
+        """When every image was taken, in UTC, else when it was uploaded; None where neither is known."""
+        known = [self[name].cast(pyarrow.timestamp('us', tz='UTC'), safe=False) for name in ('taken_at', 'uploaded_at')
+                 if name in self]
+        return compute.coalesce(*known).to_pylist() if known else [None] * len(self)
 
     @property
     def are_stored(self) -> bool:

@@ -158,8 +158,12 @@ def test_a_subset_that_is_too_small_or_cannot_be(tmp_path):
     made = source(tmp_path / 'in', records(20))
     with pytest.raises(DataError, match='the 0 records of the subset cannot give 3 buckets'):
         cut(tmp_path, made, rule=dict(type='Quantile', buckets=3, where='id < 0'))
-    with pytest.raises(DataError, match='latitude'):
-        cut(tmp_path, made, rule=dict(type='Quantile', where='latitude IS NULL'))
+    for condition, named in (('latitude IS NULL', 'latitude'), ('lat IS IS NULL', 'syntax error'),
+                             ('nothing_such(lat)', 'nothing_such')):
+        with pytest.raises(ConfigError, match=named) as told:
+            cut(tmp_path, made, rule=dict(type='Quantile', where=condition))
+        assert str(told.value).startswith(f'rule.where is {condition!r}, which is no condition on records: ')
+        assert '\n' not in str(told.value)
     with pytest.raises(DataError, match='nowhere.parquet does not exist'):
         cut(tmp_path, made, rule=dict(type='Quantile', ids='nowhere.parquet'))
 

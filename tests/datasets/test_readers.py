@@ -15,6 +15,7 @@ from tiny_encoder import TinyEncoder, write_images
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_clear, read_images
 from clear.datasets.readers.build import guess_reader
+from clear.datasets.table import ImageTable
 from clear.features import extract, write_bank
 
 
@@ -70,6 +71,15 @@ def test_table_with_every_column(tmp_path, suffix):
     assert source.buckets() == ['10', '2']
     assert source.label_array().tolist() == [1, 0] and source.class_names == ['ant', 'bus']
     assert source.times()[0] == datetime(2011, 5, 1, 12, tzinfo=UTC)
+
+
+def test_times_are_taken_else_uploaded(tmp_path):
+    days = [datetime(2011, 5, day, tzinfo=UTC) for day in (1, 2, 3)]
+    table = pyarrow.table(dict(id=['a', 'b', 'c'], path=['a', 'b', 'c'], taken_at=[days[0], None, None],
+                               uploaded_at=[days[1], days[2], None]))
+    assert ImageTable(tmp_path, table).times() == [days[0], days[2], None]
+    assert ImageTable(tmp_path, table.drop_columns('taken_at')).times() == [days[1], days[2], None]
+    assert ImageTable(tmp_path, table.select(['id', 'path'])).times() == [None] * 3
 
 
 def test_table_with_numbers_and_gaps(tmp_path):

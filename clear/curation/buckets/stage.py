@@ -173,12 +173,23 @@ class TimeBuckets(Stage):
             connection.register('kept', kept)
             if subset is not None and subset.where is not None:
                 file = tables([source.file(shard, _OF[self.of][0])])
+                _check_condition(connection, file, subset.where)
                 connection.execute('DELETE FROM subset')
                 connection.execute(f'INSERT INTO subset SELECT id FROM {file} WHERE ({subset.where})')
             chosen = ' WHERE id IN (SELECT id FROM subset)' if subset is not None else ''
             connection.execute(f'INSERT INTO keys SELECT moment, id FROM kept{chosen}')
             connection.unregister('kept')
         return connection.execute('SELECT count(*) FROM keys').fetchall()[0][0]
+
+
+def _check_condition(connection: DuckDBPyConnection, records: str, where: str) -> None:
+    import duckdb
+
+    try:
+        connection.execute(f'SELECT id FROM {records} WHERE ({where}) LIMIT 0')
+    except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
+        reason = str(error).partition('\n')[0]
+        raise ConfigError(f'rule.where is {where!r}, which is no condition on records: {reason}') from None
 
 
 def _subset(subset: Subset, connection: DuckDBPyConnection) -> str:

@@ -63,7 +63,7 @@ def _check_target(out: Path, replace: bool) -> None:
     if not any(out.iterdir()):
         return
     if not replace:
-        raise DataError(f'{out} exists and has other content. Choose another folder, or overwrite it explicitly.')
+        raise DataError(f'{out} exists and has other content. Choose another folder, or overwrite it explicitly')
     if Path.home().resolve().is_relative_to(out) or Path.cwd().resolve().is_relative_to(out):
         raise DataError(f'{out} holds your home or working directory, it will not be overwritten.')
 
