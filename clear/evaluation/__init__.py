@@ -15,11 +15,14 @@ from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
+from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
+from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 
 __all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows',
            'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
+           'SentenceSimilarity', 'pearson', 'spearman',
            'VOC07SVM', 'VOC07Linear', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics',
            'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',
            'nearest_neighbours', 'read_splits', 'sample_shots', 'stratified_split', 'train_grid',

@@ -219,3 +219,7 @@ class _Encoder(torch.nn.Module):
         parts = [self.model.encode_text(texts[start:start + self.batch_size]).float().cpu()
                  for start in range(0, len(texts), self.batch_size)]
         return torch.cat(parts)
+
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the text tower reads."""
+        return self.model.text_encoder.num_truncated(texts)

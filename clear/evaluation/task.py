@@ -47,6 +47,14 @@ class EncodesText(Protocol):
 
 
 @runtime_checkable
+class CountsTruncated(Protocol):
+    """An encoder of text that knows what it does not read."""
+
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than it reads."""
+
+
+@runtime_checkable
 class ChecksClasses(Protocol):
     """A task that knows some classes by name."""
 

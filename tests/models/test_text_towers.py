@@ -133,8 +133,21 @@ def test_empty_and_long_texts(config, name, caplog):
     assert features.isfinite().all() and (features[0] - features[1]).abs().max() > 1e-5
     said = [record for record in caplog.records if 'is cut to' in record.message]
     assert len(said) == (0 if name == 'words' else 1)
+    assert encoder.num_truncated([*long, 'cat', long[0]]) == (0 if name == 'words' else 3)
     if said and name not in ('PromptBERT', 'roberta_prompt'):
         assert f'is cut to {encoder.max_length}' in said[0].message
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_text_is_truncated_if_its_last_word_does_not_matter(config, name):
+    encoder = build_text_encoder(config(name))
+    limit = encoder._token_limit()
+    if limit is None:
+        pytest.skip('reads all of a text')
+    for count in range(limit - 8, limit + 2):
+        texts = [' '.join(['cat'] * (count - 1) + [last]) for last in ('cat', 'dog')]
+        first, second = encoder.encode(texts)
+        assert (encoder.num_truncated(texts) == 0) == bool((first - second).abs().max() > 2e-6), count
 
 
 def test_a_state_dict_goes_over(config):

@@ -76,6 +76,10 @@ class AlignedEncoder(ImageEncoder):
             device = next(self.parameters()).device
             return self.model.project('text', embedded.to(device)).float().cpu()
 
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the text tower reads."""
+        return self.model.text_encoder.num_truncated(texts)
+
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The maps of the image tower."""
         return self.model.image_encoder.feature_maps(images)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
 CONFIG_FILE = 'text_encoder.json'
+_SPECIAL_TOKENS = 64
 
 
 class TextEncoder(Tower):
@@ -83,6 +84,14 @@ class TextEncoder(Tower):
                 features[rows] = self._embed([texts[row] for row in rows], use_pooler).float().cpu()
         return features
 
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts have more tokens than are read."""
+        limit = self._token_limit()
+        if limit is None:
+            return 0
+        # A token is a byte or more of the text, but for special ones and those of a prompt.
+        return sum(self._num_tokens(text) > limit for text in texts if len(text.encode()) + _SPECIAL_TOKENS > limit)
+
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and arguments into a folder that `build_text_encoder(folder)` reads.
 
@@ -114,6 +123,10 @@ class TextEncoder(Tower):
 
     def _write_config(self, folder: Path, arguments: dict[str, Plain]) -> None:
         (folder / CONFIG_FILE).write_text(json.dumps(dict(type=type(self).__name__, **arguments), indent=1))
+
+    def _token_limit(self) -> int | None:
+        """Most of `_num_tokens` that are read."""
+        return self.max_length
 
     def _num_tokens(self, text: str) -> int:
         """Tokens of a text without a limit, special ones included."""

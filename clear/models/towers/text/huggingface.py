@@ -141,6 +141,9 @@ class HuggingFaceTextEncoder(TextEncoder):
             return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
         return outputs.pooler_output if self.text_pooler == 'cls' and use_pooler else states[:, 0]
 
+    def _token_limit(self) -> int | None:
+        return self.max_length if self._prompt is None else self._prompt.max_length
+
     def _num_tokens(self, text: str) -> int:
         return len(self.tokenizer(text, truncation=False, verbose=False).input_ids)
 

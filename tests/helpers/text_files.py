@@ -1,0 +1,98 @@
+"""Files of the text tasks in their layouts, and encoders that need no weights."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import torch
+
+
+class WordBag(torch.nn.Module):
+    """A text is the sum of its words' vectors, which are functions of the words; it reads eight of them."""
+
+    limit = 8
+
+    def __init__(self, dim=16, vectors=None):
+        super().__init__()
+        self.dim, self.vectors = dim, vectors
+
+    def vector(self, word):
+        if self.vectors is not None:
+            return self.vectors[word]
+        return torch.randn(self.dim, generator=torch.Generator().manual_seed(zlib.crc32(word.encode())))
+
+    def encode_text(self, texts):
+        return torch.stack([sum(map(self.vector, text.split()[:self.limit])) for text in texts])
+
+    def num_truncated(self, texts):
+        return sum(len(text.split()) > self.limit for text in texts)
+
+    def fingerprint(self):
+        return f'word bag {self.dim}'
+
+
+class Peer:
+    """An encoder as sentence-transformers' evaluators call theirs."""
+
+    similarity_fn_name = 'cosine'
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+        self.model_card_data = type('Card', (), dict(set_evaluation_metrics=lambda *args, **kwargs: None))()
+
+    def encode(self, texts, convert_to_tensor=False, **options):
+        found = self.encoder.encode_text(list(texts))
+        return found if convert_to_tensor else found.numpy()
+
+    encode_query = encode_document = encode
+
+
+def write(path, lines, encoding='utf-8'):
+    """Lines of text, each with its end; packed if the name says so."""
+    content = ''.join(f'{line}\n' for line in lines).encode(encoding)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
+    return path
+
+
+def sentences(count, words=6, seed=0, vocabulary=30):
+    """Different sentences of a small vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+    return [' '.join(f'w{index}' for index in torch.randint(vocabulary, (words,), generator=generator).tolist())
+            for _ in range(count)]
+
+
+def write_year(root, year, subsets, count=12, seed=0):
+    """A year of STS as SentEval has it, the first score of each sub-set empty; sub-set -> (first, second, scores)."""
+    written = {}
+    for place, name in enumerate(subsets):
+        first, second = sentences(count, seed=seed + 2 * place), sentences(count, seed=seed + 2 * place + 1)
+        scores = (5 * torch.rand(count, generator=torch.Generator().manual_seed(seed + place))).tolist()
+        folder = Path(root) / 'STS' / f'STS{year}-en-test'
+        write(folder / f'STS.input.{name}.txt', [f'{one}\t{two}' for one, two in zip(first, second)])
+        write(folder / f'STS.gs.{name}.txt', ['', *(f'{score:.6f}' for score in scores[1:])])
+        written[name] = first[1:], second[1:], [float(f'{score:.6f}') for score in scores[1:]]
+    return written
+
+
+def write_pairs(root, name, split='test', count=20, seed=7):
+    """STS-B (packed or not) or SICK; (first, second, scores)."""
+    first, second = sentences(count, seed=seed), sentences(count, seed=seed + 1)
+    scores = [round(float(value), 3) for value in
+              5 * torch.rand(count, generator=torch.Generator().manual_seed(seed))]
+    rows = list(zip(scores, first, second))
+    if name == 'packed':
+        others = [f'train\tx\tx\tx\t3.0\t{one}\t{two}' for one, two in zip(second, first)]
+        write(Path(root) / 'stsbenchmark.tsv.gz', [
+            'split\tgenre\tdataset\tyear\tscore\tsentence1\tsentence2', *others,
+            *(f'{split}\tx\tx\tx\t{score}\t{one}\t{two}' for score, one, two in rows)])
+    elif name == 'sts-b':
+        write(Path(root) / 'STS' / 'STSBenchmark' / f'sts-{split}.csv',
+              [f'main\tx\t2012\t{row}\t{score}\t{one}\t{two}' for row, (score, one, two) in enumerate(rows)])
+    else:
+        labels = ('NEUTRAL', 'ENTAILMENT', 'CONTRADICTION')
+        write(Path(root) / 'SICK' / f'SICK_{dict(test="test_annotated", dev="trial").get(split, split)}.txt',
+              ['pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment',
+               *(f'{row}\t{one}\t{two}\t{score}\t{labels[row % 3]}' for row, (score, one, two) in enumerate(rows))])
+    return first, second, scores
