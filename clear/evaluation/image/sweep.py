@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from clear.core.checks import check_flag, check_whole
@@ -50,26 +50,43 @@ def peak_search(score: Callable[[int], float], n: int = 97, start_step: int = 16
         >>> peak_search(lambda place: 97 - abs(place - 37)).index
         37
     """
+    stages = peak_stages(n, start_step, keep_centre=keep_centre)
+    _, places = next(stages)
+    try:
+        while True:
+            _, places = stages.send([score(place) for place in places])
+    except StopIteration as ended:
+        return ended.value
+
+
+def peak_stages(n: int = 97, start_step: int = 16, *, keep_centre: bool = False
+                ) -> Generator[tuple[int, list[int]], Sequence[float], Peak]:
+    """`peak_search` for those who score several places at once, or run several searches together.
+
+    Yields the best place so far and the places of the next stage, which do not depend on each other; is sent their
+    scores; returns the peak.
+
+    Args:
+        n, start_step, keep_centre: as there.
+
+    Raises:
+        ConfigError: as there.
+    """
     check_whole('n', n, 1)
     check_whole('start_step', start_step, 1)
     check_flag('keep_centre', keep_centre)
     visited: list[int] = []
-
-    def best_of(places: list[int], best: int, highest: float) -> tuple[int, float]:
-        for place in places:
-            visited.append(place)
-            found = score(place)
+    best, highest = 0, 0.0
+    places, span = list(range(0, n, start_step)), start_step
+    while span:
+        scores = yield best, places
+        visited += places
+        if not keep_centre:
+            best, highest = 0, 0.0
+        for place, found in zip(places, scores):
             if found > highest:  # never true of NaN
                 best, highest = place, found
-        return best, highest
-
-    best, highest = best_of(list(range(0, n, start_step)), 0, 0.0)
-    span = start_step // 2
-    while span:
-        left, right = max(best - span, 0), min(best + span, n - 1)
-        if keep_centre:
-            best, highest = best_of([place for place in (left, right) if place != best], best, highest)
-        else:
-            best, highest = best_of([left, best, right], 0, 0.0)
         span //= 2
+        left, right = max(best - span, 0), min(best + span, n - 1)
+        places = [place for place in (left, right) if place != best] if keep_centre else [left, best, right]
     return Peak(best, highest, tuple(visited))

@@ -1,0 +1,1 @@
+"""ELEVATER: twenty image sets by zero-shot, few-shot, full-shot and fine-tuning."""
