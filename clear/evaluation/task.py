@@ -62,12 +62,21 @@ class ChecksClasses(Protocol):
         """Raise DataError if these are others."""
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A task that reads files of its own, which are no data set of a config."""
+
+    def files_fingerprint(self) -> str:
+        """A text that changes when what these files hold changes; raises DataError if they cannot be read."""
+
+
 class Task(Protocol):
     """What every task offers.
 
     Attributes:
         needs: some of `NEEDS`: a field of `TaskData`, or 'text_encoder' for an encoder that
-            `EncodesText` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse).
+            `EncodesText` too. A task that needs 'maps' also says which `levels`, 0 (fine) to 4 (coarse). One that needs
+            'text_encoder' alone gets no data: it reads files of its own, and then also `ReadsFiles`.
 
     A class that says `reads_grid = True` (its base does not count) takes the arguments in the `grid` of a probing
     config where it has none of its own. One that says `reads_labels = True` is refused data without any label before
@@ -94,6 +103,11 @@ def needs_of(task: Task) -> tuple[str, ...]:
     if 'maps' in needs and not getattr(task, 'levels', None):
         raise ConfigError(f'{name} needs maps but does not say of which levels: levels = [0, 4].')
     return tuple(needs)
+
+
+def reads_text_alone(needs: Sequence[str]) -> bool:
+    """Whether a task with these needs gets no data."""
+    return set(needs) == {'text_encoder'}
 
 
 def reads_labels(task: Task) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError
+from clear.features.build import make_encoder, make_text_encoder
 from clear.registry import MODELS
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ class TextTower:
 
     def __init__(self, cfg: Options):
         from clear.models.towers.image.base import ImageEncoder
-        from clear.models.towers.image.build import build_encoder
-        from clear.models.towers.text import build_text_encoder
 
         if not isinstance(cfg, Mapping) or not isinstance(cfg.get('type'), str):
             raise ConfigError(f"text_encoder is {cfg!r}; expected a dict with type, such as dict(type="
@@ -48,7 +47,7 @@ class TextTower:
         with building('text_encoder'):
             kind = MODELS.require(cfg['type'])
             self.has_images = isinstance(kind, type) and issubclass(kind, ImageEncoder)
-            built = build_encoder(cfg) if self.has_images else build_text_encoder(cfg)
+            built = make_encoder(cfg) if self.has_images else make_text_encoder(cfg)
         self._encode: Callable[..., object] | None = getattr(built, 'encode_text', None) if self.has_images \
             else built.encode
         if self._encode is None:

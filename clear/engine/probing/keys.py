@@ -12,7 +12,8 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.programs.startup import choose_device
 from clear.engine.schema import filled_in
-from clear.evaluation.task import EncodesText, Task, needs_of
+from clear.evaluation.task import EncodesText, Task, needs_of, reads_text_alone
+from clear.features.build import PAIR_KEYS, RUN_KEY, typed
 from clear.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ DEFAULTS: Options = dict(seed=0, threads=None, device=None, num_workers=0, work_
                                 grid={}, banks={})
 REQUIRED = ('encoders', 'tasks')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
-TASK_KEYS = ('type', 'name', 'data', 'level', 'kind')
+TASK_KEYS = ('type', 'name', 'data', 'level', 'kind', 'features')
+# What a task reads of an encoder: what its heads give, or its towers alone.
+FEATURES = ('embedding', 'backbone')
 INFO_KEYS = {'method', 'pretrain_dataset', 'epochs'}
 BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
 SPLITS = ('train', 'val', 'test')
@@ -64,14 +67,13 @@ def check_probe_config(cfg: dict) -> None:
         _check_encoder(name, encoder)
     names = []
     for index, task in enumerate(cfg['tasks']):
-        _check_task(f'tasks[{index}]', task, cfg)
+        where = f'tasks[{index}]'
+        needs = _check_task(where, task, cfg)
         names.append(task_name(task))
-        for encoder in cfg['encoders']:
-            _check_data(f'tasks[{index}].data', task_data(cfg, task), encoder, cfg['encoders'][encoder])
-        needs = needs_of(build_task(task_options(task, cfg['seed'], cfg['grid'])))
-        _check_given(f'tasks[{index}]', task, needs, task_data(cfg, task))
-        for name, encoder in cfg['encoders'].items() if 'text_encoder' in needs else ():
-            check_encodes_text(f'tasks[{index}]', task, f'encoders.{name}', encoder)
+        _check_given(where, task, needs, task_data(cfg, task, needs))
+        for name, encoder in cfg['encoders'].items():
+            _check_data(f'{where}.data', task_data(cfg, task, needs), name, encoder)
+            _check_sides(where, task, needs, f'encoders.{name}', encoder)
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
@@ -82,8 +84,10 @@ def task_name(task: dict) -> str:
     return task.get('name') or task['type']
 
 
-def task_data(cfg: dict, task: dict) -> object:
-    """Split -> source of a task: its own `data`, else the config's."""
+def task_data(cfg: dict, task: dict, needs: tuple[str, ...]) -> object:
+    """Split -> source of a task with these needs: its own `data`, else the config's; none for a task on text alone."""
+    if reads_text_alone(needs):
+        return {}
     return task.get('data') if task.get('data') is not None else cfg['data']
 
 
@@ -120,16 +124,24 @@ def _reads_grid(kind: str) -> bool:
 
 def _check_encoder(name: str, encoder: object) -> None:
     _check_name('encoders', name)
-    if not isinstance(encoder, dict) or ('type' in encoder) == ('bank' in encoder):
-        raise ConfigError(f'encoders.{name} is {encoder!r}; expected dict(type=...) or dict(bank=<folder of banks>).')
+    kinds = [key for key in ('type', 'bank', RUN_KEY) if isinstance(encoder, dict) and key in encoder]
+    if not isinstance(encoder, dict) or len(kinds) > 1 or not (kinds or any(key in encoder for key in PAIR_KEYS)):
+        both = f' It has both {" and ".join(kinds)}.' if len(kinds) > 1 else ''
+        raise ConfigError(f'encoders.{name} is {encoder!r}; expected one of dict(type=...), dict(bank=<folder of '
+                          "banks>), dict(image_encoder=..., text_encoder=...) and dict(run='work_dirs/x')." + both)
     info = encoder.get('info') or {}
     check_keys(f'encoders.{name}.info', info, INFO_KEYS, 'info')
-    arguments = {'bank'} if 'bank' in encoder else accepted_arguments(MODELS.require(encoder['type']))
-    check_keys(f'encoders.{name}', set(encoder) - {'type', 'info'}, arguments,
-               encoder.get('type', 'a folder of banks'))
+    kind = typed(encoder).get('type')
+    arguments = {'bank'} if kind is None else accepted_arguments(MODELS.require(kind))
+    check_keys(f'encoders.{name}', set(encoder) - {'type', 'info'}, arguments, kind or 'a folder of banks')
+    if kind == 'AlignedRun':
+        from clear.models.alignment.encoder import run_checkpoint
+
+        run_checkpoint(encoder[RUN_KEY], encoder.get('checkpoint', 'latest'))
 
 
-def _check_task(where: str, task: object, cfg: dict) -> None:
+def _check_task(where: str, task: object, cfg: dict) -> tuple[str, ...]:
+    """What a task needs, whose entry is as it should be."""
     if not isinstance(task, dict) or 'type' not in task:
         raise ConfigError(f"{where} is {task!r}; expected dict(type=...), with arguments and data.")
     accepted = task_arguments(task['type'])
@@ -137,11 +149,18 @@ def _check_task(where: str, task: object, cfg: dict) -> None:
     if task.get('device') is not None:
         choose_device(task['device'])
     _check_name(f'{where}.name', task_name(task))
-    data = task_data(cfg, task)
+    check_choice(f'{where}.features', task.get('features', FEATURES[0]), FEATURES)
+    needs = needs_of(build_task(task_options(task, cfg['seed'], cfg['grid'])))
+    if reads_text_alone(needs):
+        if task.get('data') is not None:
+            raise ConfigError(f"{where}: {task['type']} reads texts of its own and no data; leave the key out.")
+        return needs
+    data = task_data(cfg, task, needs)
     if not isinstance(data, dict) or 'test' not in data:
         raise ConfigError(f"{where}.data is {data!r}; expected dict(train=..., test=...), and val=... if there is one, "
                           "here or as 'data' of the whole config.")
     check_keys(f'{where}.data', data, set(SPLITS), 'data')
+    return needs
 
 
 def _check_data(where: str, data: dict, name: str, encoder: dict) -> None:
@@ -179,17 +198,32 @@ def _check_given(where: str, task: dict, needs: tuple[str, ...], data: dict) -> 
                                   f'single bucket of it (data.{split}). List the images of the bucket.')
 
 
+def _check_sides(where: str, task: dict, needs: tuple[str, ...], name: str, encoder: dict) -> None:
+    """Refuse a task that asks an encoder for something that it has not got."""
+    if 'bank' in encoder and task.get('features') == 'backbone':
+        raise ConfigError(f"{where}: features='backbone' asks for an encoder without its heads; {name} is a folder of "
+                          'banks, which hold what they hold.')
+    if typed(encoder).get('type') == 'TowerPair' and not encoder.get('image_encoder') and not reads_text_alone(needs):
+        raise ConfigError(f"{where}: {task['type']} needs an encoder of images; {name} names no image_encoder.")
+    if 'text_encoder' in needs:
+        check_encodes_text(where, task, name, encoder)
+
+
 def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
     """Refuse a task on images and text for an encoder of images alone.
 
     Raises:
         ConfigError: naming both; `name` is the key of the encoder.
     """
-    kind = None if 'bank' in encoder else MODELS.require(encoder['type'])
+    kind = None if 'bank' in encoder else MODELS.require(typed(encoder)['type'])
     if not (isinstance(kind, type) and issubclass(kind, EncodesText)):
-        found = 'is a folder of banks' if 'bank' in encoder else f"is a {encoder['type']}"
-        raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; {name} {found}, "
-                          'which encodes no text.')
+        found = 'is a folder of banks' if kind is None else f'is a {typed(encoder)["type"]}'
+    elif typed(encoder)['type'] == 'TowerPair' and not encoder.get('text_encoder'):
+        found = 'names no text_encoder'
+    else:
+        return
+    raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; {name} {found}, "
+                      'which encodes no text.')
 
 
 def _check_name(where: str, name: object) -> None:

@@ -15,6 +15,7 @@ from clear.core.configs.signatures import accepted_arguments
 from clear.core.errors import ConfigError, TrainingError
 from clear.core.modes import evaluation_mode
 from clear.models.alignment.chunks import check_no_batch_norm, embed_in_chunks
+from clear.models.alignment.heads import build_head
 from clear.models.checked import CheckedModel
 from clear.models.losses import SimCSELoss
 from clear.models.losses.pair_loss import DEFAULT_LOGIT_SCALE, PairLoss
@@ -329,7 +330,7 @@ class ImageTextAlignment(CheckedModel):
             raise ConfigError(f'joint_dim is {joint_dim}, but neither side has a head that could end in it: set '
                               'image_head or text_head.')
         for side, head in heads.items():
-            built = self._build_head(side, head, joint_dim)
+            built = build_head(side, head, self.tower(side).embed_dim, joint_dim, needs_prototypes)
             setattr(self, f'{side}_head', built)
             if needs_prototypes and (not isinstance(built, DINOHead) or built.last_layer is None):
                 raise ConfigError(f'{side}_head is a {type(built).__name__}; {type(self.criterion).__name__} needs a '
@@ -344,31 +345,6 @@ class ImageTextAlignment(CheckedModel):
                 raise ConfigError(f'the directions of both heads must have one shape; found {tuple(teacher.shape)} '
                                   f'and {tuple(student.shape)}. Set bottleneck_channels or joint_dim.')
             self.head(self.teacher).requires_grad_(False)
-
-    def _build_head(self, side: str, head: Mapping | nn.Module | None, joint_dim: int | None) -> nn.Module | None:
-        if head is None:
-            return None
-        if isinstance(head, nn.Module):
-            if not isinstance(getattr(head, 'out_channels', None), int):
-                raise ConfigError(f'{side}_head is a {type(head).__name__} without the attribute out_channels, the '
-                                  'width of what it gives.')
-            return head
-        if not isinstance(head, Mapping):
-            raise ConfigError(f"{side}_head is {head!r}; expected a head such as dict(type='ProjectionMLP').")
-        options = dict(head)
-        kind = MODELS.require(options['type']) if isinstance(options.get('type'), str) else options.get('type')
-        accepted = accepted_arguments(kind) if isinstance(kind, type) else set()
-        if 'in_channels' in accepted:
-            options.setdefault('in_channels', self.tower(side).embed_dim)
-        # DINOHead ends on a sphere of that width, or in directions on it.
-        width = 'bottleneck_channels' if 'bottleneck_channels' in accepted else 'out_channels'
-        if joint_dim is not None:
-            options.setdefault(width, joint_dim)
-        if width == 'bottleneck_channels' and not self.criterion.needs_prototypes:
-            options.setdefault('out_channels', None)
-        if width in accepted and width not in options and kind is not DINOHead:
-            raise ConfigError(f'{side}_head.{width} is open, and no tower without a head says it: set joint_dim.')
-        return build_part(f'{side}_head', options)
 
     def _build_logits(self, scale: float | None) -> None:
         if scale is not None:

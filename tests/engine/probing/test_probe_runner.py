@@ -279,7 +279,7 @@ def test_grid_and_seed_are_defaults_of_the_tasks(cfg):
     (dict(data=dict(train='train', test=dict(type='ImageFolder', root='x'))), 'cannot encode'),
     (dict(grid=dict(lr=[0.1])), "no key 'lr'"),
     (dict(banks=dict(dir='x')), "no key 'dir'"),
-    (dict(encoders=dict(e=dict(path='x'))), r'expected dict\(type=...\) or dict\(bank='),
+    (dict(encoders=dict(e=dict(path='x'))), r'expected one of dict\(type=...\), dict\(bank='),
     (dict(encoders=dict(e=dict(type='TorchvisionEncoder', arch='resnet18'))), 'is no folder of banks'),
     (dict(encoders=dict(e=dict(type='TorchvisionEncoder', arhc='resnet18'))), "'arch'"),
     (dict(encoders=dict(e=dict(bank='x', info=dict(methd='a')))), "'method'"),

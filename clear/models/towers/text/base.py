@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
 CONFIG_FILE = 'text_encoder.json'
-_SPECIAL_TOKENS = 64
 
 
 class TextEncoder(Tower):
@@ -89,8 +88,10 @@ class TextEncoder(Tower):
         limit = self._token_limit()
         if limit is None:
             return 0
-        # A token is a byte or more of the text, but for special ones and those of a prompt.
-        return sum(self._num_tokens(text) > limit for text in texts if len(text.encode()) + _SPECIAL_TOKENS > limit)
+        # A token of an ASCII text is a character or more; around it are the special ones and those of a prompt.
+        added = self._num_tokens('a')
+        return sum(self._num_tokens(text) > limit for text in texts
+                   if len(text) + added > limit or not text.isascii())
 
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and arguments into a folder that `build_text_encoder(folder)` reads.
