@@ -98,6 +98,20 @@ class HasLockedTowers(Protocol):
 
 
 @runtime_checkable
+class JoinsTowers(Protocol):
+    """An encoder of images and text that is made of a tower and perhaps a head on each side.
+
+    `embed_dim` is the width of its images' embeddings, `text_dim` that of its texts'; None without text.
+    """
+
+    embed_dim: int
+    text_dim: int | None
+
+    def without_heads(self) -> nn.Module:
+        """The same towers, whose embeddings pass no head."""
+
+
+@runtime_checkable
 class ReadsStored(Protocol):
     """A data set that knows what each network reads, and can give what the network made of it instead.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clear.core.config import to_plain
+from clear.core.contracts import JoinsTowers
 from clear.core.errors import ClearError, ConfigError
 from clear.evaluation.image.rows import BucketRows
 from clear.evaluation.task import TaskData, reads_text_alone
@@ -164,21 +165,18 @@ class DataFinder:
 
     def _made_encoder(self, job: Job) -> nn.Module:
         from clear.features.build import make_encoder
-        from clear.models.alignment.pair import TowerPair
 
         if 'embedding' not in self._encoders:
             self._encoders['embedding'] = make_encoder(job.encoder_cfg)
         whole = self._encoders['embedding']
-        if job.features not in self._encoders:  # only a pair has heads
-            self._encoders[job.features] = whole.without_heads() if isinstance(whole, TowerPair) else whole
+        if job.features not in self._encoders:
+            self._encoders[job.features] = whole.without_heads() if isinstance(whole, JoinsTowers) else whole
         return self._encoders[job.features]
 
 
 def _check_widths(job: Job, encoder: nn.Module) -> None:
     """Refuse to compare images with text in two widths."""
-    from clear.models.alignment.pair import TowerPair
-
-    if not isinstance(encoder, TowerPair) or 'text_encoder' not in job.needs or reads_text_alone(job.needs):
+    if not isinstance(encoder, JoinsTowers) or 'text_encoder' not in job.needs or reads_text_alone(job.needs):
         return
     if encoder.embed_dim != encoder.text_dim:
         raise ConfigError(f'{job.key}: the images of this encoder have {encoder.embed_dim} dimensions, its texts '

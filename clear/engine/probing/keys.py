@@ -134,7 +134,7 @@ def _check_encoder(name: str, encoder: object) -> None:
     kind = typed(encoder).get('type')
     arguments = {'bank'} if kind is None else accepted_arguments(MODELS.require(kind))
     check_keys(f'encoders.{name}', set(encoder) - {'type', 'info'}, arguments, kind or 'a folder of banks')
-    if kind == 'AlignedRun':
+    if RUN_KEY in kinds:
         from clear.models.alignment.encoder import run_checkpoint
 
         run_checkpoint(encoder[RUN_KEY], encoder.get('checkpoint', 'latest'))
@@ -203,10 +203,14 @@ def _check_sides(where: str, task: dict, needs: tuple[str, ...], name: str, enco
     if 'bank' in encoder and task.get('features') == 'backbone':
         raise ConfigError(f"{where}: features='backbone' asks for an encoder without its heads; {name} is a folder of "
                           'banks, which hold what they hold.')
-    if typed(encoder).get('type') == 'TowerPair' and not encoder.get('image_encoder') and not reads_text_alone(needs):
+    if _is_pair(encoder) and not encoder.get('image_encoder') and not reads_text_alone(needs):
         raise ConfigError(f"{where}: {task['type']} needs an encoder of images; {name} names no image_encoder.")
     if 'text_encoder' in needs:
         check_encodes_text(where, task, name, encoder)
+
+
+def _is_pair(encoder: dict) -> bool:
+    return 'type' not in encoder and any(key in encoder for key in PAIR_KEYS)
 
 
 def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
@@ -218,7 +222,7 @@ def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None
     kind = None if 'bank' in encoder else MODELS.require(typed(encoder)['type'])
     if not (isinstance(kind, type) and issubclass(kind, EncodesText)):
         found = 'is a folder of banks' if kind is None else f'is a {typed(encoder)["type"]}'
-    elif typed(encoder)['type'] == 'TowerPair' and not encoder.get('text_encoder'):
+    elif _is_pair(encoder) and not encoder.get('text_encoder'):
         found = 'names no text_encoder'
     else:
         return
