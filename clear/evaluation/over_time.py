@@ -87,7 +87,7 @@ def score_task(task: Task, bank: FeatureBank, train: Bucket, tests: Sequence[Buc
     scores = []
     for bucket in tests:
         banks = dict(train=rows, test=_rows(bank, bucket, 'test', class_names))
-        if isinstance(task, LinearProbe):
+        if isinstance(task, LinearProbe) and task.select == 'val':
             # Training does not see the test rows, so one training serves all of them.
             data = read_splits(banks, task.device)
             fitted = fitted or task.fit(data)

@@ -153,3 +153,19 @@ def test_one_class_is_said(caplog):
     bank = MemoryBank(rows, torch.zeros(8, dtype=torch.int64), ['cat'])
     assert KNN(k=1).run(None, TaskData(bank=dict(train=bank, test=bank))).value == 1.0
     assert "of one class, 'cat'" in caplog.text
+
+
+def test_the_defaults_are_the_usual_protocol():
+    """k=20, T=0.07: exp(s / T) of each neighbour, added up per class, row by row; fewer than 100 test rows are fine."""
+    for num_test in (150, 7):
+        data = blob_data(200, num_test, num_classes=5, dim=16, spread=6.0)
+        hits = 0
+        for query, label in zip(data.test.features, data.test.labels):
+            cosines = torch.cosine_similarity(data.train.features, query[None])
+            nearest = cosines.argsort(descending=True)[:20]
+            votes = [sum(float(torch.exp(cosines[row] / 0.07)) for row in nearest if data.train.labels[row] == c)
+                     for c in range(5)]
+            hits += votes.index(max(votes)) == label
+        assert KNN(backend='torch').fit(data).value == pytest.approx(hits / num_test)
+    with pytest.raises(DataError, match='20 neighbours were asked for, but there are 12'):
+        KNN().fit(blob_data(12, 5))

@@ -22,13 +22,15 @@ def train_alone(point, features, labels, num_classes, *, epochs, batch_size, mom
         head.weight.copy_(weight)
         head.bias.copy_(bias)
     options = dict(lr=point.lr, weight_decay=point.weight_decay)
-    optimizer = (torch.optim.SGD(head.parameters(), momentum=momentum, **options) if point.optimizer == 'sgd'
-                 else torch.optim.Adam(head.parameters(), **options))
+    optimizer = {'sgd': lambda: torch.optim.SGD(head.parameters(), momentum=momentum, **options),
+                 'adam': lambda: torch.optim.Adam(head.parameters(), **options),
+                 'adamw': lambda: torch.optim.AdamW(head.parameters(), **options)}[point.optimizer]()
     total = epochs * math.ceil(len(labels) / batch_size)
     scheduler = {
         'constant': lambda: lr_scheduler.ConstantLR(optimizer, factor=1.0),
         'step': lambda: lr_scheduler.StepLR(optimizer, epochs // 2, 0.1),
         'cosine': lambda: lr_scheduler.CosineAnnealingLR(optimizer, total),
+        'epoch_cosine': lambda: lr_scheduler.CosineAnnealingLR(optimizer, epochs),
         'one_cycle': lambda: lr_scheduler.OneCycleLR(optimizer, point.lr, total_steps=total, cycle_momentum=False),
         'poly': lambda: lr_scheduler.PolynomialLR(optimizer, total, power=0.9)}[point.schedule]()
     for epoch in range(epochs):
@@ -36,9 +38,9 @@ def train_alone(point, features, labels, num_classes, *, epochs, batch_size, mom
             optimizer.zero_grad()
             functional.cross_entropy(head(features[rows]), labels[rows]).backward()
             optimizer.step()
-            if point.schedule != 'step':
+            if point.schedule not in ('step', 'epoch_cosine'):
                 scheduler.step()
-        if point.schedule == 'step':
+        if point.schedule in ('step', 'epoch_cosine'):
             scheduler.step()
     return head
 
@@ -50,7 +52,8 @@ def test_grid_equals_heads_trained_one_after_another(num_rows, batch_size):
     # One-cycle needs room to rise.
     schedules = [name for name in SCHEDULES if name != 'one_cycle' or num_rows > batch_size]
     seeds = [0, 5] if num_rows == 50 else [5]
-    points = expand_grid([0.03, 0.4] if num_rows == 50 else [0.4], [0.0, 0.01], ['sgd', 'adam'], schedules, seeds)
+    rates = [0.03, 0.4] if num_rows == 50 else [0.4]
+    points = expand_grid(rates, [0.0, 0.01], ['adamw', 'sgd', 'adam'], schedules, seeds)
     options = dict(epochs=EPOCHS, batch_size=batch_size, momentum=0.8)
     grid = train_grid(features, labels, 3, points, **options)
     for column, point in enumerate(points):

@@ -11,6 +11,7 @@ PEERS = {
     'constant': lambda optimizer: lr_scheduler.ConstantLR(optimizer, factor=1.0),
     'step': lambda optimizer: lr_scheduler.StepLR(optimizer, 2, 0.1),
     'cosine': lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, TOTAL),
+    'epoch_cosine': lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS),
     'one_cycle': lambda optimizer: lr_scheduler.OneCycleLR(optimizer, LR, total_steps=TOTAL, cycle_momentum=False),
     'poly': lambda optimizer: lr_scheduler.PolynomialLR(optimizer, TOTAL, power=0.9),
 }
@@ -31,7 +32,8 @@ def by_torch(make, per_epoch_only):
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_schedule_is_torchs(name):
     factors = lr_factors(name, EPOCHS, PER_EPOCH)
-    assert (factors * LR).tolist() == pytest.approx(by_torch(PEERS[name], name == 'step'), rel=1e-9, abs=1e-12)
+    expected = by_torch(PEERS[name], name in ('step', 'epoch_cosine'))
+    assert (factors * LR).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_options_reach_the_schedule():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -22,8 +22,9 @@ from clear.core.seeding import derive_seed
 from clear.evaluation.image.rows import shuffled
 from clear.evaluation.image.schedules import check_schedule, lr_factors, schedule_name
 
-OPTIMIZERS = ('sgd', 'adam')
-_BETAS, _EPS = (0.9, 0.999), 1e-8  # torch.optim.Adam's defaults
+OPTIMIZERS = ('sgd', 'adam', 'adamw')
+INITS = ('uniform', 'normal')
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # torch.optim.Adam's defaults, and AdamW's
 _LOGITS_PER_CHUNK = 2**24  # bounds the memory of an evaluation: 64 MB of float32 logits
 
 
@@ -77,14 +78,36 @@ def expand_grid(lrs: Sequence[float], weight_decays: Sequence[float] = (0.0,), o
             in itertools.product(lrs, weight_decays, optimizers, schedules, seeds)]
 
 
-def batch_order(num_rows: int, batch_size: int, epoch: int, seed: int) -> tuple[Tensor, ...]:
+def drawn_pairs(count: int, seed: int) -> list[tuple[float, float]]:
+    """Different random pairs of learning rate and weight decay: a * 10^-b with a in 1 ... 8 and b in 1 ... 2 for the
+    rate, 5 ... 9 for the decay (the search of ITRA and ProtoCLIP)."""
+    check_whole('draws', count, 1, 100)
+    generator = torch.Generator().manual_seed(derive_seed(seed, 'linear probe draws'))
+    found: dict[tuple[float, float], None] = {}
+    while len(found) < count:  # there are 640 pairs
+        a, b, c, d = (int(torch.randint(low, high + 1, (), generator=generator))
+                      for low, high in ((1, 8), (1, 2), (1, 8), (5, 9)))
+        found[float(f'{a}e-{b}'), float(f'{c}e-{d}')] = None
+    return list(found)
+
+
+def batch_order(num_rows: int, batch_size: int, epoch: int, seed: int, shuffle: bool = True) -> tuple[Tensor, ...]:
     """The rows of each batch of an epoch; the last batch holds what is left."""
-    return shuffled(num_rows, seed, 'linear probe order', epoch).split(batch_size)
+    order = shuffled(num_rows, seed, 'linear probe order', epoch) if shuffle else torch.arange(num_rows)
+    return order.split(batch_size)
 
 
-def initial_head(num_classes: int, dim: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """First weight (C, D) and bias (C,), uniform in ±1/sqrt(D) as in `torch.nn.Linear`; drawn in float64."""
+def initial_head(num_classes: int, dim: int, seed: int, dtype: torch.dtype = torch.float32, init: str = 'uniform'
+                 ) -> tuple[Tensor, Tensor]:
+    """First weight (C, D) and bias (C,), drawn in float64.
+
+    'uniform' draws both in ±1/sqrt(D), as `torch.nn.Linear` does; 'normal' draws weights of standard deviation 0.01,
+    with a bias of 0.
+    """
     generator = torch.Generator().manual_seed(derive_seed(seed, 'linear probe head'))
+    if init == 'normal':
+        weight = torch.randn(num_classes, dim, generator=generator, dtype=torch.float64).mul_(0.01)
+        return weight.to(dtype), torch.zeros(num_classes, dtype=dtype)
     bound = 1 / math.sqrt(dim)
     draws = torch.rand(num_classes, dim + 1, generator=generator, dtype=torch.float64).mul_(2 * bound).sub_(bound)
     return draws[:, :dim].to(dtype), draws[:, dim].to(dtype)
@@ -132,37 +155,43 @@ class TrainedGrid:
 
 
 def train_grid(features: Tensor, labels: Tensor, num_classes: int, points: Sequence[GridPoint], *, epochs: int,
-               batch_size: int = 256, momentum: float = 0.9, order_seed: int = 0) -> TrainedGrid:
+               batch_size: int = 256, momentum: float = 0.9, order_seed: int = 0, shuffle: bool = True,
+               init: str = 'uniform', after_epoch: Callable[[int, TrainedGrid], None] | None = None) -> TrainedGrid:
     """Train one linear classifier per point with cross-entropy, all in one pass over the data.
 
-    Equal to training each with `nn.Linear`, `torch.optim.SGD(momentum=momentum)` or `torch.optim.Adam` (weight decay
-    as in both: added to the gradient, also of the bias), and a scheduler as in `schedules`, over `batch_order`.
-    Adam's betas and eps are torch's defaults.
+    Equal to training each with `nn.Linear`, `torch.optim.SGD(momentum=momentum)`, `torch.optim.Adam` or
+    `torch.optim.AdamW` (weight decay as in these, also of the bias: added to the gradient by the first two, decoupled
+    in AdamW), and a scheduler as in `schedules`, over `batch_order`. Adam's betas and eps are torch's defaults.
 
     Args:
         features: (N, D) floating; its dtype is the dtype of training.
         labels: (N,) int64 in 0 ... num_classes-1.
+        shuffle: False takes the rows in their order in every epoch, as the earlier systems did.
+        init: of `initial_head`.
+        after_epoch: called with the epoch, from 1, and the heads as they are then.
 
     Raises:
         ValueError: if features and labels do not belong together, or a label is out of range.
     """
     _check_rows(features, labels, num_classes)
     points = list(points)
-    # SGD's columns first, then Adam's: each optimiser then works on one contiguous slice.
+    # SGD's columns first, then Adam's, then AdamW's: each optimiser then works on one contiguous slice.
     order = sorted(range(len(points)), key=lambda column: OPTIMIZERS.index(points[column].optimizer))
+    back = torch.tensor(order, device=features.device).argsort()
     trainer = _StackedTrainer([points[column] for column in order], features.shape[1], num_classes, features,
-                              batch_size=min(batch_size, len(labels)), momentum=momentum)
+                              batch_size=min(batch_size, len(labels)), momentum=momentum, init=init)
     per_epoch = math.ceil(len(labels) / batch_size)
     rates = torch.stack([lr_factors(point.schedule, epochs, per_epoch) * point.lr for point in trainer.points], 1)
     rates = rates.to(features)  # (iterations, G)
     iteration = 0
     for epoch in range(epochs):
-        for rows in batch_order(len(labels), batch_size, epoch, order_seed):
+        for rows in batch_order(len(labels), batch_size, epoch, order_seed, shuffle):
             trainer.step(features, labels, rows.to(features.device), rates[iteration], iteration + 1)
             iteration += 1
         trainer.note_diverged()
-    back = torch.tensor(order, device=features.device).argsort()
-    return TrainedGrid(points, trainer.weight[back], trainer.bias[back], trainer.diverged[back])
+        if after_epoch is not None:
+            after_epoch(epoch + 1, trainer.trained(points, back))
+    return trainer.trained(points, back)
 
 
 class _StackedTrainer:
@@ -173,8 +202,8 @@ class _StackedTrainer:
     """
 
     def __init__(self, points: list[GridPoint], dim: int, num_classes: int, like: Tensor, *, batch_size: int,
-                 momentum: float):
-        heads = [initial_head(num_classes, dim, point.seed, like.dtype) for point in points]
+                 momentum: float, init: str):
+        heads = [initial_head(num_classes, dim, point.seed, like.dtype, init) for point in points]
         self.points = points
         self.weight = torch.stack([weight for weight, _ in heads]).to(like.device)  # (G, C, D)
         self.bias = torch.stack([bias for _, bias in heads]).to(like.device)  # (G, C)
@@ -184,9 +213,12 @@ class _StackedTrainer:
         self._logits = like.new_empty(len(points) * num_classes * batch_size)
         self._minus_one = like.new_full((1, 1, 1), -1.0)
         self._grads = torch.empty_like(self.weight), torch.empty_like(self.bias)
-        self._decays = like.new_tensor([point.weight_decay for point in points])
-        num_sgd = sum(point.optimizer == 'sgd' for point in points)
-        self._slices = {'sgd': slice(0, num_sgd), 'adam': slice(num_sgd, len(points))}
+        # AdamW's decay is no part of the gradient.
+        self._decays = like.new_tensor([0 if point.optimizer == 'adamw' else point.weight_decay for point in points])
+        self._shrinks = like.new_tensor([point.weight_decay for point in points])
+        counts = [sum(point.optimizer == name for point in points) for name in OPTIMIZERS]
+        ends = list(itertools.accumulate(counts))
+        self._slices = {name: slice(end - count, end) for name, count, end in zip(OPTIMIZERS, counts, ends)}
         self._state = {name: [[torch.zeros_like(parameter[part]) for _ in range(1 if name == 'sgd' else 3)]
                               for parameter in (self.weight, self.bias)] for name, part in self._slices.items()}
 
@@ -196,10 +228,13 @@ class _StackedTrainer:
         for index, (parameter, grad) in enumerate(zip((self.weight, self.bias), self._grads)):
             shape = (-1, *[1] * (parameter.ndim - 1))
             grad.addcmul_(parameter, self._decays.view(shape))
-            for name, update in (('sgd', self._sgd), ('adam', self._adam)):
-                part = self._slices[name]
-                if part.start < part.stop:
-                    update(parameter[part], grad[part], rates[part].view(shape), self._state[name][index], count)
+            for name, part in self._slices.items():
+                if part.start == part.stop:
+                    continue
+                if name == 'adamw':
+                    parameter[part].mul_(1 - (rates[part] * self._shrinks[part]).view(shape))
+                update = self._sgd if name == 'sgd' else self._adam
+                update(parameter[part], grad[part], rates[part].view(shape), self._state[name][index], count)
 
     def _backward(self, batch: Tensor, targets: Tensor) -> None:
         """Fill the gradients of the mean cross-entropy: softmax minus one-hot, times the batch."""
@@ -227,6 +262,10 @@ class _StackedTrainer:
         torch.sqrt(square, out=scratch).div_(math.sqrt(1 - _BETAS[1] ** count)).add_(_EPS)
         torch.div(mean, scratch, out=scratch)
         parameter.addcmul_(scratch, rates, value=-1 / (1 - _BETAS[0] ** count))
+
+    def trained(self, points: list[GridPoint], back: Tensor) -> TrainedGrid:
+        """A copy of the heads as they are, in the order of `points`."""
+        return TrainedGrid(points, self.weight[back], self.bias[back], self.diverged[back])
 
     def note_diverged(self) -> None:
         """Mark columns with a weight that is not finite; they never come back, so once per epoch is enough."""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from clear.core.errors import TrainingError
-from clear.evaluation.image.linear_grid import Setting, TrainedGrid, check_training, expand_grid, train_grid
-from clear.evaluation.image.rows import ProbeData, read_splits, seed_list
+from clear.core.checks import check_choice, check_flag, check_whole
+from clear.core.errors import ConfigError, TrainingError
+from clear.evaluation.image.linear_grid import (
+    INITS,
+    GridPoint,
+    Setting,
+    TrainedGrid,
+    check_training,
+    drawn_pairs,
+    expand_grid,
+    train_grid,
+)
+from clear.evaluation.image.rows import ProbeData, check_select, read_splits, sample_shots, seed_list
 from clear.evaluation.image.scaling import Scaler, check_scale, fit_scale
+from clear.evaluation.image.sweep import SEARCHES, peak_search, spaced_values
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
@@ -30,24 +41,35 @@ class LinearProbe:
     """Train learning rates x weight decays x optimisers x schedules x seeds in one pass; report the best setting.
 
     The setting with the highest validation accuracy (mean over seeds; equal ones: lower cross-entropy, then first in
-    the grid) is tested once per seed: mean and sample standard deviation. It is not trained again on training and
-    validation rows together. A setting of which any seed left the finite numbers is marked as diverged and never
-    chosen. With a single setting there is nothing to choose: no rows are set aside for validation.
+    the grid) is tested once per seed: mean and sample standard deviation. A setting of which any seed left the finite
+    numbers is marked as diverged and never chosen. With nothing to choose no rows are set aside for validation.
 
-    All columns see the same batches: seeds differ in their first weights.
+    All columns see the same batches: seeds differ in their first weights. The modes of other code bases are settings of
+    this class, see docs/probing.md and `configs/_base_/tasks/itra.py`.
 
     Args:
+        weight_decays: a list, or `dict(lowest=1e-6, highest=1e2, count=97)`, evenly spaced on a log scale.
+        draws: instead of learning rates x weight decays, so many random pairs of both, see `drawn_pairs`.
+        search: 'grid' looks at every setting; 'peak' takes the weight decay at which `peak_search` ends, as
+            CLIP_benchmark does. All of them are trained at once: memory is that of as many heads.
         seeds: how many (seed, seed + 1, ...), or a list.
         epochs, batch_size: the last, smaller batch of an epoch is used.
         momentum: of SGD.
+        shuffle: False takes the training rows in their order, as ITRA does.
+        init: 'uniform' as torch's, or 'normal' of standard deviation 0.01 with a bias of 0.
+        choose_epoch: score every epoch on validation and keep each column's best (the first of equals), not its last.
+        shots: train on so many rows of each class, drawn by `seed` from those that validation leaves.
+        refit: train the chosen setting again, on training and validation rows together, and test that.
         scale: 'none', 'l2' or 'standard', fitted on the training rows; 'standard' makes one range of learning rates
             serve encoders of different scale.
         val_fraction: share of each training class that is set aside where there is no 'val' bank.
-        seed: of the validation split, the batch order and the first of `seeds`.
+        select: 'val'; or, with `legacy=True`, 'test': chosen on the rows that are reported, which is how some published
+            numbers came about, and too good.
+        seed: of the validation split, the draws, the batch order and the first of `seeds`.
         device: where to train, e.g. 'cuda'.
 
     Raises:
-        ConfigError: for values that make no grid.
+        ConfigError: for values that make no grid, or that contradict each other.
 
     Example:
         >>> from clear.evaluation import LabelledRows, ProbeData
@@ -62,44 +84,103 @@ class LinearProbe:
     reads_labels: ClassVar = True
     reads_grid: ClassVar = True
 
-    def __init__(self, *, lrs: Sequence[float] = (1e-3, 1e-2, 1e-1), weight_decays: Sequence[float] = (0.0,),
+    def __init__(self, *, lrs: Sequence[float] = (1e-3, 1e-2, 1e-1),
+                 weight_decays: Sequence[float] | Mapping[str, float] = (0.0,), draws: int | None = None,
                  optimizers: Sequence[str] = ('sgd',), schedules: Sequence[str | dict] = ('cosine',),
-                 seeds: int | Sequence[int] = 3, epochs: int = 50, batch_size: int = 256, momentum: float = 0.9,
-                 scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0, device: str = 'cpu'):
+                 search: str = 'grid', seeds: int | Sequence[int] = 3, epochs: int = 50, batch_size: int = 256,
+                 momentum: float = 0.9, shuffle: bool = True, init: str = 'uniform', choose_epoch: bool = False,
+                 shots: int | None = None, refit: bool = False, scale: str = 'standard', val_fraction: float = 0.1,
+                 select: str = 'val', legacy: bool = False, seed: int = 0, device: str = 'cpu'):
         self.seeds = seed_list(seeds, seed)
-        self.points = expand_grid(lrs, weight_decays, optimizers, schedules, self.seeds)
+        pairs = [([lr], [decay]) for lr, decay in drawn_pairs(draws, seed)] if draws is not None else \
+            [(lrs, spaced_values('weight_decays', weight_decays))]
+        self.points = [point for rates, decays in pairs
+                       for point in expand_grid(rates, decays, optimizers, schedules, self.seeds)]
         check_training(epochs, batch_size, momentum)
-        self.training = dict(epochs=epochs, batch_size=batch_size, momentum=momentum, order_seed=seed)
+        self.training = dict(epochs=epochs, batch_size=batch_size, momentum=momentum, order_seed=seed,
+                             shuffle=check_flag('shuffle', shuffle), init=check_choice('init', init, INITS))
+        self.search = check_choice('search', search, SEARCHES)
+        self.choose_epoch, self.refit = check_flag('choose_epoch', choose_epoch), check_flag('refit', refit)
+        self.shots = shots if shots is None else check_whole('shots', shots, 1)
+        self.select = check_select(select, legacy)
+        self._check_together()
         self.scale = check_scale(scale)
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
+
+    def _check_together(self) -> None:
+        decays = [point.weight_decay for point in self.points[::len(self.seeds)]]
+        if self.search == 'peak' and any(low >= high for low, high in zip(decays, decays[1:])):
+            raise ConfigError("search='peak' goes through ascending weight_decays of one learning rate, optimizer and "
+                              f'schedule; got {self.num_settings} settings of which these differ otherwise.')
+        reasons = dict(choose_epoch=self.choose_epoch, shots=self.shots is not None, select=self.select == 'test')
+        wrong = [name for name, given in reasons.items() if given]
+        if self.refit and wrong:
+            raise ConfigError(f'refit trains on the validation rows too, which does not go with {" and ".join(wrong)}'
+                              '. Leave one of them out.')
 
     @property
     def num_settings(self) -> int:
         return len(self.points) // len(self.seeds)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is something to choose on validation."""
+        return self.num_settings > 1 or self.choose_epoch
+
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Train, select and test on the banks 'train', 'val' (optional) and 'test'.
 
         Raises:
-            DataError: for banks that do not make a task (see `read_splits`).
+            DataError: for banks that do not make a task (see `read_splits`), or a class of fewer rows than `shots`.
             TrainingError: if every setting diverged.
         """
         return self.fit(read_splits(data.bank, self.device), data.encoder_name).result
 
     def fit(self, data: ProbeData, name: str = 'features') -> FittedProbe:
         """The same on tensors; also returns the heads of the selected setting."""
-        if self.num_settings > 1:
-            data = data.with_validation(self.val_fraction, self.seed)
+        if self.chooses:
+            data = data.for_choosing(self.select, self.val_fraction, self.seed)
+        if self.shots is not None:
+            rows = sample_shots(data.train.labels, self.shots, self.seed, data.class_names)
+            data = replace(data, train=data.train.take(rows))
         scale = fit_scale(self.scale, data.train.features)
-        grid = train_grid(scale(data.train.features), data.train.labels, data.num_classes, self.points, **self.training)
+        best_epochs = BestEpochs(scale(data.val.features), data.val.labels) if self.choose_epoch else None
+        grid = self._train(data, scale, self.points, best_epochs)
         table = self._table(grid, data, scale)
-        best = select(table, name)
-        columns = range(best * len(self.seeds), (best + 1) * len(self.seeds))
-        per_seed = self._test(grid, columns, data, scale)
-        extras = seed_extras(per_seed)
-        extras.update(selected=self.points[columns[0]].setting(), seeds=self.seeds, grid=table, **data.sizes())
+        best, extras = self._choose(table, name)
+        columns = list(range(best * len(self.seeds), (best + 1) * len(self.seeds)))
+        points = [self.points[column] for column in columns]
+        if best_epochs is not None:
+            extras['best_epochs'] = best_epochs.epochs[columns].tolist()
+        weight, bias = grid.weight[columns], grid.bias[columns]
+        if self.refit:
+            data = data.with_all_for_training()
+            scale = fit_scale(self.scale, data.train.features)
+            grid = self._train(data, scale, points)
+            if grid.diverged.any():
+                raise TrainingError(f'linear probe on {name}: the chosen setting diverged when it was trained again on '
+                                    'training and validation rows. Lower lrs.')
+            weight, bias = grid.weight, grid.bias
+        extras |= seed_extras(self._test(weight, bias, data, scale))
+        extras.update(selected=points[0].setting(), seeds=self.seeds, grid=table, **data.sizes())
         result = TaskResult('top1', extras['metrics']['top1'], True, extras)
-        return FittedProbe(result, grid.weight[list(columns)], grid.bias[list(columns)], scale)
+        return FittedProbe(result, weight, bias, scale)
+
+    def _train(self, data: ProbeData, scale: Scaler, points: list[GridPoint], best_epochs: BestEpochs | None = None
+               ) -> TrainedGrid:
+        grid = train_grid(scale(data.train.features), data.train.labels, data.num_classes, points, **self.training,
+                          after_epoch=best_epochs)
+        return grid if best_epochs is None else best_epochs.grid
+
+    def _choose(self, table: list[Entry], name: str) -> tuple[int, dict[str, object]]:
+        """The index of the setting to test, and what there is to say about the search."""
+        best = select(table, name)
+        if self.search == 'grid' or len(table) == 1:
+            return best, {}
+        found = peak_search(lambda place: table[place]['val_top1'] or 0.0, len(table))
+        if table[found.index]['diverged']:
+            raise TrainingError(f'linear probe on {name}: the search ended at a setting that diverged. Lower lrs.')
+        return found.index, dict(visited=list(found.visited))
 
     def _table(self, grid: TrainedGrid, data: ProbeData, scale: Scaler) -> list[Entry]:
         """One entry per setting: its hyper-parameters, whether it diverged, validation accuracy and loss."""
@@ -107,7 +188,7 @@ class LinearProbe:
         diverged = grid.diverged.view(shape).any(1)
         table = [{**point.setting(), 'diverged': bool(bad), 'val_top1': None, 'val_loss': None}
                  for point, bad in zip(self.points[::len(self.seeds)], diverged)]
-        if data.val is None or self.num_settings == 1:
+        if not self.chooses:
             return table
         accuracy, loss = grid.evaluate(scale(data.val.features), data.val.labels)
         accuracy, loss = accuracy.view(shape).mean(1), loss.view(shape).mean(1)  # NaN if any seed diverged
@@ -118,10 +199,35 @@ class LinearProbe:
                 entry.update(val_top1=accuracy[index].item(), val_loss=loss[index].item())
         return table
 
-    def _test(self, grid: TrainedGrid, columns: Sequence[int], data: ProbeData, scale: Scaler) -> dict[int, dict]:
-        """Seed -> test metrics, of the selected columns alone."""
-        logits = torch.cat([part for _, part in grid.logits(scale(data.test.features), list(columns))], 2)  # (S, C, N)
-        return {seed: classification_metrics(scores.T, data.test.labels) for seed, scores in zip(self.seeds, logits)}
+    def _test(self, weight: Tensor, bias: Tensor, data: ProbeData, scale: Scaler) -> dict[int, dict]:
+        """Seed -> test metrics of its head."""
+        features = scale(data.test.features)
+        return {seed: classification_metrics(torch.addmm(own_bias, features, own_weight.T), data.test.labels)
+                for seed, own_weight, own_bias in zip(self.seeds, weight, bias)}
+
+
+class BestEpochs:
+    """The heads of a grid at the epoch of their highest accuracy on some rows; call it after every epoch.
+
+    Attributes:
+        grid: each column as it was then; a column that was never finite is diverged.
+        epochs: (G,) that epoch, from 1; 0 for a column that was never finite.
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor):
+        self.features, self.labels = features, labels
+        self.grid: TrainedGrid | None = None
+
+    def __call__(self, epoch: int, grid: TrainedGrid) -> None:
+        accuracy, _ = grid.evaluate(self.features, self.labels)
+        if self.grid is None:
+            self.grid = replace(grid, diverged=torch.ones_like(grid.diverged))
+            self.accuracy = torch.full_like(accuracy, -1)
+            self.epochs = torch.zeros_like(accuracy, dtype=torch.int64)
+        better = accuracy > self.accuracy  # never of a diverged column, whose accuracy is NaN
+        self.accuracy[better], self.epochs[better] = accuracy[better], epoch
+        self.grid.weight[better], self.grid.bias[better] = grid.weight[better], grid.bias[better]
+        self.grid.diverged[better] = False
 
 
 @dataclass(frozen=True)

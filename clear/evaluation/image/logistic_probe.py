@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_choice, check_flag, check_number, check_whole
 from clear.core.errors import ConfigError
-from clear.evaluation.image.rows import ProbeData, read_splits
+from clear.evaluation.image.rows import LabelledRows, ProbeData, check_select, read_splits
 from clear.evaluation.image.scaling import check_scale, fit_scale
+from clear.evaluation.image.sweep import SEARCHES, peak_search, spaced_values
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
 
@@ -27,14 +29,20 @@ class LogisticProbe:
     fit for each C starts from that of the next smaller one. The chosen C is tested once, with the weights fitted on
     the training rows that validation left; a single C needs no validation and uses all.
 
+    `search='peak'` with 97 values from 1e-6 to 1e6 is the sweep of CLIP (Radford et al. 2021, arXiv:2103.00020, A.3):
+    `peak_search` over falling C, which is a growing penalty 1 / C. Each of its fits starts from zeros.
+
     Args:
-        cs: candidates, e.g. (0.01, 0.1, 1, 10).
+        cs: candidates, e.g. (0.01, 0.1, 1, 10), or `dict(lowest=, highest=, count=)`, evenly spaced on a log scale.
+        search: 'grid' fits all, 'peak' those that `peak_search` asks for.
         max_iterations: of L-BFGS, for each C; whether it converged is in `extras['candidates']`.
         tolerance: largest entry of the gradient of the mean objective at which it stops.
-        scale: as in `LinearProbe`.
+        scale, val_fraction: as in `LinearProbe`.
+        refit: fit the chosen C again, on training and validation rows together, and test that.
+        select: 'val'; or, with `legacy=True`, 'test', as in `LinearProbe`.
 
     Raises:
-        ConfigError: for a C that is not above 0.
+        ConfigError: for a C that is not above 0, or settings that contradict each other.
 
     Example:
         >>> from clear.evaluation import LabelledRows, ProbeData
@@ -48,12 +56,17 @@ class LogisticProbe:
     splits: ClassVar = ('train', 'test')
     reads_labels: ClassVar = True
 
-    def __init__(self, *, cs: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), max_iterations: int = 500,
-                 tolerance: float = 1e-5, scale: str = 'standard', val_fraction: float = 0.1, seed: int = 0,
-                 device: str = 'cpu'):
-        self.cs = check_strengths(cs)
+    def __init__(self, *, cs: Sequence[float] | Mapping[str, float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0),
+                 search: str = 'grid', max_iterations: int = 500, tolerance: float = 1e-5, scale: str = 'standard',
+                 val_fraction: float = 0.1, refit: bool = False, select: str = 'val', legacy: bool = False,
+                 seed: int = 0, device: str = 'cpu'):
+        self.cs = check_strengths(spaced_values('cs', cs))
+        self.search = check_choice('search', search, SEARCHES)
         self.max_iterations, self.tolerance = check_whole('max_iterations', max_iterations, 1), tolerance
         self.scale = check_scale(scale)
+        self.refit, self.select = check_flag('refit', refit), check_select(select, legacy)
+        if self.refit and self.select == 'test':
+            raise ConfigError("refit trains on the rows that C was chosen on, which are those of 'test'. Leave it out.")
         self.val_fraction, self.seed, self.device = val_fraction, seed, device
 
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
@@ -66,24 +79,53 @@ class LogisticProbe:
 
     def fit(self, data: ProbeData) -> TaskResult:
         """The same on tensors."""
-        if len(self.cs) > 1:
-            data = data.with_validation(self.val_fraction, self.seed)
+        chooses = len(self.cs) > 1
+        if chooses:
+            data = data.for_choosing(self.select, self.val_fraction, self.seed)
         scale = fit_scale(self.scale, data.train.features)
-        train = scale(data.train.features)
-        fits, table, start = [], [], None
-        for c in self.cs:
-            start = fit_logistic(train, data.train.labels, data.num_classes, c, start=start,
-                                 max_iterations=self.max_iterations, tolerance=self.tolerance)
-            fits.append(start)
-            table.append(dict(c=c, converged=start.converged, iterations=start.iterations))
-            if len(self.cs) > 1:
-                scores = start.logits(scale(data.val.features))
+        train = LabelledRows(scale(data.train.features), data.train.labels)
+        table: list[dict[str, object]] = []
+
+        def fitted(c: float, start: LogisticFit | None = None) -> LogisticFit:
+            found = self._fit(train, data.num_classes, c, start)
+            table.append(dict(c=c, converged=found.converged, iterations=found.iterations))
+            if chooses:
+                scores = found.logits(scale(data.val.features))
                 table[-1]['val_top1'] = classification_metrics(scores, data.val.labels)['top1']
+            return found
+
+        best, c = self._by_peak(fitted, table) if self.search == 'peak' else self._by_grid(fitted, table)
+        if self.refit and chooses:
+            data = data.with_all_for_training()
+            scale = fit_scale(self.scale, data.train.features)
+            best = self._fit(LabelledRows(scale(data.train.features), data.train.labels), data.num_classes, c)
+        metrics = classification_metrics(best.logits(scale(data.test.features)), data.test.labels)
+        extras = dict(metrics=metrics, selected=dict(c=c), candidates=table, **data.sizes())
+        return TaskResult('top1', metrics['top1'], True, extras)
+
+    def _fit(self, train: LabelledRows, num_classes: int, c: float, start: LogisticFit | None = None) -> LogisticFit:
+        return fit_logistic(train.features, train.labels, num_classes, c, start=start,
+                            max_iterations=self.max_iterations, tolerance=self.tolerance)
+
+    def _by_grid(self, fitted: Callable[..., LogisticFit], table: list[dict]) -> tuple[LogisticFit, float]:
+        fits: list[LogisticFit] = []
+        for c in self.cs:
+            fits.append(fitted(c, fits[-1] if fits else None))
         # Equal accuracies: the smaller C, which is the simpler model.
         best = max(range(len(fits)), key=lambda index: (table[index].get('val_top1', 0.0), -index))
-        metrics = classification_metrics(fits[best].logits(scale(data.test.features)), data.test.labels)
-        extras = dict(metrics=metrics, selected=dict(c=self.cs[best]), candidates=table, **data.sizes())
-        return TaskResult('top1', metrics['top1'], True, extras)
+        return fits[best], self.cs[best]
+
+    def _by_peak(self, fitted: Callable[..., LogisticFit], table: list[dict]) -> tuple[LogisticFit, float]:
+        falling = self.cs[::-1]
+        fits: dict[int, LogisticFit] = {}
+
+        @functools.cache
+        def score(place: int) -> float:
+            fits[place] = fitted(falling[place])
+            return table[-1].get('val_top1', 0.0)
+
+        found = peak_search(score, len(falling))
+        return fits[found.index], falling[found.index]
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clear.core.checks import check_number, check_whole
+from clear.core.checks import check_choice, check_flag, check_number, check_whole
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.logs import logger
 from clear.core.seeding import derive_seed
@@ -69,6 +69,18 @@ class ProbeData:
             raise DataError(f'No validation rows: every class has a single training sample, so none can be spared for '
                             f"the validation split ({fraction:.0%} of 'train'). Give a 'val' bank, or one setting.")
         return ProbeData(self.train.take(train), self.test, self.class_names, self.train.take(val), self.unlabelled)
+
+    def for_choosing(self, select: str, fraction: float, seed: int) -> ProbeData:
+        """Itself with rows to choose settings on as `val`: see `with_validation`, and `check_select` for 'test'."""
+        return replace(self, val=self.test) if select == 'test' else self.with_validation(fraction, seed)
+
+    def with_all_for_training(self) -> ProbeData:
+        """Its copy without `val`, whose rows follow those of `train`."""
+        if self.val is None:
+            return self
+        train = LabelledRows(torch.cat([self.train.features, self.val.features]),
+                             torch.cat([self.train.labels, self.val.labels]))
+        return replace(self, train=train, val=None)
 
     def sizes(self) -> dict[str, int | dict[str, int]]:
         """The entries `n_train`, `n_val`, `n_test` and `unlabelled` of `TaskResult.extras`."""
@@ -196,6 +208,21 @@ def _renumbered(rows: LabelledRows, split: str, names: list[str], train_names: l
                         + f". 'train' has {len(place)} classes" + (f', the nearest: {close}.' if close else '.'))
     table = torch.tensor([place.get(name, -1) for name in names], device=rows.labels.device)
     return LabelledRows(rows.features, table[rows.labels])
+
+
+def check_select(select: str, legacy: bool) -> str:
+    """What settings are chosen on: 'val', or 'test' with `legacy`.
+
+    Raises:
+        ConfigError: for anything else; on 'test' every number is too good, and only those who repeat an old result
+            should ask for that.
+    """
+    check_choice('select', select, ('val', 'test'))
+    if check_flag('legacy', legacy) != (select == 'test'):
+        raise ConfigError("select='test' chooses settings on the images that are reported, so that results are too "
+                          "good. To repeat old ones, give legacy=True with it." if select == 'test' else
+                          "legacy=True allows select='test', which was not asked for.")
+    return select
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

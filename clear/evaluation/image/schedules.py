@@ -1,7 +1,7 @@
 """Learning-rate schedules as tables: one factor per iteration, for every column of a grid at once.
 
-Each is torch's of the same idea, stepped after every iteration (`step`: after every epoch), with the momentum left
-alone: `StepLR`, `CosineAnnealingLR`, `OneCycleLR(cycle_momentum=False)`, `PolynomialLR`.
+Each is torch's of the same idea, stepped after every iteration (`step` and `epoch_cosine`: after every epoch), with the
+momentum left alone: `StepLR`, `CosineAnnealingLR`, `OneCycleLR(cycle_momentum=False)`, `PolynomialLR`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ SCHEDULES: dict[str, dict[str, float | None]] = {
     'constant': {},
     'step': dict(step_size=None, gamma=0.1),
     'cosine': dict(min_factor=0.0),
+    'epoch_cosine': dict(min_factor=0.0),
     'one_cycle': dict(pct_start=0.3, div_factor=25.0, final_div_factor=1e4),
     'poly': dict(power=0.9),
 }
@@ -42,9 +43,10 @@ def lr_factors(schedule: str | dict, epochs: int, iterations_per_epoch: int) -> 
     if name == 'step':
         size = options['step_size'] or max(1, epochs // 2)
         return options['gamma'] ** (steps // iterations_per_epoch // size)
-    if name == 'cosine':
+    if name in ('cosine', 'epoch_cosine'):
         low = options['min_factor']
-        return low + (1 - low) * (1 + (math.pi * steps / total).cos()) / 2
+        done = steps / total if name == 'cosine' else (steps // iterations_per_epoch) / epochs
+        return low + (1 - low) * (1 + (math.pi * done).cos()) / 2
     if name == 'one_cycle':
         return _one_cycle(steps, total, **options)
     if name == 'poly':

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from clear.core.checks import check_flag, check_whole
+import numpy as np
+
+from clear.core.checks import check_flag, check_number, check_whole
+from clear.core.errors import ConfigError
+
+SEARCHES = ('grid', 'peak')
 
 
 @dataclass(frozen=True)
@@ -90,3 +95,19 @@ def peak_stages(n: int = 97, start_step: int = 16, *, keep_centre: bool = False
         left, right = max(best - span, 0), min(best + span, n - 1)
         places = [place for place in (left, right) if place != best] if keep_centre else [left, best, right]
     return Peak(best, highest, tuple(visited))
+
+
+def spaced_values(where: str, values: Sequence[float] | Mapping) -> Sequence[float]:
+    """A list as it is; `dict(lowest=, highest=, count=)` as so many values, evenly spaced on a log scale.
+
+    Raises:
+        ConfigError: for other keys, or bounds that are not positive and ascending.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    if set(values) != {'lowest', 'highest', 'count'}:
+        raise ConfigError(f'{where} is {dict(values)}; expected a list, or dict(lowest=, highest=, count=).')
+    lowest = check_number(f'{where}.lowest', values['lowest'], above=0)
+    highest = check_number(f'{where}.highest', values['highest'], above=lowest)
+    count = check_whole(f'{where}.count', values['count'], 2, 10_000)
+    return np.logspace(np.log10(lowest), np.log10(highest), count).tolist()
