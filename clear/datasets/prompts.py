@@ -20,17 +20,17 @@ def readable(name: str) -> str:
 
 
 def check_templates(templates: Sequence[str]) -> list[str]:
-    """The templates.
+    """The templates, with `{}` for the placeholder `{c}` of CLIP_benchmark.
 
     Raises:
-        ConfigError: for none, or one without `{}`.
+        ConfigError: for none, or one without `{}` or `{c}`.
     """
-    if isinstance(templates, str) or not templates:
+    if not isinstance(templates, (list, tuple)) or not templates:
         raise ConfigError(f'templates is {templates!r}; expected a list such as {list(TEMPLATES)}.')
     for template in templates:
-        if not isinstance(template, str) or '{}' not in template:
+        if not isinstance(template, str) or '{}' not in template and '{c}' not in template:
             raise ConfigError(f'templates holds {template!r}; expected text with {{}} where the class name goes.')
-    return list(templates)
+    return [template.replace('{c}', '{}') for template in templates]
 
 
 def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:

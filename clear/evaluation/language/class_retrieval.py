@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
-from clear.evaluation.language.prompts import check_encodes_text, check_names, check_width, names_for
+from clear.evaluation.language.prompts import Prompting, check_encodes_text, check_width
 from clear.evaluation.metrics.retrieval import ranking_precision
 from clear.evaluation.task import TaskData, TaskResult
 from clear.registry import TASKS
@@ -25,11 +25,12 @@ class ClassRetrieval:
     is the share of a class among the images. Images without a label are left out and counted.
 
     Args:
-        names, templates: as in `ZeroShot`, of which this is the way back.
+        names, templates, match: as in `ZeroShot`, of which this is the way back.
         device: where similarities are computed.
 
     Raises:
-        ConfigError: for templates without `{}`.
+        ConfigError: for templates without `{}`, or an unknown list.
+        DataError: for a file of another shape.
 
     Example:
         >>> images, labels = torch.eye(3)[[0, 0, 1, 2]], torch.tensor([0, 0, 1, 1])
@@ -41,10 +42,9 @@ class ClassRetrieval:
     splits: ClassVar = ('test',)
     reads_labels: ClassVar = True
 
-    def __init__(self, *, names: Sequence[str] | None = None, templates: Sequence[str] = TEMPLATES,
-                 device: str = 'cpu'):
-        self.names = check_names(names)
-        self.templates = check_templates(templates)
+    def __init__(self, *, names: Sequence[str | Sequence[str]] | str | Mapping | None = None,
+                 templates: Sequence[str] | str | Mapping | None = None, match: str = 'check', device: str = 'cpu'):
+        self.prompting = Prompting(names, templates, match)
         self.device = device
 
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
@@ -52,29 +52,34 @@ class ClassRetrieval:
 
         Raises:
             ConfigError: for an encoder without text.
-            DataError: for a bank without labels, another number of names than classes, or embeddings of two widths.
+            DataError: for a bank without labels, names that do not fit its classes, or embeddings of two widths.
         """
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
         rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
-        names = names_for(self.names, class_names_of(data.bank['test'], rows.labels))
-        queries = encode(class_prompts(names, self.templates)).to(self.device)
+        classes = self.prompting.of(class_names_of(data.bank['test'], rows.labels))
+        queries = encode([*chain.from_iterable(classes.prompts)]).to(self.device)
         check_width(queries, rows.features)
-        groups = torch.arange(len(names), device=queries.device).repeat_interleave(len(self.templates))
+        groups = torch.arange(len(classes.names)).repeat_interleave(torch.tensor([*map(len, classes.prompts)]))
+        groups = groups.to(queries.device)
         has_images = torch.isin(groups, rows.labels)
         metrics = self.measure(queries[has_images], rows.features, groups[has_images], rows.labels)
-        extras = dict(metrics=metrics, n_test=len(rows), n_queries=int(has_images.sum()), names=names,
-                      templates=self.templates)
+        extras = dict(metrics=metrics, n_test=len(rows), n_queries=int(has_images.sum()),
+                      **classes.extras(encoder))
         return TaskResult('mAP', metrics['mAP'], True,
                           {**extras, **({'unlabelled': {'test': unlabelled}} if unlabelled else {})})
 
     def check_classes(self, known: Sequence[str]) -> None:
-        """Refuse images of another number of classes than there are names.
+        """Refuse images whose classes the names do not fit.
 
         Raises:
-            DataError: saying both.
+            DataError: saying why.
         """
-        names_for(self.names, known)
+        self.prompting.check(known)
+
+    def files_fingerprint(self) -> str:
+        """A digest of names and prompts, of whatever file or package."""
+        return self.prompting.fingerprint()
 
     @staticmethod
     def measure(queries: Tensor, images: Tensor, query_classes: Tensor, labels: Tensor) -> dict[str, float]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clear.core.checks import check_choice
-from clear.datasets.prompts import TEMPLATES, check_templates
 from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
 from clear.evaluation.language.prompts import (
     AVERAGES,
+    Prompting,
     check_encodes_text,
-    check_names,
     check_width,
-    class_vectors,
-    names_for,
+    prompt_vectors,
 )
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
@@ -31,14 +29,14 @@ class ZeroShot:
     Images without a label are left out and counted.
 
     Args:
-        names: what classes are called in prompts, in their order; None takes those of the bank, with blanks for `_`
-            and `/`.
-        templates: prompts with `{}` where the name goes.
-        prompt_average: how the prompts of a class become one vector, see `class_vectors`.
+        names, templates, match: what classes are called, in which prompts, and how a list of names is compared with
+            those of the bank, see `Prompting`: `names='imagenet'`, `templates='cifar10'`, `dict(file='x.json')`, lists.
+        prompt_average: how the prompts of a class become one vector, see `prompt_vectors`.
         device: where similarities are computed.
 
     Raises:
-        ConfigError: for templates without `{}`, or an unknown average.
+        ConfigError: for templates without `{}`, an unknown list, or an unknown average.
+        DataError: for a file of another shape.
 
     Example:
         >>> labels = torch.tensor([0, 1, 1])
@@ -50,10 +48,10 @@ class ZeroShot:
     splits: ClassVar = ('test',)
     reads_labels: ClassVar = True
 
-    def __init__(self, *, names: Sequence[str] | None = None, templates: Sequence[str] = TEMPLATES,
+    def __init__(self, *, names: Sequence[str | Sequence[str]] | str | Mapping | None = None,
+                 templates: Sequence[str] | str | Mapping | None = None, match: str = 'check',
                  prompt_average: str = 'normalised', device: str = 'cpu'):
-        self.names = check_names(names)
-        self.templates = check_templates(templates)
+        self.prompting = Prompting(names, templates, match)
         self.prompt_average = check_choice('prompt_average', prompt_average, AVERAGES)
         self.device = device
 
@@ -62,26 +60,30 @@ class ZeroShot:
 
         Raises:
             ConfigError: for an encoder without text.
-            DataError: for a bank without labels, another number of names than classes, or embeddings of two widths.
+            DataError: for a bank without labels, names that do not fit its classes, or embeddings of two widths.
         """
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
         rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
-        names = names_for(self.names, class_names_of(data.bank['test'], rows.labels))
-        vectors = class_vectors(encode, names, self.templates, self.prompt_average).to(self.device)
+        classes = self.prompting.of(class_names_of(data.bank['test'], rows.labels))
+        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average).to(self.device)
         check_width(vectors, rows.features)
         metrics = self.classify(rows.features, vectors, rows.labels)
-        extras = dict(metrics=metrics, n_test=len(rows), names=names, templates=self.templates)
+        extras = dict(metrics=metrics, n_test=len(rows), **classes.extras(encoder))
         return TaskResult('top1', metrics['top1'], True,
                           {**extras, **({'unlabelled': {'test': unlabelled}} if unlabelled else {})})
 
     def check_classes(self, known: Sequence[str]) -> None:
-        """Refuse images of another number of classes than there are names.
+        """Refuse images whose classes the names do not fit.
 
         Raises:
-            DataError: saying both.
+            DataError: saying why.
         """
-        names_for(self.names, known)
+        self.prompting.check(known)
+
+    def files_fingerprint(self) -> str:
+        """A digest of names and prompts, of whatever file or package."""
+        return self.prompting.fingerprint()
 
     @staticmethod
     def classify(features: Tensor, vectors: Tensor, labels: Tensor) -> dict[str, float]:
