@@ -18,11 +18,12 @@ from clear.evaluation.metrics.average_precision import average_precision, mean_a
 from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
 from clear.evaluation.text.sentence_similarity import SentenceSimilarity
+from clear.evaluation.text.triplets import Triplets
 
 __all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows',
            'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
-           'SentenceSimilarity', 'pearson', 'spearman',
+           'SentenceSimilarity', 'Triplets', 'pearson', 'spearman',
            'VOC07SVM', 'VOC07Linear', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics',
            'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',
            'nearest_neighbours', 'read_splits', 'sample_shots', 'stratified_split', 'train_grid',

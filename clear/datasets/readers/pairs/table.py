@@ -15,7 +15,7 @@ from clear.core.files import regular_file
 from clear.datasets.columns import plain_texts, runs
 from clear.datasets.readers.image_files import first_missing, folder_of
 from clear.datasets.readers.table_by_time import Periods, cut
-from clear.datasets.readers.table_file import Cells, filled_text, read_columns, read_times, require_column
+from clear.datasets.readers.table_file import Cells, filled_text, read_columns, read_times, require_column, text_cells
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -92,6 +92,20 @@ def check_files(images: ImageTable, where: str) -> None:
     if row is not None:
         raise DataError(f"{where}: image {row + 1} of {len(images)}, '{images.text('path', row)}', is not in "
                         f'{images.root}. Is the root right, and are the data complete?')
+
+
+def table_columns(file: Path, names: Sequence[str], separator: str | None = None) -> dict[str, list[str]]:
+    """Columns of a table as lists of texts, as `image_text_table` reads them; an empty cell is ''.
+
+    Raises:
+        DataError: if the file is no table, has no rows, or lacks a column.
+    """
+    found = _columns(file, list(names), separator, None, 'utf-8')
+    columns = {name: [value or '' for value in plain_texts(text_cells(cells, name, file))]
+               for name, cells in found.items()}
+    if not columns[names[0]]:
+        raise DataError(f'{file} has no rows.')
+    return columns
 
 
 def _columns(file: Path, keys: list[str], separator: str | None, quoting: bool | None, encoding: str
