@@ -51,6 +51,7 @@ class Stage:
         VERSION: changes with what is written for the same config: finished folders of an earlier one are made anew.
         PACKAGES: distributions whose versions the manifest keeps, because the bytes may depend on them.
         EXECUTION: arguments that say how the work is done and change nothing of what is made.
+        FORGIVES: kinds of `READS` of which single files may be lost: the stage says itself what it lacks.
 
     Attributes:
         overwrite: set by the driver when the stage is to be made anew: what it made outside its folder goes, too.
@@ -62,6 +63,7 @@ class Stage:
     VERSION: ClassVar[int] = 1
     PACKAGES: ClassVar[tuple[str, ...]] = ('pyarrow',)
     EXECUTION: ClassVar[frozenset[str]] = frozenset()
+    FORGIVES: ClassVar[frozenset[str]] = frozenset()
     overwrite: bool = False
     inputs: Inputs = {}
 

@@ -174,6 +174,7 @@ def test_how_it_goes_is_told_now_and_then(caplog, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(rates.time, 'monotonic', lambda: clock[0])
     going = rates.Rates('shard 3', 200, interval_s=10)
+    monkeypatch.setattr(rates.logger, 'handlers', [])
     monkeypatch.setattr(rates.logger, 'propagate', True)
     with caplog.at_level('INFO', rates.logger.name):
         for number in range(100):

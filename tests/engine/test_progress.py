@@ -90,6 +90,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch, caplog):
 
 
 def test_what_is_counted_exactly_is_named(clock, caplog, monkeypatch):
+    monkeypatch.setattr(module.logger, 'handlers', [])
     monkeypatch.setattr(module.logger, 'propagate', True)
     progress = Progress(7, interval_s=0, unit='shards')
     with caplog.at_level(logging.INFO, 'clear'):

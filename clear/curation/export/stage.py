@@ -55,6 +55,7 @@ class Export(Stage):
     MAKES = 'dataset'
     PACKAGES = ('pyarrow', 'duckdb', 'torch')
     EXECUTION = frozenset({'out_dir', 'images'})
+    FORGIVES = frozenset({'images'})
 
     def __init__(self, out_dir: str, images: str = 'hardlink', all_metadata: bool = True, all_images: bool = False,
                  features: str | None = None, testset_ratio: float = TEST_RATIO, seeds: Sequence[int] = SEEDS,

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from clear.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
+
+
+class OpenFile(ABC):
+    """A file of records, open; a context manager.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: here or later, if it cannot be read, or lacks what its kind promises.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a part can only be reached through those before it, as in a packed file."""
+        return False
 
 
 class ListedFiles:

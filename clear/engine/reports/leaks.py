@@ -226,7 +226,7 @@ def prediction_accuracies(file: str, test: Side, leaks: Leaks) -> list[Accuracy]
 
 
 def _values(cells: pyarrow.ChunkedArray | Sequence) -> list[str]:
-    return [str(value) for value in (cells.to_pylist() if hasattr(cells, 'to_pylist') else cells)]
+    return [str(value) for value in (cells.to_pylist() if isinstance(cells, pyarrow.ChunkedArray) else cells)]
 
 
 def write_report(out: Path, train: Side, test: Side, leaks: Leaks, order: str, likeness: Likeness,

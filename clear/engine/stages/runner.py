@@ -29,6 +29,7 @@ from clear.engine.stages.tasks import Task, do_task, shards_of
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
+    from clear.curation.stage import Stage
 
 FOLDER, TIMING = 'stages', 'timing.json'
 PROTOCOL = 'clear/curation/v1'
@@ -120,7 +121,8 @@ class StageRunner:
             entry.stage.check()
         made = {entry.name for entry in self.todo}
         for entry in self.todo:  # nothing is removed for a stage that cannot be made
-            _check_whole(self._inputs_of(entry, without=made))
+            if self.overwrite or self.folder(entry).read(MANIFEST) is None:
+                _check_whole(entry.stage, self._inputs_of(entry, without=made))
         if self.overwrite:
             for entry in self.todo:
                 shutil.rmtree(self.folder(entry).path, ignore_errors=True)
@@ -166,7 +168,7 @@ class StageRunner:
         folder.clear_attempts()
         folder.clear_strangers()
         inputs = entry.stage.inputs = inputs_of(entry, self.work_dir / FOLDER)
-        _check_whole(inputs)
+        _check_whole(entry.stage, inputs)
         stored = folder.read(PLAN)
         if stored is None:
             logger.info('%s  planning', entry.name)
@@ -277,10 +279,10 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
     return {name: metadata.version(name) for name in packages}
 
 
-def _check_whole(inputs: Mapping[str, Finished]) -> None:
+def _check_whole(stage: Stage, inputs: Mapping[str, Finished]) -> None:
     """Raise DataError if a file is gone, or has another size than its stage's manifest says."""
     for kind, finished in inputs.items():
-        damage = finished.damage()
+        damage = '' if kind in stage.FORGIVES else finished.damage()
         if damage:
             raise DataError(f'{kind}: {damage}. Bring it back, or make {finished.folder.path} again.')
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow
 from clear.curation.filters import NO_DATE, RECORD_OUTCOMES, outcome_codes
 from clear.curation.metadata import cells
 from clear.curation.metadata.cells import Spans
+from clear.curation.metadata.inputs import OpenFile
 from clear.curation.metadata.records import Batch, typed
 
 if TYPE_CHECKING:
@@ -95,38 +95,14 @@ class Keys(NamedTuple):
     outcome: np.ndarray
 
 
-class Form(ABC):
-    """A file of metadata in one of the forms; a context manager that holds it open.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: here or later, if it cannot be read, or lacks what the form promises.
+class Form(OpenFile):
+    """A file of metadata in one of the forms, open.
 
     Class attributes:
         NAME: what the plan calls it.
     """
 
     NAME: ClassVar[str] = ''
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Form:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the file."""
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether a range can only be reached through those before it, as in a packed file."""
-        return False
 
     @abstractmethod
     def check(self) -> None:

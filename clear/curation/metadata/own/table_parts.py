@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow
+
+from clear.curation.metadata.inputs import OpenFile
 
 
 class Part(NamedTuple):
@@ -55,33 +56,8 @@ class TableRows:
     rejected: dict[int, str] = field(default_factory=dict)
 
 
-class Table(ABC):
-    """A table file, open; a context manager.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: here or later, if it cannot be read.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Table:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the file."""
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether a part can only be reached through those before it, as in a packed file."""
-        return False
+class Table(OpenFile):
+    """A table file, open."""
 
     @abstractmethod
     def names(self) -> list[str]:
