@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from clear.core.programs.startup import choose_device
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
-from clear.evaluation.task import Task, TaskData, TaskResult, check_images, needs_of
+from clear.evaluation.task import ReadsFiles, Task, TaskData, TaskResult, check_images, needs_of, reads_text_alone
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
 from clear.models.alignment.weight_averages import check_wise_ft, interpolate, other_weights
@@ -64,25 +65,27 @@ class TaskHook(EveryFewEpochs):
     """Tasks such as `ZeroShot` and `ImageTextRetrieval`, or a probe, on an `ImageTextAlignment` while it trains.
 
     Features are those after the image's head, of images prepared as the image tower evaluates them. Images that cannot
-    be read are left out. The value of a task is called by its `name` or type, other metrics `<name>_<metric>`.
+    be read are left out. A task on text alone, such as `SentenceSimilarity`, needs no data. The value of a task is
+    called by its `name` or type, other metrics `<name>_<metric>`.
 
     A locked image tower encodes each image once; what it gives stays in memory (float32), and later measurements run
     the head alone.
 
     Args:
-        tasks: list of `dict(type=TASK, ...)`, with a `name` where two are of one type; tasks on banks and text alone.
+        tasks: list of `dict(type=TASK, ...)`, with a `name` where two are of one type; any that reads no maps.
         data: split ('train', 'val', 'test') -> `dict(type=READER, ...)`.
         interval, at_start, batch_size: see `EveryFewEpochs`.
         num_workers: processes that read images.
         ema: measure the average that an `EMAHook` keeps, instead of the weights that train.
         wise_ft: measure `(1 - wise_ft) * start + wise_ft * weights`, `start` being what the model was before it trained
             (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
-        buckets: names of buckets in time, each measured by itself; then only values are kept, as `<name>/<bucket>`.
+        buckets: names of buckets in time, each measured by itself; then only values are kept, as `<name>/<bucket>`. For
+            tasks on banks and captions.
     """
 
-    def __init__(self, tasks: Sequence[Mapping], data: Mapping[str, Mapping], interval: int = 1, at_start: bool = False,
-                 batch_size: int = 256, num_workers: int = 0, *, ema: bool = False, wise_ft: float | None = None,
-                 buckets: Sequence[str] | None = None):
+    def __init__(self, tasks: Sequence[Mapping], data: Mapping[str, Mapping] = MappingProxyType({}), interval: int = 1,
+                 at_start: bool = False, batch_size: int = 256, num_workers: int = 0, *, ema: bool = False,
+                 wise_ft: float | None = None, buckets: Sequence[str] | None = None):
         super().__init__(interval, at_start, batch_size)
         if not isinstance(tasks, (list, tuple)) or not tasks:
             raise ConfigError(f'TaskHook.tasks is {tasks!r}; expected a list of dict(type=TASK, ...).')
@@ -104,14 +107,20 @@ class TaskHook(EveryFewEpochs):
             if name in self.tasks:
                 raise ConfigError(f"TaskHook: two tasks are called '{name}'; give one of them name='...'.")
             self.tasks[name] = _built({key: value for key, value in options.items() if key != 'name'})
-            other = {*needs_of(self.tasks[name])} - {'bank', 'text', 'text_encoder'}
-            if other:
-                raise ConfigError(f"TaskHook: {options['type']} needs {', '.join(sorted(other))}, which is not there "
-                                  'while a model trains.')
+            self._check_needs(options['type'], needs_of(self.tasks[name]))
         self.measures = tuple(self.tasks) if self.buckets is None else tuple(
             f'{name}/{bucket}' for bucket in self.buckets for name in self.tasks)
         self._images: dict[str, ImageTable] = {}
         self._stored: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def _check_needs(self, kind: str, needs: Sequence[str]) -> None:
+        if 'maps' in needs:
+            raise ConfigError(f'TaskHook: {kind} needs maps, which are not there while a model trains.')
+        if not self.data and not reads_text_alone(needs):
+            raise ConfigError(f'TaskHook: {kind} needs {needs[0]}: give data=dict(test=dict(type=READER, ...)).')
+        if self.buckets is not None and ('images' in needs or reads_text_alone(needs)):
+            raise ConfigError(f'TaskHook: {kind} reads {needs[0]}, which is not there of each bucket. Measure it in a '
+                              'TaskHook without buckets.')
 
     def prepare(self, runner: Trains) -> None:
         model = runner.bare_model
@@ -122,6 +131,8 @@ class TaskHook(EveryFewEpochs):
         self._images = {split: read_images(source, f'TaskHook.data.{split}') for split, source in self.data.items()}
         for name, task in self.tasks.items():
             check_images(task, f'TaskHook: {name}', self._images)
+            if isinstance(task, ReadsFiles):
+                task.files_fingerprint()  # says here that a file is missing, not after an epoch
 
     def before_train(self, runner: Trains) -> None:
         self._remember_start(runner)
@@ -161,7 +172,7 @@ class TaskHook(EveryFewEpochs):
 
     def _results(self, encoder: _Encoder, banks: Mapping[str, FeatureRows]) -> Iterator[tuple[str, TaskResult]]:
         texts = {split: bank.captions() for split, bank in banks.items()}
-        found = dict(bank=banks, text=texts)
+        found = dict(bank=banks, text=texts, images=self._images)
         for name, task in self.tasks.items():
             yield name, task.run(encoder, TaskData(**{need: found[need] for need in needs_of(task) if need in found}))
 
@@ -208,11 +219,16 @@ def _average_of(runner: Trains) -> EMAHook | None:
 
 
 class _Encoder(torch.nn.Module):
-    """The text side of a model that trains, as tasks ask for it."""
+    """A model that trains, as tasks ask for it."""
 
-    def __init__(self, model: torch.nn.Module, batch_size: int):
+    def __init__(self, model: ImageTextAlignment, batch_size: int):
         super().__init__()
         self.model, self.batch_size = model, batch_size
+        self.preprocess, self.embed_dim = model.image_encoder.preprocess, model.embed_dim('image')
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, D) of images (N, 3, H, W), where these are."""
+        return self.model.encode_image(images).float()
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(N, D) on the CPU."""

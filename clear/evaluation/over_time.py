@@ -11,7 +11,7 @@ from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.datasets import Bucket
 from clear.evaluation.image.linear_probe import FittedProbe, LinearProbe
 from clear.evaluation.image.rows import LabelledRows, ListedRows, check_features, read_splits
-from clear.evaluation.task import Task, TaskData, classification_metrics, needs_of, over_seeds
+from clear.evaluation.task import Task, TaskData, classification_metrics, needs_of, over_seeds, reads_text_alone
 from clear.features import FeatureBank, join_bucket
 
 PER_BUCKET, OWN_BUCKET = 'probe_per_bucket', 'probe_of_own_bucket'
@@ -23,7 +23,7 @@ DEFAULT_TASKS = [dict(type='KNN')]
 
 
 def check_needs(where: str, task: Task) -> None:
-    """Refuse a task that reads more than features and text.
+    """Refuse a task that reads more than features and text, or no images of any time.
 
     Raises:
         ConfigError: saying what.
@@ -32,6 +32,9 @@ def check_needs(where: str, task: Task) -> None:
     if others:
         raise ConfigError(f"{where}: {type(task).__name__} needs {' and '.join(others)}; an encoder over time gives "
                           "features, captions and its text side, to tasks of needs = ('bank', 'text', 'text_encoder').")
+    if reads_text_alone(needs_of(task)):
+        raise ConfigError(f'{where}: {type(task).__name__} reads texts that are of no time: it has one value for each '
+                          'checkpoint, which tools/analysis_tools/evaluate_checkpoints.py measures.')
 
 
 def reads_text(task: Task) -> bool:

@@ -71,10 +71,18 @@ def test_a_sampler_of_ours_brings_its_batches():
 @pytest.mark.parametrize('tasks, data, message', [
     ([], {}, 'TaskHook.tasks is'), (5, {}, 'TaskHook.tasks is'), ([5], {}, 'TaskHook.tasks holds 5'),
     ([dict(name='x')], {}, 'TaskHook.tasks holds'), ([dict(type='ZeroShot')], 5, 'TaskHook.data is 5'),
-    ([dict(type='ZeroShot', names='ab')], {}, "names is 'ab'; expected a list")])
+    ([dict(type='ZeroShot', names='ab')], {}, "names is 'ab'; expected a list"),
+    ([dict(type='ZeroShot')], {}, 'ZeroShot needs bank: give data=dict')])
 def test_what_is_no_task_is_refused(tasks, data, message):
     with pytest.raises(ConfigError, match=message):
         TaskHook(tasks, data)
+
+
+def test_text_alone_is_of_no_bucket():
+    task = dict(type='SentenceSimilarity', path='pairs.tsv')
+    with pytest.raises(ConfigError, match='reads text_encoder, which is not there of each bucket'):
+        TaskHook([task], dict(test=dict(type='ImageFolder', root='x')), buckets=['1'])
+    assert TaskHook([task]).measures == ('SentenceSimilarity',)
 
 
 @pytest.mark.parametrize('task', ['ZeroShot', 'ClassRetrieval', 'KNN', 'LinearProbe', 'Clustering',

@@ -153,3 +153,49 @@ def test_averages_are_saved_measured_and_resumed(folder, monkeypatch):
     for key in ('state_dict', 'ema_state_dict'):
         torch.testing.assert_close(again[key], saved[key], rtol=0, atol=0)
     assert read_results(folder / 'ema_parts')['extras']['train_log'] == log['train_log']
+
+
+SEES = """
+from pathlib import Path
+
+import torch
+
+from clear.evaluation.task import TaskResult
+from clear.registry import TASKS
+
+
+@TASKS.register_module()
+class SeesImages:
+    needs = ('images', 'text_encoder')
+
+    def run(self, encoder, data):
+        images = torch.zeros(2, 3, encoder.preprocess.crop, encoder.preprocess.crop)
+        assert len(data.images['test']) == 18 and encoder(images).shape == (2, encoder.embed_dim)
+        assert encoder.encode_text(['a', 'b']).shape == (2, encoder.embed_dim)
+        return TaskResult('norm', encoder(images).norm().item())
+"""
+
+
+def test_text_alone_and_images_are_measured_while_it_trains(folder):
+    """The similarity of sentences that training logs is that of the checkpoint which the run left."""
+    from clear.evaluation.task import TaskData
+    from clear.features.build import make_encoder
+    from clear.registry import TASKS
+
+    (folder / 'sees.py').write_text(SEES)
+    (folder / 'pairs.tsv').write_text('score\tsentence1\tsentence2\n5\tall red\ta red picture\n3\tred\tgreen\n'
+                                      '1\tan old ship\ta cat\n2\ttwo\tone\n')
+    hooks = (f"[dict(type='TaskHook', tasks=[dict(type='SentenceSimilarity', name='sts', "
+             f"path={str(folder / 'pairs.tsv')!r})]), dict(type='TaskHook', tasks=[dict(type='SeesImages')], "
+             f"data=dict(test=dict(type='ImageFolder', root={str(folder / 'images')!r})))]")
+    (folder / 'config.py').write_text(CONFIG.format(args=TINY_CLIP, root=str(folder / 'images'))
+                                      .replace("'measured'", "'sees'") + f'custom_hooks = {hooks}\n')
+    train(folder, 'texts')
+    last = read_results(folder / 'texts')['extras']['train_log'][-1]
+    encoder = make_encoder(dict(run=str(folder / 'texts')))
+    task = TASKS.build(dict(type='SentenceSimilarity', path=str(folder / 'pairs.tsv')))
+    assert last['sts'] == pytest.approx(task.run(encoder, TaskData()).value)
+    assert last['SeesImages'] == pytest.approx(encoder(torch.zeros(2, 3, 32, 32)).norm().item(), rel=1e-4)
+    (folder / 'pairs.tsv').unlink()
+    done = run('train', folder / 'config.py', '--work-dir', folder / 'gone')
+    assert done.code != 0 and 'pairs.tsv' in done.err and not (folder / 'gone' / 'latest.pth').exists()
