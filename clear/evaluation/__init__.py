@@ -19,11 +19,12 @@ from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
 from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 from clear.evaluation.text.triplets import Triplets
+from clear.evaluation.text.word_similarity import WordSimilarity
 
 __all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows',
            'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
-           'SentenceSimilarity', 'Triplets', 'pearson', 'spearman',
+           'SentenceSimilarity', 'Triplets', 'WordSimilarity', 'pearson', 'spearman',
            'VOC07SVM', 'VOC07Linear', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics',
            'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',
            'nearest_neighbours', 'read_splits', 'sample_shots', 'stratified_split', 'train_grid',
