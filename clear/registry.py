@@ -326,6 +326,7 @@ READERS = Registry('reader', locations=[
     'clear.curation.images',
     'clear.datasets.readers.bucket_lists',
     'clear.datasets.readers.clear.images',
+    'clear.datasets.readers.elevater.reader',
     'clear.datasets.readers.folder',
     'clear.datasets.readers.listing',
     'clear.datasets.readers.pairs.coco_captions',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import posixpath
 import shutil
 import stat
 import struct
@@ -12,11 +13,11 @@ import zlib
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.core.files import inside, regular_file
+from clear.core.files import regular_file
 from clear.core.logs import Report
 
 # What zipfile raises on bytes that are no sound archive; RuntimeError for encrypted members.
-_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
                LookupError, OverflowError, struct.error)
 _BLOCK_BYTES = 1 << 20
 
@@ -39,7 +40,7 @@ def verify_archive(path: str | Path, sha256: str | None = None) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = next(filter(None, (_damage(archive, member) for member in archive.infolist())), None)
-    except (*_ZIP_DAMAGE, OSError) as error:
+    except (*ZIP_DAMAGE, OSError) as error:
         raise DataError(f'{path} is damaged or no zip archive: {error}.') from error
     if damaged is not None:
         raise DataError(f'{path} is damaged: {damaged}.')
@@ -77,7 +78,8 @@ def extract_archive(path: str | Path, folder: str | Path, progress: Report | Non
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             for member in members:
-                _check_member(member, folder, path)
+                if (reason := unsafe_member(member)) is not None:
+                    raise DataError(f'{path}: {reason}; nothing was unpacked.')
             total = sum(member.file_size for member in members)
             require_space(folder, total, f'unpacking {path}')
             done = 0
@@ -86,7 +88,7 @@ def extract_archive(path: str | Path, folder: str | Path, progress: Report | Non
                 done += member.file_size
                 if progress is not None:
                     progress(done, total)
-    except _ZIP_DAMAGE as error:
+    except ZIP_DAMAGE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f'{path} is damaged or no zip archive: {error}.') from error
@@ -94,20 +96,24 @@ def extract_archive(path: str | Path, folder: str | Path, progress: Report | Non
         raise DataError(f'{path} could not be unpacked into {folder}: {error}.') from error
 
 
-def _check_member(member: zipfile.ZipInfo, folder: Path, archive: str | Path) -> None:
-    name = member.filename
-    if not name.strip('/'):
-        raise DataError(f'{archive}: a member has no name; nothing was unpacked.')
+def unsafe_member(member: zipfile.ZipInfo) -> str | None:
+    """Why a member may not be unpacked or read; None if it may."""
     kind = stat.S_IFMT(member.external_attr >> 16)  # 0 when the archive was made without Unix modes
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise DataError(f"{archive}: member '{name}' is a link or a special file; nothing was unpacked.")
+        return f"member '{member.filename}' is a link or a special file"
+    return unsafe_name(member.filename)
+
+
+def unsafe_name(name: str) -> str | None:
+    """Why a member may not be called so; None if it may."""
+    if not name.strip('/'):
+        return 'a member has no name'
     # Backslashes and drive letters separate folders on Windows, so they may hide a way out of the folder.
-    if '\\' in name or ':' in name.split('/')[0]:
-        raise DataError(f"{archive}: member '{name}' has a path of another system; nothing was unpacked.")
-    try:
-        inside(folder, name)
-    except DataError as error:
-        raise DataError(f"{archive}: member '{name}' leads out of the folder; nothing was unpacked.") from error
+    if '\\' in name or ':' in name.partition('/')[0]:
+        return f"member '{name}' has a path of another system"
+    if '\0' in name or name.startswith('/') or '..' in name and posixpath.normpath(name).split('/')[0] == '..':
+        return f"member '{name}' leads out of the folder"
+    return None
 
 
 def require_space(folder: str | Path, needed_bytes: int, purpose: str) -> None:

@@ -58,6 +58,15 @@ def check_class_names(names: Iterable[str], where: str) -> None:
         seen.add(name)
 
 
+def unique_names(names: Iterable[object]) -> list[str]:
+    """Class names as text. One that is there before (ImageNet has two cranes) gets its index."""
+    unique: dict[str, None] = {}
+    for index, name in enumerate(names):
+        text = str(name)
+        unique[f'{text} #{index}' if text in unique else text] = None
+    return list(unique)
+
+
 def class_indices(labels: Sequence[int | str | None], class_names: Sequence[str] | None, where: str
                   ) -> tuple[list[int], list[str]]:
     """Class indices, -1 where there is no label, and the names of the classes.

@@ -15,7 +15,7 @@ from clear.core.errors import ConfigError, DataError, nearest
 from clear.datasets.fingerprints import bank_source_fingerprint
 from clear.datasets.images.decode import DECODE_ERRORS, UnreadableImage, decode_image, to_rgb
 from clear.datasets.readers.image_files import real_path
-from clear.datasets.readers.labels import class_indices
+from clear.datasets.readers.labels import class_indices, unique_names
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
@@ -102,7 +102,7 @@ def torchvision_images(dataset: str, root: str, **options) -> TorchvisionImages:
         labels = _labels(built)
     except NotImplementedError as error:
         raise ConfigError(f'data: {dataset} is no data set of its own, but what others are made from.') from error
-    names = _unique(getattr(built, 'classes', []))
+    names = unique_names(getattr(built, 'classes', []))
     if not names:
         labels, names = class_indices(labels.tolist(), None, dataset)
     ids = [f'{dataset}/{which}{row}' for row in range(len(built))]
@@ -123,15 +123,6 @@ def _labels(dataset) -> np.ndarray:
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f'data: the images of {type(dataset).__name__} do not have one class each ({error}); only '
                           'classification sets can be encoded.') from error
-
-
-def _unique(names: Iterable) -> list[str]:
-    """Class names as text. One that is there before (ImageNet has two cranes) gets its index."""
-    unique: dict[str, None] = {}
-    for index, name in enumerate(names):
-        text = str(name)
-        unique[f'{text} #{index}' if text in unique else text] = None
-    return list(unique)
 
 
 def _files(dataset) -> list[Path] | None:
