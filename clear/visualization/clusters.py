@@ -48,7 +48,8 @@ def samples_figure(members: dict[int, np.ndarray], picture: Callable[[int], Imag
     canvas = np.full((len(members) * step, per_line * step, 3), _WHITE, dtype=np.uint8)
     for line, rows in enumerate(members.values()):
         for column, row in enumerate(rows):
-            canvas[line * step:line * step + _PIXELS, column * step:column * step + _PIXELS] = _thumbnail(picture(row))
+            top, left = line * step, column * step
+            canvas[top:top + _PIXELS, left:left + _PIXELS] = thumbnail(picture(row), _PIXELS)
     figure = new_figure(4.0 + 0.5 * per_line, 1.0 + 0.5 * len(members), title, subtitle)
     axes = figure.subplots()
     axes.imshow(canvas, interpolation='none')
@@ -108,10 +109,10 @@ def sizes_figure(labels: Tensor, k: int, title: str, subtitle: str) -> Figure:
     return figure
 
 
-def _thumbnail(image: Image | None) -> np.ndarray:
-    """The middle square of a picture."""
+def thumbnail(image: Image | None, pixels: int) -> np.ndarray:
+    """The middle square of a picture, (pixels, pixels, 3) uint8; grey for None."""
     if image is None:
-        return np.full((_PIXELS, _PIXELS, 3), _GREY, dtype=np.uint8)
+        return np.full((pixels, pixels, 3), _GREY, dtype=np.uint8)
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.fit(image.convert('RGB'), (_PIXELS, _PIXELS)))
+    return np.asarray(ImageOps.fit(image.convert('RGB'), (pixels, pixels)))

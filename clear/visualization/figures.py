@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,11 +156,14 @@ def to_png(figure: Figure) -> bytes:
     """The figure as a PNG file in memory."""
     # Saving would work the layout out twice: once in a trial drawing, and again in the drawing itself.
     engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        figure.set_layout_engine('none')
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', pil_kwargs={'compress_level': 3})
+    with warnings.catch_warnings():
+        # Names in a script that the font lacks are boxes in the figure; the tables have them.
+        warnings.filterwarnings('ignore', message='Glyph .* missing from')
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine('none')
+        figure.savefig(buffer, format='png', pil_kwargs={'compress_level': 3})
     return buffer.getvalue()
 
 

@@ -16,6 +16,7 @@ from clear.evaluation.task import TaskData, reads_text_alone
 from clear.features.identity import fingerprint_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import nn
 
     from clear.core.types import Options
@@ -113,6 +114,22 @@ class DataFinder:
             found[split] = _open(path).fingerprint if path is not None else \
                 fingerprint_of(self._wanted(job, source, job.levels)['identity'])
         return {**found, **self._own_hash(job), **job.files_fingerprint()}
+
+    def picture(self, job: Job, split: str, row: int) -> Image | None:
+        """An image of a split; None where there is none: a bank holds none, and some cannot be read.
+
+        Raises:
+            ConfigError, DataError: if the data are gone.
+        """
+        from clear.datasets.images.decode import UnreadableImage
+
+        source = job.data.get(split)
+        if not isinstance(source, dict) or 'type' not in source:
+            return None
+        try:
+            return self._source(source).open_image(row)
+        except (UnreadableImage, IndexError):
+            return None
 
     def _own_hash(self, job: Job) -> dict[str, str]:
         """`dict(encoder=...)` where texts are encoded and no bank of the job is sure to be of this encoder."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clear.core import dist
 from clear.core.config import config_hash, to_plain
 from clear.core.configs.building import building
-from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
+from clear.core.errors import ClearError, ConfigError, DataError, Interrupted, TrainingError
 from clear.core.files import write_text
 from clear.core.logs import logger
 from clear.core.programs.signals import on_stop, received
@@ -27,6 +27,7 @@ from clear.features.planned import planned_banks
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from PIL.Image import Image
 
 PROTOCOL = 'clear/probe/v1'
 TABLE_FILE = 'results.csv'
@@ -145,7 +146,6 @@ class ProbeRunner:
 
     def results(self) -> Results:
         """The results of what is finished."""
-        rows = [{key: value for key, value in row.items() if key != 'time_s'} for row in tidy_rows(self.jobs, self.cfg)]
         jobs = {job.key: dict(encoder=job.encoder, task=job.task, state=job.state, hash=job.hash, banks=job.banks,
                               **({'error': job.error} if job.error else {}),
                               **({'result': job.result} if job.result else {})) for job in self.jobs}
@@ -153,7 +153,7 @@ class ProbeRunner:
             name=self.cfg['name'] or 'probe', runner=type(self).__name__, protocol=PROTOCOL,
             metrics=flat_metrics(self.jobs), config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']),
             **software(), timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
-            extras=dict(rows=rows, jobs=jobs, config_text=config_text(to_plain(self.cfg))))
+            extras=dict(rows=tidy_rows(self.jobs, self.cfg), jobs=jobs, config_text=config_text(to_plain(self.cfg))))
 
     def _save(self) -> None:
         if self.work_dir is None:
@@ -165,16 +165,26 @@ class ProbeRunner:
             if job.state == 'done':
                 (self.work_dir / FAILURES / f'{job.key}.txt').unlink(missing_ok=True)
 
+    def _picture(self, key: str, split: str, row: int) -> Image | None:
+        """An image of a job's data, for figures; None where there is none to show."""
+        job = next(job for job in self.jobs if job.key == key)
+        try:
+            return self._finder.picture(job, split, row)
+        except ClearError:  # the results are there, their data no longer are
+            return None
+
     def _finish(self) -> Results:
         from clear.visualization.figures import write_figures
         from clear.visualization.probing import format_probe_table, probe_figures
+        from clear.visualization.probing_figures import task_figures
         from clear.visualization.report import write_report
 
         results = self.results()
         logger.info('\n%s', format_probe_table(results))
         if self.work_dir is not None:
             self._save()
-            figures = write_figures(probe_figures(results), self.work_dir / 'figures')
+            figures = write_figures({**probe_figures(results), **task_figures(results, self._picture)},
+                                    self.work_dir / 'figures')
             # The page shows metrics and figures; every candidate of every grid stays in results.json.
             page = dataclasses.replace(results, extras={key: value for key, value in results.extras.items()
                                                         if key not in ('rows', 'jobs')})

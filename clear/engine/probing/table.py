@@ -12,7 +12,7 @@ from clear.engine.probing.jobs import Job
 from clear.engine.probing.keys import task_name
 
 COLUMNS = ('encoder', 'method', 'pretrain_dataset', 'epochs', 'task', 'level', 'kind', 'config', 'seed', 'split',
-           'metric', 'value', 'higher_is_better', 'n_train', 'n_test', 'encoder_hash', 'time_s')
+           'metric', 'value', 'higher_is_better', 'n_train', 'n_test', 'encoder_hash')
 
 
 Row: TypeAlias = dict[str, str | int | float | bool | None]
@@ -31,7 +31,7 @@ def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[Row]:
                       epochs=info.get('epochs'), task=job.task, level=task.get('level', 'image'),
                       kind=task.get('kind', 'semantic'), config=job.hash, split='test',
                       higher_is_better=job.result['higher_is_better'], n_train=extras.get('n_train'),
-                      n_test=extras.get('n_test'), encoder_hash=job.encoder_hash or None, time_s=job.time_s)
+                      n_test=extras.get('n_test'), encoder_hash=job.encoder_hash or None)
         single = extras.get('metrics') or {job.result['metric']: job.result['value']}
         for seed, metrics in (extras.get('per_seed') or {None: single}).items():
             for metric, value in metrics.items():
