@@ -17,8 +17,9 @@ from clear.core.seeding import derive_seed
 from clear.datasets.images.decode import UnreadableImage
 from clear.features.episodes import PrototypeHook
 from clear.features.kmeans.quality import cluster_metrics
+from clear.features.kmeans.showing import drawn_members
 from clear.registry import HOOKS
-from clear.visualization.clusters import drawn_members, map_figure, samples_figure, sizes_figure
+from clear.visualization.clusters import map_figure, samples_figure, sizes_figure
 from clear.visualization.figures import write_figures
 
 if TYPE_CHECKING:

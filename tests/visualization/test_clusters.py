@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from clear.core.errors import DataError
-from clear.visualization.clusters import drawn_members, map_figure, samples_figure, sizes_figure, tsne
+from clear.features.kmeans.showing import drawn_members, tsne
+from clear.visualization.clusters import map_figure, samples_figure, sizes_figure
 from clear.visualization.figures import to_png
 
 LABELS = torch.tensor([4] * 30 + [1] * 3 + [7] * 9 + [2])
