@@ -12,7 +12,9 @@ from clear.evaluation.image.voc07 import voc07_classification
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
 from clear.evaluation.language.class_retrieval import ClassRetrieval
+from clear.evaluation.language.feature_analysis import FeatureAnalysis
 from clear.evaluation.language.retrieval import ImageTextRetrieval
+from clear.evaluation.language.vqa.answering import VisualQuestionAnswering
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
 from clear.evaluation.metrics.correlation import pearson, spearman
@@ -21,11 +23,12 @@ from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 from clear.evaluation.text.triplets import Triplets
 from clear.evaluation.text.word_similarity import WordSimilarity
 
-__all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'LabelledRows',
-           'LinearProbe',
+__all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FeatureAnalysis', 'FewShotProbe', 'GridPoint',
+           'ImageTextRetrieval', 'LabelledRows', 'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
            'SentenceSimilarity', 'Triplets', 'WordSimilarity', 'pearson', 'spearman',
-           'VOC07SVM', 'VOC07Linear', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics',
+           'VOC07SVM', 'VOC07Linear', 'VisualQuestionAnswering', 'ZeroShot', 'agreement', 'average_precision',
+           'classification_metrics',
            'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',
            'nearest_neighbours', 'read_splits', 'sample_shots', 'stratified_split', 'train_grid',
            'voc07_classification', 'weighted_votes']

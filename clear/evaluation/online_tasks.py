@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,18 @@ class FeatureRows:
     def subset_rows(self) -> np.ndarray:
         """Rows (M,) int64 of readable images."""
         return self._valid.nonzero().squeeze(1).numpy()
+
+    def rows_of(self, ids: Iterable[str]) -> np.ndarray:
+        """Rows (N,) int64 of images by id, in the order of `ids`, unreadable ones included.
+
+        Raises:
+            DataError: naming the first id that is not there.
+        """
+        places = {name: row for row, name in enumerate(self._images.cells('id'))}
+        try:
+            return np.array([places[name] for name in ids], dtype=np.int64)
+        except KeyError as error:
+            raise DataError(f'{self._images.root}: there is no image {error}.') from None
 
     def tensors(self, rows: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Features (M, D) float32 and labels (M,) int64 of the readable images among `rows` (None: all)."""

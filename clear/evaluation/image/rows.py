@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -95,6 +95,38 @@ class Bank(Protocol):
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Features (N, D) float32 and labels (N,) int64 of its valid rows, -1 without a label."""
+
+
+@runtime_checkable
+class FindsImages(Protocol):
+    """A bank that knows its images by id."""
+
+    def rows_of(self, ids: Iterable[str]) -> np.ndarray:
+        """Rows (N,) int64 of images, unreadable ones included; DataError for an id that it does not have."""
+
+    def subset_rows(self) -> np.ndarray:
+        """Rows (M,) int64 of the readable images."""
+
+    def tensors(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Features and labels of the readable images among some rows."""
+
+
+def features_by_id(bank: object, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Features (M, D) of images by id, without those that could not be read, and which could, (N,) bool.
+
+    Raises:
+        ConfigError: for a bank that does not know its images by id, such as a bucket of one.
+        DataError: for an id that the bank does not have, or features that are not finite.
+    """
+    if not isinstance(bank, FindsImages):
+        raise ConfigError(f'The task finds images by their id, which a {type(bank).__name__} does not know. Give a '
+                          'whole bank or data source.')
+    rows = bank.rows_of(ids)
+    is_there = np.isin(rows, bank.subset_rows())
+    features = bank.tensors(rows[is_there])[0]
+    if is_there.any():
+        check_features(features, 'test')
+    return features, torch.from_numpy(is_there)
 
 
 def read_splits(banks: Mapping[str, Bank], device: torch.device | str = 'cpu') -> ProbeData:

@@ -1,1 +1,3 @@
-"""Readers of images with captions: tables with a column `caption`, a text or a list of texts per image."""
+"""Readers of images with texts: a column `caption`, a text or a list of texts per image; or files of questions and
+hypotheses beside the table.
+"""
