@@ -27,14 +27,14 @@ class TaskData:
         bank: the features.
         maps: banks that hold the feature maps of the task's `levels`, see `FeatureBank.maps`.
         images: the images themselves, `images.open_image(row)`, with their ids and labels.
-        text: one caption for each image.
+        text: the captions of each image, a list of any length.
         encoder_name: of the encoder, for messages.
     """
 
     bank: Mapping[str, Bank] = field(default_factory=dict)
     maps: Mapping[str, FeatureBank] = field(default_factory=dict)
     images: Mapping[str, ImageTable] = field(default_factory=dict)
-    text: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    text: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     encoder_name: str = 'features'
 
 

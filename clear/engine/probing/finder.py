@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,13 +66,14 @@ class DataFinder:
             found = dict(bank={split: _rows(bank, job.data[split]) for split, bank in banks.items()}, maps=banks)
         if {'images', 'text'} & {*needs}:
             found['images'] = {split: self._source(source) for split, source in job.data.items()}
-            found['text'] = {split: [next(iter(images.captions(row)), None) for row in range(len(images))]
-                             for split, images in found['images'].items() if 'caption' in images}
+            found['text'] = {split: _captions(images) for split, images in found['images'].items()
+                             if 'caption' in images}
             if not identities:
                 wanted = {split: self._wanted(job, source)['identity'] for split, source in job.data.items()}
                 identities = {split: (fingerprint_of(each), each['encoder']) for split, each in wanted.items()}
         own = self._own_hash(job)
-        job.banks = {**{split: fingerprint for split, (fingerprint, _) in identities.items()}, **own, **beside}
+        job.banks = {**{split: fingerprint for split, (fingerprint, _) in identities.items()}, **own, **beside,
+                     **self._captions_hash(job)}
         hashes = {encoder_hash for _, encoder_hash in identities.values()} or {*own.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
@@ -113,7 +115,7 @@ class DataFinder:
             path = bank_path(job.encoder_cfg, source)
             found[split] = _open(path).fingerprint if path is not None else \
                 fingerprint_of(self._wanted(job, source, job.levels)['identity'])
-        return {**found, **self._own_hash(job), **job.files_fingerprint()}
+        return {**found, **self._own_hash(job), **job.files_fingerprint(), **self._captions_hash(job)}
 
     def picture(self, job: Job, split: str, row: int) -> Image | None:
         """An image of a split; None where there is none: a bank holds none, and some cannot be read.
@@ -136,6 +138,14 @@ class DataFinder:
         is_named = any(bank_path(job.encoder_cfg, source) is not None for source in job.data.values())
         is_alone = 'text_encoder' in job.needs and (is_named or not job.data)
         return dict(encoder=self._encoder_hash(job)) if is_alone else {}
+
+    def _captions_hash(self, job: Job) -> dict[str, str]:
+        """`dict(captions=...)` of a task that reads captions, which are no part of a bank and its fingerprint."""
+        if not {'images', 'text'} & {*job.needs}:
+            return {}
+        tables = {split: self._source(source) for split, source in job.data.items()}
+        texts = {split: _captions(images) for split, images in tables.items() if 'caption' in images}
+        return dict(captions=hashlib.sha256(json.dumps(texts).encode()).hexdigest()) if texts else {}
 
     def _turn_to(self, encoder_cfg: dict) -> None:
         if encoder_cfg != self._encoder_cfg:
@@ -227,3 +237,8 @@ def _open(path: Path) -> FeatureBank:
 def _rows(bank: FeatureBank, source: str | dict) -> FeatureBank | BucketRows:
     bucket = source.get('bucket') if isinstance(source, dict) else None
     return bank if bucket is None else BucketRows(bank, bucket)
+
+
+def _captions(images: ImageTable) -> list[list[str]]:
+    """All captions of every image."""
+    return [images.captions(row) for row in range(len(images))]

@@ -40,7 +40,7 @@ class Job:
         attempts: how often it was started.
         banks: split -> fingerprint of the bank that was read, or that would be made of the images that were; besides
             'encoder' -> fingerprint of an encoder of text that no bank is named by, 'files' -> of what a task reads by
-            itself.
+            itself, 'captions' -> of the captions of the images.
         encoder_hash: first 16 digits of the encoder's fingerprint, '' while unknown.
         result: `TaskResult.to_dict()` of a finished job.
         error: last line of the traceback of a failed one.

@@ -149,3 +149,20 @@ def test_entries_that_cannot_be_meant_are_refused(encoder, task, message):
     test = 'x' if 'bank' in encoder else IMAGES
     with pytest.raises(USER_ERRORS, match=message):
         ProbeRunner(config(encoder, task, data=dict(test=test)))
+
+
+def test_retrieval_reads_every_caption_and_changed_captions_are_measured_again():
+    pairs = [(name, f'{kind} {name}') for name in sorted(path.name for path in Path('images').rglob('*.png'))
+             for kind in ('a', 'the')]
+    files = {path.name: str(path) for path in Path('images').rglob('*.png')}
+    write = lambda rows: Path('pairs.tsv').write_text(  # noqa: E731
+        'filepath\ttitle\n' + ''.join(f'{files[name]}\t{title}\n' for name, title in rows))
+    write(pairs)
+    data = dict(test=dict(type='ImageTextTable', path='pairs.tsv', merge=True))
+    cfg = config(PAIR, 'ImageTextRetrieval', data=data)
+    ProbeRunner(cfg, Path('work')).run()
+    job = json.loads(Path('work/jobs.json').read_text())['jobs']['net--ImageTextRetrieval']
+    assert job['result']['extras']['n_captions'] == len(pairs) > len(files)
+    assert ProbeRunner(cfg, Path('work')).resume() == 1
+    write([*pairs[:-1], (pairs[-1][0], 'something else')])
+    assert ProbeRunner(cfg, Path('work')).resume() == 0

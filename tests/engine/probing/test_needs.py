@@ -84,7 +84,7 @@ def test_text_is_the_captions_of_a_table():
     ProbeRunner(config('Reads', test=dict(type='Table', path='images/t.csv'))).run()
     (encoder, data), = SEEN
     assert encoder is not None and data.images == data.bank == {}
-    assert data.text['test'] == ['a bus', 'two buses, parked']
+    assert data.text['test'] == [['a bus'], ['two buses, parked']]
 
 
 def test_finished_task_on_images_is_done_again_when_the_images_changed():
