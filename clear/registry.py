@@ -324,6 +324,9 @@ LOGGERS = Registry('logger', locations=['clear.continual.loggers'],
                    **_attribute_of('avalanche.logging', _is_class))
 READERS = Registry('reader', locations=[
     'clear.curation.images',
+    'clear.datasets.readers.benchmarks.caption_choices',
+    'clear.datasets.readers.benchmarks.clip_benchmark',
+    'clear.datasets.readers.benchmarks.imagenet',
     'clear.datasets.readers.bucket_lists',
     'clear.datasets.readers.clear.images',
     'clear.datasets.readers.elevater.reader',

@@ -11,6 +11,7 @@ from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sa
 from clear.evaluation.image.voc07 import voc07_classification
 from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
+from clear.evaluation.language.caption_choice import CaptionChoice
 from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.feature_analysis import FeatureAnalysis
 from clear.evaluation.language.retrieval import ImageTextRetrieval
@@ -23,12 +24,10 @@ from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 from clear.evaluation.text.triplets import Triplets
 from clear.evaluation.text.word_similarity import WordSimilarity
 
-__all__ = ['KNN', 'ClassRetrieval', 'Clustering', 'FeatureAnalysis', 'FewShotProbe', 'GridPoint',
-           'ImageTextRetrieval', 'LabelledRows', 'LinearProbe',
-           'LogisticProbe', 'NearestClassMean', 'ProbeData', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid',
-           'SentenceSimilarity', 'Triplets', 'WordSimilarity', 'pearson', 'spearman',
-           'VOC07SVM', 'VOC07Linear', 'VisualQuestionAnswering', 'ZeroShot', 'agreement', 'average_precision',
-           'classification_metrics',
-           'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores',
-           'nearest_neighbours', 'read_splits', 'sample_shots', 'stratified_split', 'train_grid',
-           'voc07_classification', 'weighted_votes']
+__all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'FeatureAnalysis', 'FewShotProbe', 'GridPoint',
+           'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe', 'LogisticProbe', 'NearestClassMean',
+           'ProbeData', 'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult', 'TrainedGrid', 'Triplets',
+           'VOC07Linear', 'VOC07SVM', 'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement',
+           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
+           'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
+           'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

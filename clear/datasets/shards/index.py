@@ -39,7 +39,8 @@ class Fields:
     """What the files of a key are called: the part of the name behind the first dot, the first that is there.
 
     Attributes:
-        image, caption: one of each is needed. What ends in `json` is a text or a list of texts.
+        image, caption: one of each is needed. What ends in `json` is a text or a list of texts. No names for captions:
+            none are read, and a label is needed instead.
         label: a whole number, -1 = none.
         time: a date as `parse_time` understands it.
     """
@@ -109,29 +110,30 @@ def scan(shard: Path, fields: Fields) -> pyarrow.Table:
     rows: dict[str, list] = {name: [] for name in SCHEMA.names}
     lacking: list[str] = []
     seen: set[str] = set()
+    needed = 'caption' if fields.caption else 'label'
     for key, sample in _samples(shard, fields):
         if key in seen:
             raise DataError(f"{shard}: the files of '{key}' do not lie together. Write the shard with all files of a "
                             'key one after another.')
         seen.add(key)
-        image, caption = fields.first('image', sample), fields.first('caption', sample)
-        if image is None or caption is None:
-            lacking.append(f"'{key}' has {'an image' if image else 'a caption' if caption else 'neither'}"
-                           f"{' but no caption' if image else ' but no image' if caption else ''}")
+        image, text = fields.first('image', sample), fields.first(needed, sample)
+        if image is None or text is None:
+            lacking.append(f"'{key}' has {'an image' if image else f'a {needed}' if text else 'neither'}"
+                           f"{f' but no {needed}' if image else ' but no image' if text else ''}")
             continue
         offset, size, _ = sample[image]
         if size == 0:
             raise DataError(f"{shard}: '{key}.{image}' is empty.")
         label, time = fields.first('label', sample), fields.first('time', sample)
         where = f"{shard}: '{key}"
-        row = (key, offset, size, _captions(caption, sample[caption][2], where),
+        row = (key, offset, size, _captions(text, sample[text][2], where) if fields.caption else None,
                -1 if label is None else _label(sample[label][2], f"{where}.{label}'"),
                None if time is None else _time(sample[time][2], f"{where}.{time}'"))
         for column, value in zip(rows.values(), row):
             column.append(value)
     if lacking:
         raise DataError(f'{shard}: {lacking[0]}; {len(lacking)} of {len(seen)} keys are no pairs. Looked for '
-                        f'{" or ".join(fields.image)}, and {" or ".join(fields.caption)}.')
+                        f'{" or ".join(fields.image)}, and {" or ".join(getattr(fields, needed))}.')
     try:
         return pyarrow.table(rows, SCHEMA)
     except UnicodeEncodeError as error:

@@ -56,7 +56,7 @@ def image_text_shards(shards: str | Sequence[str], image: str = IMAGE, caption: 
     fields = Fields(*(_extensions(key, value) for key, value in
                       dict(image=image, caption=caption, label=label, time=time).items()))
     folder = None if index_dir is None else Path(index_dir)
-    tables = _indices(files, fields, folder)
+    tables = shard_indices(files, fields, folder)
     root = Path(os.path.commonpath([str(file.parent) for file in files]))
     counts = [len(table) for table in tables]
     stems = [file.relative_to(root).as_posix().removesuffix('.tar') for file in files]
@@ -157,8 +157,11 @@ def read_manifest(folder: Path) -> dict | None:
     return found
 
 
-def _indices(files: Sequence[Path], fields: Fields, folder: Path | None) -> list[pyarrow.Table]:
-    """The index of each shard. Processes begin at different ones, and so share the work without waiting."""
+def shard_indices(files: Sequence[Path], fields: Fields, folder: Path | None) -> list[pyarrow.Table]:
+    """The index of each shard, which is made where there is none.
+
+    Processes begin at different ones, and so share the work without waiting.
+    """
     tables = {file: open_index(file, fields, folder) for file in dict.fromkeys(files)}
     missing = [file for file, table in tables.items() if table is None]
     first = len(missing) * dist.rank() // dist.world_size()

@@ -70,6 +70,28 @@ def image_text_table(path: str, root: str | None = None, separator: str | None =
     return images
 
 
+@READERS.register_module(name='RetrievalTable')
+def retrieval_table(path: str, root: str | None = None, separator: str | None = None, image_key: str = 'filepath',
+                    caption_key: str = 'title', quoting: bool | None = None, encoding: str | None = None) -> ImageTable:
+    """Images with all their captions, of a table with one row per caption, as ITRA's `retrieval-csv-*`.
+
+    Rows of one image are merged, images are sorted by path, and captions are in the order of the file.
+
+    Args:
+        root, separator, image_key, caption_key, quoting: as for `ImageTextTable`.
+        encoding: None is 'gb18030' for a file with `rsicd` in its name, else 'utf-8'.
+
+    Raises:
+        ConfigError, DataError: as `ImageTextTable` does.
+    """
+    if encoding is None:
+        encoding = 'gb18030' if 'rsicd' in Path(path).name else 'utf-8'
+    images = image_text_table(path, root, separator, image_key, caption_key, merge=True, quoting=quoting,
+                              encoding=encoding)
+    paths = images.texts('path')
+    return images.select(np.array(sorted(range(len(paths)), key=paths.__getitem__)))
+
+
 def check_captions(captions: pyarrow.Array | pyarrow.ChunkedArray, where: str) -> None:
     """Refuse a caption of blanks.
 

@@ -1,0 +1,1 @@
+"""Readers of test sets in the layouts of those who published them."""
