@@ -72,9 +72,13 @@ def read_voc(root: str | Path, split: str) -> ImageTable:
 
 
 def voc_targets(images: ImageTable) -> np.ndarray:
-    """(N, C) int8 with a column for each class: `PRESENT`, `ABSENT`, or `DIFFICULT`."""
+    """(N, C) int8 with a column for each class: `PRESENT`, `ABSENT`, or `DIFFICULT`, of any images with `labels`.
+
+    Raises:
+        DataError: if these images have no column `labels`.
+    """
     targets = np.full((len(images), len(images.class_names)), ABSENT, np.int8)
-    for column, value in (('labels', PRESENT), ('difficult', DIFFICULT)):
+    for column, value in (('labels', PRESENT), *([('difficult', DIFFICULT)] if 'difficult' in images else [])):
         for row, classes in enumerate(images[column].to_pylist()):
             targets[row, classes or []] = value
     return targets

@@ -34,7 +34,7 @@ class KNN:
 
     A neighbour of similarity s votes for its class with exp(s / T); votes of a class add up (Wu et al. 2018,
     arXiv:1805.01978; k=20 and T=0.07 as in DINO's evaluation, arXiv:2104.14294). Equal similarities prefer the lower
-    row, equal votes the lower class.
+    row; a class loses against another of as many votes.
 
     Several values of `k` or `temperature` are tried on validation ('val', or rows set aside from each training class)
     and the best pair is tested once, with all rows of 'train' as neighbours.

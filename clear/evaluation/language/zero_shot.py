@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clear.core.checks import check_choice
-from clear.evaluation.image.rows import check_splits, class_names_of, read_rows
+from clear.core.errors import DataError
+from clear.datasets.readers.voc import voc_targets
+from clear.evaluation.image.rows import check_features, check_splits, class_names_of, read_rows
 from clear.evaluation.language.prompts import (
     AVERAGES,
     Prompting,
@@ -17,8 +20,15 @@ from clear.evaluation.language.prompts import (
     check_width,
     prompt_vectors,
 )
-from clear.evaluation.task import TaskData, TaskResult, classification_metrics
+from clear.evaluation.metrics.average_precision import mean_average_precision
+from clear.evaluation.metrics.roc_auc import roc_auc
+from clear.evaluation.metrics.similarity import unit_rows
+from clear.evaluation.task import TaskData, TaskResult, accuracies, counts_of
 from clear.registry import TASKS
+
+METRICS = ('top1', 'top5', 'mean_per_class', 'roc_auc')
+MULTI_LABEL_METRICS = ('map_11point', 'map')
+_IMAGES_PER_BLOCK = 2048  # against 1,000 classes 8 MB of similarities
 
 
 @TASKS.register_module()
@@ -28,14 +38,23 @@ class ZeroShot:
 
     Images without a label are left out and counted.
 
+    `metrics` are `top1`, `top5` above five classes, `mean_per_class`, and `roc_auc` for two classes that both occur.
+    Images that show any number of classes (column `labels`, see `VOC2007`) have `map_11point` and `map`: the mean over
+    the classes that occur of the average precision, the images ranked by the probability of the class. It is the
+    softmax over all classes of 100 x cosine, as in ELEVATER (Li et al. 2022, arXiv:2204.08790), though an image may
+    show several; `scores='cosine'` ranks by the cosine itself, as CLIP_benchmark does.
+
     Args:
         names, templates, match: what classes are called, in which prompts, and how a list of names is compared with
             those of the bank, see `Prompting`: `names='imagenet'`, `templates='cifar10'`, `dict(file='x.json')`, lists.
         prompt_average: how the prompts of a class become one vector, see `prompt_vectors`.
+        metric: the value to report; `map_11point` and `map` are for images with `labels`.
+        ties: see `classification_metrics`.
+        scores: 'softmax' or 'cosine', see above.
         device: where similarities are computed.
 
     Raises:
-        ConfigError: for templates without `{}`, an unknown list, or an unknown average.
+        ConfigError: for templates without `{}`, an unknown list, or an unknown average, metric or rule.
         DataError: for a file of another shape.
 
     Example:
@@ -44,16 +63,27 @@ class ZeroShot:
         0.6666666666666666
     """
 
-    needs: ClassVar = ('bank', 'text_encoder')
+    needs: tuple[str, ...] = ('bank', 'text_encoder')
     splits: ClassVar = ('test',)
-    reads_labels: ClassVar = True
+    reads_labels: bool = True
 
     def __init__(self, *, names: Sequence[str | Sequence[str]] | str | Mapping | None = None,
                  templates: Sequence[str] | str | Mapping | None = None, match: str = 'check',
-                 prompt_average: str = 'normalised', device: str = 'cpu'):
+                 prompt_average: str = 'normalised', metric: str = 'top1', ties: str = 'worst',
+                 scores: str = 'softmax', device: str = 'cpu'):
         self.prompting = Prompting(names, templates, match)
         self.prompt_average = check_choice('prompt_average', prompt_average, AVERAGES)
+        self.metric = check_choice('metric', metric, (*METRICS, *MULTI_LABEL_METRICS))
+        self.ties = check_choice('ties', ties, ('worst', 'expected'))
+        self.scores = check_choice('scores', scores, ('softmax', 'cosine'))
         self.device = device
+        if self.is_multi_label:
+            self.needs, self.reads_labels = ('bank', 'images', 'text_encoder'), False
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether images may show several classes."""
+        return self.metric in MULTI_LABEL_METRICS
 
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Classify 'test'.
@@ -64,14 +94,31 @@ class ZeroShot:
         """
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
-        rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
-        classes = self.prompting.of(class_names_of(data.bank['test'], rows.labels))
+        if self.is_multi_label:
+            known, features, targets = self._targets(data)
+            unlabelled = 0
+        else:
+            rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
+            known, features, targets = class_names_of(data.bank['test'], rows.labels), rows.features, rows.labels
+        classes = self.prompting.of(known)
         vectors = prompt_vectors(encode, classes.prompts, self.prompt_average).to(self.device)
-        check_width(vectors, rows.features)
-        metrics = self.classify(rows.features, vectors, rows.labels)
-        extras = dict(metrics=metrics, n_test=len(rows), **classes.extras(encoder))
-        return TaskResult('top1', metrics['top1'], True,
+        check_width(vectors, features)
+        metrics = self.classify_multi_label(features, vectors, targets, self.scores) if self.is_multi_label else \
+            self.classify(features, vectors, targets, ties=self.ties)
+        if self.metric not in metrics:
+            raise DataError(f'No {self.metric} of {len(vectors)} classes of which {len(targets.unique())} occur: '
+                            'top5 needs more than five, roc_auc two that both occur.')
+        extras = dict(metrics=metrics, n_test=len(features), **classes.extras(encoder))
+        return TaskResult(self.metric, metrics[self.metric], True,
                           {**extras, **({'unlabelled': {'test': unlabelled}} if unlabelled else {})})
+
+    def _targets(self, data: TaskData) -> tuple[list[str], Tensor, np.ndarray]:
+        """Class names, features (N, D) and targets (N, C) of the readable images of 'test'."""
+        bank, images = data.bank['test'], data.images['test']
+        rows = bank.subset_rows()
+        features = bank.tensors(rows)[0]
+        check_features(features, 'test')
+        return list(images.class_names), features.to(self.device), voc_targets(images)[rows]
 
     def check_classes(self, known: Sequence[str]) -> None:
         """Refuse images whose classes the names do not fit.
@@ -86,7 +133,43 @@ class ZeroShot:
         return self.prompting.fingerprint()
 
     @staticmethod
-    def classify(features: Tensor, vectors: Tensor, labels: Tensor) -> dict[str, float]:
-        """`classification_metrics` of images (N, D) against classes (C, D), both of any norm."""
-        scores = functional.normalize(features, dim=1) @ functional.normalize(vectors, dim=1).T
-        return classification_metrics(scores, labels)
+    def classify(features: Tensor, vectors: Tensor, labels: Tensor, *, ties: str = 'worst') -> dict[str, float]:
+        """The metrics of images (N, D) against classes (C, D), both of any norm; labels are (N,) int64.
+
+        Only some images' similarities are held at once.
+
+        Raises:
+            ValueError: for a row that is not finite.
+        """
+        features = features.to(vectors.dtype)
+        classes, counts, differences = unit_rows(vectors), [], []
+        for images, targets in zip(features.split(_IMAGES_PER_BLOCK), labels.split(_IMAGES_PER_BLOCK)):
+            cosine = (unit_rows(images) @ classes.T)[:len(images), :len(vectors)]
+            counts.append(counts_of(cosine, targets, ties))
+            if len(vectors) == 2:
+                differences.append(cosine[:, 1] - cosine[:, 0])
+        metrics = accuracies(*map(torch.cat, zip(*counts)), labels, len(vectors))
+        if differences and 0 < int((labels == 1).sum()) < len(labels):
+            # The probability of class 1 grows with its lead, and only with it.
+            metrics['roc_auc'] = roc_auc(torch.cat(differences).cpu().numpy(), labels.cpu().numpy())
+        return metrics
+
+    @staticmethod
+    def classify_multi_label(features: Tensor, vectors: Tensor, targets: np.ndarray, scores: str = 'softmax'
+                             ) -> dict[str, float]:
+        """`map_11point` and `map` of images (N, D) against classes (C, D).
+
+        Args:
+            targets: (N, C) 1 = shown, 0 = not, -1 = left out of this class. A class that no image shows is left out.
+
+        Raises:
+            DataError: if no class is shown.
+        """
+        occurs = (np.asarray(targets) > 0).any(0)
+        if not occurs.any():
+            raise DataError("No image of 'test' shows any class, so there is no precision to average.")
+        cosine = (unit_rows(features.to(vectors.dtype)) @ unit_rows(vectors).T)[:len(features), :len(vectors)].double()
+        # The logarithm, so that none is 0; in float64 those of a lead above .37 are 1 alike.
+        ranked = (cosine if scores == 'cosine' else (100 * cosine).log_softmax(1)).cpu().numpy()[:, occurs]
+        return {name: mean_average_precision(ranked, targets[:, occurs], method)[0]
+                for name, method in (('map_11point', '11point'), ('map', 'area'))}

@@ -1,13 +1,16 @@
 """Zero-shot classification, retrieval both ways, and the measures of a ranking, against loops and scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets.prompts import class_prompts, readable
+from clear.datasets.table import ImageTable
 from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.prompts import class_vectors
 from clear.evaluation.language.retrieval import ImageTextRetrieval
@@ -199,3 +202,70 @@ def test_data_that_do_not_fit_are_refused():
             kind().run(Encoder(), narrow)
     with pytest.raises(ConfigError, match='ks'):
         ImageTextRetrieval(ks=[0])
+
+
+def test_zero_shot_metrics_by_loops():
+    features, vectors = rows(90, 20), rows(7, 21)
+    labels = torch.arange(90) % 6  # class 6 has no image
+    found = ZeroShot.classify(features, vectors, labels)
+    cosine = normalize(features, dim=1) @ normalize(vectors, dim=1).T
+    order = cosine.argsort(1, descending=True)
+    hits = (order[:, 0] == labels).double()
+    assert found == pytest.approx(dict(
+        top1=hits.mean().item(), top5=(order[:, :5] == labels[:, None]).any(1).double().mean().item(),
+        mean_per_class=np.mean([hits[labels == each].mean().item() for each in range(6)])))
+
+
+def test_a_collapsed_text_encoder_knows_nothing():
+    """Also two classes of one name, as ImageNet has: neither is found for sure."""
+    features, labels = rows(3000, 22, 37), torch.arange(3000) % 11
+    same = rows(1, 23, 37).repeat(11, 1)
+    assert ZeroShot.classify(features, same, labels) == dict(top1=0, top5=0, mean_per_class=0)
+    assert ZeroShot.classify(features, same, labels, ties='expected') == pytest.approx(
+        dict(top1=1 / 11, top5=5 / 11, mean_per_class=1 / 11))
+
+
+def test_zero_shot_does_not_depend_on_blocks(monkeypatch):
+    features, vectors, labels = rows(50, 24).round(), rows(5, 25).round(), torch.arange(50) % 5
+    whole = ZeroShot.classify(features, vectors, labels)
+    monkeypatch.setattr('clear.evaluation.language.zero_shot._IMAGES_PER_BLOCK', 7)
+    assert ZeroShot.classify(features, vectors, labels) == whole
+
+
+def test_roc_auc_of_two_classes_is_of_the_probability_of_the_second():
+    features, vectors, labels = rows(40, 26), rows(2, 27), torch.arange(40) % 2
+    probabilities = (10 * normalize(features, dim=1) @ normalize(vectors, dim=1).T).softmax(1)[:, 1]
+    assert ZeroShot.classify(features, vectors, labels)['roc_auc'] == pytest.approx(
+        roc_auc_score(labels.numpy(), probabilities.numpy()))
+    assert 'roc_auc' not in ZeroShot.classify(features, vectors, labels * 0)
+    bank = Bank(features, labels, ['no', 'yes'])
+    result = ZeroShot(metric='roc_auc').run(Encoder(), TaskData(bank={'test': bank}))
+    assert (result.metric, result.value) == ('roc_auc', result.extras['metrics']['roc_auc'])
+    with pytest.raises(DataError, match='No top5 of 2 classes'):
+        ZeroShot(metric='top5').run(Encoder(), TaskData(bank={'test': bank}))
+
+
+@pytest.mark.parametrize('scores', ['softmax', 'cosine'])
+def test_several_labels_an_image(scores):
+    features, labels = rows(30, 28), [[0, 1], [2], [], *([row % 3] for row in range(27))]
+    images = ImageTable.from_columns(Path(), dict(path=[f'{row}.png' for row in range(30)], labels=labels),
+                                     ['cat', 'dog', 'owl', 'never shown'])
+    bank = Bank(features, torch.full((30,), -1), images.class_names)
+    task = ZeroShot(metric='map_11point', scores=scores)
+    result = task.run(Encoder(), TaskData(bank={'test': bank}, images={'test': images}))
+    vectors = class_vectors(Encoder().encode_text, images.class_names, ['a photo of a {}.'])
+    logits = 100 * normalize(features.double(), dim=1) @ vectors.double().T
+    ranked = logits.softmax(1) if scores == 'softmax' else logits
+    seen = [row for row in range(30) if row != 1]
+    each, areas = [], []
+    for label in range(3):
+        right = np.array([label in labels[row] for row in seen])
+        own = np.array([float(ranked[row, label]) for row in seen])
+        shown = [own >= score for score in own]  # a step for each score; those of a probability of 1 are one
+        precision, recall = [right[part].mean() for part in shown], [part[right].mean() for part in shown]
+        each.append(np.mean([max(p for p, r in zip(precision, recall) if r >= level - 1e-9)
+                             for level in np.arange(11) / 10]))
+        areas.append(average_precision_score(right, own))
+    assert result.extras['metrics'] == pytest.approx(dict(map_11point=np.mean(each), map=np.mean(areas)))
+    assert (result.metric, result.value, result.extras['n_test']) == ('map_11point', pytest.approx(np.mean(each)), 29)
+    assert 'images' in task.needs and 'images' not in ZeroShot().needs
