@@ -102,7 +102,7 @@ def torchvision_images(dataset: str, root: str, **options) -> TorchvisionImages:
         labels = _labels(built)
     except NotImplementedError as error:
         raise ConfigError(f'data: {dataset} is no data set of its own, but what others are made from.') from error
-    names = unique_names(getattr(built, 'classes', []))
+    names = unique_names(getattr(built, 'classes', None) or getattr(built, 'categories', []))
     if not names:
         labels, names = class_indices(labels.tolist(), None, dataset)
     ids = [f'{dataset}/{which}{row}' for row in range(len(built))]
@@ -116,7 +116,8 @@ def _labels(dataset) -> np.ndarray:
     columns += [[sample[1] for sample in getattr(dataset, name, None) or ()] for name in ('samples', '_samples')]
     for values in columns:
         # QMNIST keeps eight numbers per image there, and the class is the first.
-        if values is not None and len(values) == len(dataset) and np.ndim(values) == 1 and len(values):
+        if values is not None and len(values) == len(dataset) and np.ndim(values) == 1 and len(values) \
+                and not any(value is None for value in values):
             return np.asarray(values, dtype=np.int64)
     try:
         return np.array([int(dataset[row][1]) for row in range(len(dataset))], dtype=np.int64)
