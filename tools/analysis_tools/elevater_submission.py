@@ -1,7 +1,6 @@
 """Combine, check and summarise predictions for ELEVATER's leaderboard."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ EPILOG = """examples:
 combine writes FOLDER/all_predictions.zip; validate looks at that, or at any such archive, and ends with code 1 if the
 leaderboard would not take it; summary writes FOLDER/summary.csv.
 """
-OWN = re.compile('(.+)=([0-9]+)x([0-9]+)(:multi)?')
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -63,12 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
 def own_sets(given: list[str]) -> dict:
     """Name -> what is expected of each set of one's own."""
+    import re
+
     from clear.core.errors import ConfigError
     from clear.evaluation.elevater.submission import Expected
 
     found = {}
     for text in given:
-        parts = OWN.fullmatch(text)
+        parts = re.fullmatch('(.+)=([0-9]+)x([0-9]+)(:multi)?', text)
         if parts is None:
             raise ConfigError(f'--own {text}: expected NAME=IMAGESxCLASSES, or NAME=IMAGESxCLASSES:multi.')
         found[parts[1]] = Expected(int(parts[2]), int(parts[3]), parts[4] is not None)
