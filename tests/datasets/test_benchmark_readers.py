@@ -250,7 +250,27 @@ def test_coco_has_all_captions_in_both_years(tmp_path):
             annotations=[dict(id=number, image_id=7, caption=f'caption {number}') for number in (6, 1, 2, 3, 4, 5)])))
         images = read('CocoCaptions', data_root=tmp_path / str(year), split='val', year=year)
         assert images.captions(0) == [f'caption {number}' for number in range(1, 7)]
-        assert images.texts('path') == [f'val{year}/{name}']
+        assert images.texts('path') == [f'val{year}/{name}'] and images.texts('image_id') == ['7']
+        assert images['caption_ids'][0].as_py() == ['1', '2', '3', '4', '5', '6']
+
+
+def test_some_images_of_coco_are_named_by_their_ids(tmp_path):
+    (tmp_path / 'val2014').mkdir()
+    (tmp_path / 'annotations').mkdir()
+    for number in (3, 1, 2):
+        (tmp_path / f'val2014/{number}.jpg').write_bytes(picture(number, 'JPEG'))
+    (tmp_path / 'annotations/captions_val2014.json').write_text(json.dumps(dict(
+        images=[dict(id=number, file_name=f'{number}.jpg') for number in (3, 1, 2)],
+        annotations=[dict(id=number, image_id=number, caption='a') for number in (1, 2, 3)])))
+    (tmp_path / 'test.txt').write_text('1\n3\n')
+    cfg = dict(data_root=tmp_path, split='val', year=2014, only=tmp_path / 'test.txt')
+    assert read('CocoCaptions', **cfg).texts('image_id') == ['3', '1']
+    (tmp_path / 'test.txt').write_text('1\n4\nx\n')
+    with pytest.raises(DataError, match="2 of 3 are no images with captions, the first is '4'"):
+        read('CocoCaptions', **cfg)
+    (tmp_path / 'test.txt').write_text('')
+    with pytest.raises(DataError, match='0 of 0'):
+        read('CocoCaptions', **cfg)
 
 
 def test_banks_are_made_of_shards_and_found_again(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clear.core.checks import check_choice
 from clear.core.errors import DataError
-from clear.core.files import read_json
+from clear.core.files import read_json, read_text
 from clear.core.logs import logger
 from clear.datasets.readers.image_files import existing_folder
 from clear.datasets.readers.pairs.table import check_files
@@ -13,20 +15,23 @@ from clear.registry import READERS
 
 
 @READERS.register_module(name='CocoCaptions')
-def coco_captions(data_root: str, split: str = 'train', year: int = 2017) -> ImageTable:
+def coco_captions(data_root: str, split: str = 'train', year: int = 2017, only: str | None = None) -> ImageTable:
     """Images of `<split><year>/` with all their captions, of `annotations/captions_<split><year>.json`.
 
     Images are in the order of the file, captions in that of their ids. Images without a caption are left out with a
-    warning.
+    warning. The columns `image_id` and `caption_ids` hold COCO's ids as text.
 
     Args:
         data_root: the folder of both, or the one above it, where it is called `coco2017` or `coco2014`.
         split: 'train' or 'val'.
         year: 2014 or 2017.
+        only: a file with ids of images, one a line, which are taken alone: the 5,000 of val2014 that Karpathy and
+            Fei-Fei (2015, arXiv:1412.2306) test on, for example.
 
     Raises:
         ConfigError: for another split or year.
-        DataError: if the annotations are missing or not what they should be, or an image is not there.
+        DataError: if the annotations are missing or not what they should be, an image is not there, or `only` names
+            one that has no caption.
     """
     check_choice('split', split, ('train', 'val'))
     check_choice('year', year, (2014, 2017))
@@ -52,12 +57,27 @@ def coco_captions(data_root: str, split: str = 'train', year: int = 2017) -> Ima
     if len(kept) < len(names):
         logger.warning('%s: %d of %d images have no caption and are left out.', file, len(names) - len(kept),
                        len(names))
+    if only is not None:
+        kept = _those_of(Path(only), kept)
+    notes = {number: sorted(captions[number]) for number in kept}
     images = ImageTable.from_columns(
         base, dict(path=[f'{split}{year}/{names[number]}' for number in kept],
-                   caption=[[text for _, text in sorted(captions[number])] for number in kept]),
+                   caption=[[text for _, text in notes[number]] for number in kept],
+                   image_id=[str(number) for number in kept],
+                   caption_ids=[[str(note) for note, _ in notes[number]] for number in kept]),
         name=f'coco{year}_{split}')
     check_files(images, str(file))
     return images
+
+
+def _those_of(file: Path, known: list[int]) -> list[int]:
+    lines = [line.strip() for line in read_text(file).split('\n') if line.strip()]
+    wanted = {int(line) if line.isascii() and line.isdigit() and len(line) < 16 else line for line in lines}
+    lacking = wanted - set(known)
+    if lacking or not wanted:
+        raise DataError(f'{file}: {len(lacking)} of {len(wanted)} are no images with captions'
+                        + (f", the first is '{min(map(str, lacking))}'." if lacking else '.'))
+    return [number for number in known if number in wanted]
 
 
 def _text(caption: object) -> str:
