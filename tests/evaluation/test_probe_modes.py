@@ -66,6 +66,7 @@ def test_the_sweep_of_clip_benchmark_equals_its_search_over_plain_loops():
     fitted = LinearProbe(refit=True, **CLIP_BENCHMARK).fit(data)
     extras = fitted.result.extras
     assert extras['visited'] == list(expected.visited)
+    assert len(extras['grid']) == len(set(expected.visited)) <= 15
     assert extras['selected']['weight_decay'] == pytest.approx(decays[expected.index])
     assert extras['n_train'] == 400 and extras['n_val'] == 0
     torch.testing.assert_close(fitted.weight[0], final.weight.detach(), rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ from clear.evaluation.image.linear_grid import (
 )
 from clear.evaluation.image.rows import ProbeData, check_select, read_splits, sample_shots, seed_list
 from clear.evaluation.image.scaling import Scaler, check_scale, fit_scale
-from clear.evaluation.image.sweep import SEARCHES, peak_search, spaced_values
+from clear.evaluation.image.sweep import SEARCHES, peak_stages, spaced_values
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics, seed_extras
 from clear.registry import TASKS
 
@@ -50,8 +50,8 @@ class LinearProbe:
     Args:
         weight_decays: a list, or `dict(lowest=1e-6, highest=1e2, count=97)`, evenly spaced on a log scale.
         draws: instead of learning rates x weight decays, so many random pairs of both, see `drawn_pairs`.
-        search: 'grid' looks at every setting; 'peak' takes the weight decay at which `peak_search` ends, as
-            CLIP_benchmark does. All of them are trained at once: memory is that of as many heads.
+        search: 'grid' trains every setting, all in one pass; 'peak' those that `peak_search` asks for, as
+            CLIP_benchmark does, those of a span in one pass: of 97 weight decays no more than 15.
         seeds: how many (seed, seed + 1, ...), or a list.
         epochs, batch_size: the last, smaller batch of an epoch is used.
         momentum: of SGD.
@@ -144,15 +144,11 @@ class LinearProbe:
             rows = sample_shots(data.train.labels, self.shots, self.seed, data.class_names)
             data = replace(data, train=data.train.take(rows))
         scale = fit_scale(self.scale, data.train.features)
-        best_epochs = BestEpochs(scale(data.val.features), data.val.labels) if self.choose_epoch else None
-        grid = self._train(data, scale, self.points, best_epochs)
-        table = self._table(grid, data, scale)
-        best, extras = self._choose(table, name)
-        columns = list(range(best * len(self.seeds), (best + 1) * len(self.seeds)))
-        points = [self.points[column] for column in columns]
-        if best_epochs is not None:
-            extras['best_epochs'] = best_epochs.epochs[columns].tolist()
-        weight, bias = grid.weight[columns], grid.bias[columns]
+        best, tried, extras = self._choose(data, scale, name)
+        chosen, points = tried[best], self._points_of(best)
+        weight, bias = chosen.weight, chosen.bias
+        if chosen.epochs is not None:
+            extras['best_epochs'] = chosen.epochs
         if self.refit:
             data = data.with_all_for_training()
             scale = fit_scale(self.scale, data.train.features)
@@ -162,48 +158,77 @@ class LinearProbe:
                                     'training and validation rows. Lower lrs.')
             weight, bias = grid.weight, grid.bias
         extras |= seed_extras(self._test(weight, bias, data, scale))
-        extras.update(selected=points[0].setting(), seeds=self.seeds, grid=table, **data.sizes())
+        extras.update(selected=points[0].setting(), seeds=self.seeds, grid=[tried[setting].entry for setting in
+                                                                            sorted(tried)], **data.sizes())
         result = TaskResult('top1', extras['metrics']['top1'], True, extras)
         return FittedProbe(result, weight, bias, scale)
 
-    def _train(self, data: ProbeData, scale: Scaler, points: list[GridPoint], best_epochs: BestEpochs | None = None
-               ) -> TrainedGrid:
-        grid = train_grid(scale(data.train.features), data.train.labels, data.num_classes, points, **self.training,
-                          after_epoch=best_epochs)
-        return grid if best_epochs is None else best_epochs.grid
+    def _points_of(self, setting: int) -> list[GridPoint]:
+        """The columns of a setting, one for each seed."""
+        return self.points[setting * len(self.seeds):(setting + 1) * len(self.seeds)]
 
-    def _choose(self, table: list[Entry], name: str) -> tuple[int, dict[str, object]]:
-        """The index of the setting to test, and what there is to say about the search."""
-        best = select(table, name)
-        if self.search == 'grid' or len(table) == 1:
-            return best, {}
-        found = peak_search(lambda place: table[place]['val_top1'] or 0.0, len(table))
-        if table[found.index]['diverged']:
+    def _train(self, data: ProbeData, scale: Scaler, points: list[GridPoint],
+               after_epoch: Callable[[int, TrainedGrid], None] | None = None) -> TrainedGrid:
+        return train_grid(scale(data.train.features), data.train.labels, data.num_classes, points, **self.training,
+                          after_epoch=after_epoch)
+
+    def _choose(self, data: ProbeData, scale: Scaler, name: str) -> tuple[int, dict[int, Candidate], dict[str, object]]:
+        """The setting to test, all that were trained, and what there is to say about the search."""
+        if self.search == 'grid' or self.num_settings == 1:
+            tried = self._try(range(self.num_settings), data, scale)
+            return select([tried[setting].entry for setting in range(self.num_settings)], name), tried, {}
+        tried = {}
+        stages = peak_stages(self.num_settings)
+        _, places = next(stages)
+        try:
+            while True:
+                tried |= self._try(sorted({*places} - {*tried}), data, scale)
+                _, places = stages.send([tried[place].entry['val_top1'] or 0.0 for place in places])
+        except StopIteration as ended:
+            found = ended.value
+        if tried[found.index].entry['diverged']:
             raise TrainingError(f'linear probe on {name}: the search ended at a setting that diverged. Lower lrs.')
-        return found.index, dict(visited=list(found.visited))
+        return found.index, tried, dict(visited=list(found.visited))
 
-    def _table(self, grid: TrainedGrid, data: ProbeData, scale: Scaler) -> list[Entry]:
-        """One entry per setting: its hyper-parameters, whether it diverged, validation accuracy and loss."""
-        shape = (self.num_settings, len(self.seeds))
-        diverged = grid.diverged.view(shape).any(1)
-        table = [{**point.setting(), 'diverged': bool(bad), 'val_top1': None, 'val_loss': None}
-                 for point, bad in zip(self.points[::len(self.seeds)], diverged)]
-        if not self.chooses:
-            return table
-        accuracy, loss = grid.evaluate(scale(data.val.features), data.val.labels)
-        accuracy, loss = accuracy.view(shape).mean(1), loss.view(shape).mean(1)  # NaN if any seed diverged
-        for index, entry in enumerate(table):
-            # Finite weights may still overflow in the logits.
-            entry['diverged'] |= not bool(accuracy[index].isfinite())
-            if not entry['diverged']:
-                entry.update(val_top1=accuracy[index].item(), val_loss=loss[index].item())
-        return table
+    def _try(self, settings: Sequence[int], data: ProbeData, scale: Scaler) -> dict[int, Candidate]:
+        """Train settings in one pass, and see what validation says of each, where there is something to choose."""
+        if not settings:
+            return {}
+        best_epochs = BestEpochs(scale(data.val.features), data.val.labels) if self.choose_epoch else None
+        points = [point for setting in settings for point in self._points_of(setting)]
+        grid = self._train(data, scale, points, best_epochs)
+        grid = grid if best_epochs is None else best_epochs.grid
+        num_seeds, found = len(self.seeds), {}
+        accuracy, loss = grid.evaluate(scale(data.val.features), data.val.labels) if self.chooses else (None, None)
+        for place, setting in enumerate(settings):
+            columns = slice(place * num_seeds, (place + 1) * num_seeds)
+            entry = Entry(**points[columns][0].setting(), diverged=bool(grid.diverged[columns].any()), val_top1=None,
+                          val_loss=None)
+            if accuracy is not None:
+                # Finite weights may still overflow in the logits; NaN if any seed diverged.
+                entry['diverged'] |= not bool(accuracy[columns].isfinite().all())
+                if not entry['diverged']:
+                    entry.update(val_top1=accuracy[columns].mean().item(), val_loss=loss[columns].mean().item())
+            epochs = None if best_epochs is None else best_epochs.epochs[columns].tolist()
+            # Copies, as a view would keep the heads of all settings.
+            found[setting] = Candidate(entry, grid.weight[columns].clone(), grid.bias[columns].clone(), epochs)
+        return found
 
     def _test(self, weight: Tensor, bias: Tensor, data: ProbeData, scale: Scaler) -> dict[int, dict]:
         """Seed -> test metrics of its head."""
         features = scale(data.test.features)
         return {seed: classification_metrics(torch.addmm(own_bias, features, own_weight.T), data.test.labels)
                 for seed, own_weight, own_bias in zip(self.seeds, weight, bias)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that was trained: what is known of it, its heads (S, C, D) and (S, C), and their epochs if chosen."""
+
+    entry: Entry
+    weight: Tensor
+    bias: Tensor
+    epochs: list[int] | None
 
 
 class BestEpochs:
