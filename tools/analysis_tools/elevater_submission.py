@@ -9,8 +9,8 @@ EPILOG = """examples:
   python tools/analysis_tools/elevater_submission.py validate work_dirs/elevater/predictions/linear_probe_5
   python tools/analysis_tools/elevater_submission.py summary work_dirs/elevater
 
-combine writes FOLDER/all_predictions.zip; validate looks at that, or at any such archive, and ends with code 1 if the
-leaderboard would not take it; summary writes FOLDER/summary.csv.
+combine writes FOLDER/all_predictions.zip; validate looks at that, or at any such archive, and ends with code 1 if
+something is wrong or one of the twenty sets is missing; summary writes FOLDER/summary.csv.
 """
 
 
@@ -24,7 +24,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     validate.add_argument('folder', type=Path, metavar='FOLDER', help='where combine wrote it, or the archive')
     validate.add_argument('--own', nargs='+', action='extend', default=[], metavar='NAME=IMAGESxCLASSES[:multi]',
                           help="test sets of your own, e.g. birds=200x10; :multi if an image may show several classes")
-    validate.add_argument('--allow-missing', action='store_true', help='not all twenty sets need be there')
+    validate.add_argument('--allow-missing', action='store_true',
+                          help='not all twenty sets need be there (then the leaderboard computes no average)')
     summary = commands.add_parser('summary', help='one table of the scores')
     summary.add_argument('folder', type=Path, metavar='FOLDER', help='WORK_DIR, or WORK_DIR/scores/MODE')
     return parser.parse_args(argv)
@@ -52,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     for problem in found.problems:
         logger.error('problem  %s', problem)
     if found.missing:
-        logger.log(30 if args.allow_missing else 40, 'missing  %d of 20 sets: %s', len(found.missing),
-                   ', '.join(found.missing))
+        logger.warning('missing  %d of 20 sets, so the leaderboard computes no average: %s', len(found.missing),
+                       ', '.join(found.missing))
     is_good = not found.problems and (args.allow_missing or not found.missing)
-    logger.info('%s', 'The submission is in order.' if is_good else 'The leaderboard would not take this submission.')
+    logger.info('%s', 'The submission is in order.' if is_good else 'The submission is not in order.')
     return 0 if is_good else 1
 
 

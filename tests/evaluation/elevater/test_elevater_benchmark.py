@@ -1,6 +1,7 @@
 """The table of ELEVATER's sets."""
 
 import pytest
+from doc_pages import ROOT, table
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.elevater.sets import AVERAGED, BENCHMARK, METRICS, benchmark_set, first_names
@@ -44,3 +45,13 @@ def test_of_synonyms_the_first_is_used():
     assert first_names([['angry', 'furious'], 'calm']) == ['angry', 'calm']
     with pytest.raises(DataError, match='class 1 has no name'):
         first_names(['a', []])
+
+
+def test_the_table_of_the_docs():
+    metrics = dict(top1='top-1', mean_per_class='mean per class', roc_auc='ROC AUC', map_11point='11-point mAP')
+    rows = table(ROOT / 'docs' / 'elevater.md', 'set')
+    assert len(rows) == len(BENCHMARK)
+    for each, (name, classes, sizes, metric, folder) in zip(BENCHMARK, rows):
+        found = ' / '.join(str(each.stored.sizes.get(split, '-')) for split in ('train', 'val', 'test'))
+        assert (name, int(classes), sizes, folder) == (each.name, each.num_classes, found, f'`{each.stored.folder}`')
+        assert metric.startswith(metrics[each.metric]) and ('no centre crop' in metric) != each.center_crop
