@@ -11,7 +11,7 @@ from typing import Any
 
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import read_json
+from clear.core.files import read_json, read_text
 from clear.datasets.prompts import check_templates
 
 PACKAGE = 'clip-benchmark'
@@ -52,10 +52,11 @@ def prompt_list(given: str | Mapping) -> PromptList:
     arXiv:2209.03320). Of these `{c}` is written `{}` here. Capitals, blanks and `-_` in a name do not matter.
 
     Args:
-        given: a name, or `dict(file='x.json')` for a JSON object of `names`, `templates` and `descriptions`, at least
-            one of them; `dict(file=..., list='birdsnap')` for one of several such objects under names. `names` is a
-            list of texts, or of lists of synonyms, of which the first is used; `descriptions` an object (name ->
-            texts) or a list in the order of `names`.
+        given: a name, `dict(file='x.txt')` for a template on every line, as beside CLIP_benchmark's shards, or
+            `dict(file='x.json')` for a JSON object of `names`, `templates` and `descriptions`, at least one of them;
+            `dict(file=..., list='birdsnap')` for one of several such objects under names. `names` is a list of texts,
+            or of lists of synonyms, of which the first is used; `descriptions` an object (name -> texts) or a list in
+            the order of `names`.
 
     Raises:
         ConfigError: for an unknown name, or a package that is not installed.
@@ -152,6 +153,9 @@ def _of_file(given: Mapping) -> PromptList:
     if not isinstance(given.get('file'), (str, Path)):
         raise ConfigError(f"a list of prompts is {dict(given)!r}; expected dict(file='x.json').")
     path, name = given['file'], given.get('list')
+    if Path(path).suffix == '.txt' and name is None:
+        return _checked(dict(templates=[line.strip() for line in read_text(path).split('\n') if line.strip()]),
+                        Path(path).name)
     found = read_json(path)
     if not isinstance(found, dict):
         raise DataError(f'{path} is a JSON {type(found).__name__}; expected an object with {", ".join(PARTS)}.')

@@ -166,3 +166,23 @@ def test_retrieval_reads_every_caption_and_changed_captions_are_measured_again()
     assert ProbeRunner(cfg, Path('work')).resume() == 1
     write([*pairs[:-1], (pairs[-1][0], 'something else')])
     assert ProbeRunner(cfg, Path('work')).resume() == 0
+
+
+def test_a_set_of_clip_benchmark_is_measured_with_its_own_names_and_templates():
+    pytest.importorskip('webdataset')
+    from pair_shards import picture
+    from pair_shards import written as write_tar
+
+    root = Path('wds_pets/test')
+    root.mkdir(parents=True)
+    write_tar(root / '0.tar', [(f's{row}.{kind}', picture(row) if kind == 'png' else str(row % 3).encode())
+                               for row in range(6) for kind in ('png', 'cls')])
+    (root / 'nshards.txt').write_text('1')
+    Path('wds_pets/classnames.txt').write_text('cat\ndog\nowl\n')
+    Path('wds_pets/zeroshot_classification_templates.txt').write_text('a photo of a {c}.\na {c}.\n')
+    task = dict(type='ZeroShot', templates=dict(file='wds_pets/zeroshot_classification_templates.txt'))
+    cfg = config(PAIR, task, data=dict(test=dict(type='CLIPBenchmark', root='wds_pets')))
+    ProbeRunner(cfg, Path('work')).run()
+    extras = json.loads(Path('work/jobs.json').read_text())['jobs']['net--ZeroShot']['result']['extras']
+    assert extras['names'] == ['cat', 'dog', 'owl'] and extras['templates'] == ['a photo of a {}.', 'a {}.']
+    assert extras['n_test'] == 6

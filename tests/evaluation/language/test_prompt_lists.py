@@ -124,6 +124,18 @@ def test_files_of_another_shape_are_refused(tmp_path, content, message):
         prompt_list(dict(file=written(tmp_path, content)))
 
 
+def test_templates_are_the_lines_of_a_text(tmp_path):
+    """As `zeroshot_classification_templates.txt` beside CLIP_benchmark's shards."""
+    file = tmp_path / 'templates.txt'
+    file.write_text('a photo of a {c}.\n\na {c}\r\n')
+    found = prompt_list(dict(file=str(file)))
+    assert found.templates == ('a photo of a {}.', 'a {}') and found.names is None and found.source == 'templates.txt'
+    for content in ('a photo\n', ''):
+        file.write_text(content)
+        with pytest.raises(DataError, match='templates.txt: templates'):
+            prompt_list(dict(file=str(file)))
+
+
 def test_missing_files_and_lists_are_refused(tmp_path):
     with pytest.raises(DataError, match='does not exist'):
         prompt_list(dict(file=str(tmp_path / 'none.json')))
