@@ -1,5 +1,8 @@
 """Tasks on frozen encoders. Each is `TASKS.build(cfg).run(encoder, data)`, and works on plain tensors too."""
 
+from clear.evaluation.elevater.fine_tune import ElevaterFineTune
+from clear.evaluation.elevater.linear import ElevaterLinear
+from clear.evaluation.elevater.zero_shot import ElevaterZeroShot
 from clear.evaluation.image.clustering import Clustering, agreement, k_means
 from clear.evaluation.image.few_shot import FewShotProbe
 from clear.evaluation.image.knn import KNN, nearest_neighbours, weighted_votes
@@ -20,16 +23,14 @@ from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.metrics.average_precision import average_precision, mean_average_precision
 from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
-from clear.evaluation.text.passage_retrieval import PassageRetrieval
 from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 from clear.evaluation.text.triplets import Triplets
 from clear.evaluation.text.word_similarity import WordSimilarity
 
-__all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'FeatureAnalysis', 'FewShotProbe', 'GridPoint',
-           'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe', 'LogisticProbe', 'NearestClassMean',
-           'PassageRetrieval', 'ProbeData', 'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult',
-           'TrainedGrid', 'Triplets',
-           'VOC07Linear', 'VOC07SVM', 'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement',
-           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
-           'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
+__all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'ElevaterFineTune', 'ElevaterLinear', 'ElevaterZeroShot',
+           'FeatureAnalysis', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe',
+           'LogisticProbe', 'NearestClassMean', 'ProbeData', 'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult',
+           'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualQuestionAnswering', 'WordSimilarity',
+           'ZeroShot', 'agreement', 'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic',
+           'k_means', 'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
            'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

@@ -101,3 +101,12 @@ def test_unknown_key_names_the_nearest():
         Preprocess().changed({'crops': 3})
     with pytest.raises(ConfigError, match='must be a dict'):
         Preprocess().changed(224)
+
+
+def test_squash_brings_the_whole_image_to_the_square():
+    spec = Preprocess(resize=20, crop=16, mean=(0, 0, 0), std=(1, 1, 1), interpolation='bicubic', squash=True)
+    image = photo(40, 24)
+    expected = np.asarray(image.convert('RGB').resize((16, 16), Image.BICUBIC), dtype=np.float32) / 255
+    torch.testing.assert_close(spec.build()(image), torch.from_numpy(expected).permute(2, 0, 1))
+    assert spec.to_dict()['squash'] is True and Preprocess(**spec.to_dict()) == spec
+    assert 'squash' not in Preprocess().to_dict()  # the names of banks that were made before it was there

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from clear.core.errors import DataError
-from clear.evaluation.elevater.head import BatchNormHead, first_log_scale, language_weights, random_weights
-from clear.evaluation.elevater.head_grid import HeadGrid, HeadRule, head_batches
+from clear.evaluation.elevater.heads.head import BatchNormHead, first_log_scale, language_weights, random_weights
+from clear.evaluation.elevater.heads.head_grid import HeadGrid, HeadRule, head_batches
 
 EPOCHS = 3
 
@@ -71,8 +71,8 @@ def test_blocks_and_parts_change_nothing(monkeypatch):
         return grid.weight.clone()
 
     whole = train()
-    monkeypatch.setattr('clear.evaluation.elevater.head_grid._CACHE_BYTES', 1)
-    monkeypatch.setattr('clear.evaluation.elevater.head_grid._ROWS_AT_ONCE', 16)
+    monkeypatch.setattr('clear.evaluation.elevater.heads.head_grid._CACHE_BYTES', 1)
+    monkeypatch.setattr('clear.evaluation.elevater.heads.head_grid._ROWS_AT_ONCE', 16)
     torch.testing.assert_close(train(), whole)
 
 

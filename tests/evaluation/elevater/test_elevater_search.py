@@ -5,7 +5,7 @@ import math
 import pytest
 
 from clear.core.errors import ConfigError, TrainingError
-from clear.evaluation.elevater.search import L2S, LRS, Candidate, check_search, search_grid, search_peaks
+from clear.evaluation.elevater.heads.search import L2S, LRS, Candidate, check_search, search_grid, search_peaks
 from clear.evaluation.image.sweep import peak_search
 
 FIRST = [0, 16, 32, 48, 64, 80, 96]

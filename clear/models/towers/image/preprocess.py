@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from clear.core.checks import check_choice
+from clear.core.checks import check_choice, check_flag
 from clear.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Preprocess:
         mean, std: per channel in RGB order, for values 0 ... 1.
         channel_order: of the tensor, 'RGB' or 'BGR'.
         antialias: whether shrinking averages over all pixels. PIL always does; False resizes with torch.
+        squash: bring the whole image to the square of `crop`, whatever its shape, in place of resize and crop.
 
     Raises:
         ConfigError: if a value is impossible.
@@ -47,6 +48,7 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: str = 'RGB'
     antialias: bool = True
+    squash: bool = False
 
     def __post_init__(self):
         for name in ('mean', 'std'):  # Lists come from configs and JSON.
@@ -64,10 +66,15 @@ class Preprocess:
             raise ConfigError(f'preprocess.interpolation is {self.interpolation!r}, expected one of {known} with '
                               f'antialias={self.antialias}.')
         check_choice('preprocess.channel_order', self.channel_order, ('RGB', 'BGR'))
+        check_flag('preprocess.squash', self.squash)
 
     def to_dict(self) -> dict[str, Plain]:
-        """Plain values for JSON; `Preprocess(**value)` gives an equal one back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain values for JSON; `Preprocess(**value)` gives an equal one back.
+
+        `squash` is there where it is True: banks are named by these values, and older ones know nothing of it.
+        """
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+                if key != 'squash' or value}
 
     def build(self) -> ApplyPreprocess:
         """The transform: RGB PIL image -> float tensor (3, crop, crop)."""
@@ -121,9 +128,10 @@ class ApplyPreprocess:
     def _resize(self, image: Image.Image | torch.Tensor) -> Image.Image | torch.Tensor:
         from torchvision.transforms import InterpolationMode, functional
 
-        if self.spec.resize is None:
+        if self.spec.resize is None and not self.spec.squash:
             return image
-        return functional.resize(image, [self.spec.resize], InterpolationMode(self.spec.interpolation),
+        size = [self.spec.crop, self.spec.crop] if self.spec.squash else [self.spec.resize]
+        return functional.resize(image, size, InterpolationMode(self.spec.interpolation),
                                  antialias=self.spec.antialias)
 
 

@@ -14,6 +14,7 @@ from clear.evaluation.image.rows import shuffled
 
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1  # torch.nn.BatchNorm1d's defaults
 _CACHE_BYTES = 3 * 2**19  # of weights and velocities that train together on a CPU: they stay in its L2
+_SMALLEST = 1e-30
 _ROWS_AT_ONCE = 2**14  # of an epoch that are normalised ahead
 _LOGITS_AT_ONCE = 2**23
 # Rows of the stacked weights are padded to whole cache lines, with the bias in the first place behind the features.
@@ -128,6 +129,8 @@ class HeadGrid:
             factor /= num_classes
         else:
             torch.softmax(errors, 1, out=errors)
+            # Probabilities below the normal numbers make a product of matrices tens of times slower.
+            functional.threshold_(errors, _SMALLEST, 0.0)
             index = targets.view(1, 1, -1).expand(num_heads, 1, -1)
             errors.scatter_add_(1, index, errors.new_full((1, 1, 1), -1.0).expand_as(index))
         velocity.view(-1, width).addmm_(flat, batch, beta=self.rule.momentum, alpha=factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,7 +51,7 @@ def search_peaks(score: Callable[[list[Candidate]], Sequence[float]], lrs: Seque
     anywhere. A candidate that failed, or whose score is NaN, scores 0.
 
     The rates do not depend on each other, so their searches go on in step: a call of `score` gets a stage of all of
-    them, 42 candidates at first, then up to 12 at a time.
+    them, 42 candidates at first, then up to 12 at a time, and no candidate twice: training is repeatable.
 
     Args:
         score: candidates -> the score of each on validation, higher is better.
@@ -62,19 +63,21 @@ def search_peaks(score: Callable[[list[Candidate]], Sequence[float]], lrs: Seque
         TrainingError: if no candidate scores above 0.
     """
     searches = [peak_stages(len(l2s), _FIRST_STEP, keep_centre=True) for _ in lrs]
-    asked = [next(search) for search in searches]
+    asked: list[tuple] = [next(search) for search in searches]
     peaks: list = [None] * len(lrs)
+    known: dict[Candidate, float] = {}
     visited: list[list[tuple[Candidate, float]]] = [[] for _ in lrs]
     is_first = True
     while any(asked):
-        trained = [_trained(stage, wd_search_left and not is_first) for stage in asked]
-        candidates = [Candidate(lr, l2s[place]) for lr, places in zip(lrs, trained) for place in places]
-        scores = iter(list(score(candidates)))
-        for number, (lr, places) in enumerate(zip(lrs, trained)):
-            found = [float(next(scores)) for _ in places]
-            visited[number] += [(Candidate(lr, l2s[place]), value) for place, value in zip(places, found)]
+        stage = [[Candidate(lr, l2s[place]) for place in _trained(each, wd_search_left and not is_first)]
+                 for lr, each in zip(lrs, asked)]
+        new = [candidate for candidate in dict.fromkeys(itertools.chain(*stage)) if candidate not in known]
+        known.update(zip(new, map(float, score(new) if new else ())))
+        for number, candidates in enumerate(stage):
+            visited[number] += [(candidate, known[candidate]) for candidate in candidates]
             try:
-                asked[number] = searches[number].send(found) if places else ()
+                asked[number] = searches[number].send([known[candidate] for candidate in candidates]) \
+                    if candidates else ()
             except StopIteration as ended:
                 peaks[number], asked[number] = ended.value, ()
         is_first = False
