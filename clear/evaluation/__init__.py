@@ -16,6 +16,7 @@ from clear.evaluation.image.voc07_linear import VOC07Linear
 from clear.evaluation.image.voc07_svm import VOC07SVM
 from clear.evaluation.language.caption_choice import CaptionChoice
 from clear.evaluation.language.class_retrieval import ClassRetrieval
+from clear.evaluation.language.entailment import VisualEntailment
 from clear.evaluation.language.feature_analysis import FeatureAnalysis
 from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.vqa.answering import VisualQuestionAnswering
@@ -30,7 +31,8 @@ from clear.evaluation.text.word_similarity import WordSimilarity
 __all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'ElevaterFineTune', 'ElevaterLinear', 'ElevaterZeroShot',
            'FeatureAnalysis', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'ProbeData', 'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult',
-           'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualQuestionAnswering', 'WordSimilarity',
-           'ZeroShot', 'agreement', 'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic',
-           'k_means', 'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
-           'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']
+           'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualEntailment', 'VisualQuestionAnswering',
+           'WordSimilarity', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics', 'expand_grid',
+           'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson',
+           'read_splits', 'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification',
+           'weighted_votes']
