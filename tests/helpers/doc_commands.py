@@ -137,7 +137,7 @@ def run(command: Command, monkeypatch, whole: bool) -> list[str] | None:
 
 
 def run_what_is_needed(command: Command, monkeypatch) -> None:
-    """Run the commands that make the run folders, and shards, which this one reads, where that has not happened yet."""
+    """Run the commands that make the run folders, shards and scenes that this one reads, where they have not run."""
     for word in command.words:
         folder = Path(*Path(word).parts[:2])
         if word.startswith('work_dirs/') and not folder.exists():
@@ -152,8 +152,9 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
     if any('CuratedImages' in text for text in configs) and not demo.exists():
         curated(demo, count=700)  # in place of what `make curate-demo` leaves there
     for each in COMMANDS:
-        if each.words[1:2] == ['tools/dataset_converters/make_shards.py'] and not Path(each.words[3]).exists() \
-                and any(each.words[3] in text for text in configs):
+        place = {'make_shards.py': 3, 'make_scenes.py': 2}.get(Path(each.words[1]).name if each.words[1:] else '')
+        if place is not None and not Path(each.words[place]).exists() \
+                and any(each.words[place] in text for text in configs):
             run(each, monkeypatch, whole=True)
 
 

@@ -133,7 +133,7 @@ class VisualEntailment:
 
     def _measured(self, texts: dict[str, Pairs], shown: Pairs, extras: dict[str, object]) -> TaskResult:
         """The metrics of every seed, and how the first of them was chosen."""
-        per_seed, grids, confusion = {}, [], torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)
+        per_seed, settings, confusion = {}, [], torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)
         for seed in self.seeds:
             fits = [train_classifier(texts['train'], texts['val'], lr=lr, seed=seed, **self.options) for lr in self.lrs]
             best = max(fits, key=lambda fit: fit.val_accuracy)  # the first of equally good ones
@@ -144,13 +144,13 @@ class VisualEntailment:
                                   text_accuracy=accuracy(predict(best.network, texts['test']), texts['test'].labels))
             confusion.view(-1).index_add_(0, (shown.labels * len(LABELS) + predicted).cpu(),
                                           torch.ones(len(shown), dtype=torch.int64))
-            grids.append([dict(lr=lr, epoch=fit.epoch, val_accuracy=fit.val_accuracy)
-                          for lr, fit in zip(self.lrs, fits)])
-        chosen = max(grids[0], key=lambda point: point['val_accuracy'])
+            settings.append([dict(lr=lr, epoch=fit.epoch, val_accuracy=fit.val_accuracy)
+                             for lr, fit in zip(self.lrs, fits)])
+        chosen = max(settings[0], key=lambda point: point['val_accuracy'])
         found = seed_extras(per_seed)
         return TaskResult('accuracy', found['metrics']['accuracy'], True, dict(
             **found, n_train=len(texts['train']), n_val=len(texts['val']), n_test=len(shown), selected=chosen,
-            grid=grids[0], **extras,
+            settings=settings[0], **extras,
             figure_data={'labels': dict(kind='confusion', matrix=confusion.tolist(), names=list(LABELS))}))
 
 

@@ -65,7 +65,7 @@ def test_what_is_learnt_from_captions_holds_for_images(folder):
     # '-' stands beside every sixth scene.
     assert result.extras['unlabelled'] == dict(train=8, val=8, test=2)
     assert (result.extras['n_train'], result.extras['n_val'], result.extras['n_test']) == (432, 432, 108)
-    assert result.extras['selected']['val_accuracy'] == 1 and result.extras['selected'] in result.extras['grid']
+    assert result.extras['selected']['val_accuracy'] == 1 and result.extras['selected'] in result.extras['settings']
     assert result.extras['figure_data']['labels']['matrix'] == [[36, 0, 0], [0, 36, 0], [0, 0, 36]]
 
 
@@ -86,9 +86,9 @@ def test_seeds_make_networks_of_their_own_that_come_again(folder):
     per_seed = results[0].extras['per_seed']
     assert results[0].value == pytest.approx(sum(each['accuracy'] for each in per_seed.values()) / 2)
     assert list(per_seed) == ['3', '4'] and per_seed['3'] != per_seed['4']
-    grid = results[0].extras['grid']
-    assert [point['lr'] for point in grid] == [1e-3, 1e-6]
-    assert results[0].extras['selected'] == max(grid, key=lambda point: point['val_accuracy'])
+    settings = results[0].extras['settings']
+    assert [point['lr'] for point in settings] == [1e-3, 1e-6]
+    assert results[0].extras['selected'] == max(settings, key=lambda point: point['val_accuracy'])
 
 
 def test_pairs_are_fused_by_hand():
