@@ -299,3 +299,19 @@ def test_images_may_name_their_archive_in_a_field_of_its_own(tmp_path):
     file.write_text(json.dumps(content))
     assert read(tmp_path).texts('path') == expected
     assert os.fspath(read(tmp_path).root).endswith(SINGLE)
+
+
+def test_numbers_that_no_column_holds_are_an_unreadable_image(root, monkeypatch):
+    folder = root / 'classification' / SINGLE
+    rewrite(folder, [('a.png', b'1')], ['train.zip@a.png 0'])
+    real = zipfile.ZipFile.infolist
+
+    def huge(archive):
+        members = real(archive)
+        for member in members:
+            member.file_size = member.compress_size = member.header_offset = 2**64 - 1
+        return members
+
+    monkeypatch.setattr(zipfile.ZipFile, 'infolist', huge)
+    with pytest.raises(UnreadableImage, match='more than'):
+        read(root).open_image(0)

@@ -19,7 +19,7 @@ import pyarrow
 
 from clear.core.errors import DataError
 from clear.core.files import inside, regular_file
-from clear.datasets.columns import packed, unpacked
+from clear.datasets.columns import encoded_texts, packed, unpacked
 from clear.datasets.images.contents import ImageContents
 from clear.datasets.images.decode import MAX_BYTES, UnreadableImage
 from clear.datasets.make.archives import ZIP_DAMAGE, unsafe_member, unsafe_name
@@ -30,7 +30,9 @@ from clear.datasets.table import ImageTable
 MEMBER_COLUMNS = ('archive', 'header', 'packed_bytes', 'unpacked_bytes', 'method', 'crc')
 _HEADER = struct.Struct('<4s22xHH')  # signature, lengths of name and extra field
 _SIGNATURE = b'PK\x03\x04'
-_ENCRYPTED = -1
+_ENCRYPTED, _ABSENT = -1, -2
+_NOWHERE = (None,) * 5
+_MOST = 2**62
 
 
 def split_member(path: str) -> tuple[str | None, str]:
@@ -46,24 +48,30 @@ def member_columns(root: Path, paths: Sequence[str]) -> dict[str, pyarrow.Array]
         DataError: if an archive is missing or damaged, it or a member leads out of the root, or a member is a link.
     """
     directories: dict[str, dict[str, zipfile.ZipInfo]] = {}
-    rows: list[tuple] = []
+    archives: list[str | None] = []
+    places: list[tuple[int | None, ...]] = []
     for path in paths:
         archive, name = split_member(path)
+        archives.append(archive)
         if archive is None:
-            rows.append((None,) * len(MEMBER_COLUMNS))
+            places.append(_NOWHERE)
             continue
-        if (reason := unsafe_name(name)) is not None:
-            raise DataError(f'{root / archive}: {reason}; nothing was read.')
         if archive not in directories:
             directories[archive] = _directory(inside(root, archive))
         # Without a mark an archive's names are taken for code page 437, though most are UTF-8.
         found = directories[archive].get(name) or directories[archive].get(name.encode().decode('cp437'))
-        rows.append((archive, None, None, None, None, None) if found is None else
-                    (archive, found.header_offset, found.compress_size, found.file_size,
-                     _ENCRYPTED if found.flag_bits & 1 else found.compress_type, found.CRC))
-    columns = list(zip(*rows)) or [()] * len(MEMBER_COLUMNS)
-    return {name: pyarrow.array(values, pyarrow.string()).dictionary_encode() if name == 'archive' else
-            pyarrow.array(values, pyarrow.int64()) for name, values in zip(MEMBER_COLUMNS, columns)}
+        if found is None and (reason := unsafe_name(name)) is not None:
+            raise DataError(f'{root / archive}: {reason}; nothing was read.')
+        places.append(_NOWHERE if found is None else _place_of(found))
+    columns = {name: pyarrow.array(values, pyarrow.int64())
+               for name, values in zip(MEMBER_COLUMNS[1:], list(zip(*places)) or [()] * 5)}
+    return {'archive': pyarrow.array(archives, pyarrow.string()).dictionary_encode(), **columns}
+
+
+def _place_of(member: zipfile.ZipInfo) -> tuple[int, ...]:
+    # A damaged archive may say any number of 64 bits; what is too large for a column is refused when it is read.
+    return (min(member.header_offset, _MOST), min(member.compress_size, _MOST), min(member.file_size, _MOST),
+            _ENCRYPTED if member.flag_bits & 1 else member.compress_type, member.CRC)
 
 
 def _directory(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -94,6 +102,11 @@ class ZipContents(ImageContents):
         super().__init__(root)
         self._members = members
         self._archives = ShardFiles(self.root)
+        archive = encoded_texts(members['archive'])
+        self._names = [*archive.dictionary.to_pylist(), None]  # -1 is the last: no archive
+        codes = archive.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        # Of Arrow's columns a row would take longer than its two reads.
+        self._rows = [codes, *(members[name].fill_null(_ABSENT).to_numpy() for name in MEMBER_COLUMNS[1:])]
 
     def __getstate__(self) -> dict[str, object]:
         return dict(root=self.root, members=packed(self._members))
@@ -111,7 +124,7 @@ class ZipContents(ImageContents):
         archive, header, packed_bytes, unpacked_bytes, method, crc = self._place(row)
         if archive is None:
             return super().read(row, path)
-        if header is None:
+        if method == _ABSENT:
             raise UnreadableImage(f'{archive} has no such member')
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnreadableImage('the member is encrypted' if method == _ENCRYPTED else
@@ -141,12 +154,14 @@ class ZipContents(ImageContents):
 
     def expect(self, rows: Iterable[int]) -> None:
         """As of shards: all of a batch at once."""
-        for archive, header, packed_bytes, *_ in map(self._place, map(int, rows)):
-            if header is not None:
+        for archive, header, packed_bytes, _, method, _ in map(self._place, map(int, rows)):
+            if archive is not None and method != _ABSENT:
                 self._archives.expect(archive, header, packed_bytes + _HEADER.size)
 
-    def _place(self, row: int) -> tuple:
-        return tuple(self._members[name][row].as_py() for name in MEMBER_COLUMNS)
+    def _place(self, row: int) -> tuple[str | None, int, int, int, int, int]:
+        """Archive, header, packed and unpacked bytes, method and checksum."""
+        code, *numbers = (int(column[row]) for column in self._rows)
+        return self._names[code], *numbers
 
 
 class ZippedImages(ImageTable):

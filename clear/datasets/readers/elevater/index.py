@@ -51,7 +51,7 @@ def _read_lines(file: Path) -> IndexedImages:
         path, _, last = line.rpartition(' ')
         if path and _LABELS.fullmatch(last):
             paths.append(path.strip())
-            labels.append(list(dict.fromkeys(map(int, last.split(',')))))
+            labels.append(list(dict.fromkeys(map(int, last.split(',')))) if ',' in last else [int(last)])
         else:
             paths.append(line)
             labels.append([])
