@@ -36,15 +36,15 @@ def imagenet_set(root: str, variant: str = 'val', labels: str | None = None) -> 
             in the order of their names, that holds an id of WordNet or a number from 0 in the order of the ids.
 
     Raises:
-        ConfigError: for another variant; for ImageNet-O, whose images show none of the 1,000 classes: its folders say
-            what a network took them for, and an accuracy on them would mean nothing (its measure is how well such
-            images are told from others, AUPR).
+        ConfigError: for another variant; for ImageNet-O, whose images show none of the 1,000 classes, that of their
+            folder included, so that an accuracy would mean nothing (its measure is how well such images are told from
+            ImageNet's, AUPR).
         DataError: if a folder is no class, a class of the variant is missing, or `labels` does not fit.
     """
     if variant == 'o':
-        raise ConfigError('ImageNet-O is no set to classify: its images show none of the 1,000 classes, and its '
-                          'folders say what a network took them for. Its measure, how well they are told from images '
-                          'of ImageNet (AUPR), is not there.')
+        raise ConfigError('ImageNet-O is no set to classify: its images show none of the 1,000 classes, not even that '
+                          'of their folder. Its measure, how well they are told from images of ImageNet (AUPR), is not '
+                          'there.')
     check_choice('variant', variant, VARIANTS)
     if labels is not None and variant != 'val':
         raise ConfigError("labels belong to images without folders, those of variant='val'.")
