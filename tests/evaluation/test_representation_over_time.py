@@ -49,6 +49,14 @@ def rows(stream, bucket, split):
     return LabelledRows(stream[2][start:stop], stream[3][start:stop])
 
 
+def test_a_probe_that_chooses_on_test_does_so_for_each_bucket(stream):
+    bank, lists, *_ = stream
+    probe = LinearProbe(lrs=(1e-4, 1e-2, 1.0), seeds=1, epochs=3, select='test', legacy=True)
+    scores = score_task(probe, bank, lists[0][0], [pair[1] for pair in lists], CLASSES)
+    data = [ProbeData(rows(stream, 0, 'train'), rows(stream, j, 'test'), CLASSES) for j in range(3)]
+    assert scores == [probe.fit(each).result.value for each in data]
+
+
 def test_knn_scores_are_those_of_scikit_learn(stream):
     from sklearn.neighbors import KNeighborsClassifier
 
