@@ -26,14 +26,15 @@ from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import Task, TaskData, TaskResult, classification_metrics
 from clear.evaluation.text.passage_retrieval import PassageRetrieval
 from clear.evaluation.text.sentence_similarity import SentenceSimilarity
+from clear.evaluation.text.text_linear_probe import TextLinearProbe
 from clear.evaluation.text.triplets import Triplets
 from clear.evaluation.text.word_similarity import WordSimilarity
 
 __all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'ElevaterFineTune', 'ElevaterLinear', 'ElevaterZeroShot',
            'FeatureAnalysis', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe',
            'LogisticProbe', 'NearestClassMean', 'PassageRetrieval', 'ProbeData', 'SentenceSimilarity', 'Task',
-           'TaskData', 'TaskResult', 'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualEntailment',
-           'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement', 'average_precision',
-           'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means', 'mean_average_precision',
-           'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits', 'sample_shots', 'spearman',
-           'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']
+           'TaskData', 'TaskResult', 'TextLinearProbe', 'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM',
+           'VisualEntailment', 'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement',
+           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
+           'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
+           'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

@@ -96,3 +96,39 @@ def write_pairs(root, name, split='test', count=20, seed=7):
               ['pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment',
                *(f'{row}\t{one}\t{two}\t{score}\t{labels[row % 3]}' for row, (score, one, two) in enumerate(rows))])
     return first, second, scores
+
+
+def labelled(count, classes=2, seed=0):
+    """(sentence, class): texts of a class share two words of its own, but for some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for row in range(count):
+        label = row % classes
+        shown = label if torch.rand((), generator=generator) > 0.15 else (label + 1) % classes
+        length = int(torch.randint(1, 4, (), generator=generator))
+        noise = [f'n{index}' for index in torch.randint(40, (length,), generator=generator).tolist()]
+        rows.append((' '.join([f'c{shown}', f'd{shown}', *noise]), label))
+    return rows
+
+
+def write_transfer(root, name, count=60, seed=0):
+    """One of SentEval's sets in its layout."""
+    from clear.evaluation.text.transfer_files import CLASSES, transfer_files
+
+    paths, classes = transfer_files(Path(root), name), CLASSES[name]
+    if name in ('mr', 'cr', 'subj', 'mpqa'):
+        for label, path in enumerate(paths):
+            write(path, [f'{text} caf\xe9' for text, own in labelled(count, 2, seed) if own == label], 'latin-1')
+        return
+    for place, path in enumerate(paths):
+        rows = labelled(count, len(classes), seed + place)
+        others = [text for text, _ in labelled(count, len(classes), seed + place + 10)]
+        pairs = [(text, other, label) for (text, label), other in zip(rows, others)]
+        lines = {
+            'trec': [f'{classes[label]}:kind {text}' for text, label in rows],
+            'mrpc': ['Quality\tid\tid\tone\ttwo', *(f'{label}\t1\t2\t{one}\t"{two}' for one, two, label in pairs)],
+            'sst2': [f'{text}\t{label}' for text, label in rows],
+            'sst5': [f'{label} {text}' for text, label in rows],
+            'sick-e': ['id\tA\tB\tscore\tclass', *(f'1\t{one}\t{two}\t3.0\t{classes[label]}'
+                                                    for one, two, label in pairs)]}
+        write(path, lines[name], 'latin-1' if name == 'trec' else 'utf-8')
