@@ -56,9 +56,11 @@ def identity_of(encoder: nn.Module, source: ImageTable, *, dtype: str = 'float16
         encoder_hash, data_hash: fingerprints of the two where the caller has them already.
 
     Raises:
-        ConfigError: for an unknown dtype or level.
+        ConfigError: for an unknown dtype or level, or an encoder of text alone.
     """
     check_choice('dtype', dtype, DTYPES)
+    if encoder.preprocess is None:
+        raise ConfigError('This encoder has no image side: its config names no image_encoder.')
     if not isinstance(maps, (list, tuple, type(None))):
         raise ConfigError(f'maps is {maps!r}; expected a list of levels from 0 (fine) to 4 (coarse).')
     maps = list(maps or [])

@@ -21,7 +21,7 @@ from clear.core.logs import logger, setup_logging
 from clear.datasets.readers.build import guess_reader, read_images
 from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
-from clear.features.build import make_encoder
+from clear.features.build import make_encoder, typed
 from clear.features.extract import check_sizes, extract
 from clear.features.identity import Identity, bank_path, fingerprint_of, identity_of
 
@@ -95,6 +95,8 @@ def read_config(args: argparse.Namespace) -> dict[str, object]:
             logger.warning("The config assigns '%s', which nobody reads (read: %s).", name, near)
     for key in ('out', 'device'):
         cfg[key] = getattr(args, key) or cfg.get(key)
+    if isinstance(cfg.get('encoder'), dict):
+        cfg['encoder'] = typed(cfg['encoder'])
     for key in ('encoder', 'data'):
         if not isinstance(cfg.get(key), dict) or 'type' not in cfg[key]:
             raise ConfigError(f"{args.config} has no {key}=dict(type=...), and --{key} is not given.")

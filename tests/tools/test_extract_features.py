@@ -54,6 +54,17 @@ def test_dry_run_writes_nothing(config, capsys):
     assert set(Path().rglob('*')) == before and 'nothing was encoded' in capsys.readouterr().out
 
 
+def test_the_image_side_of_a_pair_has_a_bank(config, capsys):
+    Path('pair.py').write_text(f"_base_ = ['features.py']\nencoder = dict(_delete_=True, image_encoder={ENCODER!r})\n")
+    assert extract_features(['pair.py', '--out', 'pair']) == 0 and extract_features([config, '--out', 'alone']) == 0
+    pair, alone = FeatureBank.open('pair'), FeatureBank.open('alone')
+    np.testing.assert_array_equal(pair.features, alone.features)
+    Path('text.py').write_text("_base_ = ['features.py']\nencoder = dict(_delete_=True, text_encoder=dict("
+                               "type='OpenCLIPTextEncoder', arch='RN50', model_args=dict(text_cfg=dict(layers=1))))\n")
+    assert extract_features(['text.py', '--out', 'text']) == 2
+    assert 'This encoder has no image side' in capsys.readouterr().err and not Path('text').exists()
+
+
 def test_encoder_and_data_from_the_command_line(config):
     Path('other.py').write_text(f'encoder = {ENCODER | dict(arch="squeezenet1_0")!r}\n')
     for encoder, out in (('other.py', 'one'), ('TorchvisionEncoder:squeezenet1_0', 'two')):

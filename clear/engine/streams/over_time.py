@@ -41,7 +41,7 @@ from clear.evaluation.over_time import (
     score_text_task,
     wanted_cells,
 )
-from clear.evaluation.task import ChecksClasses, Task, needs_of
+from clear.evaluation.task import ChecksClasses, ReadsFiles, Task, needs_of
 from clear.features import FeatureBank, extract, identity_of, planned_banks
 from clear.features.build import make_encoder
 
@@ -206,7 +206,8 @@ class RepresentationOverTime:
 
     def _key(self, bank: FeatureBank, task: Task, options: dict, train: int, test: int) -> str:
         what = [bank.fingerprint, self.data.fingerprint, to_plain(options), self.bucket_names[train],
-                self.bucket_names[test], *([self._captions_hash] if 'text' in needs_of(task) else [])]
+                self.bucket_names[test], *([self._captions_hash] if 'text' in needs_of(task) else []),
+                *([task.files_fingerprint()] if isinstance(task, ReadsFiles) else [])]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
     def _value(self, index: int, task: str, train: int, test: int) -> float | None:

@@ -6,6 +6,7 @@ from tiny_text import TINY_CLIP, write_bert, write_two_towers
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError, DataError
+from clear.features import identity_of
 from clear.features.build import make_encoder, make_text_encoder, typed
 from clear.models import AlignedEncoder, AlignedRun, ImageTextAlignment, TowerPair, build_encoder, build_text_encoder
 from clear.models.necks import ProjectionMLP
@@ -67,6 +68,8 @@ def test_text_alone_and_images_alone(images, tmp_path):
     assert pair.encode_text(['a cat']).shape == (1, pair.text_dim) and pair.embed_dim == pair.text_dim == 32
     with pytest.raises(ConfigError, match='this encoder has no image side'):
         pair(images)
+    with pytest.raises(ConfigError, match='This encoder has no image side'):
+        identity_of(pair, None)
     pair = make_encoder(dict(image_encoder=IMAGE))
     assert pair(images).shape == (3, 16) and pair.text_dim is None
     with pytest.raises(ConfigError, match='this encoder has no text side'):
