@@ -112,3 +112,11 @@ def test_clusters_far_from_zero_are_those_near_it(away):
     assert far.extras['inertia'] == pytest.approx(near.extras['inertia'], rel=1e-5 + away * 1e-6)
     centres, expected = (k_means(rows, 3).centres.sort(0).values for rows in (features + away, features))
     assert torch.allclose(centres, expected + away, rtol=1e-6, atol=1e-2)
+
+
+def test_random_clusters_have_no_adjusted_agreement():
+    rng = np.random.default_rng(0)
+    found = agreement(rng.integers(0, 5, 500), rng.integers(0, 5, 500))
+    assert abs(found['ami']) < 0.05 and abs(found['ari']) < 0.05
+    # Not adjusted for chance.
+    assert 0 < found['nmi'] < 0.05

@@ -1,15 +1,20 @@
 """The probes of other code bases as settings of ours, each against a plain loop or another library."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from banks import blob_data, digits
+from banks import blob_data, digit_banks, digits
 from torch.nn import functional
 
+from clear.core.config import load_config
 from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.evaluation import LabelledRows, LinearProbe, LogisticProbe, ProbeData
 from clear.evaluation.image.linear_grid import batch_order, drawn_pairs, initial_head
 from clear.evaluation.image.sweep import peak_search, spaced_values
+from clear.evaluation.task import TaskData
+from clear.registry import TASKS
 
 
 def digit_data(num_train=300, num_val=100):
@@ -201,3 +206,16 @@ def test_settings_that_contradict_each_other():
             LinearProbe(**wrong)
     with pytest.raises(ConfigError, match='highest'):
         spaced_values('cs', dict(lowest=1.0, highest=0.1, count=3))
+
+
+PRESETS = load_config(Path(__file__).parents[2] / 'configs/_base_/tasks/itra.py')[0]['tasks']
+
+
+@pytest.mark.parametrize('cfg', PRESETS, ids=lambda cfg: cfg['name'])
+def test_every_preset_reads_digits(cfg):
+    options = {key: value for key, value in cfg.items() if key not in ('type', 'name')}
+    result = TASKS.build(dict(type=cfg['type'], **options)).run(None, TaskData(bank=digit_banks(500)))
+    floor = dict(clusters=0.6, linear_itra=0.6).get(cfg['name'], 0.88)
+    assert floor < result.value < 0.99
+    assert result.extras['n_test'] == 1297
+    assert result.extras['n_train'] + result.extras['n_val'] in (500, 1297)
