@@ -15,9 +15,10 @@ from clear.evaluation.metrics.roc_auc import roc_auc
 def score_heads(metric: str, logits: Tensor, targets: Tensor) -> Tensor:
     """(G,) float64: the metric of each head; 0 where logits are not finite or the metric is not defined.
 
-    The true class stands behind all of equal score. `mean_per_class` is over the classes that occur, `map_11point` over
-    those with a positive; `roc_auc` and `map_11point` are of softmax probabilities, also where an image may show
-    several classes, as the toolkit has it.
+    The true class stands behind all of equal score. `mean_per_class` is over the classes that occur, and no other class
+    is a rival there: the library that the toolkit measures by drops the scores of classes without an image before it
+    looks for the highest. `map_11point` is over classes with a positive; `roc_auc` and `map_11point` are of softmax
+    probabilities, also where an image may show several classes, as the toolkit has it.
 
     Args:
         metric: one of `METRICS`.
@@ -26,15 +27,12 @@ def score_heads(metric: str, logits: Tensor, targets: Tensor) -> Tensor:
     """
     check_choice('metric', metric, METRICS)
     finite = logits.isfinite().flatten(1).all(1)
-    if metric in ('top1', 'mean_per_class'):
-        own = logits.gather(1, targets.view(1, 1, -1).expand(len(logits), 1, -1))
-        hits = ((logits >= own).sum(1) == 1).double()  # (G, N)
-        if metric == 'top1':
-            found = hits.mean(1)
-        else:
-            counts = torch.bincount(targets, minlength=logits.shape[1]).double()
-            per_class = hits.new_zeros(len(hits), logits.shape[1]).index_add_(1, targets, hits)
-            found = (per_class[:, counts > 0] / counts[counts > 0]).mean(1)
+    if metric == 'top1':
+        found = _hits(logits, targets).mean(1)
+    elif metric == 'mean_per_class':
+        present, targets, counts = targets.unique(return_inverse=True, return_counts=True)
+        hits = _hits(logits[:, present], targets)
+        found = (hits.new_zeros(len(hits), len(present)).index_add_(1, targets, hits) / counts).mean(1)
     else:
         found = torch.tensor([_of_table(metric, table.T.double().softmax(1), targets) if good else 0.0
                               for table, good in zip(logits, finite)], dtype=torch.float64, device=logits.device)
@@ -54,6 +52,12 @@ def score_probabilities(metric: str, probabilities: Tensor, targets: Tensor) -> 
     if np.isnan(found):
         raise ValueError(f'{metric} is not defined here: it compares images of a class with others.')
     return found
+
+
+def _hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """(G, N) float64: 1 where the true class alone has the highest score of (G, C, N)."""
+    own = logits.gather(1, targets.view(1, 1, -1).expand(len(logits), 1, -1))
+    return ((logits >= own).sum(1) == 1).double()
 
 
 def _of_table(metric: str, probabilities: Tensor, targets: Tensor) -> float:
