@@ -13,6 +13,7 @@ from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import read_json, read_text
 from clear.datasets.prompts import check_templates
+from clear.datasets.readers.benchmarks.imagenet import wordnet_ids
 
 PACKAGE = 'clip-benchmark'
 # Of ImageNet alone: names and templates, in the order of the English names.
@@ -52,11 +53,12 @@ def prompt_list(given: str | Mapping) -> PromptList:
     arXiv:2209.03320). Of these `{c}` is written `{}` here. Capitals, blanks and `-_` in a name do not matter.
 
     Args:
-        given: a name, `dict(file='x.txt')` for a template on every line, as beside CLIP_benchmark's shards, or
-            `dict(file='x.json')` for a JSON object of `names`, `templates` and `descriptions`, at least one of them;
-            `dict(file=..., list='birdsnap')` for one of several such objects under names. `names` is a list of texts,
-            or of lists of synonyms, of which the first is used; `descriptions` an object (name -> texts) or a list in
-            the order of `names`.
+        given: a name, or `dict(file='x.json')` for a JSON object of `names`, `templates` and `descriptions`, at least
+            one of them; `dict(file=..., list='birdsnap')` for one of several such objects under names. `names` is a
+            list of texts, or of lists of synonyms, of which the first is used; `descriptions` an object (name ->
+            texts) or a list in the order of `names`. Of a file that ends in `.txt` each line is a template or each is
+            a name, as in `classnames.txt` and `zeroshot_classification_templates.txt` of CLIP_benchmark and
+            `labels.txt` of ELEVATER.
 
     Raises:
         ConfigError: for an unknown name, or a package that is not installed.
@@ -101,14 +103,8 @@ def _imagenet(name: str) -> PromptList:
 
     templates = metadata.OPENAI_IMAGENET_TEMPLATES if name == 'imagenet' else metadata.SIMPLE_IMAGENET_TEMPLATES
     return PromptList(f"'{name}' of open_clip_torch {open_clip.__version__}", tuple(metadata.IMAGENET_CLASSNAMES),
-                      tuple(template('{}') for template in templates), known_as=_synsets())
-
-
-def _synsets() -> tuple[tuple[str], ...]:
-    """The id of each class of ImageNet, as which its folders are called."""
-    from timm.data import ImageNetInfo
-
-    return tuple((name,) for name in ImageNetInfo('imagenet-1k').label_names())
+                      tuple(template('{}') for template in templates),
+                      known_as=tuple((each,) for each in wordnet_ids()))
 
 
 def _packaged() -> list[str]:
@@ -153,9 +149,8 @@ def _of_file(given: Mapping) -> PromptList:
     if not isinstance(given.get('file'), (str, Path)):
         raise ConfigError(f"a list of prompts is {dict(given)!r}; expected dict(file='x.json').")
     path, name = given['file'], given.get('list')
-    if Path(path).suffix == '.txt' and name is None:
-        return _checked(dict(templates=[line.strip() for line in read_text(path).split('\n') if line.strip()]),
-                        Path(path).name)
+    if Path(path).suffix == '.txt':
+        return _of_lines(Path(path), name)
     found = read_json(path)
     if not isinstance(found, dict):
         raise DataError(f'{path} is a JSON {type(found).__name__}; expected an object with {", ".join(PARTS)}.')
@@ -167,6 +162,17 @@ def _of_file(given: Mapping) -> PromptList:
         raise DataError(f'{path} holds {len(found)} lists ({", ".join(list(found)[:5])}{" ..." * (len(found) > 5)}): '
                         f"say which, dict(file=..., list='{next(iter(found))}').")
     return _checked(found, f"'{name}' of {Path(path).name}" if name else Path(path).name)
+
+
+def _of_lines(path: Path, name: object) -> PromptList:
+    if name is not None:
+        raise ConfigError(f"{path} holds one list; leave list='{name}' out.")
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    have = [('{}' in line or '{c}' in line) for line in lines]
+    if any(have) and not all(have):
+        raise DataError(f"{path}: line '{lines[have.index(False)]:.40}' has no {{}}, and others have: is it a list of "
+                        'names or of templates?')
+    return _checked({'templates' if all(have) and have else 'names': lines}, path.name)
 
 
 def _checked(found: object, source: str, known_as: tuple[tuple[str, ...], ...] | None = None,

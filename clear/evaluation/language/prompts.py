@@ -35,12 +35,14 @@ class ClassPrompts:
         origin: where they are from, in plain values: `names`, `templates`, and for names of a list `match`, by what
             they were found to fit.
         templates: what was filled in; none where all prompts are descriptions.
+        is_unseen: whether a list is taken in its order because the data have no names to compare.
     """
 
     names: list[str]
     prompts: list[list[str]]
     origin: dict[str, str]
     templates: list[str]
+    is_unseen: bool = False
 
     def extras(self, encoder: torch.nn.Module | None = None) -> dict[str, object]:
         """Entries of `TaskResult.extras`: what classes were called and by which list.
@@ -49,6 +51,9 @@ class ClassPrompts:
         how many prompts are longer than the encoder reads, where it knows.
         """
         counts = sorted({len(prompts) for prompts in self.prompts})
+        if self.is_unseen:
+            logger.warning("The data give their classes no names, so they may be in another order than the list %s; "
+                           "match='order' says that they are not.", self.origin['names'])
         extras: dict[str, object] = dict(names=self.names, templates=self.templates, prompts_from=self.origin,
                                          prompts_per_class=counts[0] if len(counts) == 1 else counts)
         groups: dict[tuple[str, ...], list[int]] = {}
@@ -110,7 +115,7 @@ class Prompting:
         Raises:
             DataError: for a list that does not fit, or a class without description.
         """
-        origin = dict(names='the data', templates=self.styled.source)
+        origin, is_unseen = dict(names='the data', templates=self.styled.source), False
         if self.list is None:
             names = [readable(name) for name in known]
         else:
@@ -119,6 +124,7 @@ class Prompting:
                                        is_own=self.is_own)
             names = [self.list.names[row] for row in rows]
             origin.update(names=self.list.source, match=found_by)
+            is_unseen = not self.is_own and self.match == 'check' and found_by != 'names'
         templates, described = self.styled.templates or (), self.styled.descriptions
         prompts = [class_prompts([name], templates) for name in names]
         if described is not None:
@@ -128,7 +134,7 @@ class Prompting:
                 if own is None:
                     raise DataError(f"{self.styled.source} has no description of the class '{name}'.")
                 texts += own
-        return ClassPrompts(names, prompts, origin, list(templates))
+        return ClassPrompts(names, prompts, origin, list(templates), is_unseen)
 
     def check(self, known: Sequence[str]) -> None:
         """Refuse data whose classes do not fit.
@@ -152,7 +158,8 @@ def prompt_vectors(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequ
 
     Classes are encoded a few at a time, so that embeddings of no more than `texts_at_once` texts (or of one class) are
     held. Each mean is taken by itself: it changes with `texts_at_once` only as far as the encoder's own embedding of a
-    text changes with the texts beside it (a few units in the last place of float32).
+    text changes with the texts beside it (a few units in the last place of float32). Classes of the same prompts get
+    the same bits, so that their scores are equal.
 
     Args:
         encode: list of N strings -> (N, D).
@@ -164,13 +171,15 @@ def prompt_vectors(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequ
         ConfigError: for another average.
     """
     check_choice('prompt_average', average, AVERAGES)
-    vectors = []
-    for group in _groups(prompts, texts_at_once):
+    places: dict[tuple[str, ...], int] = {}
+    rows = [places.setdefault(tuple(texts), len(places)) for texts in prompts]
+    vectors: list[Tensor] = []
+    for group in _groups(list(places), texts_at_once):
         embedded = encode([*chain.from_iterable(group)])  # (texts of some classes, D)
         if average == 'normalised':
             embedded = functional.normalize(embedded, dim=1)
         vectors += [part.mean(0) for part in embedded.split([*map(len, group)])]
-    return functional.normalize(torch.stack(vectors), dim=1)
+    return functional.normalize(torch.stack(vectors), dim=1)[rows]
 
 
 def _groups(prompts: Sequence[Sequence[str]], texts_at_once: int) -> Iterator[list[Sequence[str]]]:

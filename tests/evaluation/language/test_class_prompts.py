@@ -62,6 +62,13 @@ class Encoder(torch.nn.Module):
         return sum(len(text) > 12 for text in texts)
 
 
+class Noisy(Encoder):
+    """Whose rounding differs from call to call."""
+
+    def encode_text(self, texts):
+        return super().encode_text(texts) + 1e-6 * len(self.calls)
+
+
 def test_class_vectors_are_those_of_the_earlier_system_for_raw_averages():
     table = dict(zip([template.replace('{}', name) for name in CLASSES for template in TEMPLATES], numbers(EMBEDDINGS)))
 
@@ -119,7 +126,7 @@ def test_a_thousand_classes_with_eighty_templates_are_never_held_at_once():
         sizes.append(len(texts))
         return torch.ones(len(texts), 4)
 
-    found = prompt_vectors(encode, [['a text'] * 80] * 1000)
+    found = prompt_vectors(encode, [[f'a text {row}'] * 80 for row in range(1000)])
     assert found.shape == (1000, 4) and max(sizes) <= 4096 and sum(sizes) == 80_000
 
 
@@ -141,11 +148,28 @@ def test_zero_shot_says_which_list_it_used_and_what_was_cut(caplog):
     assert own['names'] == ['grey cat', 'dog', 'barn owl'] and own['templates'] == ['a photo of a {}.']
 
 
+def test_a_list_for_classes_without_names_is_taken_with_a_warning(caplog):
+    features = torch.eye(8)[[0, 1, 2, 3, 4, 5, 6, 7, 0, 1]]
+    data = TaskData(bank={'test': Bank(features, torch.arange(10), [str(row) for row in range(10)])})
+    result = ZeroShot(names='svhn').run(Encoder(), data)
+    assert result.extras['prompts_from']['match'] == 'numbers' and result.extras['names'][:2] == ['zero', 'one']
+    assert 'may be in another order than the list \'svhn\' of clip-benchmark' in caplog.text
+    caplog.clear()
+    assert ZeroShot(names='svhn', match='order').run(Encoder(), data).value == result.value
+    assert ZeroShot(names='mnist').run(Encoder(), data).extras['prompts_from']['match'] == 'names'
+    assert 'another order' not in caplog.text
+
+
 def test_classes_of_the_same_prompts_are_named(caplog):
     bank = Bank(torch.eye(8)[:4], torch.arange(4), ['657', '744', '836', '837'])
     result = ZeroShot(names=['missile', 'missile', 'sunglasses', 'sunglasses']).run(Encoder(), TaskData({'test': bank}))
     assert result.extras['same_prompts'] == [[0, 1], [2, 3]]
     assert '4 classes have the same prompts as another, the first is missile (class 0)' in caplog.text
+    vectors = prompt_vectors(Noisy().encode_text, [['missile'], ['owl'], ['missile']], texts_at_once=1)
+    assert torch.equal(vectors[0], vectors[2])
+    images, labels = vectors.repeat(40, 1), torch.arange(3).repeat(40)
+    assert ZeroShot.classify(images, vectors, labels)['top1'] == 1 / 3
+    assert ZeroShot.classify(images, vectors, labels, ties='expected')['top1'] == pytest.approx(2 / 3)
 
 
 def test_descriptions_are_prompts_of_their_class(tmp_path):

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from doc_pages import ROOT, names_in, table
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.language.class_names import list_rows, plain_name
@@ -37,6 +38,13 @@ def test_seventeen_sets_have_names_and_thirty_three_templates():
     assert sum(found.names is not None for found in lists.values()) == 16  # and ImageNet
     assert sum(found.templates is not None for found in lists.values()) == 32
     assert set(COUNTS) <= set(known_prompt_lists())
+
+
+def test_the_page_has_every_list_with_its_counts():
+    rows = table(ROOT / 'docs' / 'zero_shot.md', 'list')
+    assert {names_in(name)[0]: (int(classes), int(templates)) for name, classes, templates, _ in rows} == {
+        name: (len(prompt_list(name).names or ()), len(prompt_list(name).templates or ()))
+        for name in known_prompt_lists()}
 
 
 def test_names_and_templates_of_imagenet_in_the_package_are_open_clips():
@@ -109,6 +117,22 @@ def test_a_users_file(tmp_path):
     assert found.descriptions == {'cat': ('x',), 'dog': ('y', 'z')} and found.source == 'lists.json'
     path = written(tmp_path, {'birds': dict(names=['owl']), 'pets': dict(names=['cat', 'dog'])})
     assert prompt_list(dict(file=path, list='pets')).names == ('cat', 'dog')
+
+
+def test_a_text_file_holds_names_or_templates(tmp_path):
+    names, templates, mixed = (tmp_path / f'{name}.txt' for name in ('classnames', 'templates', 'mixed'))
+    names.write_text('cat\n barn owl \n\n')
+    templates.write_text('a {c}.\nthe {}')
+    assert prompt_list(dict(file=str(names))).names == ('cat', 'barn owl')
+    assert prompt_list(dict(file=str(templates))).templates == ('a {}.', 'the {}')
+    mixed.write_text('a {c}\nthe cat\n')
+    with pytest.raises(DataError, match="mixed.txt: line 'the cat' has no {}, and others have"):
+        prompt_list(dict(file=str(mixed)))
+    names.write_text('\n')
+    with pytest.raises(DataError, match='classnames.txt: names is'):
+        prompt_list(dict(file=str(names)))
+    with pytest.raises(ConfigError, match="leave list='x' out"):
+        prompt_list(dict(file=str(templates), list='x'))
 
 
 @pytest.mark.parametrize('content, message', [
