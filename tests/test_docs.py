@@ -78,6 +78,8 @@ def workspace(tmp_path_factory):
     write_sqlite(root / 'data' / 'yfcc100m_sqlite' / 'yfcc100m_dataset.sql', rows)
     write_posts(root / 'data' / 'own_stream' / 'posts.csv')
     write_own_photos(root / 'data' / 'own_photos')
+    (root / 'CLIP' / 'data').mkdir(parents=True)
+    (root / 'CLIP' / 'data' / 'prompts.md').write_text("## Birdsnap\n```bash\nclasses = ['Barn Owl', 'Crow']\n```\n")
     photos = write_tree(root / 'data' / 'yfcc')
     (root / 'data' / 'yfcc' / 'bucket_11.json').write_text(json.dumps({'0': legacy_bucket(photos, range(5), root)}))
     with pytest.MonkeyPatch.context() as monkeypatch, drawing_by(DRAWN):

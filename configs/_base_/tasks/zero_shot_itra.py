@@ -1,0 +1,30 @@
+# Zero-shot classification as ITRA measures it: class vectors are normalised means of embeddings that are not (heads
+# that end in unit length make no difference of it). Its sets, of torchvision and ImageNet; see also zero_shot.py.
+_itra = dict(type='ZeroShot', prompt_average='raw')
+tasks = [
+    dict(name='imagenet', names='imagenet', data=dict(test=dict(type='ImageNet', root='data/imagenet/val')), **_itra),
+    dict(name='cifar10', templates='cifar10', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='CIFAR10', root='data', train=False))),
+    dict(name='cifar100', templates='cifar100', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='CIFAR100', root='data', train=False))),
+    dict(name='mnist', names='mnist', match='order', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='MNIST', root='data', train=False))),
+    dict(name='stl10', templates='stl10', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='STL10', root='data', split='test'))),
+    dict(name='fgvc_aircraft', templates='fgvc_aircraft', metric='mean_per_class', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='FGVCAircraft', root='data', split='test'))),
+    dict(name='stanford_cars', templates='cars', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='StanfordCars', root='data', split='test'))),
+    dict(name='dtd', templates='dtd', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='DTD', root='data', split='test', partition=1))),
+    dict(name='food101', templates='food101', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='Food101', root='data', split='test'))),
+    dict(name='flowers102', names='flowers', metric='mean_per_class', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='Flowers102', root='data', split='test'))),
+    dict(name='oxford_pets', names='pets', metric='mean_per_class', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='OxfordIIITPet', root='data', split='test'))),
+    dict(name='gtsrb', names='gtsrb', match='order', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='GTSRB', root='data', split='test'))),
+    dict(name='rendered_sst2', templates='renderedsst2', **_itra,
+         data=dict(test=dict(type='TorchVision', dataset='RenderedSST2', root='data', split='test'))),
+]
