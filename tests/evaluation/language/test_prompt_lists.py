@@ -10,6 +10,7 @@ from doc_pages import ROOT, names_in, table
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.language.class_names import list_rows, plain_name
 from clear.evaluation.language.prompt_lists import _packaged, _read, known_prompt_lists, prompt_list
+from clear.evaluation.language.prompts import Prompting
 
 pytestmark = pytest.mark.skipif(not any(found.name == 'clip-benchmark' for found in importlib.metadata.distributions()),
                                 reason='clip-benchmark is missing')
@@ -122,9 +123,11 @@ def test_a_users_file(tmp_path):
 def test_a_text_file_holds_names_or_templates(tmp_path):
     names, templates, mixed = (tmp_path / f'{name}.txt' for name in ('classnames', 'templates', 'mixed'))
     names.write_text('cat\n barn owl \n\n')
-    templates.write_text('a {c}.\nthe {}')
+    templates.write_text('a {c}.\n\nthe {}\r\n')
     assert prompt_list(dict(file=str(names))).names == ('cat', 'barn owl')
     assert prompt_list(dict(file=str(templates))).templates == ('a {}.', 'the {}')
+    with pytest.raises(ConfigError, match='classnames.txt has neither templates nor descriptions'):
+        Prompting(templates=dict(file=str(names)))
     mixed.write_text('a {c}\nthe cat\n')
     with pytest.raises(DataError, match="mixed.txt: line 'the cat' has no {}, and others have"):
         prompt_list(dict(file=str(mixed)))
@@ -146,18 +149,6 @@ def test_a_text_file_holds_names_or_templates(tmp_path):
 def test_files_of_another_shape_are_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         prompt_list(dict(file=written(tmp_path, content)))
-
-
-def test_templates_are_the_lines_of_a_text(tmp_path):
-    """As `zeroshot_classification_templates.txt` beside CLIP_benchmark's shards."""
-    file = tmp_path / 'templates.txt'
-    file.write_text('a photo of a {c}.\n\na {c}\r\n')
-    found = prompt_list(dict(file=str(file)))
-    assert found.templates == ('a photo of a {}.', 'a {}') and found.names is None and found.source == 'templates.txt'
-    for content in ('a photo\n', ''):
-        file.write_text(content)
-        with pytest.raises(DataError, match='templates.txt: templates'):
-            prompt_list(dict(file=str(file)))
 
 
 def test_missing_files_and_lists_are_refused(tmp_path):
