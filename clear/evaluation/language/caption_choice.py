@@ -42,7 +42,7 @@ class CaptionChoice:
         [[1.0, 0.1], [0.64, 0.77]]
     """
 
-    needs: ClassVar = ('bank', 'images', 'text_encoder')
+    needs: ClassVar = ('bank', 'images', 'text', 'text_encoder')
     splits: ClassVar = ('test',)
 
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
@@ -58,7 +58,7 @@ class CaptionChoice:
         encode = check_encodes_text(encoder, type(self).__name__)
         bank, images = data.bank['test'], data.images['test']
         rows = torch.as_tensor(bank.subset_rows())
-        captions = [images.captions(row) for row in range(len(images))]
+        captions = [[*own] for own in data.text['test']]
         _check_counts(captions)
         examples = images['example'].to_numpy() if 'example' in images else None
         kept = rows

@@ -186,3 +186,9 @@ def test_a_set_of_clip_benchmark_is_measured_with_its_own_names_and_templates():
     extras = json.loads(Path('work/jobs.json').read_text())['jobs']['net--ZeroShot']['result']['extras']
     assert extras['names'] == ['cat', 'dog', 'owl'] and extras['templates'] == ['a photo of a {}.', 'a {}.']
     assert extras['n_test'] == 6
+
+
+def test_a_choice_of_captions_needs_captions_before_anything_is_encoded():
+    with pytest.raises(USER_ERRORS, match='CaptionChoice needs text, but the images of type ImageFolder have no'):
+        ProbeRunner(config(PAIR, 'CaptionChoice', data=dict(test=IMAGES)), Path('work')).run()
+    assert not Path('banks').exists()

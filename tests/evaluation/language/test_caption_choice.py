@@ -32,7 +32,7 @@ class Bank:
 def measured(tmp_path, features, captions, bad=(), encoder=None, **columns):
     ids = [str(row) for row in range(len(captions))]
     images = ImageTable.from_columns(tmp_path, dict(id=ids, path=ids, caption=captions, **columns))
-    data = TaskData(bank=dict(test=Bank(features, bad)), images=dict(test=images))
+    data = TaskData(bank=dict(test=Bank(features, bad)), images=dict(test=images), text=dict(test=captions))
     return CaptionChoice().run(encoder or Encoder(), data)
 
 
