@@ -59,6 +59,9 @@ class CaptionChoice:
         bank, images = data.bank['test'], data.images['test']
         rows = torch.as_tensor(bank.subset_rows())
         captions = [[*own] for own in data.text['test']]
+        if len(captions) != len(images):
+            raise DataError(f'{len(captions)} lists of captions for {len(images)} images; choices are of all images of '
+                            'the data, not of one bucket.')
         _check_counts(captions)
         examples = images['example'].to_numpy() if 'example' in images else None
         kept = rows

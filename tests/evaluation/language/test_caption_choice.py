@@ -108,3 +108,10 @@ def test_embeddings_that_are_not_finite_and_encoders_without_text_are_refused(tm
         measured(tmp_path, [[1., 0], [float('nan'), 1.]], captions)
     with pytest.raises(ConfigError, match='CaptionChoice needs an encoder of images and of text'):
         measured(tmp_path, [[1., 0], [0, 1.]], captions, encoder=torch.nn.Identity())
+
+
+def test_captions_of_a_part_of_the_images_are_refused(tmp_path):
+    images = ImageTable.from_columns(tmp_path, dict(id=['0', '1'], path=['0', '1']))
+    data = TaskData(bank=dict(test=Bank([[1., 0]])), images=dict(test=images), text=dict(test=[['x', 'y']]))
+    with pytest.raises(DataError, match='1 lists of captions for 2 images'):
+        CaptionChoice().run(Encoder(), data)
