@@ -7,7 +7,7 @@ from pathlib import Path
 EPILOG = """example:
   python tools/dataset_converters/make_scenes.py data/scenes
 
-Needs no network. 192 scenes to train on and 12 to test on, 1 MB.
+Needs no network. 480 scenes to train on and 12 to test on, 5 MB on most disks.
 """
 
 
@@ -15,8 +15,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
-    parser.add_argument('--per-kind', type=int, default=4, metavar='N',
-                        help='scenes to train on of each colour, shape and number (default: 4)')
+    parser.add_argument('--per-kind', type=int, default=10, metavar='N',
+                        help='scenes to train on of each colour, shape and number (default: 10)')
     parser.add_argument('--overwrite', action='store_true', help='replace whatever OUT holds')
     return parser.parse_args(argv)
 

@@ -51,7 +51,7 @@ class Scene:
         return f'{WORDS[self.count]} {self.colour} {self.things}'
 
 
-def train_scenes(per_kind: int = 4) -> list[Scene]:
+def train_scenes(per_kind: int = 10) -> list[Scene]:
     """Every colour, shape and count, `per_kind` times."""
     kinds = list(product(COLOURS, SHAPES, COUNTS))
     return [Scene(100 + number, *kinds[number % len(kinds)]) for number in range(per_kind * len(kinds))]
@@ -63,7 +63,7 @@ def val_scenes() -> list[Scene]:
             for number, (colour, shape) in enumerate(product(COLOURS, SHAPES))]
 
 
-def write_scenes(out: str | Path, *, per_kind: int = 4, overwrite: bool = False) -> None:
+def write_scenes(out: str | Path, *, per_kind: int = 10, overwrite: bool = False) -> None:
     """Write scenes to train on and twelve to test on.
 
     | file | holds |

@@ -13,9 +13,10 @@ from clear.core.checks import check_flag, check_whole
 from clear.core.errors import DataError
 from clear.evaluation.image.clustering import k_means
 from clear.evaluation.image.rows import check_features, check_splits, shuffled
-from clear.evaluation.language.prompts import check_encodes_text, check_width
+from clear.evaluation.language.prompts import check_width
 from clear.evaluation.metrics.feature_space import alignment, feature_std, modality_gap, self_similarity, uniformity
 from clear.evaluation.task import TaskData, TaskResult
+from clear.evaluation.text.encoding import TextReader
 from clear.features.kmeans.lloyd import nearest_centre
 from clear.features.kmeans.quality import cluster_metrics
 from clear.features.kmeans.showing import drawn_members, tsne
@@ -73,18 +74,17 @@ class FeatureAnalysis:
                 images, or fewer than clusters.
         """
         check_splits(data.bank, required=('test',))
-        encode = check_encodes_text(encoder, type(self).__name__)
+        encode = TextReader(encoder, type(self).__name__)
         bank = data.bank['test']
         rows = bank.subset_rows()
         images, labels = bank.tensors(rows)
         check_features(images, 'test')
         captions = first_captions(data.text['test'], rows.tolist())
-        texts = encode(captions).float()
+        texts = encode(captions)
         check_width(texts, images)
-        check_features(texts, 'test')
         images, texts = (functional.normalize(each.to(self.device), dim=1) for each in (images, texts))
         metrics = self.measure(images, texts)
-        extras = dict(n_test=len(images), definition='positive' if self.legacy else 'distinct')
+        extras = dict(n_test=len(images), definition='positive' if self.legacy else 'distinct', **encode.extras())
         figures = self._maps(images, texts)
         if self.num_clusters is not None:
             clusters = self._clusters(images)

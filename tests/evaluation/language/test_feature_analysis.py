@@ -159,3 +159,14 @@ def test_data_that_cannot_be_described_are_refused():
             self_similarity(wrong)
     with pytest.raises(DataError, match='should be pairs'):
         alignment(images, texts[:2])
+
+
+def test_texts_that_the_tower_cuts_are_counted():
+    class Cutting(Encoder):
+        def num_truncated(self, texts):
+            return sum(text in ('0', '3') for text in texts)
+
+    images, texts = gen(9, 5, 6).float(), gen(10, 5, 6).float()
+    data = TaskData(bank={'test': Bank(images)}, text={'test': ['0', '1', '2', '3', '3']})
+    result = FeatureAnalysis(tsne_rows=0).run(Cutting(texts), data)
+    assert (result.extras['n_texts'], result.extras['n_truncated']) == (3, 2)

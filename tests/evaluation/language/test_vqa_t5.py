@@ -79,20 +79,18 @@ def test_what_is_written_into_a_gap_is_cut_out(t5, monkeypatch):
 
 
 def test_statements_are_written_after_demonstrations_of_the_kind(t5, monkeypatch):
-    prompts, written = [], iter(['the [mask] bus', 'the bus is [mask] old', 'no gap', '[mask] [mask]'])
-    monkeypatch.setattr(t5, 'fill', lambda texts: prompts.extend(texts) or [next(written)])
-    templates = T5Templates(t5)
-    color = templates.generate('What color is the bus?')
+    prompts, written = [], ['the [mask] bus', 'the bus is [mask] old', 'no gap', '[mask] [mask]']
+    monkeypatch.setattr(t5, 'fill', lambda texts: prompts.extend(texts) or written)
+    questions = ['What color is the bus?', 'Is the bus old?', 'What is the man holding?', 'Where is the man?']
+    color, old, *others = T5Templates(t5).generate_all(questions)
     assert (color.statement, color.rule, color.words) == ('the [mask] bus', 't5', {})
     asked, said = DEMONSTRATIONS['color'][0]
     assert prompts[0].startswith(f'Question: {asked} Statement: {said}\n')
     assert prompts[0].endswith('Question: What color is the bus? Statement: <extra_id_0>')
     assert prompts[0].count(GAP) == 1 and prompts[0].count(MASK) == len(DEMONSTRATIONS['color'])
     assert prompts[0].count('Question:') == len(DEMONSTRATIONS['color']) + 1
-    old = templates.generate('Is the bus old?')
     assert old.fill('no') == 'the bus is not old' and old.fill('yes') == 'the bus is old'
-    for question in ('What is the man holding?', 'Where is the man?'):
-        assert templates.generate(question) == RuleTemplates().generate(question)
+    assert others == RuleTemplates().generate_all(questions[2:])
 
 
 def test_demonstrations_are_of_known_kinds():

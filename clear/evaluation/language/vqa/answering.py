@@ -162,12 +162,11 @@ class VisualQuestionAnswering:
 
     def _asked(self, questions: Sequence[Question], images: Sequence[int]) -> list[Asked]:
         """Each question with its statement and its candidates; a question that is asked often is turned once."""
-        templates: dict[str, Template] = {}
+        texts = list(dict.fromkeys(question.text for question in questions))
+        templates = dict(zip(texts, self._generator.generate_all(texts)))
         candidates: dict[tuple[str, str], Sequence[str]] = {}
         asked = []
         for question, image in zip(questions, images):
-            if question.text not in templates:
-                templates[question.text] = self._generator.generate(question.text)
             template = templates[question.text]
             kind = question.answer_type if self.answer_types == 'given' else question_type(question.text)
             if kind != 'yes/no' and self.by == 'first_words':

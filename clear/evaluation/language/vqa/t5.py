@@ -113,16 +113,18 @@ class T5Templates:
     def __init__(self, t5: LocalT5, demonstrations: Mapping[str, Sequence[Sequence[str]]] | None = None):
         self.t5, self.demonstrations = t5, check_demonstrations(demonstrations or DEMONSTRATIONS)
 
-    def generate(self, question: str) -> Template:
-        by_rule = RuleTemplates().generate(question)
+    def generate_all(self, questions: Sequence[str]) -> list[Template]:
+        by_rule = [RuleTemplates().generate(question) for question in questions]
+        written = self.t5.fill([self._prompt(*pair) for pair in zip(questions, by_rule)])
+        return [rule if statement.count(MASK) != 1 else
+                Template(statement, 't5', {'yes': '', 'no': 'not'} if question_type(question) == 'yes/no' else {})
+                for question, rule, statement in zip(questions, by_rule, written)]
+
+    def _prompt(self, question: str, by_rule: Template) -> str:
         kind = {'there': 'yes/no', 'other': 'what'}.get(by_rule.rule, by_rule.rule)
         seen = self.demonstrations.get(kind) or [each for some in self.demonstrations.values() for each in some]
-        prompt = '\n'.join([*(f'Question: {asked} Statement: {said}' for asked, said in seen),
-                            f'Question: {question} Statement: {GAP}'])
-        written = self.t5.fill([prompt])[0]
-        if written.count(MASK) != 1:
-            return by_rule
-        return Template(written, 't5', {'yes': '', 'no': 'not'} if question_type(question) == 'yes/no' else {})
+        return '\n'.join([*(f'Question: {asked} Statement: {said}' for asked, said in seen),
+                          f'Question: {question} Statement: {GAP}'])
 
 
 class T5Filter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,8 +53,8 @@ class Template:
 class TemplateGenerator(Protocol):
     """Makes statements of questions."""
 
-    def generate(self, question: str) -> Template:
-        """The statement of a question."""
+    def generate_all(self, questions: Sequence[str]) -> list[Template]:
+        """The statement of each question."""
 
 
 class RuleTemplates:
@@ -75,7 +75,11 @@ class RuleTemplates:
     the last word. What no rule fits becomes the question with the mask behind it, under the rule 'other'.
     """
 
+    def generate_all(self, questions: Sequence[str]) -> list[Template]:
+        return [self.generate(question) for question in questions]
+
     def generate(self, question: str) -> Template:
+        """The statement of one question."""
         words = re.sub(r"[^\w\s'/&.-]", ' ', question.lower()).strip(' .').split()
         for rule, make in (('how many', _how_many), ('color', _color), ('there', _is_there), ('yes/no', _yes_no),
                            ('where', _where), ('who', _who), ('what', _what)):
