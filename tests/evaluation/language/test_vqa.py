@@ -16,6 +16,7 @@ from clear.evaluation.language.vqa.answering import Asked, VisualQuestionAnsweri
 from clear.evaluation.language.vqa.answers import answer_accuracy
 from clear.evaluation.language.vqa.candidates import FrequencyFilter
 from clear.evaluation.language.vqa.templates import RuleTemplates, Template
+from clear.evaluation.online_tasks import FeatureRows
 from clear.evaluation.task import TaskData
 
 ATTRIBUTES = [*COLOURS, *SHAPES, *map(str, COUNTS)]
@@ -215,3 +216,15 @@ def test_changed_files_change_the_fingerprint(tmp_path):
         assert task.files_fingerprint() != before
         before = task.files_fingerprint()
     assert [question.number for question in read_questions(root)][:2] == [1000, 1001]
+
+
+def test_features_of_a_model_that_trains_are_found_by_id(folder):
+    images = read_images(dict(type='VQAv2', data_root=str(folder)))
+    features = bank(folder).features
+    valid = torch.arange(12) != 3
+    data = TaskData(bank={'test': FeatureRows(images, features, valid)})
+    result = task(folder).run(Towers(), data)
+    assert result.value == 1 and result.extras['unreadable'] == 5
+    rows = FeatureRows(images.select(range(6)), features[:6], valid[:6])
+    with pytest.raises(DataError, match="there is no image 'val2014/COCO_val2014_000000000007.jpg'"):
+        task(folder).run(Towers(), TaskData(bank={'test': rows}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from clear.core.checks import check_choice
 from clear.core.errors import DataError
@@ -37,6 +38,8 @@ _WRITTEN_OUT = {word[:place] + word[place + 1:]: word for word in _CONTRACTIONS.
                 for place, sign in enumerate(word) if sign == "'"} | {"somebody'd": 'somebodyd'}
 
 
+# People give few different answers, many times each.
+@lru_cache(maxsize=2**16)
 def normalise_answer(text: str) -> str:
     """An answer in lower case, without articles and marks, with digits for number words and apostrophes put back.
 
