@@ -57,6 +57,14 @@ def test_a_later_source_of_definitions_replaces_an_earlier_one(folder):
         knowledge_texts('toy', NAMES, folder, wordnet_definition=True)
 
 
+def test_words_are_nltks_own_of_one_line(folder):
+    """`word_tokenize(preserve_line=True)` is the toolkit's call but for the division into sentences."""
+    word_tokenize = pytest.importorskip('nltk.tokenize').word_tokenize
+    for texts, own in zip(TEXTS.values(), knowledge_texts('toy', NAMES, folder, gpt3=5)):
+        name = NAMES[list(TEXTS.values()).index(texts)]
+        assert own == [' ' + ' '.join(word_tokenize(f' ; {name} , {text}', preserve_line=True)) for text in texts]
+
+
 @pytest.mark.parametrize('aggregate, counts', [('WIKI_AND_GPT3', [4, 4, 4, 3]), ('WIKI_THEN_GPT3', [1, 1, 1, 3])])
 def test_aggregation(folder, aggregate, counts):
     pytest.importorskip('nltk')

@@ -209,7 +209,7 @@ def set_prediction(place, value):
     (set_prediction(0, 1.5), "'toy-colours': its predictions lie in"),
     (set_prediction(0, 0.999), 'do not sum to one in 1 of 90 rows (first: row 34'),
     (set_prediction(0, float('nan')), 'hold 1 values that are NaN'),
-    (lambda data: data[0].update(predictions=data[0]['predictions'][:2], rnd_seeds=[0, 1]), 'the seeds are [0, 1, 2]'),
+    (lambda data: data[0].update(predictions=data[0]['predictions'][:2], rnd_seeds=[0, 1]), 'the seeds are 0, 1, 2'),
     (lambda data: data[0].update(rnd_seeds=[0, 1]), 'rnd_seeds is [0, 1] for the predictions of 3 seeds'),
     (lambda data: [rows.pop() for rows in data[0]['predictions']], 'has predictions of 29 images and 3 classes'),
     (lambda data: data[0]['predictions'][0][0].pop(), 'entry 0: predictions are no array'),

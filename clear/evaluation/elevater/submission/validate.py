@@ -17,7 +17,7 @@ from clear.evaluation.elevater.sets import AVERAGED, BENCHMARK
 from clear.evaluation.elevater.submission.combine import ARCHIVE, MEMBER
 from clear.evaluation.elevater.submission.predictions import fault_of, read_entry
 
-FEW_SHOT_SEEDS = [0, 1, 2]
+FEW_SHOT_SEEDS = ['0', '1', '2']
 _START = re.compile(r'\s*\{\s*"data"\s*:\s*\[')
 _END = re.compile(r'\s*\]\s*\}\s*')
 _NEXT = re.compile(r'\s*,?\s*')
@@ -142,8 +142,8 @@ def _wrong_values(entry: Mapping) -> Iterator[str]:
     shots, seeds = entry['n_shot'], entry['rnd_seeds']
     if type(shots) is not int or shots < -1:
         yield f'n_shot is {shots!r}, expected 0 (zero-shot), -1 (all images) or images per class.'
-    elif shots > 0 and seeds != FEW_SHOT_SEEDS:
-        yield f'rnd_seeds is {seeds}; of {shots} shots the seeds are {FEW_SHOT_SEEDS}, in this order.'
+    elif shots > 0 and sorted(map(str, seeds)) != FEW_SHOT_SEEDS:
+        yield f'rnd_seeds is {seeds}; of {shots} shots the seeds are {", ".join(FEW_SHOT_SEEDS)}.'
     elif shots <= 0 and (len(seeds) != 1 or type(seeds[0]) is not int):
         yield f'rnd_seeds is {seeds}; expected one seed, such as [0].'
     if shots == 0 and not odd and counts['num_trainable_params'] != 0:
