@@ -129,6 +129,6 @@ def write_transfer(root, name, count=60, seed=0):
             'mrpc': ['Quality\tid\tid\tone\ttwo', *(f'{label}\t1\t2\t{one}\t"{two}' for one, two, label in pairs)],
             'sst2': [f'{text}\t{label}' for text, label in rows],
             'sst5': [f'{label} {text}' for text, label in rows],
-            'sick-e': ['id\tA\tB\tscore\tclass', *(f'1\t{one}\t{two}\t3.0\t{classes[label]}'
-                                                    for one, two, label in pairs)]}
+            'sick-e': ['id\tA\tB\tscore\tclass', *(f'{row}\t{one}\t{two}\t{row % 5}.0\t{classes[label]}'
+                                                    for row, (one, two, label) in enumerate(pairs))]}
         write(path, lines[name], 'latin-1' if name == 'trec' else 'utf-8')
