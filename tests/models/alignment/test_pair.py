@@ -6,6 +6,7 @@ from tiny_text import TINY_CLIP, write_bert, write_two_towers
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError, DataError
+from clear.core.seeding import seeded_draws
 from clear.features import identity_of
 from clear.features.build import make_encoder, make_text_encoder, typed
 from clear.models import AlignedEncoder, AlignedRun, ImageTextAlignment, TowerPair, build_encoder, build_text_encoder
@@ -86,6 +87,20 @@ def test_a_pair_of_transformers_is_its_own_model(images, tmp_path):
     expected = model.visual_projection(model.vision_model(images).pooler_output)
     torch.testing.assert_close(pair(images), expected)
     assert pair.encode_text(['a cat', 'two ship']).shape == (2, 20)
+
+
+def test_the_pair_of_a_bare_machine_is_an_entry_like_any_other(images, tmp_path):
+    names = [f'thing {row}' for row in range(1000)]
+    classifier = dict(RESNET, classifier=None)
+    text = dict(type='HuggingFaceTextEncoder', model=write_bert(tmp_path / 'bert'), text_pooler='mean')
+    pair = make_encoder(dict(text_encoder=text, image_encoder=dict(
+        type='ConSEImageEncoder', classifier=classifier, text_encoder=text, class_names=names, top_k=3)))
+    assert pair.embed_dim == pair.text_dim == 32 and pair.without_heads() is pair
+    with seeded_draws(0):
+        top, rows = build_encoder(classifier)(images).topk(3, dim=1)
+    vectors = torch.nn.functional.normalize(pair.encode_text(names), dim=1)
+    expected = torch.stack([share @ vectors[row] for share, row in zip(top.softmax(1), rows)])
+    torch.testing.assert_close(pair(images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('whole', [False, True])
