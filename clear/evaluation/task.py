@@ -30,6 +30,7 @@ class TaskData:
         images: the images themselves, `images.open_image(row)`, with their ids and labels.
         text: the captions of each image, a list of any length.
         encoder_name: of the encoder, for messages.
+        vectors: what tasks made of texts by this very encoder, weights and all, for those that come after them.
     """
 
     bank: Mapping[str, Bank] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class TaskData:
     images: Mapping[str, ImageTable] = field(default_factory=dict)
     text: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     encoder_name: str = 'features'
+    vectors: dict[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from clear.features.identity import fingerprint_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import nn
+    from torch import Tensor, nn
 
     from clear.core.types import Options
     from clear.datasets import ImageTable
@@ -41,6 +41,7 @@ class DataFinder:
         self.options = options
         self._encoder_cfg: dict | None = None
         self._encoders: dict[str, nn.Module] = {}  # by what is read of them
+        self._vectors: dict[str, dict[str, Tensor]] = {}  # likewise: what tasks made of texts
         self._found: dict[str, FeatureBank] = {}
         self._encoder_hashes: dict[str, str] = {}
         self._sources: dict[str, ImageTable] = {}
@@ -77,7 +78,8 @@ class DataFinder:
         hashes = {encoder_hash for _, encoder_hash in identities.values()} or {*own.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
-        return encoder, TaskData(encoder_name=job.encoder, **{need: found[need] for need in needs if need in found})
+        return encoder, TaskData(encoder_name=job.encoder, vectors=self._vectors.setdefault(job.features, {}),
+                                 **{need: found[need] for need in needs if need in found})
 
     def check(self, job: Job) -> None:
         """Refuse a task that needs what its data cannot give, before anything is encoded.
@@ -149,7 +151,7 @@ class DataFinder:
 
     def _turn_to(self, encoder_cfg: dict) -> None:
         if encoder_cfg != self._encoder_cfg:
-            self._encoder_cfg, self._encoders, self._found = encoder_cfg, {}, {}
+            self._encoder_cfg, self._encoders, self._vectors, self._found = encoder_cfg, {}, {}, {}
 
     def _bank(self, job: Job, source: str | dict) -> FeatureBank:
         path = bank_path(job.encoder_cfg, source)

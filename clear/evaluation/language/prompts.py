@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -153,7 +153,7 @@ class Prompting:
 
 
 def prompt_vectors(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequence[str]], average: str = 'normalised',
-                   texts_at_once: int = TEXTS_AT_ONCE) -> Tensor:
+                   texts_at_once: int = TEXTS_AT_ONCE, *, known: MutableMapping[str, Tensor] | None = None) -> Tensor:
     """(C, D) one unit vector for each class: the mean over its prompts.
 
     Classes are encoded a few at a time, so that embeddings of no more than `texts_at_once` texts (or of one class) are
@@ -166,11 +166,16 @@ def prompt_vectors(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequ
         prompts: C lists of texts, none of them empty.
         average: 'normalised' takes the mean of unit vectors (CLIP, Radford et al. 2021, arXiv:2103.00020, their code),
             'raw' that of the embeddings as they are (ITRA).
+        known: what was made of this encoder's texts before, and where the vectors are noted; see `TaskData.vectors`.
 
     Raises:
         ConfigError: for another average.
     """
     check_choice('prompt_average', average, AVERAGES)
+    # Of all prompts together: of some of them a batch would be another, and so the last bits.
+    key = hashlib.sha256(json.dumps([average, texts_at_once, *map(list, prompts)]).encode()).hexdigest()
+    if known is not None and key in known:
+        return known[key]
     places: dict[tuple[str, ...], int] = {}
     rows = [places.setdefault(tuple(texts), len(places)) for texts in prompts]
     vectors: list[Tensor] = []
@@ -179,7 +184,10 @@ def prompt_vectors(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequ
         if average == 'normalised':
             embedded = functional.normalize(embedded, dim=1)
         vectors += [part.mean(0) for part in embedded.split([*map(len, group)])]
-    return functional.normalize(torch.stack(vectors), dim=1)[rows]
+    found = functional.normalize(torch.stack(vectors), dim=1)[rows]
+    if known is not None:
+        known[key] = found
+    return found
 
 
 def _groups(prompts: Sequence[Sequence[str]], texts_at_once: int) -> Iterator[list[Sequence[str]]]:

@@ -101,7 +101,7 @@ class ZeroShot:
             rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
             known, features, targets = class_names_of(data.bank['test'], rows.labels), rows.features, rows.labels
         classes = self.prompting.of(known)
-        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average).to(self.device)
+        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average, known=data.vectors).to(self.device)
         check_width(vectors, features)
         metrics = self.classify_multi_label(features, vectors, targets, self.scores) if self.is_multi_label else \
             self.classify(features, vectors, targets, ties=self.ties)

@@ -192,3 +192,15 @@ def test_a_choice_of_captions_needs_captions_before_anything_is_encoded():
     with pytest.raises(USER_ERRORS, match='CaptionChoice needs text, but the images of type ImageFolder have no'):
         ProbeRunner(config(PAIR, 'CaptionChoice', data=dict(test=IMAGES)), Path('work')).run()
     assert not Path('banks').exists()
+
+
+def test_texts_are_encoded_once_for_each_encoder(monkeypatch):
+    from clear.models.alignment.pair import TowerPair
+
+    calls, encode = [], TowerPair.encode_text
+    monkeypatch.setattr(TowerPair, 'encode_text', lambda self, texts: (calls.append(self), encode(self, texts))[1])
+    entries = dict(one=PAIR, other=dict(PAIR, image_head=dict(type='ProjectionMLP', out_channels=16)))
+    tasks = [dict(type='ZeroShot', name=name, metric=metric) for name, metric in (
+        ('first', 'top1'), ('second', 'mean_per_class'))]
+    ProbeRunner(dict(encoders=entries, tasks=tasks, data=dict(test=IMAGES), name='x', device='cpu', threads=1)).run()
+    assert len(calls) == 2 and calls[0] is not calls[1]

@@ -130,6 +130,20 @@ def test_a_thousand_classes_with_eighty_templates_are_never_held_at_once():
     assert found.shape == (1000, 4) and max(sizes) <= 4096 and sum(sizes) == 80_000
 
 
+def test_the_same_prompts_are_encoded_once_for_all_tasks_of_an_encoder():
+    encoder, labels = Encoder(), torch.tensor([0, 1, 0])
+    data = TaskData(bank={'test': Bank(torch.randn(3, 8), labels, ['cat', 'dog'])})
+    first = ZeroShot(templates=['a {}', 'the {}']).run(encoder, data)
+    again = ZeroShot(names=['cat', 'dog'], templates=['a {c}', 'the {c}'], metric='mean_per_class').run(encoder, data)
+    assert encoder.calls == [4] and again.extras['metrics'] == first.extras['metrics']
+    for options in (dict(prompt_average='raw'), dict(names=['Cat', 'dog'])):
+        ZeroShot(**{'templates': ['a {}', 'the {}'], **options}).run(encoder, data)
+    assert encoder.calls == [4, 4, 4]
+    # What measures a model that trains gives new data each time.
+    ZeroShot(templates=['a {}', 'the {}']).run(encoder, TaskData(bank=data.bank))
+    assert encoder.calls == [4, 4, 4, 4]
+
+
 def test_zero_shot_says_which_list_it_used_and_what_was_cut(caplog):
     features, labels = torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
     bank = Bank(features, labels, ['grey_cat', 'dog', 'barn/owl'])
