@@ -17,10 +17,14 @@ from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
 from clear.datasets.readers import bucket_files, listing, table_file, voc
 from clear.datasets.readers.clear import clear_files, metadata
+from clear.datasets.readers.pairs.table import table_columns
 from clear.engine import checkpoint
 from clear.engine.probing import jobs
 from clear.engine.streams import over_time
 from clear.engine.training import state
+from clear.evaluation.text.files import read_cells, read_lines
+from clear.evaluation.text.passage_files import read_passages
+from clear.evaluation.text.word_similarity import read_word_pairs
 from clear.features import FeatureBank, write_bank
 from clear.models import load_weights
 from clear.models.weights.moco import from_published
@@ -94,6 +98,11 @@ READERS = {
     'tensors': ('x.pth', load_tensors), 'safetensors': ('x.safetensors', load_tensors),
     'checkpoint': ('x.pth', checkpoint.load_checkpoint), 'checkpoint of a run': ('x.pth', state.load_run),
     'weights': ('x.pth', lambda path: load_weights(torch.nn.Linear(2, 2), path)), 'MoCo': ('x.pth', from_published),
+    'cells of texts': ('x.tsv', lambda path: read_cells(path, 2)), 'packed texts': ('x.tsv.gz', read_lines),
+    'passages': ('x.tsv', lambda path: [*read_passages(path)]),
+    'packed passages': ('x.tsv.gz', lambda path: [*read_passages(path)]),
+    'word pairs': ('x.csv', lambda path: read_word_pairs(path, ';')),
+    'labelled texts': ('x.csv', lambda path: table_columns(path, ['caption'])),
     'finished cells': ('x.json', over_time.read_cells),
     'jobs': ('jobs.json', lambda path: jobs.restore_jobs([], path.parent, None)),
     **{f'bank {name}': (name, bank_file(name))
@@ -114,6 +123,8 @@ FINE = {
         'deep JSON', 'endless number', 'NUL', 'JSON of another shape', 'number', 'truncated JSON', 'NUL and index')),
     # Nothing measured or downloaded yet.
     ('finished cells', 'absent'), ('jobs', 'absent'), ('archives record', 'absent'),
+    # The task says that there are no rows, or that judged passages are missing.
+    *((reader, 'empty') for reader in ('packed texts', 'passages', 'packed passages')),
     # Python and JSON and YAML texts.
     *(('config py', odd) for odd in ('empty', 'number')),
     ('config json', 'JSON of another shape'), ('config yaml', 'JSON of another shape')}

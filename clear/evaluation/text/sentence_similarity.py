@@ -106,7 +106,8 @@ class SentenceSimilarity:
                 values[name], each[name] = found[f'spearman_{self.mode}'], dict(metrics=found, **notes)
             metric = 'average'
             metrics = {**values, metric: sum(values.values()) / len(values)}
-            extras = dict(sets=each, n_test=sum(notes['n_test'] for notes in each.values()))
+            figures = {name: figure for notes in each.values() for name, figure in notes.pop('figure_data').items()}
+            extras = dict(sets=each, n_test=sum(notes['n_test'] for notes in each.values()), figure_data=figures)
         return TaskResult(metric, metrics[metric], True, dict(metrics=metrics, **extras, **read.extras()))
 
     def _of_set(self, read: TextReader, name: str, parts: Mapping[str, ScoredPairs]
