@@ -85,9 +85,9 @@ class FeatureAnalysis:
         images, texts = (functional.normalize(each.to(self.device), dim=1) for each in (images, texts))
         metrics = self.measure(images, texts)
         extras = dict(n_test=len(images), definition='positive' if self.legacy else 'distinct', **encode.extras())
-        figures = self._maps(images, texts)
-        if self.num_clusters is not None:
-            clusters = self._clusters(images)
+        clusters = None if self.num_clusters is None else self._clusters(images)
+        figures = self._maps(images, texts, clusters)
+        if clusters is not None:
             found = cluster_metrics(images, clusters, self.num_clusters, classes=labels.to(images.device),
                                     silhouette_rows=self.silhouette_rows, seed=self.seed)
             metrics |= {f'cluster_{name}': value for name, value in found.items()}
@@ -114,16 +114,18 @@ class FeatureAnalysis:
         fit = k_means(images, self.num_clusters, seed=self.seed)
         return nearest_centre(images, fit.centres)[0]
 
-    def _maps(self, images: Tensor, texts: Tensor) -> dict[str, dict[str, object]]:
-        """Images, texts, and both, in two dimensions."""
+    def _maps(self, images: Tensor, texts: Tensor, clusters: Tensor | None) -> dict[str, dict[str, object]]:
+        """Images, by their clusters, texts, and both, in two dimensions."""
         chosen = shuffled(len(images), self.seed, 't-SNE')[:self.tsne_rows].sort().values.to(images.device)
         if len(chosen) < 5:
             return {}
         images, texts = images[chosen], texts[chosen]
+        shown = ['image'] * len(images) if clusters is None else [
+            f'cluster {cluster}' for cluster in clusters[chosen].tolist()]
         figures = {}
         for name, features, groups in (
                 ('images and texts', torch.cat([images, texts]), ['image'] * len(images) + ['text'] * len(texts)),
-                ('images', images, ['image'] * len(images)), ('texts', texts, ['text'] * len(texts))):
+                ('images', images, shown), ('texts', texts, ['text'] * len(texts))):
             if len(features.unique(dim=0)) < 5:
                 continue
             # Euclidean distances of unit vectors: scikit-learn squares what metric='cosine' gives once more.

@@ -129,6 +129,7 @@ def test_clusters_are_measured_as_scikit_learn_does_and_shown():
     joint = figures['t-SNE of images and texts']
     assert joint['kind'] == 'points' and joint['group'] == ['image'] * 12 + ['text'] * 12
     assert len(joint['x']) == len(joint['y']) == 24 and len(figures['t-SNE of texts']['x']) == 12
+    assert len({*figures['t-SNE of images']['group']}) == 3 and {*figures['t-SNE of texts']['group']} == {'text'}
     again = FeatureAnalysis(num_clusters=3, tsne_rows=12).run(Encoder(gen(6, 45, 6).float()), data)
     assert again.to_dict()['extras']['figure_data']['t-SNE of images'] == figures['t-SNE of images']
 
