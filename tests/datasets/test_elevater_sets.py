@@ -160,7 +160,7 @@ def test_the_table_of_sets():
 
 def test_paths_of_members():
     assert split_member('a.zip@b/c.png') == ('a.zip', 'b/c.png') and split_member('x@y.png') == (None, 'x@y.png')
-    assert split_member('f/a.ZIP@b@2.png') == ('f/a.ZIP', 'b@2.png')
+    assert split_member('f@1/a.ZIP@b@2.png') == ('f@1/a.ZIP', 'b@2.png') and split_member('a.zip') == (None, 'a.zip')
 
 
 # What may be wrong

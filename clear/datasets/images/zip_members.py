@@ -37,8 +37,8 @@ _MOST = 2**62
 
 def split_member(path: str) -> tuple[str | None, str]:
     """(archive, member) of `archive.zip@inner/name`; (None, path) of a file."""
-    archive, at, member = path.partition('@')
-    return (archive, member) if at and archive.lower().endswith('.zip') else (None, path)
+    end = path.lower().find('.zip@')
+    return (path[:end + 4], path[end + 5:]) if end > 0 else (None, path)
 
 
 def member_columns(root: Path, paths: Sequence[str]) -> dict[str, pyarrow.Array]:
