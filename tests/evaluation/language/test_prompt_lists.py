@@ -64,6 +64,10 @@ def test_cupl_is_keyed_by_name_so_that_two_classes_of_one_name_share_texts():
     assert len(found.descriptions) == 998 == len(set(found.names))
     assert {len(texts) for texts in found.descriptions.values()} == {150}
     assert {name for name in found.names if found.names.count(name) > 1} == {'missile', 'sunglasses'}
+    # Of some classes, by the ids that their folders are called by.
+    some = Prompting(templates='imagenet/cupl', match='name').of(['n04356056', 'n01440764', 'n04355933'])
+    assert some.names == ['sunglasses', 'tench', 'sunglasses'] and some.prompts[0] == some.prompts[2]
+    assert some.prompts[1] == list(found.descriptions['tench']) and some.templates == []
 
 
 def test_chinese_names_are_compared_by_their_english_ones():
