@@ -10,8 +10,9 @@ from clear.models import losses
 from clear.registry import BUFFERS, MODELS, TASKS
 
 LOSSES = [getattr(losses, name) for name in losses.__all__]
-# What reads the files of VOC 2007.
-WITHOUT = {'VOC07', 'VOC07Linear', 'VOC07SVM'}
+# What reads the files of a benchmark, and is nothing without them.
+WITHOUT = {'VOC07', 'VOC07Linear', 'VOC07SVM', 'ElevaterZeroShot', 'ElevaterLinear', 'ElevaterFineTune',
+           'PassageRetrieval', 'TextLinearProbe', 'VisualQuestionAnswering', 'VisualEntailment'}
 
 
 def ours(registry):

@@ -54,7 +54,8 @@ class SentenceSimilarity:
     Example:
         >>> close, far = torch.tensor([[1.0, 0.1], [0.9, 0.2]]), torch.tensor([[0.0, 1.0]])
         >>> first = torch.eye(2)[[0, 0, 0]]
-        >>> SentenceSimilarity.measure(first, torch.cat([close, far]), torch.tensor([5.0, 4.0, 0.5]))['spearman_cosine']
+        >>> found = SentenceSimilarity.measure(first, torch.cat([close, far]), torch.tensor([5.0, 4.0, 0.5]))
+        >>> round(found['spearman_cosine'], 6)
         1.0
     """
 
