@@ -22,7 +22,7 @@ _SYNONYMS = ('fer-2013',)
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """How a set is measured (Li et al. 2022, arXiv:2204.08790, table 1 and their code).
+    """How a set is measured (Li et al. 2022, arXiv:2204.08790, and their code).
 
     Attributes:
         name: as submissions have it.
