@@ -203,6 +203,23 @@ def test_data_that_do_not_fit_are_refused(folder, tmp_path):
         VisualQuestionAnswering(str(tmp_path / 'nowhere')).run(Towers(), TaskData(bank={'test': good}))
 
 
+def test_a_question_with_one_answer_is_refused_before_anything_is_encoded(folder, tmp_path):
+    root = tmp_path / 'scenes'
+    write_scenes(root, per_kind=1)
+    file = root / 'v2_mscoco_val2014_annotations.json'
+    content = json.loads(file.read_text())
+    content['annotations'][-1]['answers'] = content['annotations'][-1]['answers'][:1]
+    file.write_text(json.dumps(content))
+
+    class Never(torch.nn.Module):
+        def encode_text(self, texts):
+            raise AssertionError
+
+    with pytest.raises(DataError, match='has 1 answers of people'):
+        task(root).run(Never(), TaskData(bank={'test': bank(folder)}))
+    assert task(root, definition='plain').run(Towers(), TaskData(bank={'test': bank(folder)})).value < 1
+
+
 def test_changed_files_change_the_fingerprint(tmp_path):
     root = tmp_path / 'scenes'
     write_scenes(root, per_kind=1)

@@ -24,7 +24,13 @@ from clear.datasets.readers.pairs.vqa_v2 import (
 )
 from clear.evaluation.image.rows import check_splits, features_by_id, shuffled
 from clear.evaluation.language.prompts import check_width
-from clear.evaluation.language.vqa.answers import ANSWER_TYPES, DEFINITIONS, answer_accuracy, normalise_answer
+from clear.evaluation.language.vqa.answers import (
+    ANSWER_TYPES,
+    DEFINITIONS,
+    answer_accuracy,
+    check_answers,
+    normalise_answer,
+)
 from clear.evaluation.language.vqa.candidates import CandidateFilter, FrequencyFilter
 from clear.evaluation.language.vqa.t5 import LocalT5, T5Filter, T5Templates, check_demonstrations, check_t5_folder
 from clear.evaluation.language.vqa.templates import RuleTemplates, Template, TemplateGenerator, question_type
@@ -148,6 +154,8 @@ class VisualQuestionAnswering:
         if self.max_questions is not None:
             chosen = shuffled(len(questions), self.seed, 'questions')[:self.max_questions].sort().values
             questions = [questions[place] for place in chosen.tolist()]
+        for question in questions:  # before hours of encoding
+            check_answers(question.answers, self.definition)
         rows = {image: row for row, image in enumerate(dict.fromkeys(each.image for each in questions))}
         features, is_there = features_by_id(data.bank['test'], list(rows))
         places = (is_there.cumsum(0) - 1).tolist()

@@ -75,8 +75,7 @@ def answer_accuracy(prediction: str, answers: Sequence[str], definition: str = '
         DataError: for no answers, or a single one, of which none is left.
     """
     check_choice('definition', definition, DEFINITIONS)
-    if len(answers) < (2 if definition == 'leave_one_out' else 1):
-        raise DataError(f'A question has {len(answers)} answers of people; its accuracy needs several (VQA has ten).')
+    check_answers(answers, definition)
     prediction, answers = _stripped(prediction), [_stripped(answer) for answer in answers]
     if len(set(answers)) > 1:
         prediction, answers = normalise_answer(prediction), [normalise_answer(answer) for answer in answers]
@@ -85,6 +84,16 @@ def answer_accuracy(prediction: str, answers: Sequence[str], definition: str = '
         return min(matches / 3, 1.0)
     # Leaving out one of those who agree with the prediction, or one of the others.
     return (matches * min((matches - 1) / 3, 1.0) + (count - matches) * min(matches / 3, 1.0)) / count
+
+
+def check_answers(answers: Sequence[str], definition: str) -> None:
+    """Refuse too few answers to measure by.
+
+    Raises:
+        DataError: saying how many there are.
+    """
+    if len(answers) < (2 if definition == 'leave_one_out' else 1):
+        raise DataError(f'A question has {len(answers)} answers of people; its accuracy needs several (VQA has ten).')
 
 
 def _stripped(text: str) -> str:
