@@ -35,8 +35,9 @@ class PassageRanks:
     """
 
     def __init__(self, queries: Tensor, k: int = 100, kinds: Sequence[str] = KINDS):
-        if queries.ndim != 2 or not len(queries) or not queries.isfinite().all():
-            raise ValueError(f'queries should be (Q, D), Q > 0, and finite; got {tuple(queries.shape)}.')
+        # With finite lengths on both sides no product can overflow.
+        if queries.ndim != 2 or not len(queries) or not queries.norm(dim=1).isfinite().all():
+            raise ValueError(f'queries should be (Q, D), Q > 0, of finite length; got {tuple(queries.shape)}.')
         self.k = check_whole('k', k, 1)
         wanted = [check_choice('kinds', kind, KINDS) for kind in kinds]
         self.kinds = [kind for kind in KINDS if kind in wanted]
@@ -65,7 +66,7 @@ class PassageRanks:
             raise ValueError(f'passages should be (B, {self._queries.shape[1]}), got {tuple(passages.shape)}.')
         lengths = passages.norm(dim=1)
         if not lengths.isfinite().all():
-            raise ValueError('passages are not finite; a rank among them means nothing.')
+            raise ValueError('the length of a passage is not finite; a rank among them means nothing.')
         inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
         order = rows.argsort()
         queries, rows = queries[order], rows[order]

@@ -238,6 +238,7 @@ NO_PAIRS = torch.zeros(2, 0, dtype=torch.int64)
 
 @pytest.mark.parametrize('call, message', [
     (lambda: PassageRanks(torch.full((2, 3), torch.nan)), 'finite'),
+    (lambda: PassageRanks(torch.full((2, 3), 1e30)), 'finite length'),
     (lambda: PassageRanks(torch.zeros(0, 3)), 'Q > 0'), (lambda: PassageRanks(torch.zeros(1, 3), 0), 'k is 0'),
     (lambda: PassageRanks(torch.zeros(1, 3), kinds=['l2']), 'l2'),
     (lambda: PassageRanks(torch.zeros(1, 3)).add(torch.zeros(2, 4), *NO_PAIRS), r'\(B, 3\)'),
