@@ -71,7 +71,7 @@ def test_a_sampler_of_ours_brings_its_batches():
 @pytest.mark.parametrize('tasks, data, message', [
     ([], {}, 'TaskHook.tasks is'), (5, {}, 'TaskHook.tasks is'), ([5], {}, 'TaskHook.tasks holds 5'),
     ([dict(name='x')], {}, 'TaskHook.tasks holds'), ([dict(type='ZeroShot')], 5, 'TaskHook.data is 5'),
-    ([dict(type='ZeroShot', names='ab')], {}, "names is 'ab'; expected a list"),
+    ([dict(type='ZeroShot', names='ab')], {}, "There is no list of prompts 'ab'"),
     ([dict(type='ZeroShot')], {}, 'ZeroShot needs bank: give data=dict')])
 def test_what_is_no_task_is_refused(tasks, data, message):
     with pytest.raises(ConfigError, match=message):
