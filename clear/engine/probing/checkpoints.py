@@ -16,8 +16,9 @@ from clear.core.logs import logger, setup_logging
 from clear.core.programs.startup import set_threads
 from clear.core.storage.damage import COUNT, check_shape
 from clear.engine.checkpoint import numbered_checkpoints
-from clear.engine.probing.keys import build_task, check_probe_config, task_options, with_defaults
+from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.runner import ProbeRunner
+from clear.engine.probing.tasks import build_task, task_options
 from clear.engine.work_dir import held
 from clear.evaluation.task import needs_of, reads_text_alone
 from clear.models.alignment.encoder import run_checkpoint

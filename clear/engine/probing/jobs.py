@@ -14,7 +14,7 @@ from clear.core.errors import ClearError, DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.storage.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
-from clear.engine.probing.keys import FEATURES, build_task, task_data, task_name, task_options
+from clear.engine.probing.tasks import FEATURES, build_task, task_data, task_name, task_options
 from clear.evaluation.task import ReadsFiles, Task, needs_of, reads_labels
 
 if TYPE_CHECKING:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
-from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.programs.startup import choose_device
+from clear.engine.probing.suites import expanded
+from clear.engine.probing.tasks import (
+    FEATURES,
+    TASK_KEYS,
+    build_task,
+    reads_grid,
+    task_arguments,
+    task_data,
+    task_name,
+    task_options,
+)
 from clear.engine.schema import filled_in
-from clear.evaluation.task import EncodesText, Task, needs_of, reads_text_alone
+from clear.evaluation.task import EncodesText, needs_of, reads_text_alone
 from clear.features.build import PAIR_KEYS, RUN_KEY, typed
 from clear.registry import MODELS, TASKS
 
@@ -25,9 +34,6 @@ DEFAULTS: Options = dict(seed=0, threads=None, device=None, num_workers=0, work_
                                 grid={}, banks={})
 REQUIRED = ('encoders', 'tasks')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
-TASK_KEYS = ('type', 'name', 'data', 'level', 'kind', 'features')
-# What a task reads of an encoder: what its heads give, or its towers alone.
-FEATURES = ('embedding', 'backbone')
 INFO_KEYS = {'method', 'pretrain_dataset', 'epochs'}
 BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
 SPLITS = ('train', 'val', 'test')
@@ -36,8 +42,11 @@ _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 
 def with_defaults(cfg: Config | dict) -> dict[str, Any]:
-    """A deep, plain copy of a config with the defaults of the keys that it leaves out."""
-    return filled_in(cfg, DEFAULTS)
+    """A deep, plain copy of a config with the defaults of the keys that it leaves out, and the tasks of its suites."""
+    filled = filled_in(cfg, DEFAULTS)
+    if isinstance(filled.get('tasks'), (list, tuple)):
+        filled['tasks'] = expanded(filled['tasks'])
+    return filled
 
 
 def check_probe_config(cfg: dict) -> None:
@@ -61,7 +70,7 @@ def check_probe_config(cfg: dict) -> None:
     check_whole('banks.batch_size', cfg['banks'].get('batch_size', 1), 1)
     check_text('banks.root', cfg['banks'].get('root', '.'))
     check_choice('banks.dtype', cfg['banks'].get('dtype', 'float16'), ('float16', 'float32'))
-    with_grid = sorted(filter(_reads_grid, TASKS.known_names()))
+    with_grid = sorted(filter(reads_grid, TASKS.known_names()))
     check_keys('grid', cfg['grid'], set().union(*map(task_arguments, with_grid)) - {'device'}, ' and '.join(with_grid))
     for name, encoder in cfg['encoders'].items():
         _check_encoder(name, encoder)
@@ -77,49 +86,6 @@ def check_probe_config(cfg: dict) -> None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"Two tasks are called '{min(twice)}'; give each a name of its own (name=...).")
-
-
-def task_name(task: dict) -> str:
-    """The name of a task in tables: its `name`, else its type."""
-    return task.get('name') or task['type']
-
-
-def task_data(cfg: dict, task: dict, needs: tuple[str, ...]) -> object:
-    """Split -> source of a task with these needs: its own `data`, else the config's; none for a task on text alone."""
-    if reads_text_alone(needs):
-        return {}
-    return task.get('data') if task.get('data') is not None else cfg['data']
-
-
-def task_options(task: dict, seed: int, grid: dict[str, object] | None = None) -> dict[str, object]:
-    """Type and arguments of a task: its own, else those of `grid` if it reads them, else the run's `seed`."""
-    accepted = task_arguments(task['type'])
-    own = {key: value for key, value in task.items() if key not in TASK_KEYS}
-    shared = {key: value for key, value in (grid or {}).items() if key in accepted} if _reads_grid(task['type']) else {}
-    if 'seed' in accepted:
-        shared.setdefault('seed', seed)
-    return {'type': task['type'], **shared, **own}
-
-
-def task_arguments(kind: str) -> set[str]:
-    """What the constructor of a task accepts."""
-    return accepted_arguments(TASKS.require(kind)) or set(inspect.signature(TASKS.require(kind)).parameters)
-
-
-def build_task(options: dict[str, object], device: str = 'cpu', num_workers: int = 0) -> Task:
-    """The task; `device` and `num_workers` where its arguments leave them open.
-
-    Raises:
-        ConfigError: for a value that it refuses.
-    """
-    accepted = task_arguments(options['type'])
-    filled = {key: value for key, value in dict(device=device, num_workers=num_workers).items() if key in accepted}
-    with building(f'Task {options["type"]}'):
-        return TASKS.build(options, default_args=filled)
-
-
-def _reads_grid(kind: str) -> bool:
-    return vars(TASKS.require(kind)).get('reads_grid', False)
 
 
 def _check_encoder(name: str, encoder: object) -> None:

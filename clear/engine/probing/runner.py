@@ -21,8 +21,9 @@ from clear.core.results import RESULTS_FILE, Results, config_text, software, wri
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.probing.finder import DataFinder
 from clear.engine.probing.jobs import Job, plan_jobs, restore_jobs, save_jobs
-from clear.engine.probing.keys import build_task, check_probe_config, with_defaults
+from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
+from clear.engine.probing.tasks import build_task
 from clear.features.planned import planned_banks
 
 if TYPE_CHECKING:

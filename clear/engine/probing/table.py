@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from clear.core.files import atomic_writer
 from clear.engine.probing.jobs import Job
-from clear.engine.probing.keys import task_name
+from clear.engine.probing.tasks import task_name
 
 COLUMNS = ('encoder', 'method', 'pretrain_dataset', 'epochs', 'task', 'level', 'kind', 'config', 'seed', 'split',
            'metric', 'value', 'higher_is_better', 'n_train', 'n_test', 'encoder_hash')

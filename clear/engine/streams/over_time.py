@@ -18,7 +18,7 @@ from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, software, write_results
-from clear.engine.probing.keys import build_task, task_name, task_options
+from clear.engine.probing.tasks import build_task, task_name, task_options
 from clear.engine.progress import Progress
 from clear.engine.schema import check_names
 from clear.engine.streams.over_time_data import choose_buckets, read_stream

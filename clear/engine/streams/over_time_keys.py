@@ -11,7 +11,8 @@ from clear.core.checks import check_shared_keys, check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import read_json
-from clear.engine.probing.keys import build_task, check_encodes_text, task_arguments, task_name, task_options
+from clear.engine.probing.keys import check_encodes_text
+from clear.engine.probing.tasks import build_task, task_arguments, task_name, task_options
 from clear.engine.schema import filled_in
 from clear.engine.streams.finished import STREAM_FILE
 from clear.evaluation.over_time import DEFAULT_TASKS, PROTOCOLS, check_needs, wanted_cells

@@ -5,8 +5,9 @@ from short_runs import CONFIGS
 from text_files import WordBag, labelled, sentences, write, write_pairs, write_transfer, write_year
 
 from clear.core.config import load_config
-from clear.engine.probing.keys import check_probe_config, task_name, with_defaults
+from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.runner import ProbeRunner
+from clear.engine.probing.tasks import task_name
 from clear.evaluation.task import TaskData
 from clear.evaluation.text.sts_files import YEARS
 from clear.evaluation.text.transfer_files import PROTOCOLS
