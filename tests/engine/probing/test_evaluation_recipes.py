@@ -1,11 +1,27 @@
 """The demo of image-text evaluation runs as shipped, with every figure that its tasks leave."""
 
 import csv
+from collections import Counter
 
 import pytest
 from short_runs import CONFIGS, read_results, run
 
+from clear.core.config import load_config
 from clear.datasets.make.demo import write_demo
+from clear.engine.probing.keys import check_probe_config, with_defaults
+
+
+def test_all_that_the_earlier_system_measured_is_in_one_config():
+    pytest.importorskip('clip_benchmark', reason='prompts come with the extra [zeroshot]')
+    cfg = with_defaults(load_config(CONFIGS / 'evaluation' / 'itra_all.py')[0])
+    check_probe_config(cfg)
+    kinds = Counter(task['type'] for task in cfg['tasks'])
+    assert {'ZeroShot', 'ImageTextRetrieval', 'SentenceSimilarity', 'WordSimilarity', 'Triplets', 'PassageRetrieval',
+            'TextLinearProbe', 'KNN', 'Clustering', 'LinearProbe', 'LogisticProbe', 'ElevaterZeroShot',
+            'ElevaterLinear', 'ElevaterFineTune'} <= set(kinds)
+    assert kinds['ElevaterZeroShot'] == 20
+    probes = [task for task in cfg['tasks'] if task['type'] in ('KNN', 'LinearProbe', 'LogisticProbe')]
+    assert all(task['features'] == 'backbone' and task['data']['train']['dataset'] == 'CIFAR10' for task in probes)
 
 
 @pytest.mark.slow
