@@ -6,10 +6,14 @@ most for each set (`search_peaks`), the same batches, 10 epochs' worth. In turn,
 together: `Protocol` of `clear.evaluation.elevater`;
 toolkit: a run for each candidate as in the published toolkit: `DataLoader`, `BatchNorm1d`, `Linear`, autograd,
     `torch.optim.SGD`, `loss.item()` each step, the metric on train and on validation after each epoch (scikit-learn's);
-lean: the same without what is not needed: rows are indexed, no loss is read, only validation is scored.
+lean: the same without what is not needed: rows are indexed, no loss is read, only validation is scored;
+products: of 90 candidates the two products of matrices of each step and nothing else: the limit of any form.
 
 Each set is measured on up to `--rows` images for `--epochs` epochs, and its time is multiplied by what is left out:
 every form takes as long for each batch, wherever in a run it is.
+
+Seen on two busy AMD EPYC cores, 1 round of 600 images: 7.7 x less than toolkit, 3.8 x less than lean, 1.55 x products,
+the same choice in all sets. Ten times less than the toolkit is not reached over all sets: products alone give 11.9.
 """
 
 import argparse
@@ -53,7 +57,7 @@ def main(argv=None) -> int:
     rows = 130 if args.small else args.rows
     print(f'{len(names)} sets, {DIM} numbers, at most {rows} images measured for {args.epochs} epochs, 1 thread, torch '
           f'{torch.__version__}')
-    forms = dict(together=together, lean=lean, toolkit=toolkit)
+    forms = dict(together=together, lean=lean, toolkit=toolkit, products=products)
     rounds, same = [], 0
     for search in forms.values():  # imports are no part of it
         search(*make_set('dtd', 130), 47, 1)
@@ -76,7 +80,8 @@ def main(argv=None) -> int:
     print(json.dumps(dict(
         benchmark='elevater_search', sets=len(names), rounds=args.rounds, shots=args.shots,
         toolkit_over_together=ratio(rounds, 'toolkit', 'together'),
-        lean_over_together=ratio(rounds, 'lean', 'together'), same_choice=same / (args.rounds * len(names)))))
+        lean_over_together=ratio(rounds, 'lean', 'together'),
+        together_over_products=ratio(rounds, 'together', 'products'), same_choice=same / (args.rounds * len(names)))))
     return 0
 
 
@@ -170,6 +175,21 @@ def train_alone(candidate, features, targets, val_features, val_targets, start, 
             outputs = torch.cat([head(batch) for batch, _ in loaded(val_features, val_targets, batches, is_toolkit)])
         best = max(best, evaluate(outputs, val_targets, metric, is_toolkit))
     return best
+
+
+def products(features, targets, val_features, val_targets, num_classes, epochs):
+    """Logits and gradients of 90 heads, some at a time, so that they stay in the cache."""
+    import torch
+
+    from clear.evaluation.elevater.heads.head_grid import head_batches
+
+    weight, gradient = torch.randn(512, DIM) / DIM, torch.zeros(512, DIM)
+    for epoch in range(epochs):
+        batches = [features[rows] for rows in head_batches(len(features), BATCH, 0, epoch)]
+        for first in range(0, 90 * num_classes, 512):
+            heads = slice(0, min(512, 90 * num_classes - first))
+            for batch in batches:
+                gradient[heads].addmm_(torch.mm(weight[heads], batch.T), batch)
 
 
 def loaded(features, targets, batches, is_toolkit):

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name, key', [('linear_grid', 'peer_over_project'), ('knn', 'project_over_limit'),
-                                       ('passage_search', 'cosine_over_limit')])
+                                       ('passage_search', 'cosine_over_limit'),
+                                       ('elevater_search', 'toolkit_over_together')])
 def test_benchmark_ends_in_json(name, key):
     done = subprocess.run([sys.executable, ROOT / 'benchmarks' / f'{name}.py', '--small', '--rounds', '2'],
                           capture_output=True, text=True, timeout=280, cwd=ROOT,

@@ -73,8 +73,8 @@ class ElevaterFineTune(ElevaterTraining):
     Images are not augmented.
 
     Args:
-        two_rates: the image side learns at a tenth of the rate of the classifier. In the toolkit the option does
-            nothing: its schedule gives all parameters one rate before each epoch.
+        two_rates: the image side learns at a tenth of the rate of the classifier. In the toolkit as first published
+            this did nothing: its schedule gives all parameters one rate before each epoch.
         train_scale: let the logit scale learn.
         memory_mb: prepared images of a split are kept in memory up to this size.
         Others: see `ElevaterTraining`.

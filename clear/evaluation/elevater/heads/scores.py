@@ -26,7 +26,7 @@ def score_heads(metric: str, logits: Tensor, targets: Tensor) -> Tensor:
         targets: (N,) int64, or (N, C) of 0 and 1 for 'map_11point'.
     """
     check_choice('metric', metric, METRICS)
-    finite = logits.isfinite().flatten(1).all(1)
+    finite = logits.amax(1).isfinite().all(1)  # of the highest of each row, as softmax has it; NaN where any is
     if metric == 'top1':
         found = _hits(logits, targets).mean(1)
     elif metric == 'mean_per_class':
@@ -56,8 +56,9 @@ def score_probabilities(metric: str, probabilities: Tensor, targets: Tensor) -> 
 
 def _hits(logits: Tensor, targets: Tensor) -> Tensor:
     """(G, N) float64: 1 where the true class alone has the highest score of (G, C, N)."""
-    own = logits.gather(1, targets.view(1, 1, -1).expand(len(logits), 1, -1))
-    return ((logits >= own).sum(1) == 1).double()
+    index = targets.view(1, 1, -1).expand(len(logits), 1, -1)
+    own = logits.gather(1, index).squeeze(1)
+    return (own > logits.scatter(1, index, -torch.inf).amax(1)).double()
 
 
 def _of_table(metric: str, probabilities: Tensor, targets: Tensor) -> float:
