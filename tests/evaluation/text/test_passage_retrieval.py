@@ -8,6 +8,7 @@ import torch
 from text_files import Peer, WordBag, sentences, write
 
 from clear.core.errors import ConfigError, DataError
+from clear.evaluation.metrics.ranking import RelevantRanks
 from clear.evaluation.task import TaskData
 from clear.evaluation.text import passage_search
 from clear.evaluation.text.passage_retrieval import PassageRetrieval
@@ -61,6 +62,16 @@ def test_by_hand(hand_made):
     extras = result.extras
     assert (extras['n_test'], extras['n_passages'], extras['n_judged']) == (5, 40, 9)
     assert (extras['queries_without_relevant'], extras['judged_queries_not_listed']) == (1, 1)
+
+
+@pytest.mark.parametrize('definition, expected', [
+    ('min', (1 + 2 / 3) / 100), ('hits', (1 + 2 / 3) / 2), ('relevant', (1 + 2 / 3) / 150)])
+def test_definitions_of_average_precision(definition, expected):
+    """Of 150 relevant passages the ranks 1 and 3 are among the first hundred."""
+    ranks = RelevantRanks(torch.tensor([[1.0, 3.0, *range(101, 249)]], dtype=torch.float64))
+    found = PassageRetrieval(root='x', definition=definition).measure(ranks)
+    assert found['MAP@100'] == pytest.approx(expected)
+    assert (found['accuracy@1'], found['recall@10']) == (1.0, pytest.approx(2 / 150))  # "recall" of two meanings
 
 
 def test_a_larger_set_by_loops_whatever_the_blocks(monkeypatch):
