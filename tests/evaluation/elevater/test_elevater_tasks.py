@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from elevater_sets import COLOURS, CORNERS, MULTI, SINGLE, write_toy_sets
+from short_runs import CONFIGS
 from tiny_text import TINY_CLIP
 from torch.nn import functional
 
@@ -20,6 +21,7 @@ from clear.evaluation.elevater.heads.head_grid import HeadRule
 from clear.evaluation.elevater.heads.protocol import Part, Protocol
 from clear.evaluation.elevater.heads.scores import score_heads, score_probabilities
 from clear.evaluation.elevater.linear import ElevaterLinear
+from clear.evaluation.elevater.sets import AVERAGED
 from clear.evaluation.elevater.zero_shot import ElevaterZeroShot
 from clear.evaluation.task import TaskData
 from clear.features import extract
@@ -369,3 +371,16 @@ def test_splits_of_other_classes_are_refused(data, encoder):
     images = {'train': data[SINGLE].images['train'], 'test': data[MULTI].images['test']}
     with pytest.raises(DataError, match='other classes'):
         task(ElevaterLinear, SINGLE).run(encoder, TaskData(bank=data[SINGLE].bank, images=images))
+
+
+def test_the_recipe_has_every_set_in_every_mode():
+    from clear.core.config import load_config
+    from clear.engine.probing.keys import check_probe_config, with_defaults
+
+    cfg = with_defaults(load_config(CONFIGS / 'evaluation' / 'elevater.py')[0])
+    pytest.importorskip('clip_benchmark', reason='the recipe takes its templates from clip-benchmark')
+    check_probe_config(cfg)
+    sets = [each['set'] for each in cfg['tasks'] if each['type'] == 'ElevaterZeroShot']
+    assert tuple(sorted(sets)) == tuple(sorted(AVERAGED))
+    modes = {name.removeprefix(f"{each['set']}-") for each in cfg['tasks'] for name in [each['name']]}
+    assert len(cfg['tasks']) == 20 * len(modes) and {'linear_5', 'linear_20', 'linear_50', 'linear_full'} <= modes
