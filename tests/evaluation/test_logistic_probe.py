@@ -9,15 +9,18 @@ from clear.evaluation.image.logistic_probe import _mean_loss
 from clear.evaluation.task import TaskData
 
 
+@pytest.mark.parametrize('num_classes', [2, 4])
 @pytest.mark.parametrize('c', [0.01, 1.0, 100.0])
-def test_fit_is_that_of_scikit_learn(c):
+def test_fit_is_that_of_scikit_learn(c, num_classes):
     from sklearn.linear_model import LogisticRegression
 
-    features, labels = blobs(90, num_classes=4, spread=4.0)
-    fit = fit_logistic(features.double(), labels, 4, c, tolerance=1e-8)
+    features, labels = blobs(90, num_classes=num_classes, spread=4.0)
+    fit = fit_logistic(features.double(), labels, num_classes, c, tolerance=1e-8)
     peer = LogisticRegression(C=c, tol=1e-10, max_iter=5000).fit(features.double().numpy(), labels.numpy())
     assert fit.converged
     expected = peer.decision_function(features.double().numpy())
+    if num_classes == 2:
+        expected = np.stack([-expected / 2, expected / 2], 1)
     # A constant added to all logits of a row, or all biases, changes no probability.
     logits = fit.logits(features.double()).numpy()
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True),

@@ -144,7 +144,10 @@ class LogisticFit:
 
 def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, *,
                  start: LogisticFit | None = None, max_iterations: int = 500, tolerance: float = 1e-5) -> LogisticFit:
-    """Minimise c * sum(cross-entropy) + |W|^2 / 2, divided by c * N, with L-BFGS.
+    """Minimise c * sum(cross-entropy) + |W|^2 / 2, divided by c * N, with L-BFGS: scikit-learn's C.
+
+    For two classes it has one vector, the difference of ours, whose penalty is that of our two, |W|^2 in place of half
+    of it.
 
     Products of features are in their dtype, sums over rows and the optimiser's vectors in float64.
 
@@ -156,6 +159,7 @@ def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, c: float = 
     from scipy.optimize import minimize  # not torch.optim.LBFGS: it has no line search that is safe without tuning
 
     dim = features.shape[1]
+    c = c / 2 if num_classes == 2 else c
     first = np.zeros((num_classes, dim + 1))
     if start is not None:
         first[:, :dim], first[:, dim] = start.weight.cpu().numpy(), start.bias.cpu().numpy()

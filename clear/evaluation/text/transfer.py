@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clear.core.errors import DataError
-from clear.evaluation.image.logistic_probe import LogisticFit, fit_logistic
+from clear.evaluation.image.logistic_probe import fit_logistic
 from clear.evaluation.image.rows import LabelledRows
 from clear.evaluation.task import classification_metrics
 
@@ -44,18 +44,13 @@ def split_folds(labels: Tensor, count: int, seed: int = SEED) -> Folds:
             for rest, own in splitter.split(np.zeros(len(labels)), labels.numpy())]
 
 
-def fit(rows: LabelledRows, num_classes: int, c: float, start: LogisticFit | None = None) -> LogisticFit:
-    """scikit-learn's `LogisticRegression(C=c)`, which has one vector for two classes: as much penalty as two halves."""
-    return fit_logistic(rows.features, rows.labels, num_classes, c / 2 if num_classes == 2 else c, start=start)
-
-
 def select(train: LabelledRows, num_classes: int, cs: Sequence[float], folds: Folds) -> tuple[float, float]:
     """(C, accuracy) of the highest mean accuracy over folds; of equal ones the smaller C."""
     accuracies = torch.zeros(len(cs), dtype=torch.float64)
     for rest, own in folds:
         kept, held, found = train.take(rest), train.take(own), None
         for place, c in enumerate(cs):
-            found = fit(kept, num_classes, c, found)
+            found = fit_logistic(kept.features, kept.labels, num_classes, c, start=found)
             top1 = classification_metrics(found.logits(held.features), held.labels)['top1']
             accuracies[place] += top1 / len(folds)
     best = max(range(len(cs)), key=lambda place: (accuracies[place].item(), -place))
@@ -69,7 +64,7 @@ def nested(rows: LabelledRows, num_classes: int, cs: Sequence[float], folds: int
     for rest, own in split_folds(rows.labels, folds):
         train = rows.take(rest)
         c, accuracy = select(train, num_classes, cs, split_folds(train.labels, folds))
-        scores[own] = fit(train, num_classes, c).logits(rows.features[own])
+        scores[own] = fit_logistic(train.features, train.labels, num_classes, c).logits(rows.features[own])
         selected.append(c)
         accuracies.append(accuracy)
     return Tested(scores, selected, accuracies)
@@ -84,7 +79,8 @@ def tested(train: LabelledRows, test: LabelledRows, num_classes: int, cs: Sequen
         both = LabelledRows(torch.cat([train.features, val.features]), torch.cat([train.labels, val.labels]))
         c, accuracy = select(both, num_classes, cs, [(torch.arange(len(train)),
                                                       torch.arange(len(train), len(both)))])
-    return Tested(fit(train, num_classes, c).logits(test.features), [c], [accuracy])
+    final = fit_logistic(train.features, train.labels, num_classes, c)
+    return Tested(final.logits(test.features), [c], [accuracy])
 
 
 def f1(predicted: Tensor, labels: Tensor) -> float:

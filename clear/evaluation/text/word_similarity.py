@@ -44,7 +44,8 @@ class WordSimilarity:
         path: a file in place of `dataset` and `root`.
         separator: of cells; by default ';' in `.csv`, else a tab. Lines that begin with `#` are comments.
         prompting: 'none' compares the words themselves; 'average' the mean of the unit vectors of a word in every
-            template; 'rows' compares in every template by itself, and correlates over pairs x templates (ITRA).
+            template, as towers of images and texts have seen words; 'rows' compares in every template by itself, and
+            correlates over pairs x templates (ITRA).
         templates: prompts with `{}`, or the name of a list of them, see `prompt_list`: by default the 80 of ImageNet.
 
     Raises:
@@ -61,7 +62,7 @@ class WordSimilarity:
     needs: ClassVar = ('text_encoder',)
 
     def __init__(self, *, dataset: str | None = None, root: str | None = None, path: str | None = None,
-                 separator: str | None = None, prompting: str = 'none',
+                 separator: str | None = None, prompting: str = 'average',
                  templates: str | Sequence[str] | dict = 'imagenet'):
         if (path is None) == (root is None) or (root is None) != (dataset is None):
             raise ConfigError('WordSimilarity reads a dataset of a root, or the file at path: give '

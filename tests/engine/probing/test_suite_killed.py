@@ -27,7 +27,7 @@ TASKS = [dict(type='KNN', k=3), dict(type='NearestClassMean'),
          dict(type='LogisticProbe', cs=[1.0]), dict(type='FewShotProbe', shots=2), dict(type='Clustering'),
          dict(type='ZeroShot'), dict(type='ClassRetrieval'), dict(type='ImageTextRetrieval', ks=[1, 5]),
          dict(type='SentenceSimilarity', path='pairs.tsv'), dict(type='Triplets', path='triplets.csv'),
-         dict(type='WordSimilarity', path='words.csv')]
+         dict(type='WordSimilarity', path='words.csv', prompting='none')]
 
 
 @pytest.fixture

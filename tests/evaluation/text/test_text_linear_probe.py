@@ -11,10 +11,9 @@ from sklearn.model_selection import StratifiedKFold
 from text_files import WordBag, labelled, write, write_transfer
 
 from clear.core.errors import ConfigError, DataError
-from clear.evaluation.image.rows import LabelledRows
 from clear.evaluation.task import TaskData
 from clear.evaluation.text.text_linear_probe import TextLinearProbe
-from clear.evaluation.text.transfer import f1, fit
+from clear.evaluation.text.transfer import f1
 from clear.evaluation.text.transfer_files import CLASSES, PROTOCOLS, read_transfer
 
 CS = [0.01, 0.25, 2.0]
@@ -70,15 +69,6 @@ def test_the_protocols_of_senteval(tmp_path, name):
     assert result.value > 1.3 / len(CLASSES[name])
     if name == 'mrpc':
         assert result.extras['metrics']['f1'] == pytest.approx(f1_score(labels, predicted))
-
-
-@pytest.mark.parametrize('classes', [2, 3])
-def test_a_strength_means_what_it_means_in_scikit_learn(classes):
-    features = torch.randn(50, 5, generator=torch.Generator().manual_seed(0)).double()
-    labels = torch.arange(50) % classes
-    found = fit(LabelledRows(features, labels), classes, 0.7).logits(features).softmax(1)
-    peer = LogisticRegression(C=0.7, tol=1e-9, max_iter=5000).fit(features.numpy(), labels.numpy())
-    assert np.abs(found.numpy() - peer.predict_proba(features.numpy())).max() < 1e-4
 
 
 def test_f1_by_hand():

@@ -26,7 +26,7 @@ def cosine(encoder, first, second):
 
 def test_words_by_a_loop(path):
     encoder = WordBag()
-    result = WordSimilarity(dataset='rg65', root=str(path.parent)).run(encoder, TaskData())
+    result = WordSimilarity(dataset='rg65', root=str(path.parent), prompting='none').run(encoder, TaskData())
     scores, cosines = [pair[2] for pair in PAIRS], [cosine(encoder, *pair[:2]) for pair in PAIRS]
     assert result.extras['metrics'] == pytest.approx(dict(spearman=stats.spearmanr(scores, cosines)[0],
                                                           pearson=stats.pearsonr(scores, cosines)[0]), abs=1e-6)
@@ -60,7 +60,7 @@ def test_equal_to_gensim(tmp_path):
     vectors = models.KeyedVectors(16)
     vectors.add_vectors(words, encoder.encode_text(words).numpy())
     expected = vectors.evaluate_word_pairs(str(path))
-    found = WordSimilarity(path=str(path)).run(encoder, TaskData()).extras['metrics']
+    found = WordSimilarity(path=str(path), prompting='none').run(encoder, TaskData()).extras['metrics']
     assert found == pytest.approx(dict(pearson=expected[0][0], spearman=expected[1][0]), abs=1e-6)
 
 
@@ -75,7 +75,8 @@ def test_the_lists_of_gensim_are_read_as_data(dataset, count):
 
 def test_the_templates_of_imagenet():
     assert len(WordSimilarity(path='x.csv', prompting='rows')._listed) == 80
-    assert WordSimilarity(path='x.csv')._listed == []
+    assert len(WordSimilarity(path='x.csv')._listed) == 80
+    assert WordSimilarity(path='x.csv', prompting='none')._listed == []
 
 
 @pytest.mark.parametrize('options, message', [
@@ -96,11 +97,11 @@ def test_refused_arguments(options, message):
 def test_refused_files(tmp_path, lines, message):
     path = write(tmp_path / 'rg65.csv', lines)
     with pytest.raises(DataError, match=message):
-        WordSimilarity(path=str(path)).run(WordBag(), TaskData())
+        WordSimilarity(path=str(path), prompting='none').run(WordBag(), TaskData())
 
 
 def test_refused_embeddings(path):
     encoder = WordBag()
     encoder.vector = lambda word: torch.full((4,), float('inf'))
     with pytest.raises(DataError, match='is not finite'):
-        WordSimilarity(path=str(path)).run(encoder, TaskData())
+        WordSimilarity(path=str(path), prompting='none').run(encoder, TaskData())
