@@ -136,6 +136,24 @@ def test_the_layout_of_2014_and_more_than_five_captions(tmp_path):
     assert set(drawn) == {f'7 {row}' for row in range(7)} and min(drawn.values()) > 30, 'each as likely as the others'
 
 
+def test_a_subset_of_coco_is_in_the_order_of_its_file(folder, tmp_path):
+    file = tmp_path / 'subset.json'
+    cfg = dict(type='CocoCaptions', data_root=str(folder), split='val')
+    whole = read_images(cfg)
+    ids, notes = whole['image_id'].to_pylist(), whole['caption_ids'].to_pylist()
+    wanted = {ids[2]: [int(each) for each in notes[2]], ids[0]: notes[0][1:]}
+    file.write_text(json.dumps(dict(image_to_captions=wanted)))
+    images = read_images(cfg | dict(only=str(file)))
+    assert images['image_id'].to_pylist() == [ids[2], ids[0]]
+    assert images['caption_ids'].to_pylist() == [notes[2], notes[0][1:]]
+    assert pairs(images) == [pairs(whole)[2], (pairs(whole)[0][0], pairs(whole)[0][1][1:])]
+    for content, message in (({ids[0]: [10**6]}, f'of image {ids[0]} the annotations have 0 of 1 captions'),
+                             ({'77': [1]}, 'of image 77'), ([], 'no list of captions by image')):
+        file.write_text(json.dumps(dict(image_to_captions=content)))
+        with pytest.raises(DataError, match=message):
+            read_images(cfg | dict(only=str(file)))
+
+
 def test_prompted_classes_keep_their_labels_and_have_every_template(folder):
     source = dict(type='ImageFolder', root=str(folder / 'classes'))
     images = read_images(dict(type='PromptedClassification', images=source, templates=['a {}.', 'the {}: {}']))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 from clear.core.checks import check_choice
 from clear.core.errors import DataError
 from clear.datasets.readers.voc import voc_targets
-from clear.evaluation.image.rows import check_features, check_splits, class_names_of, read_rows
+from clear.evaluation.image.rows import check_features, check_splits
+from clear.evaluation.language.named_classes import NamedClasses
 from clear.evaluation.language.prompts import (
     AVERAGES,
-    Prompting,
     check_encodes_text,
     check_width,
     prompt_vectors,
@@ -32,7 +31,7 @@ _IMAGES_PER_BLOCK = 2048  # against 1,000 classes 8 MB of similarities
 
 
 @TASKS.register_module()
-class ZeroShot:
+class ZeroShot(NamedClasses):
     """Each image is of the class whose vector, made of text, is most similar (CLIP, Radford et al. 2021,
     arXiv:2103.00020, sec. 3.1).
 
@@ -63,20 +62,15 @@ class ZeroShot:
         0.6666666666666666
     """
 
-    needs: tuple[str, ...] = ('bank', 'text_encoder')
-    splits: ClassVar = ('test',)
-    reads_labels: bool = True
-
     def __init__(self, *, names: Sequence[str | Sequence[str]] | str | Mapping | None = None,
                  templates: Sequence[str] | str | Mapping | None = None, match: str = 'check',
                  prompt_average: str = 'normalised', metric: str = 'top1', ties: str = 'worst',
                  scores: str = 'softmax', device: str = 'cpu'):
-        self.prompting = Prompting(names, templates, match)
+        super().__init__(names, templates, match, device)
         self.prompt_average = check_choice('prompt_average', prompt_average, AVERAGES)
         self.metric = check_choice('metric', metric, (*METRICS, *MULTI_LABEL_METRICS))
         self.ties = check_choice('ties', ties, ('worst', 'expected'))
         self.scores = check_choice('scores', scores, ('softmax', 'cosine'))
-        self.device = device
         if self.is_multi_label:
             self.needs, self.reads_labels = ('bank', 'images', 'text_encoder'), False
 
@@ -92,45 +86,31 @@ class ZeroShot:
             ConfigError: for an encoder without text.
             DataError: for a bank without labels, names that do not fit its classes, or embeddings of two widths.
         """
+        if self.is_multi_label:
+            return self._run_multi_label(encoder, data)
+        encode, rows, classes, extras = self.read(encoder, data)
+        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average, known=data.vectors).to(self.device)
+        check_width(vectors, rows.features)
+        metrics = self.classify(rows.features, vectors, rows.labels, ties=self.ties)
+        if self.metric not in metrics:
+            raise DataError(f'No {self.metric} of {len(vectors)} classes of which {len(rows.labels.unique())} occur: '
+                            'top5 needs more than five, roc_auc two that both occur.')
+        return TaskResult(self.metric, metrics[self.metric], True, dict(metrics=metrics, **extras))
+
+    def _run_multi_label(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
-        if self.is_multi_label:
-            known, features, targets = self._targets(data)
-            unlabelled = 0
-        else:
-            rows, unlabelled = read_rows(data.bank['test'], 'test', self.device)
-            known, features, targets = class_names_of(data.bank['test'], rows.labels), rows.features, rows.labels
-        classes = self.prompting.of(known)
-        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average, known=data.vectors).to(self.device)
-        check_width(vectors, features)
-        metrics = self.classify_multi_label(features, vectors, targets, self.scores) if self.is_multi_label else \
-            self.classify(features, vectors, targets, ties=self.ties)
-        if self.metric not in metrics:
-            raise DataError(f'No {self.metric} of {len(vectors)} classes of which {len(targets.unique())} occur: '
-                            'top5 needs more than five, roc_auc two that both occur.')
-        extras = dict(metrics=metrics, n_test=len(features), **classes.extras(encoder))
-        return TaskResult(self.metric, metrics[self.metric], True,
-                          {**extras, **({'unlabelled': {'test': unlabelled}} if unlabelled else {})})
-
-    def _targets(self, data: TaskData) -> tuple[list[str], Tensor, np.ndarray]:
-        """Class names, features (N, D) and targets (N, C) of the readable images of 'test'."""
         bank, images = data.bank['test'], data.images['test']
         rows = bank.subset_rows()
         features = bank.tensors(rows)[0]
         check_features(features, 'test')
-        return list(images.class_names), features.to(self.device), voc_targets(images)[rows]
-
-    def check_classes(self, known: Sequence[str]) -> None:
-        """Refuse images whose classes the names do not fit.
-
-        Raises:
-            DataError: saying why.
-        """
-        self.prompting.check(known)
-
-    def files_fingerprint(self) -> str:
-        """A digest of names and prompts, of whatever file or package."""
-        return self.prompting.fingerprint()
+        classes = self.prompting.of(images.class_names)
+        vectors = prompt_vectors(encode, classes.prompts, self.prompt_average, known=data.vectors).to(self.device)
+        check_width(vectors, features)
+        targets = voc_targets(images)[rows]
+        metrics = self.classify_multi_label(features.to(self.device), vectors, targets, self.scores)
+        extras = dict(metrics=metrics, n_test=len(features), n_classes=int((targets > 0).any(0).sum()))
+        return TaskResult(self.metric, metrics[self.metric], True, {**extras, **classes.extras(encoder)})
 
     @staticmethod
     def classify(features: Tensor, vectors: Tensor, labels: Tensor, *, ties: str = 'worst') -> dict[str, float]:

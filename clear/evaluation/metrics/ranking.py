@@ -57,6 +57,16 @@ class RelevantRanks:
         return self.worst.isfinite().sum(1)
 
 
+    def with_missing(self, missing: Tensor, num_candidates: int) -> RelevantRanks:
+        """The same with so many more relevant items (Q,), of the same grade, that stand behind all candidates."""
+        number = torch.arange(1, int(missing.max()) + 1)
+        behind = torch.where(number <= missing[:, None], num_candidates + number.double(), torch.inf)
+        worst, order = torch.cat([self.worst, behind], 1).sort(1)
+        first = torch.cat([self.worst if self.first is None else self.first, behind], 1).gather(1, order)
+        size = torch.cat([torch.ones_like(self.worst) if self.size is None else self.size, torch.ones_like(behind)], 1)
+        return RelevantRanks(worst, first, size.gather(1, order))
+
+
 def ranks_from_counts(queries: Tensor, above: Tensor, equal: Tensor, num_queries: int, grades: Tensor | None = None
                       ) -> RelevantRanks:
     """Ranks of P relevant items of any query, from comparisons with all candidates.
@@ -101,12 +111,22 @@ def rank_relevant(scores: Tensor, relevant: Tensor) -> RelevantRanks:
     if scores.isnan().any():
         raise ValueError('scores hold NaN; a rank among them means nothing.')
     is_relevant = relevant > 0
-    ascending, scores = scores.sort(1).values.contiguous(), scores.contiguous()
-    not_above = torch.searchsorted(ascending, scores, right=True)
-    equal = not_above - torch.searchsorted(ascending, scores)
-    grades = None if relevant.dtype == torch.bool else relevant[is_relevant].double()
-    return ranks_from_counts(is_relevant.nonzero()[:, 0], (scores.shape[1] - not_above)[is_relevant],
-                             equal[is_relevant], len(scores), grades)
+    rows, columns = is_relevant.nonzero().T
+    grades = None if relevant.dtype == torch.bool else relevant[rows, columns].double()
+    return ranks_from_counts(rows, *counts_among(scores, rows, columns), len(scores), grades)
+
+
+def counts_among(scores: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """`above` and `equal` of `ranks_from_counts` for P entries of a matrix of scores (Q, C), rows ascending."""
+    own = scores[rows, columns]
+    ascending = torch.from_numpy(np.sort(scores.contiguous().cpu().numpy(), axis=1))  # 30 times as fast as torch's
+    counts = torch.bincount(rows, minlength=len(scores))
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    table = torch.zeros(len(scores), int(counts.max()), dtype=scores.dtype)  # (Q, R)
+    rows, place = rows.cpu(), place.cpu()
+    table[rows, place] = own.cpu()
+    not_above, below = (torch.searchsorted(ascending, table, right=right)[rows, place] for right in (True, False))
+    return scores.shape[1] - not_above, not_above - below
 
 
 def recall_at_k(ranks: RelevantRanks, k: int, *, definition: str = 'any', ties: str = 'worst') -> Tensor:

@@ -26,12 +26,14 @@ def coco_captions(data_root: str, split: str = 'train', year: int = 2017, only: 
         split: 'train' or 'val'.
         year: 2014 or 2017.
         only: a file with ids of images, one a line, which are taken alone: the 5,000 of val2014 that Karpathy and
-            Fei-Fei (2015, arXiv:1412.2306) test on, for example.
+            Fei-Fei (2015, arXiv:1412.2306) test on, for example. Of a `.json` file `{"image_to_captions": {"391895":
+            [770337, ...], ...}}` these captions alone are taken too, and images are in its order (see
+            `tools/dataset_converters/caption_positives.py`).
 
     Raises:
         ConfigError: for another split or year.
         DataError: if the annotations are missing or not what they should be, an image is not there, or `only` names
-            one that has no caption.
+            an image that has no caption, or a caption that is not there.
     """
     check_choice('split', split, ('train', 'val'))
     check_choice('year', year, (2014, 2017))
@@ -58,14 +60,15 @@ def coco_captions(data_root: str, split: str = 'train', year: int = 2017, only: 
         logger.warning('%s: %d of %d images have no caption and are left out.', file, len(names) - len(kept),
                        len(names))
     if only is not None:
-        kept = _those_of(Path(only), kept)
-    notes = {number: sorted(captions[number]) for number in kept}
+        captions = _captions_of(only, captions) if Path(only).suffix == '.json' else {
+            number: captions[number] for number in _those_of(Path(only), kept)}
+        kept = list(captions)
+    notes = [sorted(captions[number]) for number in kept]
     images = ImageTable.from_columns(
         base, dict(path=[f'{split}{year}/{names[number]}' for number in kept],
-                   caption=[[text for _, text in notes[number]] for number in kept],
+                   caption=[[text for _, text in each] for each in notes],
                    image_id=[str(number) for number in kept],
-                   caption_ids=[[str(note) for note, _ in notes[number]] for number in kept]),
-        name=f'coco{year}_{split}')
+                   caption_ids=[[str(note) for note, _ in each] for each in notes]), name=f'coco{year}_{split}')
     check_files(images, str(file))
     return images
 
@@ -78,6 +81,22 @@ def _those_of(file: Path, known: list[int]) -> list[int]:
         raise DataError(f'{file}: {len(lacking)} of {len(wanted)} are no images with captions'
                         + (f", the first is '{min(map(str, lacking))}'." if lacking else '.'))
     return [number for number in known if number in wanted]
+
+
+def _captions_of(only: str, captions: dict[int, list[tuple[int, str]]]) -> dict[int, list[tuple[int, str]]]:
+    """The captions of a file of ids, in its order of images."""
+    content = read_json(only)
+    try:
+        wanted = {int(image): {int(each) for each in ids} for image, ids in content['image_to_captions'].items()}
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(f'{only} is no list of captions by image: expected {{"image_to_captions": {{image id: '
+                        f'[caption id, ...]}}}}; {type(error).__name__}: {error}.') from error
+    found = {image: [note for note in captions.get(image, ()) if note[0] in ids] for image, ids in wanted.items()}
+    lacking = next((image for image, ids in wanted.items() if len(found[image]) < len(ids) or not ids), None)
+    if lacking is not None:
+        raise DataError(f'{only}: of image {lacking} the annotations have {len(found[lacking])} of '
+                        f'{len(wanted[lacking])} captions. Is it of this split and year?')
+    return found
 
 
 def _text(caption: object) -> str:

@@ -1,4 +1,4 @@
-"""Zero-shot classification, retrieval both ways, and the measures of a ranking, against loops and scikit-learn."""
+"""Zero-shot classification, and retrieval by classes, against loops and scikit-learn."""
 
 from pathlib import Path
 
@@ -13,9 +13,7 @@ from clear.datasets.prompts import class_prompts, readable
 from clear.datasets.table import ImageTable
 from clear.evaluation.language.class_retrieval import ClassRetrieval
 from clear.evaluation.language.prompts import class_vectors
-from clear.evaluation.language.retrieval import ImageTextRetrieval
 from clear.evaluation.language.zero_shot import ZeroShot
-from clear.evaluation.metrics.retrieval import first_hits, ranking_precision, recall_at
 from clear.evaluation.task import TaskData
 
 
@@ -43,85 +41,6 @@ class Encoder(torch.nn.Module):
 
 def rows(count, seed, dim=6):
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
-
-
-def by_hand(queries, candidates, query_groups, candidate_groups):
-    """Place of the first right candidate of each query, by a loop over sorted pairs."""
-    places = []
-    for query, group in zip(queries, query_groups):
-        cosine = [float(query @ candidate / query.norm() / candidate.norm()) for candidate in candidates]
-        order = sorted(range(len(candidates)), key=lambda index: (-cosine[index], index))
-        places.append(next(place for place, index in enumerate(order) if candidate_groups[index] == group))
-    return places
-
-
-def test_first_hits_are_those_of_a_loop():
-    queries, candidates = rows(1100, 0).double(), rows(37, 1).double()
-    query_groups, candidate_groups = torch.arange(1100) % 7, torch.arange(37) % 7
-    found = first_hits(queries, candidates, query_groups, candidate_groups)
-    expected = by_hand(queries, candidates, query_groups, candidate_groups)
-    assert found.tolist() == expected
-    for k in (1, 5, 10, 100):
-        assert recall_at(found, [k]) == {k: sum(place < k for place in expected) / 1100}
-
-
-def test_equal_similarities_are_in_the_order_of_the_candidates():
-    candidates = torch.eye(2)[[0, 1, 0, 0]]
-    found = first_hits(torch.eye(2)[[0, 0, 0]], candidates, torch.tensor([0, 1, 2]), torch.tensor([5, 2, 0, 1]))
-    assert found.tolist() == [1, 2, 3]
-
-
-def test_ranking_precision_is_that_of_scikit_learn_and_of_a_loop():
-    queries, candidates = rows(9, 2).double(), rows(50, 3).double()
-    query_groups, candidate_groups = torch.arange(9) % 3, torch.arange(50) % 3
-    average, among_r = ranking_precision(queries, candidates, query_groups, candidate_groups)
-    cosine = (normalize(queries, dim=1) @ normalize(candidates, dim=1).T).numpy()
-    right = (query_groups[:, None] == candidate_groups).numpy()
-    assert average == pytest.approx(np.mean([average_precision_score(*pair) for pair in zip(right, cosine)]))
-    by_loop = []
-    for scores, is_right in zip(cosine, right):
-        order = sorted(range(50), key=lambda index: -scores[index])[:is_right.sum()]
-        by_loop.append(sum(is_right[order]) / len(order))
-    assert among_r == pytest.approx(sum(by_loop) / len(by_loop))
-
-
-@pytest.mark.parametrize('change, message', [
-    (dict(queries=rows(3, 0) * torch.nan), 'queries are not finite'), (dict(queries=rows(3, 0, 5)), '5 dimensions'),
-    (dict(query_groups=torch.tensor([0, 1, 9])), 'query 2 has no right candidate: none is of its group 9'),
-    (dict(candidate_groups=torch.zeros(3, dtype=torch.int64)), 'candidates')])
-def test_what_has_no_ranking_is_refused(change, message):
-    options = dict(queries=rows(3, 0), candidates=rows(4, 1), query_groups=torch.arange(3),
-                   candidate_groups=torch.tensor([0, 1, 2, 0]))
-    with pytest.raises(ValueError, match=message):
-        first_hits(**{**options, **change})
-
-
-def test_retrieval_of_images_with_one_to_five_captions():
-    images, texts = rows(4, 5), rows(7, 6)
-    owners = torch.tensor([0, 0, 0, 1, 2, 2, 3])
-    metrics = ImageTextRetrieval(ks=[1, 2]).measure(images, texts, owners)
-    cosine = normalize(images, dim=1) @ normalize(texts, dim=1).T
-    for k in (1, 2):
-        top = cosine.topk(k, dim=1).indices
-        hit = [any(owners[text] == image for text in top[image]) for image in range(4)]
-        assert metrics[f'image2text_R@{k}'] == sum(hit) / 4
-        top = cosine.T.topk(k, dim=1).indices
-        hit = [owners[text] in top[text] for text in range(7)]
-        assert metrics[f'text2image_R@{k}'] == pytest.approx(sum(hit) / 7)
-    assert metrics['mean_recall'] == pytest.approx(sum(value for name, value in metrics.items() if 'R@' in name) / 4)
-
-
-def test_retrieval_task_takes_every_caption_and_no_unreadable_image():
-    bank, encoder = Bank(rows(4, 5), torch.zeros(4)), Encoder()
-    captions = [['a cat', 'a dog'], 'never read', ['an owl'], 'a photo that has one caption']
-    result = ImageTextRetrieval(ks=(1, 5)).run(encoder, TaskData(bank={'test': bank}, text={'test': captions}))
-    texts = encoder.encode_text(['a cat', 'a dog', 'an owl', 'a photo that has one caption'])
-    assert result.extras['metrics'] == ImageTextRetrieval(ks=(1, 5)).measure(
-        bank.features[[0, 2, 3]], texts, torch.tensor([0, 0, 1, 2]))
-    assert (result.extras['n_test'], result.extras['n_captions']) == (3, 4)
-    captions[2] = None
-    with pytest.raises(DataError, match="Image 2 of 'test' has no caption"):
-        ImageTextRetrieval().run(encoder, TaskData(bank={'test': bank}, text={'test': captions}))
 
 
 def test_class_vectors_of_both_averages_by_hand():
@@ -200,8 +119,6 @@ def test_data_that_do_not_fit_are_refused():
             kind(names=['cat']).run(Encoder(), data)
         with pytest.raises(DataError, match='6 dimensions, the bank holds 5'):
             kind().run(Encoder(), narrow)
-    with pytest.raises(ConfigError, match='ks'):
-        ImageTextRetrieval(ks=[0])
 
 
 def test_zero_shot_metrics_by_loops():
