@@ -159,7 +159,7 @@ def test_retrieval_reads_every_caption_and_changed_captions_are_measured_again()
         'filepath\ttitle\n' + ''.join(f'{files[name]}\t{title}\n' for name, title in rows))
     write(pairs)
     data = dict(test=dict(type='ImageTextTable', path='pairs.tsv', merge=True))
-    cfg = config(PAIR, 'ImageTextRetrieval', data=data)
+    cfg = config(PAIR, dict(type='ImageTextRetrieval', ks=[1, 2]), data=data)
     ProbeRunner(cfg, Path('work')).run()
     job = json.loads(Path('work/jobs.json').read_text())['jobs']['net--ImageTextRetrieval']
     assert job['result']['extras']['n_captions'] == len(pairs) > len(files)
