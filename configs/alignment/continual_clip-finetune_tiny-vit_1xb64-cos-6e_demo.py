@@ -13,7 +13,7 @@ stream = dict(
     # On every bucket after each. Digits share their captions, so that an image is one of fifty that fit its caption.
     evaluation=dict(data=dict(test=_test), tasks=[
         dict(type='ZeroShot', name='zero_shot', names=_names, templates=['a photo of the number {}.', 'the digit {}.']),
-        dict(type='ImageTextRetrieval', name='retrieval', ks=[50, 100])]))
+        dict(type='ImageTextRetrieval', name='retrieval', ks=[50, 100], ties='expected')]))
 # As many iterations in every bucket, whatever is replayed (TiC-CLIP): an epoch draws as many pairs as a bucket has.
 train_dataloader = dict(dataset=dict(images=dict(images=dict(buckets=_buckets))),
                         sampler=dict(type='EpisodicSampler', episode_size=1262),

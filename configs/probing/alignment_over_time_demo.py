@@ -16,6 +16,6 @@ data = dict(type='PromptedClassification', names=_names, templates=['the digit {
             images=dict(type='BucketImages', data_root='data/demo', buckets=[0, 2, 4, 7, 9], split='test'))
 tasks = [dict(type='ZeroShot', name='zero_shot', names=_names,
               templates=['a photo of the number {}.', 'the digit {}.']),
-         dict(type='ImageTextRetrieval', name='retrieval', ks=[50, 100]), dict(type='KNN', k=5)]
+         dict(type='ImageTextRetrieval', name='retrieval', ks=[50, 100], ties='expected'), dict(type='KNN', k=5)]
 protocols = ['probe_per_bucket']
 threads = 1

@@ -61,7 +61,6 @@ class ImageTextRetrieval:
 
     Raises:
         ConfigError: for a k below 1, an unknown definition or rule, or fewer than two folds.
-        DataError: for a file of positives that is missing or damaged.
 
     Example:
         >>> images, texts = torch.eye(3), torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0]])
@@ -84,13 +83,16 @@ class ImageTextRetrieval:
         if positives is not None and not isinstance(positives, Mapping):
             raise ConfigError(f"positives is {positives!r}; expected dict(eccv='eccv_caption.json').")
         self.files = {name: check_text(f'positives.{name}', path) for name, path in (positives or {}).items()}
-        self.positives = {name: Positives.read(path) for name, path in self.files.items()}
-        if self.positives:
+        if self.files:
             self.needs = ('bank', 'images', 'text', 'text_encoder')
         self.device = device
 
     def files_fingerprint(self) -> str:
-        """A digest of the files of positives."""
+        """A digest of the files of positives.
+
+        Raises:
+            DataError: for one that is missing.
+        """
         digest = hashlib.sha256()
         for name, path in sorted(self.files.items()):
             digest.update(name.encode() + hashlib.sha256(read_bytes(Path(path))).digest())
@@ -102,7 +104,7 @@ class ImageTextRetrieval:
         Raises:
             ConfigError: for an encoder without text.
             DataError: for images without captions, a k above their number, embeddings of two widths or that are not
-                finite, or positives of other images.
+                finite, or a file of positives that is missing, damaged or of other images.
         """
         check_splits(data.bank, required=('test',))
         encode = check_encodes_text(encoder, type(self).__name__)
@@ -124,8 +126,8 @@ class ImageTextRetrieval:
             logger.warning('%d of %d images cannot be read and are left out with their captions.', pool.unreadable,
                            len(captions))
             extras['unreadable'] = pool.unreadable
-        for name, positives in self.positives.items():
-            found, left_out = self._with(positives, features, embedded, pool, data.images['test'])
+        for name, path in self.files.items():
+            found, left_out = self._with(Positives.read(path), features, embedded, pool, data.images['test'])
             metrics |= {f'{name}_{key}': value for key, value in found.items()}
             extras.update({f'{name}_left_out': left_out} if left_out else {})
         extras['figure_data'] = _figures(ranks, pool)
