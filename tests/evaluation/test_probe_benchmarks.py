@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize('name, key', [('linear_grid', 'peer_over_project'), ('knn', 'project_over_limit'),
                                        ('passage_search', 'cosine_over_limit'),
-                                       ('elevater_search', 'toolkit_over_together')])
+                                       ('elevater_search', 'toolkit_over_together'),
+                                       ('retrieval_metrics', 'project_over_limit'),
+                                       ('zero_shot', 'project_over_limit')])
 def test_benchmark_ends_in_json(name, key):
     done = subprocess.run([sys.executable, ROOT / 'benchmarks' / f'{name}.py', '--small', '--rounds', '2'],
                           capture_output=True, text=True, timeout=280, cwd=ROOT,
@@ -22,5 +24,7 @@ def test_benchmark_ends_in_json(name, key):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found['benchmark'] == name and found['rounds'] == 2 and found[key] > 0
+    if name in ('retrieval_metrics', 'zero_shot'):
+        assert not found['largest_difference']  # None: without the peer
     if name == 'linear_grid':
         assert found['float64_difference'] < 1e-9
