@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from clear.evaluation.elevater.heads.scores import score_probabilities
 from clear.evaluation.elevater.knowledge import gpt3_file, knowledge_file, knowledge_texts
 from clear.evaluation.elevater.sampler import label_vectors
 from clear.evaluation.elevater.sets import BenchmarkSet, benchmark_set
-from clear.evaluation.elevater.submission import ParameterCounts, mode_folder, write_predictions
+from clear.evaluation.elevater.submission import ParameterCounts, check_free, mode_folder, write_predictions
 from clear.evaluation.image.rows import check_features, check_splits
 from clear.evaluation.language.prompts import AVERAGES, Prompting, check_encodes_text, check_width, prompt_vectors
 from clear.evaluation.task import TaskData
@@ -30,6 +31,10 @@ from clear.features.identity import ROOT
 if TYPE_CHECKING:
     from clear.datasets.table import ImageTable
     from clear.features import FeatureBank
+
+
+# Arguments that change where and how fast predictions are made, not what they are.
+_NO_SETTING = ('predictions', 'model_name', 'bank_root', 'device', 'num_workers', 'memory_mb', 'seeds')
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class ElevaterTask:
         knowledge: options of `knowledge_texts`, a dict such as `dict(folder='data/knowledge', gpt3=5)`: every prompt of
             a class is taken with each of its texts. None takes prompts as they are.
         predictions: folder to write the probabilities of the test images to; see `write_predictions`. Images that
-            cannot be read get the same for all classes there, and are left out of the metric.
+            cannot be read get the same for all classes there, and are left out of the metric. Each model, and each
+            set of options, needs a folder of its own.
         model_name: what the encoder is called in that file; None takes its name in the config.
         bank_root: where a bank is made that the runner's do not serve for.
         device, num_workers: as elsewhere.
@@ -220,11 +226,31 @@ class ElevaterTask:
         """Write the file of predictions and their score, if a folder is given."""
         if self.predictions is None:
             return
-        texts = {key: own for key, own in (self.knowledge or {}).items() if key != 'folder'} if not n_shot else {}
         write_predictions(self.predictions, mode, self.benchmark.name, test.in_full(probabilities),
                           model_name=self.model_name or data.encoder_name, n_shot=n_shot, seed=seed,
                           counts=ParameterCounts.of(encoder, classifier, trainable), score=value,
-                          metric=self.benchmark.metric, folder=mode_folder(mode, n_shot, two_lr=two_lr, **texts))
+                          metric=self.benchmark.metric, folder=self._folder(mode, n_shot, two_lr),
+                          setting=self._setting())
+
+    def check_predictions(self, mode: str, data: TaskData, seeds: Sequence[int] = (0,), *, n_shot: int = 0,
+                          two_lr: bool = False) -> None:
+        """Refuse to begin what could not be written.
+
+        Raises:
+            DataError: if predictions of another model, or made by other options, lie there.
+        """
+        for seed in seeds if self.predictions is not None else ():
+            check_free(self.predictions, self._folder(mode, n_shot, two_lr), self.benchmark.name, seed,
+                       model_name=self.model_name or data.encoder_name, setting=self._setting())
+
+    def _folder(self, mode: str, n_shot: int, two_lr: bool) -> str:
+        texts = {key: own for key, own in (self.knowledge or {}).items() if key != 'folder'} if not n_shot else {}
+        return mode_folder(mode, n_shot, two_lr=two_lr, **texts)
+
+    def _setting(self) -> str:
+        """A digest of what predictions depend on besides model, mode and seed."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NO_SETTING}
+        return hashlib.sha256(json.dumps(own, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
 def zero_shot_probabilities(features: Tensor, vectors: Tensor) -> Tensor:

@@ -104,6 +104,7 @@ class ElevaterFineTune(ElevaterTraining):
             DataError: for splits of other classes, too few images, or names that do not fit.
             TrainingError: if no candidate scores above 0, or the last run diverges.
         """
+        self.check_predictions('fine_tune', data, self.seed_list, n_shot=self.shots, two_lr=self.two_rates)
         known = self.classes_of(data.images)
         reader, projection = without_projection(encoder) if self.merge_projection else (encoder, None)
         shown, rows = {}, {}

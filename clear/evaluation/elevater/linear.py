@@ -43,6 +43,7 @@ class ElevaterLinear(ElevaterTraining):
             DataError: for splits of other classes, too few images, names that do not fit, or embeddings of two widths.
             TrainingError: if no candidate scores above 0, or the last run diverges.
         """
+        self.check_predictions('linear_probe', data, self.seed_list, n_shot=self.shots)
         known, multi_label = self.classes_of(data.images), self.benchmark.is_multi_label
         reader, projection = without_projection(encoder) if self.merge_projection else (encoder, None)
         train = self.rows('train', reader, data).labelled(multi_label)

@@ -36,6 +36,7 @@ class ElevaterZeroShot(ElevaterTask):
             ConfigError: for an encoder without text.
             DataError: for names that do not fit, embeddings of two widths, or no image with a label.
         """
+        self.check_predictions('zero_shot', data)
         known = self.classes_of(data.images)
         vectors, said = self.class_vectors(encoder, known)
         test = self.rows('test', encoder, data)

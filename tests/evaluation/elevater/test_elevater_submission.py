@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from clear.core.errors import ConfigError, DataError
+from clear.evaluation.elevater.base import SplitRows
+from clear.evaluation.elevater.linear import ElevaterLinear
 from clear.evaluation.elevater.submission import (
     Expected,
     ParameterCounts,
@@ -17,6 +19,7 @@ from clear.evaluation.elevater.submission import (
     validate,
     write_predictions,
 )
+from clear.evaluation.task import TaskData
 from tools.analysis_tools import elevater_submission
 
 COUNTS = ParameterCounts(0, 100, 60, 90)
@@ -311,3 +314,23 @@ def test_the_program_combines_validates_and_summarises(tmp_path, capsys):
     assert elevater_submission.main(['validate', str(folder), '--own', 'x']) == 2
     assert elevater_submission.main(['combine', str(tmp_path)]) == 2
     assert 'holds no predictions' in capsys.readouterr().err
+
+
+def test_predictions_of_another_model_or_of_other_options_are_not_replaced(tmp_path):
+    test = SplitRows(torch.zeros(30, 2), [[0]] * 30, torch.arange(30), 30)
+
+    def predict(encoder_name='clip', **options):
+        task = ElevaterLinear(set='toy-colours', metric='top1', predictions=str(tmp_path), **options)
+        data = TaskData(encoder_name=encoder_name)
+        task.check_predictions('linear_probe', data, task.seed_list, n_shot=task.shots)
+        task.write('linear_probe', test, softmax(30, 3), 0.5, torch.nn.Identity(), data, n_shot=task.shots)
+
+    predict()
+    predict(shots=20)  # in a folder of its own
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*.json')}
+    predict(device='cpu', num_workers=2, bank_root='elsewhere')  # the same again
+    with pytest.raises(DataError, match="are of 'clip'; those of 'siglip' would replace them. Give another folder"):
+        predict('siglip')
+    with pytest.raises(DataError, match='are made by other options'):
+        predict(init='random')
+    assert len(before) == 4 and {path: path.read_bytes() for path in tmp_path.rglob('*.json')} == before

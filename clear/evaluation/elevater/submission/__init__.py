@@ -9,8 +9,9 @@
 """
 
 from clear.evaluation.elevater.submission.combine import combine
-from clear.evaluation.elevater.submission.predictions import ParameterCounts, mode_folder, write_predictions
+from clear.evaluation.elevater.submission.predictions import ParameterCounts, check_free, mode_folder, write_predictions
 from clear.evaluation.elevater.submission.summary import summarise
 from clear.evaluation.elevater.submission.validate import Expected, validate
 
-__all__ = ['Expected', 'ParameterCounts', 'combine', 'mode_folder', 'summarise', 'validate', 'write_predictions']
+__all__ = ['Expected', 'ParameterCounts', 'check_free', 'combine', 'mode_folder', 'summarise', 'validate',
+           'write_predictions']

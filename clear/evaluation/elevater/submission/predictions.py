@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_flag, check_number, check_text, check_whole
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import atomic_writer, inside, write_json
+from clear.core.files import atomic_writer, inside, read_json, write_json
 from clear.datasets.readers.elevater.sets import stored_set
 from clear.evaluation.elevater.knowledge import AGGREGATES, MOST_GPT3
 from clear.models.alignment.pair import TowerPair
@@ -99,7 +99,8 @@ def check_shots(mode: str, n_shot: int) -> int:
 
 def write_predictions(work_dir: str | Path, mode: str, set_name: str, probabilities: Tensor | np.ndarray, *,
                       model_name: str, counts: ParameterCounts, n_shot: int = 0, seed: int = 0,
-                      folder: str | None = None, score: float | None = None, metric: str | None = None) -> Path:
+                      folder: str | None = None, score: float | None = None, metric: str | None = None,
+                      setting: str = '') -> Path:
     """Write the predictions of one set and seed, whole or not at all; returns the file.
 
     Args:
@@ -107,10 +108,12 @@ def write_predictions(work_dir: str | Path, mode: str, set_name: str, probabilit
             several labels.
         folder: of the mode, where `mode_folder(mode, n_shot)` is not it (two rates, knowledge).
         score: what they scored, a fraction, for `summarise`; metric: what it is.
+        setting: what else they depend on. What another model or setting has written is never replaced.
 
     Raises:
         ConfigError: for a wrong mode, seed, name or shots.
-        DataError: if these are no probabilities, or one of ELEVATER's sets has another number of classes.
+        DataError: if these are no probabilities, one of ELEVATER's sets has another number of classes, or another model
+            or setting has written this file.
     """
     check_shots(check_choice('mode', mode, MODES), n_shot)
     check_text('model_name', model_name)
@@ -128,14 +131,34 @@ def write_predictions(work_dir: str | Path, mode: str, set_name: str, probabilit
     folder = folder or mode_folder(mode, n_shot)
     file = f'{name}.json' if mode == 'zero_shot' else f'seed{seed}_{name}.json'
     path = inside(work_dir, f'predictions/{folder}/{file}')
+    scored = check_free(work_dir, folder, name, seed, model_name=model_name, setting=setting)
     write_entry(path, dict(model_name=model_name, dataset_name=name, **asdict(counts), n_shot=n_shot, rnd_seeds=[seed],
                            predictions=values[None]))
     if score is not None:
         check_number('score', score, 0, 1)
-        write_json(inside(work_dir, f'scores/{folder}/seed{seed}_{name}.json'),
-                   dict(dataset=name, metric=metric, value=float(score), seed=seed, n_shot=n_shot,
-                        model_name=model_name))
+        write_json(scored, dict(dataset=name, metric=metric, value=float(score), seed=seed, n_shot=n_shot,
+                                model_name=model_name, setting=setting))
     return path
+
+
+def check_free(work_dir: str | Path, folder: str, set_name: str, seed: int, *, model_name: str, setting: str = ''
+               ) -> Path:
+    """The file of a score, as `write_predictions` writes it.
+
+    Raises:
+        DataError: if another model or setting has written it.
+    """
+    scored = inside(work_dir, f'scores/{folder}/seed{seed}_{set_name}.json')
+    if not scored.is_file():
+        return scored
+    before = read_json(scored)
+    before = before if isinstance(before, dict) else {}
+    found = before.get('model_name'), before.get('setting', '')
+    if found != (model_name, setting):
+        other = f'of {found[0]!r}' if found[0] != model_name else 'made by other options'
+        raise DataError(f'{scored} and its predictions are {other}; those of {model_name!r} would replace them. Give '
+                        'another folder (predictions), or remove that one.')
+    return scored
 
 
 def fault_of(probabilities: np.ndarray, multi_label: bool) -> str | None:
