@@ -51,12 +51,15 @@ class DataFinder:
         """The encoder, unless banks are all that the task reads, and its data; fills `banks` and `encoder_hash`.
 
         Raises:
-            ConfigError, DataError, CheckpointError: if an encoder, a data source or a bank cannot be had, or towers of
-                two widths are to be compared.
+            ConfigError, DataError, CheckpointError: if an encoder, a data source or a bank cannot be had, towers of two
+                widths are to be compared, or the task knows the classes by other names.
         """
         self._turn_to(job.encoder_cfg)
         needs, found = job.needs, {}
         beside = job.files_fingerprint()
+        test = job.data.get('test')
+        if test is not None and bank_path(job.encoder_cfg, test) is None:
+            job.check_classes(self._source(test).class_names)  # before anything is encoded
         encoder, identities = None, {}
         if {'images', 'text', 'text_encoder'} & {*needs}:
             encoder = self._made_encoder(job).to(self.options.get('device') or 'cpu')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from clear.core.files import read_json, write_json
 from clear.core.logs import logger
 from clear.core.storage.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
 from clear.engine.probing.tasks import FEATURES, build_task, task_data, task_name, task_options
-from clear.evaluation.task import ReadsFiles, Task, needs_of, reads_labels
+from clear.evaluation.task import ChecksClasses, ReadsFiles, Task, needs_of, reads_labels
 
 if TYPE_CHECKING:
     from clear.engine.probing.finder import DataFinder
@@ -85,6 +86,15 @@ class Job:
             DataError: if they cannot be read.
         """
         return dict(files=self._task.files_fingerprint()) if isinstance(self._task, ReadsFiles) else {}
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Refuse images of classes that the task knows by other names.
+
+        Raises:
+            DataError: saying why.
+        """
+        if isinstance(self._task, ChecksClasses):
+            self._task.check_classes(known)
 
     @property
     def levels(self) -> list[int]:

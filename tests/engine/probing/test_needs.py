@@ -8,7 +8,7 @@ import torch
 from short_runs import run
 from tiny_encoder import write_images
 
-from clear.core.errors import ConfigError, TrainingError
+from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.datasets import ImageTable
 from clear.engine.probing.runner import ProbeRunner
 from clear.evaluation.task import TaskData, TaskResult, needs_of
@@ -43,6 +43,14 @@ class Reads(Looks):
     needs = ('text',)
 
 
+class KnowsClasses(Looks):
+    needs = ('bank',)
+
+    def check_classes(self, known):
+        if list(known) != ['cat', 'dog']:
+            raise DataError(f'no cats among {known}')
+
+
 class SaysNothing(Looks):
     needs = ()
 
@@ -54,7 +62,7 @@ def tasks(tmp_path, monkeypatch):
     monkeypatch.setattr('clear.visualization.probing.probe_figures', lambda results: {})
     TASKS.import_from_location()
     before = dict(TASKS.module_dict)
-    for kind in (Looks, LooksAtMaps, LooksAtAll, Reads, SaysNothing):
+    for kind in (Looks, LooksAtMaps, LooksAtAll, Reads, KnowsClasses, SaysNothing):
         TASKS.register_module(module=kind)
     SEEN.clear()
     write_images(Path('images'), count=4)
@@ -138,6 +146,15 @@ def test_maps_without_levels_are_an_error():
 
     with pytest.raises(ConfigError, match='Levelless needs maps but does not say of which levels'):
         needs_of(Levelless())
+
+
+def test_images_of_other_classes_fail_their_job_before_they_are_encoded(caplog):
+    runner = ProbeRunner(config('KnowsClasses', 'Looks'))
+    runner.plan()
+    assert 'net--KnowsClasses would fail: no cats among' in caplog.text
+    with pytest.raises(TrainingError, match='1 of 2 jobs failed'):
+        runner.run()
+    assert len(SEEN) == 1 and not Path('banks').exists()
 
 
 def test_images_that_are_not_there_fail_their_job_only():
