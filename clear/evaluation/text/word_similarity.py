@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -79,8 +81,9 @@ class WordSimilarity:
         self._listed = self._templates()
 
     def files_fingerprint(self) -> str:
-        """Of the file that it reads."""
-        return files_fingerprint([self.path])
+        """Of the file that it reads, and of the templates, whatever file or package they are from."""
+        templates = json.dumps(self._listed)
+        return hashlib.sha256(f'{files_fingerprint([self.path])} {templates}'.encode()).hexdigest()
 
     def run(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         """Encode the words and correlate.

@@ -73,6 +73,15 @@ def test_the_lists_of_gensim_are_read_as_data(dataset, count):
     assert len(task.files_fingerprint()) == 64
 
 
+def test_templates_that_changed_in_their_file_are_another_task(path, tmp_path):
+    def fingerprint(*templates):
+        (tmp_path / 'templates.txt').write_text('\n'.join(templates))
+        return WordSimilarity(path=str(path), prompting='rows', templates=dict(file=str(tmp_path / 'templates.txt'))
+                              ).files_fingerprint()
+
+    assert fingerprint('a {}', 'the {}') == fingerprint('a {}', 'the {}') != fingerprint('a {}', 'one {}')
+
+
 def test_the_templates_of_imagenet():
     assert len(WordSimilarity(path='x.csv', prompting='rows')._listed) == 80
     assert len(WordSimilarity(path='x.csv')._listed) == 80
