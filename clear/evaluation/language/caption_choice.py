@@ -12,8 +12,9 @@ from clear.core.errors import DataError
 from clear.core.logs import logger
 from clear.datasets.columns import plain_texts
 from clear.evaluation.image.rows import check_features, check_splits
-from clear.evaluation.language.prompts import check_encodes_text, check_width
+from clear.evaluation.language.prompts import check_width
 from clear.evaluation.task import TaskData, TaskResult
+from clear.evaluation.text.encoding import TextReader
 from clear.registry import TASKS
 
 _ROWS_PER_CHUNK = 4096
@@ -55,7 +56,7 @@ class CaptionChoice:
                 images with each other's captions; no readable image; embeddings that are not finite or of two widths.
         """
         check_splits(data.bank, required=('test',))
-        encode = check_encodes_text(encoder, type(self).__name__)
+        encode = TextReader(encoder, type(self).__name__)
         bank, images = data.bank['test'], data.images['test']
         rows = torch.as_tensor(bank.subset_rows())
         captions = [[*own] for own in data.text['test']]
@@ -81,7 +82,6 @@ class CaptionChoice:
         texts = list(dict.fromkeys(text for row in kept.tolist() for text in captions[row]))
         embedded = encode(texts).to(features.device)
         check_width(embedded, features)
-        check_features(embedded, 'captions of test')
         place = {text: number for number, text in enumerate(texts)}
         index = torch.tensor([[place[text] for text in captions[row]] for row in kept.tolist()])
         scores = torch.cat([self.scores(part, embedded[of_part]) for part, of_part in
@@ -93,8 +93,9 @@ class CaptionChoice:
         else:
             subsets = plain_texts(images['subset'].take(kept.tolist())) if 'subset' in images else None
             metrics, value = self.metrics(scores, subsets), 'accuracy'
-        return TaskResult(value, metrics[value], True, dict(metrics=metrics, n_test=len(kept), n_captions=len(texts),
-                                                            n_left_out=len(images) - len(kept)))
+        return TaskResult(value, metrics[value], True, dict(
+            metrics=metrics, n_test=len(kept), n_captions=len(texts), n_left_out=len(images) - len(kept),
+            **encode.extras()))
 
     @staticmethod
     def scores(images: Tensor, captions: Tensor) -> Tensor:

@@ -110,6 +110,16 @@ def test_embeddings_that_are_not_finite_and_encoders_without_text_are_refused(tm
         measured(tmp_path, [[1., 0], [0, 1.]], captions, encoder=torch.nn.Identity())
 
 
+def test_captions_that_are_cut_are_counted(tmp_path, caplog):
+    class ReadsOneWord(Encoder):
+        def num_truncated(self, texts):
+            return sum(' ' in text for text in texts)
+
+    captions = [['x', 'twin of x'], ['y', 'twin of x'], ['y', 'x']]
+    result = measured(tmp_path, [[1., 0], [0, 1.], [0, 1.]], captions, encoder=ReadsOneWord())
+    assert result.extras['n_truncated'] == 1 and '1 of 3 texts are longer than the tower reads' in caplog.text
+
+
 def test_captions_of_a_part_of_the_images_are_refused(tmp_path):
     images = ImageTable.from_columns(tmp_path, dict(id=['0', '1'], path=['0', '1']))
     data = TaskData(bank=dict(test=Bank([[1., 0]])), images=dict(test=images), text=dict(test=[['x', 'y']]))
