@@ -1,4 +1,4 @@
-# python tools/train.py configs/evaluation/itra_all.py --dry-run
+# python tools/train.py configs/evaluation/itra_all.py
 # All that the earlier system measured, of one pair, in one table: zero-shot, retrieval, sentences, words, passages,
 # probes and ELEVATER. Tasks whose data are not there fail alone; docs/evaluation.md says which pages have the sources.
 # Passages and the searches of ELEVATER take hours of a GPU: leave out their lines to do without.
