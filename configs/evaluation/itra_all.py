@@ -7,8 +7,7 @@ runner_type = 'ProbeRunner'
 
 tasks = [
     dict(suite='evaluation/zero_shot_itra.py'),
-    dict(type='ImageTextRetrieval', name='coco',
-         data=dict(test=dict(type='CocoCaptions', data_root='data/coco2017', split='val'))),
+    dict(suite='evaluation/retrieval.py'),
     dict(suite='evaluation/language.py'),
     # ITRA probes the towers as they are, without heads, on CIFAR-10.
     dict(suite='_base_/tasks/itra.py', features='backbone',

@@ -20,6 +20,7 @@ from clear.evaluation.language.prompts import (
     prompt_vectors,
 )
 from clear.evaluation.metrics.average_precision import mean_average_precision
+from clear.evaluation.metrics.confusion import answers, confusion_data, confusion_matrix
 from clear.evaluation.metrics.roc_auc import roc_auc
 from clear.evaluation.metrics.similarity import unit_rows
 from clear.evaluation.task import TaskData, TaskResult, accuracies, counts_of
@@ -95,7 +96,9 @@ class ZeroShot(NamedClasses):
         if self.metric not in metrics:
             raise DataError(f'No {self.metric} of {len(vectors)} classes of which {len(rows.labels.unique())} occur: '
                             'top5 needs more than five, roc_auc two that both occur.')
-        return TaskResult(self.metric, metrics[self.metric], True, dict(metrics=metrics, **extras))
+        found = confusion_matrix(answers(rows.features, vectors, rows.labels), rows.labels, len(vectors))
+        figures = dict(confusion=confusion_data(found.cpu(), classes.names))
+        return TaskResult(self.metric, metrics[self.metric], True, dict(metrics=metrics, **extras, figure_data=figures))
 
     def _run_multi_label(self, encoder: nn.Module | None, data: TaskData) -> TaskResult:
         check_splits(data.bank, required=('test',))

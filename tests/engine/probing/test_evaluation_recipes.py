@@ -41,5 +41,6 @@ def test_the_demo_measures_every_task_on_every_encoder(tmp_path, monkeypatch):
     metrics = found['metrics']
     assert metrics['random/sts/spearman_cosine'] == metrics['joined/sts/spearman_cosine']
     page = (folder / 'report.html').read_text()
-    for stem in ('joined--features--clusters', 'random--features--t-SNE_of_images'):
+    for stem in ('joined--features--clusters', 'random--features--t-SNE_of_images', 'random--zero_shot--confusion',
+                 'joined--retrieval--recall', 'random--retrieval--rank_of_the_first_caption'):
         assert (folder / 'figures' / f'{stem}.png').is_file() and f'alt="{stem.replace("_", " ")}"' in page
