@@ -17,7 +17,7 @@ from clear.core.files import read_bytes
 from clear.core.logs import logger
 from clear.evaluation.image.rows import check_features, check_splits
 from clear.evaluation.language.positives import Positives, caption_ids, image_ids
-from clear.evaluation.language.prompts import check_encodes_text, check_width
+from clear.evaluation.language.prompts import check_width
 from clear.evaluation.metrics.ranking import (
     RECALLS,
     TIES,
@@ -29,6 +29,7 @@ from clear.evaluation.metrics.ranking import (
 )
 from clear.evaluation.metrics.retrieval import first_ranks, pair_ranks
 from clear.evaluation.task import TaskData, TaskResult
+from clear.evaluation.text.encoding import TextReader
 from clear.registry import TASKS
 
 if TYPE_CHECKING:
@@ -107,21 +108,20 @@ class ImageTextRetrieval:
                 finite, or a file of positives that is missing, damaged or of other images.
         """
         check_splits(data.bank, required=('test',))
-        encode = check_encodes_text(encoder, type(self).__name__)
+        encode = TextReader(encoder, type(self).__name__)
         bank, captions = data.bank['test'], data.text['test']
         pool = _Pool.of(bank.subset_rows().tolist(), captions)
         features = bank.tensors(pool.rows)[0]
         check_features(features, 'test')
-        embedded = encode(pool.texts)
+        embedded = encode(pool.texts)  # each text once, so that equal captions tie to the bit
         check_width(embedded, features)
-        check_features(embedded, 'captions')
         features, embedded = features.to(self.device), embedded.to(self.device, features.dtype)
         owners = torch.tensor(pool.owners, device=self.device)
         ranks = self._ranks(features, embedded, owners)
         metrics = {**self._recalls(ranks), **self._of_folds(features, embedded, owners)}
         extras: dict[str, object] = dict(
             metrics=metrics, n_test=len(features), n_captions=len(pool.texts),
-            median_rank={way: median_rank(each) for way, each in ranks.items()})
+            median_rank={way: median_rank(each) for way, each in ranks.items()}, **encode.extras())
         if pool.unreadable:
             logger.warning('%d of %d images cannot be read and are left out with their captions.', pool.unreadable,
                            len(captions))

@@ -298,3 +298,23 @@ def test_it_equals_eccv_caption_on_its_ids(eccv, noise):
             for way, name in (('i2t', 'image2text'), ('t2i', 'text2image')):
                 expected[f'{prefix}{name}_R@{k}'] = found(lists, 'all', K=k)[way]
     assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def test_equal_captions_tie_whatever_batch_they_are_in_and_cut_ones_are_counted(caplog):
+    class Drifts(torch.nn.Module):
+        """The place of a text in its batch changes its last bits; two words are cut."""
+
+        def encode_text(self, texts):
+            each = torch.stack([rows(1, sum(map(ord, text)))[0] for text in texts])
+            return each * (1 + 1e-6 * torch.randn(each.shape, generator=torch.Generator().manual_seed(0)))
+
+        def num_truncated(self, texts):
+            return sum(' ' in text for text in texts)
+
+    captions = [['same cat'], 'never read', ['same cat'], ['owl']]
+    features = Drifts().encode_text(['same cat', '-', 'same cat', 'owl'])
+    bank = {'test': Bank(features)}
+    result = ImageTextRetrieval(ks=[1]).run(Drifts(), TaskData(bank=bank, text={'test': captions}))
+    assert result.extras['metrics']['image2text_R@1'] == pytest.approx(1 / 3)  # both lose to the other's caption
+    assert (result.extras['n_truncated'], result.extras['n_captions']) == (1, 3)
+    assert '1 of 2 texts are longer than the tower reads' in caplog.text
