@@ -1,7 +1,7 @@
 # python tools/train.py configs/evaluation/elevater_toy_demo.py
 # Two drawn sets in ELEVATER's storage through zero-shot, few-shot, full-shot and fine-tuning, to files of predictions.
 # First: python tools/dataset_converters/make_elevater_toy.py data/elevater_toy
-# Then:  python tools/analysis_tools/elevater_submission.py combine work_dirs/elevater_toy/predictions/linear_probe_5
+# Then:  python tools/analysis_tools/elevater_submission.py combine work_dirs/toy/tiny/predictions/linear_probe_5
 runner_type = 'ProbeRunner'
 
 # Towers with random weights: zero-shot is at chance, and what is learnt is learnt from colours and corners.
@@ -18,7 +18,7 @@ _modes = {'zero_shot': dict(type='ElevaterZeroShot'),
           'linear_full': dict(type='ElevaterLinear', shots=-1, epoch='validation'),
           'fine_tune_5': dict(type='ElevaterFineTune', shots=5, two_rates=True, search='none', lr=0.1, l2=1e-6,
                               final_epochs=10)}
-tasks = [dict(name=f'{set_name}-{mode}', set=set_name, predictions='work_dirs/elevater_toy', **options, **task,
+tasks = [dict(name=f'{set_name}-{mode}', set=set_name, predictions='work_dirs/toy', **options, **task,
               data={split: dict(type='ElevaterSet', root='data/elevater_toy', set=set_name, split=split)
                     for split in ('train', 'test')})
          for set_name, options in _sets.items() for mode, task in _modes.items()]

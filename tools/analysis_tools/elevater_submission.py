@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 EPILOG = """examples:
-  python tools/analysis_tools/elevater_submission.py combine work_dirs/elevater/predictions/linear_probe_5
-  python tools/analysis_tools/elevater_submission.py validate work_dirs/elevater/predictions/linear_probe_5
-  python tools/analysis_tools/elevater_submission.py summary work_dirs/elevater
+  python tools/analysis_tools/elevater_submission.py combine work_dirs/elevater/clip/predictions/linear_probe_5
+  python tools/analysis_tools/elevater_submission.py validate work_dirs/elevater/clip/predictions/linear_probe_5
+  python tools/analysis_tools/elevater_submission.py summary work_dirs/elevater/clip
 
 combine writes FOLDER/all_predictions.zip; validate looks at that, or at any such archive, and ends with code 1 if
 something is wrong or one of the twenty sets is missing; summary writes FOLDER/summary.csv.

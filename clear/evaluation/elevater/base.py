@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.nn import functional
 from clear.core.checks import check_choice, check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
+from clear.core.files import inside
 from clear.evaluation.elevater.encoders import squashing
 from clear.evaluation.elevater.heads.scores import score_probabilities
 from clear.evaluation.elevater.knowledge import gpt3_file, knowledge_file, knowledge_texts
@@ -81,8 +83,8 @@ class ElevaterTask:
         knowledge: options of `knowledge_texts`, a dict such as `dict(folder='data/knowledge', gpt3=5)`: every prompt of
             a class is taken with each of its texts. None takes prompts as they are.
         predictions: folder to write the probabilities of the test images to; see `write_predictions`. Images that
-            cannot be read get the same for all classes there, and are left out of the metric. Each model, and each
-            set of options, needs a folder of its own.
+            cannot be read get the same for all classes there, and are left out of the metric. Each encoder has a folder
+            in it, by its name in the config; other options than before need another one.
         model_name: what the encoder is called in that file; None takes its name in the config.
         bank_root: where a bank is made that the runner's do not serve for.
         device, num_workers: as elsewhere.
@@ -226,7 +228,7 @@ class ElevaterTask:
         """Write the file of predictions and their score, if a folder is given."""
         if self.predictions is None:
             return
-        write_predictions(self.predictions, mode, self.benchmark.name, test.in_full(probabilities),
+        write_predictions(self._work_dir(data), mode, self.benchmark.name, test.in_full(probabilities),
                           model_name=self.model_name or data.encoder_name, n_shot=n_shot, seed=seed,
                           counts=ParameterCounts.of(encoder, classifier, trainable), score=value,
                           metric=self.benchmark.metric, folder=self._folder(mode, n_shot, two_lr),
@@ -240,8 +242,11 @@ class ElevaterTask:
             DataError: if predictions of another model, or made by other options, lie there.
         """
         for seed in seeds if self.predictions is not None else ():
-            check_free(self.predictions, self._folder(mode, n_shot, two_lr), self.benchmark.name, seed,
+            check_free(self._work_dir(data), self._folder(mode, n_shot, two_lr), self.benchmark.name, seed,
                        model_name=self.model_name or data.encoder_name, setting=self._setting())
+
+    def _work_dir(self, data: TaskData) -> Path:
+        return inside(self.predictions, data.encoder_name)
 
     def _folder(self, mode: str, n_shot: int, two_lr: bool) -> str:
         texts = {key: own for key, own in (self.knowledge or {}).items() if key != 'folder'} if not n_shot else {}

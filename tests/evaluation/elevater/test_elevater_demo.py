@@ -25,7 +25,7 @@ def done(tmp_path_factory):
 
 
 def test_every_mode_ends_in_a_submission_that_is_in_order(done):
-    folders = sorted((done / 'work_dirs/elevater_toy/predictions').iterdir())
+    folders = sorted((done / 'work_dirs/toy/tiny/predictions').iterdir())
     assert [folder.name.startswith(mode) for folder, mode in zip(folders, MODES)] == [True] * 4
     for folder in folders:
         assert run('analysis_tools/elevater_submission', 'combine', str(folder)).code == 0
@@ -43,7 +43,7 @@ def test_what_is_learnt_is_more_than_what_text_knew(done):
 
 def test_nothing_is_done_twice(done, monkeypatch):
     before = (done / 'work_dirs/demo/results.csv').read_bytes()
-    files = {path: path.stat().st_mtime_ns for path in (done / 'work_dirs/elevater_toy').rglob('*.json')}
+    files = {path: path.stat().st_mtime_ns for path in (done / 'work_dirs/toy').rglob('*.json')}
     monkeypatch.chdir(done)
     finished = train(DEMO, '--work-dir', 'work_dirs/demo', '--resume')
     assert finished.code == 0, finished.err

@@ -329,8 +329,10 @@ def test_predictions_of_another_model_or_of_other_options_are_not_replaced(tmp_p
     predict(shots=20)  # in a folder of its own
     before = {path: path.read_bytes() for path in tmp_path.rglob('*.json')}
     predict(device='cpu', num_workers=2, bank_root='elsewhere')  # the same again
-    with pytest.raises(DataError, match="are of 'clip'; those of 'siglip' would replace them. Give another folder"):
-        predict('siglip')
+    predict('siglip')  # in a folder of its own
+    with pytest.raises(DataError, match="are of 'clip'; those of 'mine' would replace them. Give another folder"):
+        predict(model_name='mine')
     with pytest.raises(DataError, match='are made by other options'):
         predict(init='random')
-    assert len(before) == 4 and {path: path.read_bytes() for path in tmp_path.rglob('*.json')} == before
+    assert len(before) == 4 and {path: path.read_bytes() for path in before} == before
+    assert len([*tmp_path.rglob('*.json')]) == 6

@@ -312,8 +312,8 @@ def test_predictions_are_written_for_each_seed(data, encoder, tmp_path):
     task(ElevaterZeroShot, SINGLE, predictions=str(tmp_path)).run(encoder, data[SINGLE])
     task(ElevaterLinear, SINGLE, shots=2, predictions=str(tmp_path), model_name='mine', **NONE).run(
         encoder, data[SINGLE])
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / 'predictions').rglob('*.json'))
-    assert files[:3] == [f'predictions/linear_probe_2/seed{seed}_{SINGLE}.json' for seed in range(3)]
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / 'tiny/predictions').rglob('*.json'))
+    assert files[:3] == [f'tiny/predictions/linear_probe_2/seed{seed}_{SINGLE}.json' for seed in range(3)]
     written = json.loads((tmp_path / files[0]).read_text())
     assert written['model_name'] == 'mine' and written['n_shot'] == 2 and written['rnd_seeds'] == [0]
     assert torch.tensor(written['predictions']).shape == (1, 30, 3)
