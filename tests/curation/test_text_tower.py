@@ -63,3 +63,13 @@ def test_a_tower_of_open_clip_encodes_and_refuses_banks_of_other_models(tmp_path
 def test_what_encodes_no_text_is_refused(cfg, message):
     with pytest.raises(ConfigError, match=message):
         TextTower(cfg)
+
+
+def test_a_tower_without_weights_is_the_same_every_time():
+    cfg = dict(type='OpenCLIPTextEncoder', arch='ViT-B-32', model_args=TINY_CLIP)
+    torch.manual_seed(1)
+    one = TextTower(cfg)
+    torch.manual_seed(2)
+    two = TextTower(cfg)
+    np.testing.assert_array_equal(one.encode(['a cat']), two.encode(['a cat']))
+    assert one.fingerprint() == two.fingerprint()

@@ -55,6 +55,7 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         if '--branch' in arguments:  # from a run that only the reader has
             at = arguments.index('--branch')
             del arguments[at:at + 2]
+        arguments = ['threads=1' if re.match(r'encoders\.\w+\.run=', each) else each for each in arguments]
         return [*arguments, '--dry-run']
     if '--resume' not in arguments and '--overwrite' not in arguments:
         arguments.append('--overwrite')
