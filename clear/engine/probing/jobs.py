@@ -166,5 +166,9 @@ def _changed_banks(job: Job, fingerprints: dict[str, str], finder: DataFinder) -
 
 def save_jobs(jobs: list[Job], work_dir: Path) -> None:
     """Write `jobs.json`, atomically. Jobs of an earlier config that are not planned any more are left out."""
-    records = {job.key: {**to_plain(asdict(job)), 'hash': job.hash} for job in jobs}
+    records = {}
+    for job in jobs:
+        records[job.key] = {**to_plain(asdict(job)), 'hash': job.hash}
+        if job.features == FEATURES[0]:
+            del records[job.key]['features']  # as in the lists of versions that knew no other
     write_json(work_dir / JOBS_FILE, dict(schema=SCHEMA, jobs=records))
