@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 
 from clear.core.errors import ConfigError
 from clear.evaluation import expand_grid, train_grid
-from clear.evaluation.image.linear_grid import GridPoint, batch_order, initial_head
+from clear.evaluation.image.linear_grid import GridPoint, TrainedGrid, batch_order, initial_head
 from clear.evaluation.image.schedules import SCHEDULES
 
 EPOCHS = 4
@@ -109,8 +109,19 @@ def test_evaluation_in_chunks_matches_plain_formula(monkeypatch):
     accuracy, loss = grid.evaluate(features, labels)
     for column in range(4):
         logits = features @ grid.weight[column].T + grid.bias[column]
-        assert accuracy[column] == (logits.argmax(1) == labels).double().mean()
+        rivals = logits.masked_fill(functional.one_hot(labels, 10).bool(), -torch.inf)
+        assert accuracy[column] == (logits[torch.arange(333), labels] > rivals.max(1).values).double().mean()
         assert loss[column].item() == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_of_equal_logits_that_of_the_true_class_stands_last():
+    # Two columns of three classes: of the first all classes are equal, of the second only classes 0 and 1.
+    weight = torch.zeros(2, 3, 2)
+    bias = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]])
+    grid = TrainedGrid([GridPoint(0.1)] * 2, weight, bias, torch.tensor([False, False]))
+    for labels, expected in (([0, 1, 2], [0, 1 / 3]), ([0, 0, 0], [0, 0]), ([2, 2, 2], [0, 1])):
+        accuracy, _ = grid.evaluate(torch.ones(3, 2), torch.tensor(labels))
+        assert accuracy.tolist() == pytest.approx(expected)
 
 
 def test_grid_order_and_settings():

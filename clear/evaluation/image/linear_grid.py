@@ -141,14 +141,18 @@ class TrainedGrid:
             yield slice(start, start + len(rows)), flat.view(num_columns, num_classes, len(rows))
 
     def evaluate(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Top-1 accuracy (G,) and mean cross-entropy (G,), float64, both NaN for a diverged column."""
+        """Top-1 accuracy (G,) and mean cross-entropy (G,), float64, both NaN for a diverged column.
+
+        A row is a hit if the logit of its class is above that of every other: of equal ones it stands last.
+        """
         hits = torch.zeros(len(self.points), dtype=torch.float64, device=features.device)
         losses = torch.zeros_like(hits)
         for rows, logits in self.logits(features):
             targets = labels[rows]
-            hits += (logits.argmax(1) == targets).sum(1)
             index = targets.view(1, 1, -1).expand(len(logits), 1, -1)
-            losses += (logits.logsumexp(1) - logits.gather(1, index).squeeze(1)).sum(1, dtype=torch.float64)
+            own = logits.gather(1, index).squeeze(1)  # (G, n)
+            losses += (logits.logsumexp(1) - own).sum(1, dtype=torch.float64)
+            hits += (own > logits.scatter_(1, index, -math.inf).amax(1)).sum(1)
         bad = self.diverged | ~losses.isfinite()
         nan = torch.full_like(hits, math.nan)
         return torch.where(bad, nan, hits / len(labels)), torch.where(bad, nan, losses / len(labels))
