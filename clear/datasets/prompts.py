@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from clear.core.errors import ConfigError
+from clear.datasets.readers.labels import names_before
 
 TEMPLATES = ('a photo of a {}.',)
 # A tuple of text as readers write it, perhaps with the number that tells two of one name apart.
@@ -17,6 +18,11 @@ def readable(name: str) -> str:
     synonyms = _SYNONYMS.match(name)
     name = synonyms[2] if synonyms else name
     return name.replace('_', ' ').replace('/', ' ')
+
+
+def readable_names(class_names: Sequence[str]) -> list[str]:
+    """All class names of some data, in their order, as words; two of one name, which readers number, read the same."""
+    return [readable(name) for name in names_before(class_names)]
 
 
 def check_templates(templates: Sequence[str]) -> list[str]:

@@ -67,6 +67,19 @@ def unique_names(names: Iterable[object]) -> list[str]:
     return list(unique)
 
 
+def names_before(unique: Sequence[str]) -> list[str]:
+    """What `unique_names` was given: the index of a class goes if the rest is the name of an earlier class.
+
+    All else behind a `#` belongs to the name, as in `Formation #3`.
+    """
+    names, seen = [], set()
+    for index, name in enumerate(unique):
+        before = name.removesuffix(f' #{index}')
+        names.append(before if before in seen else name)
+        seen.add(names[-1])
+    return names
+
+
 def class_indices(labels: Sequence[int | str | None], class_names: Sequence[str] | None, where: str
                   ) -> tuple[list[int], list[str]]:
     """Class indices, -1 where there is no label, and the names of the classes.

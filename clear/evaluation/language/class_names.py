@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from clear.core.errors import DataError
-from clear.datasets.prompts import readable
+from clear.datasets.prompts import readable_names
 
 MATCHES = ('check', 'name', 'order')
 # A number, or a number behind one letter as in the ids of WordNet: says nothing about what the class shows.
@@ -56,7 +57,11 @@ def list_rows(names: Sequence[str], known: Sequence[str], match: str = 'check', 
     for row, name in enumerate(names):
         for word in {plain_name(other) for other in (name, *(known_as[row] if known_as else ()))} - {''}:
             places.setdefault(word, []).append(row)
-    found = [places.get(plain_name(readable(name)), []) for name in known]
+    found: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for name in map(plain_name, readable_names(known)):
+        found.append(places.get(name, [])[seen[name]:])  # the second class of one name is that of the list
+        seen[name] += 1
     by = 'names'
     if not any(found) and (numbers := _numbers(known, len(names))) is not None:
         found, by = [[number] for number in numbers], 'numbers'

@@ -15,7 +15,7 @@ from torch.nn import functional
 from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
-from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts, readable
+from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts, readable_names
 from clear.evaluation.language.class_names import MATCHES, list_rows, plain_name
 from clear.evaluation.language.prompt_lists import PromptList, prompt_list
 from clear.evaluation.task import CountsTruncated, EncodesText
@@ -117,7 +117,7 @@ class Prompting:
         """
         origin, is_unseen = dict(names='the data', templates=self.styled.source), False
         if self.list is None:
-            names = [readable(name) for name in known]
+            names = readable_names(known)
         else:
             what = 'names' if self.is_own else f'names, {self.list.source},'
             rows, found_by = list_rows(self.list.names, known, self.match, known_as=self.list.known_as, source=what,

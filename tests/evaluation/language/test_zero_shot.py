@@ -9,10 +9,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
 from clear.core.errors import ConfigError, DataError
-from clear.datasets.prompts import class_prompts, readable
+from clear.datasets.prompts import class_prompts, readable, readable_names
+from clear.datasets.readers.labels import unique_names
 from clear.datasets.table import ImageTable
+from clear.evaluation.language.class_names import list_rows
 from clear.evaluation.language.class_retrieval import ClassRetrieval
-from clear.evaluation.language.prompts import class_vectors
+from clear.evaluation.language.prompts import Prompting, class_vectors
 from clear.evaluation.language.zero_shot import ZeroShot
 from clear.evaluation.task import TaskData
 
@@ -75,6 +77,21 @@ def test_zero_shot_is_the_nearest_class_vector():
 def test_of_torchvisions_synonyms_the_first_counts(value, name):
     assert readable(str(value)) == readable(f'{value} #517') == name
     assert readable('(a) cat, dog') == '(a) cat, dog'
+
+
+def test_the_number_that_tells_two_of_one_name_apart_is_in_no_prompt():
+    given = ['tench', 'crane', 'Formation #3', 'crane', 'maillot', 'item #5', 'crane', 'maillot', 'lone #8']
+    known = unique_names(given)
+    assert known[3] == 'crane #3' and known[6] == 'crane #6' and known[7] == 'maillot #7'
+    assert readable_names(known) == given  # and the numbers that are part of a name stay
+    assert readable_names(['crane #1', 'crane', 'a_b', 'crane #2']) == ['crane #1', 'crane', 'a b', 'crane #2']
+    prompts = Prompting(templates=['a {}']).of(known)
+    assert prompts.prompts[6] == ['a crane'] and prompts.extras()['same_prompts'] == [[1, 3, 6], [4, 7]]
+    for match in ('name', 'check'):
+        assert list_rows(given, known, match) == ([*range(9)], 'names')
+    assert list_rows(['maillot', 'one-piece'], ['maillot', 'maillot #1']) == ([0, 1], 'names')
+    with pytest.raises(DataError, match="the first is 'maillot #1'"):
+        list_rows(['maillot', 'one-piece'], ['maillot', 'maillot #1'], 'name')
 
 
 def test_each_caption_of_a_class_ranks_all_images():

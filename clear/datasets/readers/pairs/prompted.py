@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow
 
 from clear.core.errors import DataError
-from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts, readable
+from clear.datasets.prompts import TEMPLATES, check_templates, class_prompts, readable_names
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.registry import READERS
@@ -33,7 +33,7 @@ def prompted_classification(images: Mapping, names: Sequence[str] | None = None,
     if (labels < 0).any():
         raise DataError(f'{found.root}: {int((labels < 0).sum())} of {len(found)} images have no label, and so no '
                         'caption.')
-    known = [readable(name) for name in found.class_names]
+    known = readable_names(found.class_names)
     names = known if names is None else [str(name) for name in names]
     if len(names) != len(known):
         raise DataError(f'names has {len(names)} names, {found.root} has {len(known)} classes.')
