@@ -151,6 +151,9 @@ def _of_file(given: Mapping) -> PromptList:
     path, name = given['file'], given.get('list')
     if Path(path).suffix == '.txt':
         return _of_lines(Path(path), name)
+    if not Path(path).exists():
+        raise DataError(f'{path} does not exist. Lists that CLIP, ELEVATER and ITRA publish are written so by python '
+                        f'tools/dataset_converters/prompt_tables.py CLIP/data/prompts.md --out {path}')
     found = read_json(path)
     if not isinstance(found, dict):
         raise DataError(f'{path} is a JSON {type(found).__name__}; expected an object with {", ".join(PARTS)}.')

@@ -156,8 +156,10 @@ def test_files_of_another_shape_are_refused(tmp_path, content, message):
 
 
 def test_missing_files_and_lists_are_refused(tmp_path):
-    with pytest.raises(DataError, match='does not exist'):
+    with pytest.raises(DataError, match=r'none.json does not exist.*prompt_tables.py .*--out .*none.json'):
         prompt_list(dict(file=str(tmp_path / 'none.json')))
+    with pytest.raises(DataError, match=r'none.txt does not exist\.$'):
+        prompt_list(dict(file=str(tmp_path / 'none.txt')))
     with pytest.raises(DataError, match="has no list 'pest'. Nearest: 'pets'"):
         prompt_list(dict(file=written(tmp_path, {'pets': dict(names=['cat'])}), list='pest'))
 

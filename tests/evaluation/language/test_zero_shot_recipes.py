@@ -75,6 +75,13 @@ def test_lists_of_a_page_are_put_into_the_order_of_the_folders():
     assert prompting(tasks['birdsnap']).of(['Crow']).names == ['Crow']
 
 
+def test_without_its_lists_a_recipe_says_what_makes_them():
+    Path('data/prompts/clip.json').unlink()
+    done = run('train', CONFIGS / 'evaluation' / 'zero_shot_clip_lists.py', '--dry-run')
+    assert done.code == 2 and 'data/prompts/clip.json does not exist' in done.err
+    assert 'tools/dataset_converters/prompt_tables.py CLIP/data/prompts.md --out data/prompts/clip.json' in done.err
+
+
 def test_the_demo_runs_and_stops_where_nothing_is_left_to_do():
     write_demo('data/demo', seeds=[0], limit=100)
     config = CONFIGS / 'evaluation' / 'zero_shot_demo.py'
