@@ -1,5 +1,6 @@
 # python tools/train.py configs/evaluation/elevater.py
-# ELEVATER's twenty sets (Li et al. 2022, arXiv:2204.08790) through zero-shot, 5, 20, 50 and all shots, and fine-tuning.
+# ELEVATER's twenty sets (Li et al. 2022, arXiv:2204.08790) through zero-shot, and 5, 20, 50 and all shots of both a
+# linear layer and fine-tuning, the latter with one rate and two.
 # Sets that are not below data/elevater fail alone (docs/elevater.md says where they come from).
 runner_type = 'ProbeRunner'
 
@@ -24,9 +25,14 @@ _modes = {
     'linear_50': dict(type='ElevaterLinear', shots=50), 'linear_full': dict(type='ElevaterLinear', shots=-1),
     # Hours of a GPU for each set: up to 90 candidates of 10 epochs for each of three seeds. The published script's
     # values in place of a search: search='none', lr=0.1, l2=1e-6.
-    'fine_tune_5': dict(type='ElevaterFineTune', shots=5),
-    'fine_tune_5_two_rates': dict(type='ElevaterFineTune', shots=5, two_rates=True)}
+    'fine_tune_5': dict(type='ElevaterFineTune', shots=5), 'fine_tune_20': dict(type='ElevaterFineTune', shots=20),
+    'fine_tune_50': dict(type='ElevaterFineTune', shots=50), 'fine_tune_full': dict(type='ElevaterFineTune', shots=-1),
+    'fine_tune_5_two_rates': dict(type='ElevaterFineTune', shots=5, two_rates=True),
+    'fine_tune_20_two_rates': dict(type='ElevaterFineTune', shots=20, two_rates=True),
+    'fine_tune_50_two_rates': dict(type='ElevaterFineTune', shots=50, two_rates=True),
+    'fine_tune_full_two_rates': dict(type='ElevaterFineTune', shots=-1, two_rates=True)}
+# Zero-shot reads no image to learn from.
 tasks = [dict(name=f'{set_name}-{mode}', set=set_name, templates=templates, predictions='work_dirs/elevater', **task,
               data={split: dict(type='ElevaterSet', root='data/elevater', set=set_name, split=split)
-                    for split in ('train', 'test')})
+                    for split in (('test',) if mode == 'zero_shot' else ('train', 'test'))})
          for set_name, templates in _templates.items() for mode, task in _modes.items()]

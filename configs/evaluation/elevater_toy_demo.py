@@ -20,6 +20,6 @@ _modes = {'zero_shot': dict(type='ElevaterZeroShot'),
                               final_epochs=10)}
 tasks = [dict(name=f'{set_name}-{mode}', set=set_name, predictions='work_dirs/toy', **options, **task,
               data={split: dict(type='ElevaterSet', root='data/elevater_toy', set=set_name, split=split)
-                    for split in ('train', 'test')})
+                    for split in (('test',) if mode == 'zero_shot' else ('train', 'test'))})
          for set_name, options in _sets.items() for mode, task in _modes.items()]
 threads = 1

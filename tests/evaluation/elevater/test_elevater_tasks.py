@@ -383,4 +383,10 @@ def test_the_recipe_has_every_set_in_every_mode():
     sets = [each['set'] for each in cfg['tasks'] if each['type'] == 'ElevaterZeroShot']
     assert tuple(sorted(sets)) == tuple(sorted(AVERAGED))
     modes = {name.removeprefix(f"{each['set']}-") for each in cfg['tasks'] for name in [each['name']]}
-    assert len(cfg['tasks']) == 20 * len(modes) and {'linear_5', 'linear_20', 'linear_50', 'linear_full'} <= modes
+    shots = ('5', '20', '50', 'full')
+    assert modes == {'zero_shot', *(f'linear_{each}' for each in shots), *(f'fine_tune_{each}' for each in shots),
+                     *(f'fine_tune_{each}_two_rates' for each in shots)} and len(cfg['tasks']) == 20 * len(modes)
+    for each in cfg['tasks']:
+        assert [*each['data']] == (['test'] if each['type'] == 'ElevaterZeroShot' else ['train', 'test'])
+        assert each['name'].endswith('_two_rates') == each.get('two_rates', False)
+        assert each['type'] == 'ElevaterZeroShot' or str(each['shots']).replace('-1', 'full') in each['name'].split('_')
