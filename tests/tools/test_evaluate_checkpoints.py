@@ -10,6 +10,7 @@ from PIL import Image
 from short_runs import read_results, run
 from tiny_text import TINY_CLIP
 
+from clear.core.errors import ConfigError, DataError
 from clear.engine.probing.checkpoints import CheckpointScan
 from clear.engine.probing.runner import ProbeRunner
 
@@ -121,6 +122,116 @@ def test_stopped_after_any_checkpoint_it_ends_with_the_same_table(work, monkeypa
     assert path.read_bytes() == whole.read_bytes()
 
 
+def sentences(folder, *, name='sts', first=5):
+    """A task on text that takes no time."""
+    path = folder / f'{name}.tsv'
+    path.write_text(f'score\tsentence1\tsentence2\n{first}\ta\ta cat\n3\tred\tgreen\n1\tship\tdog\n')
+    return dict(type='SentenceSimilarity', name=name, path=str(path))
+
+
+@pytest.fixture
+def short(work):
+    """The run after its first epoch has gone."""
+    (work / 'epoch_1.pth').unlink()
+    return work
+
+
+def test_a_row_stays_when_its_checkpoint_is_gone(short, monkeypatch):
+    cfg = dict(device='cpu', tasks=[sentences(short.parent)])
+    path, = CheckpointScan(short, cfg).run()
+    before = path.read_bytes()
+    (short / 'epoch_2.pth').unlink()
+    saved = torch.load(short / 'latest.pth', weights_only=True)
+    saved['state_dict']['text_encoder.model.text_projection'].mul_(-1)
+    plain = ProbeRunner.run
+
+    def stops(self):
+        raise KeyboardInterrupt
+
+    for epoch in (4, 5):  # the one checkpoint that the run goes on to write
+        saved['progress'].update(epoch=epoch, iter=2 * epoch)
+        torch.save(saved, short / 'latest.pth')
+        monkeypatch.setattr(ProbeRunner, 'run', stops)
+        with pytest.raises(KeyboardInterrupt):
+            CheckpointScan(short, cfg).run()
+        assert path.read_bytes() == before
+        monkeypatch.setattr(ProbeRunner, 'run', plain)
+        CheckpointScan(short, cfg).run()
+        assert path.read_bytes().startswith(before)
+        before = path.read_bytes()
+    assert [(row['checkpoint'], row['epoch']) for row in table(path)] == [
+        ('epoch_2', '2'), ('epoch_3', '3'), ('latest', '4'), ('latest', '5')]
+
+
+def test_a_checkpoint_that_goes_before_its_turn_is_passed_over(short):
+    scan = CheckpointScan(short, dict(device='cpu', tasks=[sentences(short.parent)]))
+    (short / 'epoch_2.pth').unlink()
+    path, = scan.run()
+    assert [row['epoch'] for row in table(path)] == ['3']
+
+
+def test_each_config_has_a_table_of_its_own(short, tmp_path):
+    texts = dict(one=sentences(tmp_path), two={**sentences(tmp_path, name='other', first=0), 'name': 'sts'})
+    paths = [short / 'evaluation' / name / 'evaluation_metrics_all.csv' for name in texts]
+    found = []
+    for name in ('one', 'two', 'one'):
+        (tmp_path / f'{name}.json').write_text(json.dumps(dict(device='cpu', tasks=[texts[name]])))
+        done = run(TOOL, short, '--config', tmp_path / f'{name}.json')
+        assert done.code == 0, done.err
+        found.append([path.read_bytes() for path in paths if path.exists()])
+    assert found[1] == found[2] and found[1][0] == found[0][0] != found[1][1]
+    for path in (path.parent / f'epoch_{epoch}' / 'jobs.json' for path in paths for epoch in (2, 3)):
+        assert [job['attempts'] for job in json.loads(path.read_text())['jobs'].values()] == [1]
+
+
+def test_a_folder_takes_more_tasks_but_no_others(short, tmp_path):
+    first, second = sentences(tmp_path), sentences(tmp_path, name='second', first=2)
+    path, = CheckpointScan(short, dict(device='cpu', tasks=[first])).run()
+    before = path.read_bytes()
+    for tasks, message in (([{**second, 'name': 'sts'}], "numbers of 'sts', with other arguments or data"),
+                           ([second], "numbers of 'sts', which is no task of this call")):
+        with pytest.raises(ConfigError, match=message):
+            CheckpointScan(short, dict(device='cpu', tasks=tasks))
+    assert path.read_bytes() == before
+    CheckpointScan(short, dict(device='cpu', tasks=[first, second])).run()
+    assert all(new.startswith(old) for old, new in zip(before.splitlines(), path.read_bytes().splitlines()))
+    assert all(row['second/spearman_cosine'] for row in table(path)) and attempts(short)['epoch_2'] == [1, 1]
+
+
+def test_a_folder_elsewhere_belongs_to_one_run(work, tmp_path):
+    cfg = dict(device='cpu', tasks=[sentences(tmp_path)])
+    CheckpointScan(work, cfg, checkpoints=['epoch_1'], out=tmp_path / 'out').run()
+    work.rename(tmp_path / 'other')
+    with pytest.raises(ConfigError, match="numbers of 'sts', of another run"):
+        CheckpointScan(tmp_path / 'other', cfg, out=tmp_path / 'out')
+
+
+def test_a_damaged_checkpoint_fails_alone(work, tmp_path):
+    (tmp_path / 'tasks.json').write_text(json.dumps(dict(device='cpu', tasks=[sentences(tmp_path)])))
+    path = work / 'evaluation' / 'tasks' / 'evaluation_metrics_all.csv'
+    before = None
+    for count, epoch in enumerate((1, 2)):  # one that was never measured, and one that was
+        file = work / f'epoch_{epoch}.pth'
+        file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+        done = run(TOOL, work, '--config', tmp_path / 'tasks.json')
+        assert done.code == 2 and f'{count + 1} of 3 checkpoints cannot be read' in done.err and file.name in done.err
+        assert f'cannot be read: epoch_{epoch}' in done.out
+        assert [row['epoch'] for row in table(path)] == ['2', '3']
+        assert before in (None, path.read_bytes())
+        before = path.read_bytes()
+
+
+@pytest.mark.parametrize('text', ['no,table\n1,2\n', 'checkpoint,epoch,iteration,a/b\nepoch_1,1,2,x\n', '\x00"\n"'],
+                         ids=['columns', 'value', 'bytes'])
+def test_a_table_that_cannot_be_read_is_not_replaced(work, text):
+    (work / 'evaluation').mkdir()
+    path = work / 'evaluation' / 'evaluation_metrics_all.csv'
+    path.write_text(text)
+    with pytest.raises(DataError, match='is no table of checkpoints'):
+        CheckpointScan(work, dict(device='cpu', tasks=[sentences(work.parent)])).run()
+    assert path.read_text() == text
+
+
 def test_a_single_checkpoint_has_a_table_of_its_own(work):
     done = run(TOOL, work, '--device', 'cpu', '--checkpoints', 'epoch_2')
     assert done.code == 0, done.err
@@ -137,7 +248,7 @@ def test_a_failed_task_leaves_its_cells_empty_and_ends_with_an_error(work, tmp_p
     (tmp_path / 'p.tsv').write_text('score\tsentence1\tsentence2\n5\ta\ta cat\n3\tred\tgreen\n1\tship\tdog\n')
     done = run(TOOL, work, '--config', tmp_path / 'tasks.json')
     assert done.code == 2 and '3 of 3 checkpoints have failed tasks' in done.err and 'gone.tsv' in done.err
-    rows = table(work / 'evaluation' / 'evaluation_metrics_all.csv')
+    rows = table(work / 'evaluation' / 'tasks' / 'evaluation_metrics_all.csv')
     assert len(rows) == 3 and all(row['sts/spearman_cosine'] for row in rows)
     assert not any(name.startswith('gone') for name in rows[0])
 

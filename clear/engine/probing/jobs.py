@@ -29,6 +29,8 @@ RECORD = dict(attempts=COUNT, state=Such(f'one of {", ".join(STATES)}', lambda v
               time_s=Maybe(NUMBER), banks=Each(str, names=True), encoder_hash=str,
               result=Maybe(dict(metric=str, value=NUMBER, extras=dict)))
 
+IDENTITY = dict(encoder=str, task=str, encoder_cfg=dict, options=dict, data=dict)
+
 
 @dataclass
 class Job:
@@ -104,10 +106,21 @@ class Job:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what the job computes; names, device and state left out."""
-        what = dict(encoder=self.encoder_cfg, task=self.options, data=self.data)
-        if self.features != FEATURES[0]:
-            what['features'] = self.features
-        return hashlib.sha256(json.dumps(to_plain(what), sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(dict(encoder=self.encoder_cfg, **self._what))
+
+    @property
+    def task_hash(self) -> str:
+        """The same of what is computed of any encoder."""
+        return _digest(self._what)
+
+    @property
+    def _what(self) -> dict[str, object]:
+        what = dict(task=self.options, data=self.data)
+        return what if self.features == FEATURES[0] else {**what, 'features': self.features}
+
+
+def _digest(what: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(to_plain(what), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plan_jobs(cfg: dict) -> list[Job]:
@@ -134,15 +147,9 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: DataFinder) -> int:
     Raises:
         DataError, CheckpointError: if `jobs.json` is damaged.
     """
-    path = work_dir / JOBS_FILE
-    if not path.exists():
-        return 0
-    stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('jobs'), dict):
-        raise DataError(f'{path} is no job list of schema {SCHEMA}. Start again with --overwrite.')
-    count = 0
+    path, stored, count = work_dir / JOBS_FILE, _records(work_dir), 0
     for job in jobs:
-        record = stored['jobs'].get(job.key)
+        record = stored.get(job.key)
         if record is not None:
             check_shape(path, record, dict(hash=str), job.key)
         if not record or record.get('hash') != job.hash:
@@ -154,6 +161,33 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: DataFinder) -> int:
                 setattr(job, key, record[key])
             count += 1
     return count
+
+
+def finished_jobs(work_dir: Path) -> list[Job]:
+    """What an earlier run in `work_dir` has finished, without its results.
+
+    Raises:
+        DataError, CheckpointError: if `jobs.json` is damaged.
+    """
+    found = []
+    for key, record in _records(work_dir).items():
+        check_shape(work_dir / JOBS_FILE, record, dict(state=str), key)
+        if record['state'] == 'done':
+            check_shape(work_dir / JOBS_FILE, record, IDENTITY, key)
+            found.append(Job(**{name: record[name] for name in IDENTITY},
+                             features=record.get('features', FEATURES[0]), state='done'))
+    return found
+
+
+def _records(work_dir: Path) -> dict[str, Any]:
+    """The jobs in `jobs.json` by their keys; none if there is no file."""
+    path = work_dir / JOBS_FILE
+    if not path.exists():
+        return {}
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('jobs'), dict):
+        raise DataError(f'{path} is no job list of schema {SCHEMA}. Start again with --overwrite.')
+    return stored['jobs']
 
 
 def _changed_banks(job: Job, fingerprints: dict[str, str], finder: DataFinder) -> bool:
