@@ -56,7 +56,6 @@ class RelevantRanks:
         """(Q,) how many items are relevant."""
         return self.worst.isfinite().sum(1)
 
-
     def with_missing(self, missing: Tensor, num_candidates: int) -> RelevantRanks:
         """The same with so many more relevant items (Q,), of the same grade, that stand behind all candidates."""
         number = torch.arange(1, int(missing.max()) + 1)
