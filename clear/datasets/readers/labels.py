@@ -59,11 +59,18 @@ def check_class_names(names: Iterable[str], where: str) -> None:
 
 
 def unique_names(names: Iterable[object]) -> list[str]:
-    """Class names as text. One that is there before (ImageNet has two cranes) gets its index."""
+    """Class names as text. One that is there before (ImageNet has two cranes) gets its index.
+
+    Raises:
+        DataError: if an earlier class is called just so.
+    """
     unique: dict[str, None] = {}
     for index, name in enumerate(names):
         text = str(name)
-        unique[f'{text} #{index}' if text in unique else text] = None
+        text = f'{text} #{index}' if text in unique else text
+        if text in unique:
+            raise DataError(f"Class {index} would be called '{text}', as an earlier one is. Rename one of them.")
+        unique[text] = None
     return list(unique)
 
 

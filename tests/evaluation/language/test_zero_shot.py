@@ -203,3 +203,8 @@ def test_several_labels_an_image(scores):
     assert result.extras['metrics'] == pytest.approx(dict(map_11point=np.mean(each), map=np.mean(areas)))
     assert (result.metric, result.value, result.extras['n_test']) == ('map_11point', pytest.approx(np.mean(each)), 29)
     assert 'images' in task.needs and 'images' not in ZeroShot().needs
+
+
+def test_a_class_called_as_another_would_be_is_refused():
+    with pytest.raises(DataError, match="Class 2 would be called 'crane #2'"):
+        unique_names(['crane #2', 'crane', 'crane'])
