@@ -2,16 +2,14 @@
 # The demo's digits by two towers that were never trained, so chance: it shows every kind of result in half a minute.
 # After configs/alignment/clip_tiny-vit_1xb64-cos-4e_demo.py a trained pair stands beside them:
 #   --cfg-options encoders.clip.run=work_dirs/clip_tiny-vit_1xb64-cos-4e_demo
+_base_ = ['../_base_/encoders/tiny_pair.py']
 runner_type = 'ProbeRunner'
-_args = dict(embed_dim=64, vision_cfg=dict(width=96, head_width=32, layers=4, patch_size=4, image_size=32),
-             text_cfg=dict(width=64, heads=4, layers=2, context_length=16))
-_text = dict(type='OpenCLIPTextEncoder', arch='ViT-B-32', model_args=_args)
 encoders = dict(
-    random=dict(image_encoder=dict(type='OpenCLIPImageEncoder', arch='ViT-B-32', model_args=_args), text_encoder=_text,
-                info=dict(method='random')),
+    random=dict(info=dict(method='random')),
     # Two encoders that never met, joined by a head; give it weights=FILE.
     joined=dict(image_encoder=dict(type='TorchvisionEncoder', arch='resnet18', preprocess=dict(resize=32, crop=32)),
-                text_encoder=_text, image_head=dict(type='ProjectionMLP'), info=dict(method='random')))
+                text_encoder={{_base_.encoders.random.text_encoder}}, image_head=dict(type='ProjectionMLP'),
+                info=dict(method='random')))
 
 _names = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
 _templates = ['a photo of the number {}.', 'the digit {}.', 'a handwritten {}.']
