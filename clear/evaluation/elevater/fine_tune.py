@@ -117,8 +117,8 @@ class ElevaterFineTune(ElevaterTraining):
             parts = self.learning_rows(train.labels, len(known), seed)
             trainer = _Trainer(self, reader, (weight, bias, log_scale), shown, train, self.targets(
                 train.labels, len(known), torch.float32), test, seed)
-            found = self.protocol.choose(functools.partial(trainer.scores, train=parts.train, val=parts.val))
-            chosen = found.best if found else self.protocol.given
+            found = self.choose(functools.partial(trainer.scores, train=parts.train, val=parts.val))
+            chosen = found.best if found else self.given
             epochs = trainer.best_epoch(chosen, parts.train, parts.val) if self.epoch == 'validation' \
                 else self.final_epochs
             epoch, probabilities = pick_epoch(trainer.tested(chosen, parts.final, epochs),

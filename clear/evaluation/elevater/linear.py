@@ -54,9 +54,9 @@ class ElevaterLinear(ElevaterTraining):
             weight, bias, log_scale, said = self.start(encoder, known, learned.features.shape[1], seed, projection)
             rows = self.learning_rows(train.labels, len(known), seed)
             rule = HeadRule(log_scale=log_scale, normalise=self.normalise, multi_label=multi_label, seed=seed)
-            fit = self.protocol.fit_linear((weight, bias), learned.take(rows.train), learned.take(rows.val),
-                                           learned.take(rows.final), test.features, metric=self.benchmark.metric,
-                                           rule=rule, peek=functools.partial(self.score, test) if self.legacy else None)
+            fit = self.fit_linear((weight, bias), learned.take(rows.train), learned.take(rows.val),
+                                  learned.take(rows.final), test.features, metric=self.benchmark.metric, rule=rule,
+                                  peek=functools.partial(self.score, test) if self.legacy else None)
             trainable = weight.numel() + bias.numel()
             value = self.score(test, fit.probabilities)
             runs[seed] = Run(value, fit.chosen, fit.epoch, fit.found, len(rows.final), trainable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from clear.evaluation.elevater.base import ElevaterTask, SplitRows
 from clear.evaluation.elevater.encoders import pretrained_log_scale
 from clear.evaluation.elevater.heads.head import LOGIT_SCALES, first_log_scale, language_weights, random_weights
 from clear.evaluation.elevater.heads.protocol import Protocol
-from clear.evaluation.elevater.heads.search import L2S, LRS, Candidate, Found
+from clear.evaluation.elevater.heads.search import Candidate, Found
 from clear.evaluation.elevater.sampler import few_shot_rows, protocol_shots, validation_rows
 from clear.evaluation.image.rows import seed_list
 from clear.evaluation.task import TaskResult, seed_extras
@@ -38,7 +38,7 @@ class LearningRows:
 
 
 @dataclass(kw_only=True)
-class ElevaterTraining(ElevaterTask):
+class ElevaterTraining(ElevaterTask, Protocol):
     """A classifier that learns from images of a set of ELEVATER. The base of two tasks, and none itself.
 
     A share of the training images is held out for the search, the first ones of each class; a 'val' split is not read.
@@ -54,9 +54,7 @@ class ElevaterTraining(ElevaterTask):
         normalise: bring features to unit length behind BatchNorm.
         logit_scale: see `first_log_scale`.
         val_fraction: share that is held out.
-        search, lr, l2, lrs, l2s, epochs, final_epochs, epoch, legacy, wd_search_left, last_epoch_only, batch_size,
-            momentum: see `Protocol`.
-        Others: see `ElevaterTask`.
+        Others: see `Protocol` and `ElevaterTask`.
     """
 
     shots: int = 5
@@ -66,19 +64,6 @@ class ElevaterTraining(ElevaterTask):
     normalise: bool = False
     logit_scale: str = 'none'
     val_fraction: float = 0.2
-    search: str = 'exact'
-    lr: float | None = None
-    l2: float | None = None
-    lrs: Sequence[float] = LRS
-    l2s: Sequence[float] = L2S
-    epochs: int = 10
-    final_epochs: int = 50
-    epoch: str = 'last'
-    legacy: bool = False
-    wd_search_left: bool = False
-    last_epoch_only: bool = False
-    batch_size: int = 64
-    momentum: float = 0.9
 
     def __post_init__(self):
         super().__post_init__()
@@ -94,8 +79,7 @@ class ElevaterTraining(ElevaterTask):
         if self.merge_projection and self.init != 'language':
             raise ConfigError("merge_projection merges a projection into class vectors: it needs init='language'.")
         check_number('val_fraction', self.val_fraction, above=0, below=1)
-        self.protocol = Protocol(**{field.name: tuple(value) if isinstance(value := getattr(self, field.name), list)
-                                    else value for field in fields(Protocol) if field.init})
+        Protocol.__post_init__(self)
 
     @property
     def uses_text(self) -> bool:
@@ -126,11 +110,11 @@ class ElevaterTraining(ElevaterTask):
         if self.shots != ALL:
             count, merges = protocol_shots(self.shots)
             drawn = final = few_shot_rows(labels, count, seed, num_classes)
-        elif self.benchmark.name in _SEARCH_SHOTS and self.protocol.given is None:
+        elif self.benchmark.name in _SEARCH_SHOTS and self.given is None:
             drawn = few_shot_rows(labels, _SEARCH_SHOTS[self.benchmark.name], seed, num_classes)
         train, val = ([drawn[row] for row in part] for part in validation_rows(
             [labels[row] for row in drawn], self.val_fraction, num_classes))
-        if self.protocol.needs_validation and (len(train) < 2 or not val):
+        if self.needs_validation and (len(train) < 2 or not val):
             raise DataError(f'{len(drawn)} training images of {self.set}: {len(train)} to learn from and {len(val)} '
                             'held out are too few. Give more shots, or lr and l2 with search="none".')
         return LearningRows(train, val, final if merges else train)

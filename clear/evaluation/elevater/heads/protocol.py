@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class LinearFit:
     found: Found | None
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Protocol:
     """How ELEVATER trains a classifier (Li et al. 2022, arXiv:2204.08790, their code).
 
@@ -85,8 +85,8 @@ class Protocol:
     search: str = 'exact'
     lr: float | None = None
     l2: float | None = None
-    lrs: tuple[float, ...] = LRS
-    l2s: tuple[float, ...] = L2S
+    lrs: Sequence[float] = LRS
+    l2s: Sequence[float] = L2S
     epochs: int = 10
     final_epochs: int = 50
     epoch: str = 'last'
@@ -95,10 +95,9 @@ class Protocol:
     last_epoch_only: bool = False
     batch_size: int = 64
     momentum: float = 0.9
-    given: Candidate | None = field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, 'given', check_search(self.search, self.lr, self.l2, self.wd_search_left))
+        self.given: Candidate | None = check_search(self.search, self.lr, self.l2, self.wd_search_left)
         for name in ('epochs', 'final_epochs'):
             check_whole(name, getattr(self, name), 1)
         check_whole('batch_size', self.batch_size, 2)
@@ -114,7 +113,7 @@ class Protocol:
                 raise ConfigError(f'{name} is {list(values)}; expected at least one value, ascending.')
             for value in values:
                 check_number(name, value, 0 if name == 'l2s' else None, above=0 if name == 'lrs' else None)
-            object.__setattr__(self, name, values)
+            setattr(self, name, values)
 
     @property
     def needs_validation(self) -> bool:
