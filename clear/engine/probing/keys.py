@@ -180,7 +180,7 @@ def _is_pair(encoder: dict) -> bool:
 
 
 def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None:
-    """Refuse a task on images and text for an encoder of images alone.
+    """Refuse a task that reads text for an encoder of images alone.
 
     Raises:
         ConfigError: naming both; `name` is the key of the encoder.
@@ -192,7 +192,7 @@ def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None
         found = 'names no text_encoder'
     else:
         return
-    raise ConfigError(f"{where}: {task['type']} needs an encoder of images and of text; {name} {found}, "
+    raise ConfigError(f"{where}: {task['type']} needs an encoder of text; {name} {found}, "
                       'which encodes no text.')
 
 

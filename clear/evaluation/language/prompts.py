@@ -218,11 +218,11 @@ def check_encodes_text(encoder: torch.nn.Module | None, task: str) -> Callable[[
     """The encoder's `encode_text`.
 
     Raises:
-        ConfigError: if it encodes images only.
+        ConfigError: if it has none.
     """
     if not isinstance(encoder, EncodesText):
         found = 'a bank without its encoder' if encoder is None else f'a {type(encoder).__name__}'
-        raise ConfigError(f'{task} needs an encoder of images and of text, which has encode_text; got {found}.')
+        raise ConfigError(f'{task} needs an encoder of text, which has encode_text; got {found}.')
     return encoder.encode_text
 
 

@@ -150,7 +150,7 @@ def test_an_image_that_cannot_be_read_takes_its_captions_along(stream, tmp_path)
 
 @pytest.mark.parametrize('changes, error, message', [
     (dict(encoder=dict(type='TorchvisionEncoder', arch='resnet18')), ConfigError,
-     r'tasks\[0\]: ZeroShot needs an encoder of images and of text; encoder is a TorchvisionEncoder'),
+     r'tasks\[0\]: ZeroShot needs an encoder of text; encoder is a TorchvisionEncoder'),
     (dict(tasks=[dict(type='ZeroShot', names=['red', 'green'])]), DataError, '2 names.*3 classes'),
     (dict(data='images', tasks=[dict(type='ImageTextRetrieval')]), DataError,
      'ImageTextRetrieval needs captions, and the images of data have none'),

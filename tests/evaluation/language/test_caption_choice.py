@@ -106,7 +106,7 @@ def test_embeddings_that_are_not_finite_and_encoders_without_text_are_refused(tm
     captions = [['x', 'y'], ['y', 'x']]
     with pytest.raises(DataError, match='NaN'):
         measured(tmp_path, [[1., 0], [float('nan'), 1.]], captions)
-    with pytest.raises(ConfigError, match='CaptionChoice needs an encoder of images and of text'):
+    with pytest.raises(ConfigError, match='CaptionChoice needs an encoder of text'):
         measured(tmp_path, [[1., 0], [0, 1.]], captions, encoder=torch.nn.Identity())
 
 

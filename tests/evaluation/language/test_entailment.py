@@ -122,7 +122,7 @@ def test_numbers_out_of_range_are_refused(options):
 
 def test_data_that_do_not_fit_are_refused(folder, tmp_path):
     task, bank = VisualEntailment(str(folder), **QUICK), Bank(folder)
-    with pytest.raises(ConfigError, match='images and of text'):
+    with pytest.raises(ConfigError, match='needs an encoder of text'):
         task.run(None, TaskData(bank={'test': bank}))
     with pytest.raises(DataError, match='does not exist'):
         VisualEntailment(str(tmp_path / 'nowhere')).run(Towers(), TaskData(bank={'test': bank}))

@@ -148,7 +148,7 @@ def test_data_that_cannot_be_described_are_refused():
         FeatureAnalysis().run(Encoder(texts), TaskData(bank=bank, text={'test': ['0', '1', [], '3']}))
     with pytest.raises(DataError, match='5 dimensions, the bank holds 6'):
         FeatureAnalysis().run(Encoder(texts[:, :5]), TaskData(bank=bank, text=captions))
-    with pytest.raises(ConfigError, match='images and of text'):
+    with pytest.raises(ConfigError, match='needs an encoder of text'):
         FeatureAnalysis().run(None, TaskData(bank=bank, text=captions))
     with pytest.raises(DataError, match='not finite'):
         FeatureAnalysis().run(Encoder(texts * math.nan), TaskData(bank=bank, text=captions))

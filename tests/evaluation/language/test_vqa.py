@@ -193,7 +193,7 @@ def test_wrong_options_are_refused_before_anything_is_read(options, message):
 
 def test_data_that_do_not_fit_are_refused(folder, tmp_path):
     asking, good = task(folder), bank(folder)
-    with pytest.raises(ConfigError, match='images and of text'):
+    with pytest.raises(ConfigError, match='needs an encoder of text'):
         asking.run(torch.nn.Identity(), TaskData(bank={'test': good}))
     with pytest.raises(ConfigError, match='finds images by their id'):
         asking.run(Towers(), TaskData(bank={'test': object()}))

@@ -128,7 +128,7 @@ def test_data_that_do_not_fit_are_refused():
     data = TaskData(bank={'test': bank})
     narrow = TaskData(bank={'test': Bank(rows(3, 8, 5), bank.labels, bank.class_names)})
     for kind in (ZeroShot, ClassRetrieval):
-        with pytest.raises(ConfigError, match='needs an encoder of images and of text'):
+        with pytest.raises(ConfigError, match='needs an encoder of text'):
             kind().run(torch.nn.Identity(), data)
         with pytest.raises(ConfigError, match='a bank without its encoder'):
             kind().run(None, data)
