@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from clear.evaluation.image.scaling import check_scale, fit_scale
 from clear.evaluation.image.sweep import SEARCHES, peak_search, spaced_values
 from clear.evaluation.task import TaskData, TaskResult, classification_metrics
 from clear.registry import TASKS
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _LOGITS_PER_CHUNK = 2**22
 
@@ -171,12 +174,24 @@ def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, c: float = 
         grad[:, :dim] += weight / (c * len(labels))
         return loss + weight.square().sum().item() / (2 * c * len(labels)), grad.cpu().numpy().ravel()
 
-    found = minimize(objective, first.ravel(), jac=True, method='L-BFGS-B',
-                     options=dict(maxiter=max_iterations, maxfun=2 * max_iterations, gtol=tolerance, ftol=0.0,
-                                  maxcor=20))
+    with _blas_of_scipy().limit(limits=1):
+        found = minimize(objective, first.ravel(), jac=True, method='L-BFGS-B',
+                         options=dict(maxiter=max_iterations, maxfun=2 * max_iterations, gtol=tolerance, ftol=0.0,
+                                      maxcor=20))
     head = torch.from_numpy(found.x.reshape(num_classes, dim + 1)).to(features)
     return LogisticFit(head[:, :dim].contiguous(), head[:, dim].contiguous(),
                        bool(np.abs(found.jac).max() <= tolerance), int(found.nit))
+
+
+@functools.cache
+def _blas_of_scipy() -> ThreadpoolController:
+    """The BLAS that moves the optimiser's vectors, not torch's, which makes the products.
+
+    These vectors are short. Shared by threads each step waits for all of them, on a busy machine ten times as long.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(prefix='libscipy_openblas')
 
 
 def _mean_loss(features: Tensor, labels: Tensor, head: Tensor) -> tuple[float, Tensor]:
