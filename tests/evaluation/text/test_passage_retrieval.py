@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from text_files import Peer, WordBag, sentences, write
+from text_files import Peer, WordBag, sentences
 
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.metrics.ranking import RelevantRanks
@@ -13,6 +13,7 @@ from clear.evaluation.task import TaskData
 from clear.evaluation.text import passage_search
 from clear.evaluation.text.passage_retrieval import PassageRetrieval
 from clear.evaluation.text.passage_search import PassageRanks
+from clear.evaluation.text.toy import write_passages
 
 # Relevant passages of five queries by the rank at which their scores put them among 40.
 RANKS = {'q0': [1], 'q1': [2, 4], 'q2': [11], 'q3': [1, 3, 12], 'q4': [40]}
@@ -30,9 +31,7 @@ def rows(count, seed, dim=16):
 
 
 def write_set(root, passages, queries, qrels):
-    write(root / 'collection.tsv', [f'{key}\t{text}' for key, text in passages.items()])
-    write(root / 'queries.dev.small.tsv', [f'{key}\t{text}' for key, text in queries.items()])
-    write(root / 'qrels.dev.tsv', [f'{query}\t0\t{passage}\t{grade}' for query, passage, grade in qrels])
+    write_passages(root, passages, queries, qrels)
     return root
 
 
