@@ -37,7 +37,8 @@ PLACES = {
                  ('bandages the wound', 'takes the temperature', 'listens to the heart', 'prescribes the pills'),
                  ('in the ward', 'after the operation'))}
 # What is said of films in class 0 and in class 1; the opposite of a word stands in the same place.
-OPINIONS = (('dull', 'clumsy', 'tiresome', 'hollow', 'lifeless'), ('gripping', 'skilful', 'amusing', 'moving', 'lively'))
+OPINIONS = (('dull', 'clumsy', 'tiresome', 'hollow', 'lifeless'),
+            ('gripping', 'skilful', 'amusing', 'moving', 'lively'))
 FILM_PARTS = ('script', 'ending', 'music', 'cast', 'dialogue')
 WORDS = (('soup', 'bread', 7.0), ('rose', 'hedge', 6.0), ('boat', 'ship', 9.5), ('teacher', 'pupil', 7.5),
          ('train', 'platform', 6.5), ('doctor', 'surgeon', 8.5), ('captain', 'sailor', 8.0), ('poem', 'onion', 0.5),

@@ -122,7 +122,7 @@ def test_maps_are_stored_beside_the_features_at_the_levels_of_the_task():
      r'KNN needs labels, but the images of type FolderImages have none \(data.test of net--KNN\). Nothing was encoded'),
     ('LooksAtMaps', dict(bank='features'), 'LooksAtMaps needs maps of level 4, 2; the bank features has none'),
     ('Looks', dict(type='ImageFolder', root='images', bucket='1'), 'and no single bucket of it'),
-    ('ZeroShot', None, 'ZeroShot needs an encoder of text; encoders.net is a TorchvisionEncoder, which encodes no text'),
+    ('ZeroShot', None, 'needs an encoder of text; encoders.net is a TorchvisionEncoder, which encodes no text'),
     ('SaysNothing', None, r'SaysNothing.needs is \(\); expected what the task reads')], ids=str)
 def test_what_the_data_cannot_give_is_refused_before_anything_is_encoded(kind, test, says, monkeypatch):
     write_bank('features', torch.randn(4, 3), [0, 1, 0, 1])
