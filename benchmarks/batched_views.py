@@ -9,7 +9,8 @@ import argparse
 import json
 import statistics
 import sys
-import time
+
+from timing import cpu_s
 
 EXAMPLE = """example:
   python benchmarks/batched_views.py --rounds 7
@@ -96,12 +97,6 @@ def smooth_images(num_images, size):
 
     coarse = torch.rand(num_images, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     return F.interpolate(coarse, size, mode='bicubic').clamp(0, 1).mul(255).to(torch.uint8)
-
-
-def cpu_s(work) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 if __name__ == '__main__':

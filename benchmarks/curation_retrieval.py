@@ -11,8 +11,9 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from timing import cpu_s
 
 EXAMPLE = """example:
   OMP_NUM_THREADS=1 python benchmarks/curation_retrieval.py --rounds 3
@@ -107,12 +108,6 @@ def converted_products(bank, queries) -> None:
         part = block[:len(stored[start:start + 4096])]
         part.copy_(torch.from_numpy(stored[start:start + 4096]))
         torch.mm(queries, part.T, out=out if len(part) == 4096 else None)
-
-
-def cpu_s(work) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 if __name__ == '__main__':

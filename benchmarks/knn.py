@@ -6,9 +6,9 @@ its build; limit: the matrix product in blocks and nothing else. Without faiss o
 
 import argparse
 import json
-import statistics
 import sys
-import time
+
+from timing import cpu_s, ratio
 
 EXAMPLE = """example:
   python benchmarks/knn.py --rounds 5
@@ -83,17 +83,6 @@ def products_only(queries, base):
     for start in range(0, len(base), 4096):
         block = base[start:start + 4096]
         torch.mm(queries, block.T, out=out if len(block) == 4096 else torch.empty(len(queries), len(block)))
-
-
-def cpu_s(work) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def ratio(rounds, over, under) -> float:
-    """Median over rounds of the ratio within a round."""
-    return round(statistics.median(times[over] / times[under] for times in rounds), 3)
 
 
 if __name__ == '__main__':

@@ -8,9 +8,9 @@ All see the same batches. The weights of project and peer are compared in float6
 import argparse
 import json
 import math
-import statistics
 import sys
-import time
+
+from timing import cpu_s, ratio
 
 EXAMPLE = """example:
   python benchmarks/linear_grid.py --rounds 3
@@ -113,17 +113,6 @@ def largest_difference(points, options, num_rows, dim):
     grid = train_grid(features, labels, 11, points, **options)
     return max((grid.weight[column] - train_alone(point, features, labels, 11, **options)).abs().max().item()
                for column, point in enumerate(points))
-
-
-def cpu_s(work) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def ratio(rounds, over, under) -> float:
-    """Median over rounds of the ratio within a round."""
-    return round(statistics.median(times[over] / times[under] for times in rounds), 3)
 
 
 if __name__ == '__main__':

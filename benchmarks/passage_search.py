@@ -8,11 +8,11 @@ lie in a file that is mapped, and each chunk is read before it is timed: what is
 import argparse
 import json
 import resource
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from timing import cpu_s, ratio
 
 EXAMPLE = """example:
   python benchmarks/passage_search.py --rounds 3
@@ -84,17 +84,6 @@ def products_only(queries, passages) -> None:
     for start in range(0, len(passages), 4096):
         block = passages[start:start + 4096]
         torch.mm(queries, block.T, out=out if len(block) == 4096 else torch.empty(len(queries), len(block)))
-
-
-def cpu_s(work) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def ratio(rounds, over, under) -> float:
-    """Median over rounds of the ratio within a round."""
-    return round(statistics.median(times[over] / times[under] for times in rounds), 3)
 
 
 if __name__ == '__main__':

@@ -9,10 +9,11 @@ own. Without clip-benchmark only project and limit are measured.
 import argparse
 import json
 import multiprocessing
-import statistics
 import sys
 import time
 from pathlib import Path
+
+from timing import ratio
 
 EXAMPLE = """example:
   python benchmarks/retrieval_metrics.py --rounds 3
@@ -140,11 +141,6 @@ def status_bytes(name: str) -> int:
     """Of this process (Linux). Not `ru_maxrss`, which begins with that of the process that started this one."""
     line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
-
-
-def ratio(rounds, over, under) -> float:
-    """Median over rounds of the ratio within a round."""
-    return round(statistics.median(times[over] / times[under] for times in rounds), 3)
 
 
 if __name__ == '__main__':

@@ -66,12 +66,16 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
 
 
 def load(script: str):
-    """A program as a module."""
+    """A program as a module, which finds those beside it."""
     path = ROOT / script
     assert path.is_file(), f'{script} does not exist'
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 
