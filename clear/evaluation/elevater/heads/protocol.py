@@ -107,13 +107,15 @@ class Protocol:
             check_flag(name, getattr(self, name))
         if self.legacy and self.epoch != 'last':
             raise ConfigError("legacy=True chooses the epoch on the test set; epoch='validation' does on validation.")
-        for name, least in (('lrs', 1), ('l2s', 1)):
-            values = tuple(getattr(self, name))
-            if len(values) < least or any(later <= earlier for earlier, later in zip(values, values[1:])):
-                raise ConfigError(f'{name} is {list(values)}; expected at least one value, ascending.')
+        for name in ('lrs', 'l2s'):
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)) or not values:
+                raise ConfigError(f'{name} is {values!r}; expected a list of at least one value, ascending.')
             for value in values:
                 check_number(name, value, 0 if name == 'l2s' else None, above=0 if name == 'lrs' else None)
-            setattr(self, name, values)
+            if any(later <= earlier for earlier, later in zip(values, values[1:])):
+                raise ConfigError(f'{name} is {values!r}; expected values that are ascending.')
+            setattr(self, name, tuple(values))
 
     @property
     def needs_validation(self) -> bool:
