@@ -15,6 +15,7 @@ from tiny_encoder import TinyEncoder
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import UnreadableImage, read_images
 from clear.datasets.images.zip_members import split_member
+from clear.datasets.readers.elevater.reader import elevater_set
 from clear.datasets.readers.elevater.sets import STORED_SETS, require_set
 from clear.features import extract
 
@@ -280,13 +281,23 @@ def test_wrong_options(root, options, error, message):
 
 @pytest.mark.parametrize('change', [
     dict(images=3), dict(categories=[dict(id=1)]), dict(annotations=[dict(image_id=99, category_id=1)]),
-    dict(annotations=[dict(image_id=1, category_id=9)]), dict(images=[dict(id=1, file_name=2)])])
+    dict(annotations=[dict(image_id=1, category_id=9)]), dict(images=[dict(id=1, file_name=2)]),
+    dict(images=[dict(id=1, file_name='a.zip@\ud800.png')], annotations=[])])
 def test_a_coco_index_of_something_else(tmp_path, change):
     write_toy_sets(tmp_path, coco=True)
     file = tmp_path / 'classification' / SINGLE / 'train.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(DataError, match=r'train.json is no index of classified images'):
         read(tmp_path)
+
+
+def test_without_names_the_largest_label_of_any_split_says_how_many_classes_there_are(tmp_path):
+    folder = tmp_path / 'classification' / 'own'
+    folder.mkdir(parents=True)
+    for split, labels in (('train', '2\n1'), ('test', '0\n1')):
+        (folder / f'{split}.txt').write_text(''.join(f'{split}.png {label}\n' for label in labels.split()))
+    for split in ('train', 'test'):
+        assert elevater_set(str(tmp_path), 'own', split).class_names == ['0', '1', '2']
 
 
 def test_images_may_name_their_archive_in_a_field_of_its_own(tmp_path):

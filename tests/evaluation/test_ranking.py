@@ -181,6 +181,13 @@ def test_ranks_from_counts_are_those_of_scores():
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_scores_may_be_of_half_precision(dtype):
+    scores = torch.tensor([[0.5, 0.25, 0.5, 1.0]])
+    relevant = torch.tensor([[True, True, False, False]])
+    assert rank_relevant(scores.to(dtype), relevant).worst.tolist() == [[3, 4]]
+
+
 def test_bad_input_is_refused():
     scores, relevant = torch.rand(3, 4), torch.eye(3, 4).bool()
     relevant[1] = False

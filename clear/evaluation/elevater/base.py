@@ -174,13 +174,15 @@ class ElevaterTask:
 
         Raises:
             ConfigError: if a split is missing.
-            DataError: if splits have other classes.
+            DataError: if splits have other classes, or not the two of which ROC AUC is.
         """
         check_splits(images, self.splits, 'images')
         names = {split: list(images[split].class_names) for split in self.splits}
         if names[self.splits[0]] != names['test'] or not names['test']:
             raise DataError(f"'train' and 'test' of {self.set} have other classes: {len(names[self.splits[0]])} and "
                             f"{len(names['test'])}." if names['test'] else f"'test' of {self.set} names no classes.")
+        if self.benchmark.metric == 'roc_auc' and len(names['test']) != 2:
+            raise DataError(f"{self.set} has {len(names['test'])} classes; its metric roc_auc is of two.")
         return names['test']
 
     def rows(self, split: str, encoder: nn.Module, data: TaskData) -> SplitRows:

@@ -19,7 +19,7 @@ from clear.evaluation.task import TaskData, TaskResult
 from clear.evaluation.text.encoding import TextReader
 from clear.features.kmeans.lloyd import nearest_centre
 from clear.features.kmeans.quality import cluster_metrics
-from clear.features.kmeans.showing import drawn_members, tsne
+from clear.features.kmeans.showing import LEAST_SPREAD, drawn_members, tsne
 from clear.registry import TASKS
 
 _MOST_CLUSTERS_SHOWN = 16
@@ -126,8 +126,8 @@ class FeatureAnalysis:
         for name, features, groups in (
                 ('images and texts', torch.cat([images, texts]), ['image'] * len(images) + ['text'] * len(texts)),
                 ('images', images, shown), ('texts', texts, ['text'] * len(texts))):
-            if len(features.unique(dim=0)) < 5:
-                continue
+            if len(features.unique(dim=0)) < 5 or (features.amax(0) - features.amin(0)).max() < LEAST_SPREAD:
+                continue  # of a tower that says the same of everything there is no map, but there are metrics
             # Euclidean distances of unit vectors: scikit-learn squares what metric='cosine' gives once more.
             points = tsne(features, self.seed)
             figures[f't-SNE of {name}'] = dict(kind='points', x=points[:, 0].tolist(), y=points[:, 1].tolist(),

@@ -117,6 +117,7 @@ def rank_relevant(scores: Tensor, relevant: Tensor) -> RelevantRanks:
 
 def counts_among(scores: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """`above` and `equal` of `ranks_from_counts` for P entries of a matrix of scores (Q, C), rows ascending."""
+    scores = scores.float() if scores.dtype == torch.bfloat16 else scores  # which NumPy does not know
     own = scores[rows, columns]
     ascending = torch.from_numpy(np.sort(scores.contiguous().cpu().numpy(), axis=1))  # 30 times as fast as torch's
     counts = torch.bincount(rows, minlength=len(scores))

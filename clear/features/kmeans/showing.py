@@ -9,6 +9,9 @@ from clear.core.errors import DataError
 from clear.core.seeding import derive_seed
 from clear.features.kmeans.fit import without_gaps
 
+# Rows that differ by less in every dimension are the same but for rounding.
+LEAST_SPREAD = 1e-6
+
 
 def drawn_members(labels: Tensor, num_clusters: int = 16, per_cluster: int = 16, seed: int = 0
                   ) -> dict[int, np.ndarray]:
@@ -29,7 +32,7 @@ def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
         DataError: for fewer than five rows, or rows that are all the same.
     """
     rows = without_gaps(features.detach().float())[0].cpu().numpy()
-    if len(rows) < 5 or np.ptp(rows, axis=0).max() < 1e-6:
+    if len(rows) < 5 or np.ptp(rows, axis=0).max() < LEAST_SPREAD:
         raise DataError(f'No map of {len(rows)} rows' + (': all are the same.' if len(rows) >= 5 else '.'))
     from sklearn.manifold import TSNE
 

@@ -152,7 +152,7 @@ def _built(model: Mapping | ImageTextAlignment) -> ImageTextAlignment:
 
 def _load(model: ImageTextAlignment, path: Path) -> LoadReport:
     saved = load_tensors(path)
-    return _load_state(model, saved.get('state_dict', saved), path)
+    return _load_state(model, saved.get('state_dict', saved) if isinstance(saved, Mapping) else saved, path)
 
 
 def _load_state(model: ImageTextAlignment, state: Mapping[str, Tensor], path: Path) -> LoadReport:

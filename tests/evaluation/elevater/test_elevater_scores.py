@@ -76,6 +76,13 @@ def test_roc_auc_is_of_the_second_class_and_counts_equal_scores_half():
     assert score_probabilities('roc_auc', table, labels) == pytest.approx(roc_auc_score(labels, table[:, 1]))
 
 
+def test_roc_auc_is_of_two_classes_alone():
+    labels = torch.tensor([0, 2, 2, 0])  # of the class 2, whose score is not that of class 1
+    with pytest.raises(ValueError, match='roc_auc is not defined'):
+        score_probabilities('roc_auc', random_table(4, 3, 0), labels)
+    assert score_heads('roc_auc', random_table(4, 3, 0).T[None], labels).tolist() == [0.0]
+
+
 def test_of_logits_the_softmax_is_ranked_also_for_several_labels():
     """Image 0 has the higher logit of class 0, image 1 the higher softmax."""
     logits = torch.tensor([[[5.0, 2.0], [5.0, -9.0]]])  # (1, C, N)

@@ -112,6 +112,10 @@ def change(path, **values):
     (dict(n_shot=20), 'n_shot is 20'), (dict(rnd_seeds=[0]), 'has one seed twice'),
     (dict(rnd_seeds=[0, 1]), r'rnd_seeds is \[0, 1\] for the predictions of 1 seeds'),
     (dict(predictions=[[[1, 0, 0]]]), r'predictions of \(1, 3\) images and classes'),
+    (dict(rnd_seeds=[[1]]), r'rnd_seeds is \[\[1\]\], expected whole numbers'),
+    (dict(num_trainable_params='many'), "num_trainable_params is 'many'"),
+    (dict(num_trainable_params=None), 'num_trainable_params is None'),
+    (dict(predictions=[[[None, 0, 1]]]), 'seed1_toy-colours.json: its predictions hold 1 values that are NaN'),
     (dict(predictions=[[[1, 0], [1]]]), 'no array'), (dict(predictions=3), r'have the shape \(\)'),
     (dict(dataset_name='toy-corners'), "is of 'toy-corners', which its name does not say"),
     (dict(notes=1), 'it has notes besides')])
@@ -121,6 +125,12 @@ def test_files_that_do_not_agree_are_not_combined(tmp_path, values, message):
     with pytest.raises(DataError, match=message):
         combine(folder)
     assert not (folder / 'all_predictions.zip').exists() and not list(folder.glob('.*'))
+
+
+def test_seeds_may_be_written_as_text_and_stand_by_number(tmp_path):
+    folder = write_seeds(tmp_path, seeds=(10, 2, 0))
+    change(folder / 'seed2_toy-colours.json', rnd_seeds=['2'])
+    assert read_zip(combine(folder))['data'][0]['rnd_seeds'] == [0, '2', 10]
 
 
 def test_nothing_to_combine(tmp_path):
@@ -245,6 +255,9 @@ def test_of_several_labels_only_the_range_counts(submission):
     ({'all_predictions.json': '{"data": {}}'}, 'is no submission: expected'),
     ({'all_predictions.json': '{"data": [{"a": ]}'}, 'is no valid JSON'),
     ({'all_predictions.json': '{"data": [{}], "more": 1}'}, 'something follows'),
+    ({'all_predictions.json': '{"data": [{}, ]}'}, 'is no valid JSON'),
+    ({'all_predictions.json': '{"data": [{} {}]}'}, 'is no valid JSON: neither a comma nor a bracket follows'),
+    ({'all_predictions.json': '{"data": [, {}]}'}, 'is no valid JSON'),
     ({'all_predictions.json': b'\xff'}, 'no text in UTF-8')])
 def test_archives_of_something_else(tmp_path, members, message):
     with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:

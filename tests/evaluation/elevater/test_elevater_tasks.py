@@ -374,6 +374,11 @@ def test_splits_of_other_classes_are_refused(data, encoder):
         task(ElevaterLinear, SINGLE).run(encoder, TaskData(bank=data[SINGLE].bank, images=images))
 
 
+def test_roc_auc_of_more_than_two_classes_is_refused(data, encoder):
+    with pytest.raises(DataError, match='has 3 classes; its metric roc_auc is of two'):
+        ElevaterZeroShot(set=SINGLE, metric='roc_auc').run(encoder, data[SINGLE])
+
+
 def test_the_recipe_has_every_set_in_every_mode():
     from clear.core.config import load_config
     from clear.engine.probing.keys import check_probe_config, with_defaults

@@ -134,6 +134,15 @@ def test_clusters_are_measured_as_scikit_learn_does_and_shown():
     assert again.to_dict()['extras']['figure_data']['t-SNE of images'] == figures['t-SNE of images']
 
 
+def test_texts_that_differ_by_rounding_alone_have_no_map_and_are_measured():
+    texts = torch.ones(20, 6) + 1e-7 * gen(8, 20, 6).float()
+    assert len(normalize(texts, dim=1).unique(dim=0)) > 5
+    data = TaskData(bank={'test': Bank(gen(7, 20, 6).float())}, text={'test': [str(row) for row in range(20)]})
+    result = FeatureAnalysis(tsne_rows=20).run(Encoder(texts), data)
+    assert list(result.extras['figure_data']) == ['t-SNE of images and texts', 't-SNE of images']
+    assert result.extras['metrics']['text_avg_self_similarity'] == pytest.approx(1)
+
+
 @pytest.mark.parametrize('options', [dict(num_clusters=1), dict(tsne_rows=-1), dict(legacy='yes'),
                                      dict(silhouette_rows=1)])
 def test_numbers_out_of_range_are_refused(options):

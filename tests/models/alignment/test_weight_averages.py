@@ -5,7 +5,7 @@ import torch
 from tiny_text import TINY_CLIP
 from torch import nn
 
-from clear.core.errors import ConfigError
+from clear.core.errors import CheckpointError, ConfigError
 from clear.models import AlignedEncoder, ImageTextAlignment
 from clear.models.alignment.weight_averages import interpolate, other_weights
 
@@ -58,3 +58,10 @@ def test_what_is_refused(tmp_path):
         AlignedEncoder(MODEL, 'x.pth', start_weights='y.pth')
     with pytest.raises(ConfigError, match='wise_ft is 1.5'):
         AlignedEncoder(MODEL, 'x.pth', wise_ft=1.5)
+
+
+@pytest.mark.parametrize('saved', [[torch.ones(2)], torch.ones(2), dict(state_dict=[1])])
+def test_files_of_something_else_are_no_checkpoint(tmp_path, saved):
+    torch.save(saved, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'x.pth is no checkpoint of this model'):
+        AlignedEncoder(MODEL, tmp_path / 'x.pth')

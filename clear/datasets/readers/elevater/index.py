@@ -91,4 +91,6 @@ def _path(image: dict) -> str:
     name, archive = image['file_name'], image.get('zip_file') or ''
     if not isinstance(name, str) or not isinstance(archive, str):
         raise TypeError(f'an image is called {name!r} in {archive!r}')
-    return (f'{archive}@{name}' if archive else name).replace('\\', '/')
+    path = (f'{archive}@{name}' if archive else name).replace('\\', '/')
+    path.encode()  # half a surrogate pair, which JSON may hold, is in no path: a ValueError
+    return path

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -132,7 +133,7 @@ def _image_folder(folder: Path, name: str, split: str) -> ImageTable:
 
 
 def _class_names(folder: Path, file: Path, found: IndexedImages, known: StoredSet | None) -> list[str]:
-    """The names of a set; numbers if it has none.
+    """The names of a set; if it has none, numbers up to the largest label of any split.
 
     Raises:
         DataError: if ELEVATER's set has another number of them.
@@ -144,8 +145,7 @@ def _class_names(folder: Path, file: Path, found: IndexedImages, known: StoredSe
         where = next((folder / name for name in places if (folder / name).is_file()), None)
         if where is None and known is not None:
             raise DataError(f"{folder} has no {places[0]}, the class names of '{known.name}'.")
-        largest = max((label for own in found.labels for label in own), default=-1)
-        names = read_class_names(where) if where is not None else [str(index) for index in range(largest + 1)]
+        names = read_class_names(where) if where is not None else [str(index) for index in range(_num_labels(folder))]
     if known is not None and len(names) != known.num_classes:
         raise DataError(f"{where} names {len(names)} classes; ELEVATER's '{known.name}' has {known.num_classes}.")
     return unique_names(names)
@@ -158,9 +158,19 @@ def _check_labels(file: Path, found: IndexedImages, num_classes: int) -> None:
                             f'{num_classes} class names. Are these the class names of this set?')
 
 
+def _num_labels(folder: Path) -> int:
+    return 1 + max((label for own in _all_labels(folder) for label in own), default=-1)
+
+
 def _has_several(folder: Path) -> bool:
-    files = (_index_of(folder, split, None) for split in SPLITS)
-    return any(len(own) > 1 for file in files if file is not None for own in read_index(file).labels)
+    return any(len(own) > 1 for own in _all_labels(folder))
+
+
+def _all_labels(folder: Path) -> Iterator[list[int]]:
+    """Those of every image of every split of a set of one's own."""
+    for split in SPLITS:
+        file = _index_of(folder, split, None)
+        yield from () if file is None else read_index(file).labels
 
 
 def _label_column(file: Path, found: IndexedImages, multi_label: bool) -> dict[str, list]:

@@ -17,8 +17,8 @@ def score_heads(metric: str, logits: Tensor, targets: Tensor) -> Tensor:
 
     The true class stands behind all of equal score. `mean_per_class` is over the classes that occur, and no other class
     is a rival there: the library that the toolkit measures by drops the scores of classes without an image before it
-    looks for the highest. `map_11point` is over classes with a positive; `roc_auc` and `map_11point` are of softmax
-    probabilities, also where an image may show several classes, as the toolkit has it.
+    looks for the highest. `map_11point` is over classes with a positive; `roc_auc`, of two classes, and `map_11point`
+    are of softmax probabilities, also where an image may show several classes, as the toolkit has it.
 
     Args:
         metric: one of `METRICS`.
@@ -65,7 +65,7 @@ def _of_table(metric: str, probabilities: Tensor, targets: Tensor) -> float:
     """NaN where the metric is not defined."""
     table, truth = probabilities.cpu().numpy(), targets.cpu().numpy()
     if metric == 'roc_auc':
-        return roc_auc(table[:, 1], truth) if len(np.unique(truth)) == 2 else float('nan')
+        return roc_auc(table[:, 1], truth) if table.shape[1] == len(np.unique(truth)) == 2 else float('nan')
     each = [average_precision(table[:, column], truth[:, column], '11point')
             for column in np.flatnonzero((truth > 0).any(0))]
     return float(np.mean(each)) if each else float('nan')

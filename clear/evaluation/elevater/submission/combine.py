@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from clear.core.errors import DataError
 from clear.core.files import atomic_writer, read_json
 from clear.evaluation.elevater.sets import BENCHMARK
-from clear.evaluation.elevater.submission.predictions import KEYS, json_parts, read_entry
+from clear.evaluation.elevater.submission.predictions import KEYS, fault_of, json_parts, read_entry
 
 ARCHIVE, MEMBER = 'all_predictions.zip', 'all_predictions.json'
 AVERAGED_KEYS, JOINED_KEYS = ('num_trainable_params',), ('rnd_seeds', 'predictions')
@@ -66,7 +67,8 @@ def _joined(paths: Sequence[Path]) -> dict[str, object]:
     for path, entry in entries:
         if entry['dataset_name'] != _set_of(path):
             raise DataError(f"{path} is of '{entry['dataset_name']}', which its name does not say.")
-    entries.sort(key=lambda item: item[1]['rnd_seeds'])
+        _check_values(path, entry)
+    entries.sort(key=lambda item: [(len(str(seed)), str(seed)) for seed in item[1]['rnd_seeds']])  # 2 before 10
     first_path, first = entries[0]
     for path, entry in entries[1:]:
         for key in KEYS:
@@ -82,3 +84,14 @@ def _joined(paths: Sequence[Path]) -> dict[str, object]:
     return first | dict(
         num_trainable_params=float(np.mean([entry['num_trainable_params'] for _, entry in entries])),
         rnd_seeds=seeds, predictions=np.concatenate([entry['predictions'] for _, entry in entries]))
+
+
+def _check_values(path: Path, entry: Mapping[str, object]) -> None:
+    """Refuse what cannot be joined or written; all else is looked at by `validate`."""
+    if not all(type(seed) in (int, str) for seed in entry['rnd_seeds']):
+        raise DataError(f"{path}: rnd_seeds is {entry['rnd_seeds']!r}, expected whole numbers.")
+    for key in AVERAGED_KEYS:
+        if type(entry[key]) not in (int, float) or not math.isfinite(entry[key]):
+            raise DataError(f'{path}: {key} is {entry[key]!r}, expected a number of parameters.')
+    if not np.isfinite(entry['predictions']).all():
+        raise DataError(f'{path}: its predictions {fault_of(entry["predictions"], True)}.')

@@ -18,9 +18,9 @@ from clear.evaluation.elevater.submission.combine import ARCHIVE, MEMBER
 from clear.evaluation.elevater.submission.predictions import fault_of, read_entry
 
 FEW_SHOT_SEEDS = ['0', '1', '2']
-_START = re.compile(r'\s*\{\s*"data"\s*:\s*\[')
+_START = re.compile(r'\s*\{\s*"data"\s*:\s*\[\s*')
 _END = re.compile(r'\s*\]\s*\}\s*')
-_NEXT = re.compile(r'\s*,?\s*')
+_NEXT = re.compile(r'\s*(?:(,)\s*|(?=\]))')
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,15 @@ def _entries(text: str, where: str) -> Iterator[object]:
     if start is None:
         raise DataError(f'{where} is no submission: expected {{"data": [...]}} with an entry for each set.')
     decoder, place = json.JSONDecoder(), start.end()
-    place = re.compile(r'\s*').match(text, place).end()
+    is_open = not text.startswith(']', place)
     try:
-        while not text.startswith(']', place):
+        while is_open:
             entry, place = decoder.raw_decode(text, place)
             yield entry
-            place = _NEXT.match(text, place).end()
+            behind = _NEXT.match(text, place)
+            if behind is None:
+                raise ValueError(f'neither a comma nor a bracket follows an entry (char {place})')
+            place, is_open = behind.end(), behind[1] is not None
     except (ValueError, RecursionError) as error:
         raise DataError(f'{where} is no valid JSON: {error}.') from error
     if _END.fullmatch(text, place) is None:
