@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clear.core.checks import check_choice, check_text
 from clear.core.configs.signatures import accepted_arguments, check_keys
@@ -26,6 +25,7 @@ from clear.evaluation.elevater.sets import BenchmarkSet, benchmark_set
 from clear.evaluation.elevater.submission import ParameterCounts, check_free, mode_folder, write_predictions
 from clear.evaluation.image.rows import check_features, check_splits
 from clear.evaluation.language.prompts import AVERAGES, Prompting, check_encodes_text, check_width, prompt_vectors
+from clear.evaluation.metrics.similarity import unit_rows
 from clear.evaluation.task import TaskData
 from clear.features import extract
 from clear.features.identity import ROOT
@@ -267,7 +267,8 @@ def zero_shot_probabilities(features: Tensor, vectors: Tensor) -> Tensor:
         DataError: for two widths.
     """
     check_width(vectors, features)
-    cosines = functional.normalize(features, dim=1) @ functional.normalize(vectors, dim=1).T
+    # In whole tiles, so that classes of one vector are equally likely, to the bit, whatever their places.
+    cosines = (unit_rows(features) @ unit_rows(vectors.to(features.dtype)).T)[:len(features), :len(vectors)]
     return (100 * cosines.double()).softmax(1)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from clear.evaluation.elevater.base import zero_shot_probabilities
 from clear.evaluation.elevater.heads.scores import score_heads, score_probabilities
 
 
@@ -89,3 +90,15 @@ def test_of_logits_the_softmax_is_ranked_also_for_several_labels():
     targets = torch.tensor([[0, 0], [1, 0]])
     assert score_heads('map_11point', logits, targets).tolist() == [1.0]
     assert score_heads('map_11point', logits, targets.flip(0)).tolist() == [0.5]
+
+
+@pytest.mark.parametrize('classes', [2, 10, 11, 102])
+def test_classes_of_one_vector_are_equally_likely_wherever_they_stand(classes):
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(classes, 512, generator=generator)
+    vectors[-1] = vectors[0]
+    images = vectors[:1] + torch.randn(99, 512, generator=generator)
+    found = zero_shot_probabilities(images, vectors)
+    assert found.shape == (99, classes) and torch.equal(found[:, 0], found[:, -1])
+    for label in (0, classes - 1):
+        assert score_probabilities('top1', found, torch.full((99,), label)) == 0

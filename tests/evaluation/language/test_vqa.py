@@ -147,6 +147,17 @@ def test_the_best_statement_is_that_of_a_loop(monkeypatch, block):
         assert best == [int(torch.stack(cosine).argmax())]
 
 
+@pytest.mark.parametrize('num_answers', [2, 5, 11, 100])
+def test_statements_of_one_vector_are_equally_similar_wherever_they_stand(num_answers):
+    generator = torch.Generator().manual_seed(0)
+    vectors = {str(number): torch.randn(512, generator=generator) for number in range(num_answers)}
+    vectors[str(num_answers - 1)] = vectors['0']
+    images = vectors['0'] + 0.1 * torch.randn(7, 512, generator=generator)
+    asked = [Asked(row, Template('[mask]', 'other'), [*vectors]) for row in range(7)]
+    found = best_candidates(images, asked, lambda texts: torch.stack([vectors[text] for text in texts]))
+    assert found == [[0, num_answers - 1]] * 7
+
+
 def test_of_equally_similar_statements_the_worst_answer_counts(folder):
     class Blind(torch.nn.Module):
         def encode_text(self, texts):

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clear.core.checks import check_choice, check_text, check_whole
 from clear.core.errors import ConfigError, DataError
@@ -34,6 +33,7 @@ from clear.evaluation.language.vqa.answers import (
 from clear.evaluation.language.vqa.candidates import CandidateFilter, FrequencyFilter
 from clear.evaluation.language.vqa.t5 import LocalT5, T5Filter, T5Templates, check_demonstrations, check_t5_folder
 from clear.evaluation.language.vqa.templates import RuleTemplates, Template, TemplateGenerator, question_type
+from clear.evaluation.metrics.similarity import unit_rows
 from clear.evaluation.task import TaskData, TaskResult
 from clear.evaluation.text.encoding import TextReader
 from clear.evaluation.text.files import files_fingerprint
@@ -238,17 +238,17 @@ def best_candidates(images: Tensor, asked: Sequence[Asked], encode: Callable[[li
         DataError: for texts of another width than images.
     """
     found: list[list[int]] = [[]] * len(asked)
-    images = functional.normalize(images, dim=1)
     for block in _blocks(asked):
         texts = [[prompt.replace('{}', asked[group[0]].template.fill(answer))
                   for answer in asked[group[0]].candidates] for group in block]
         places = {text: place for place, text in enumerate(dict.fromkeys(text for some in texts for text in some))}
         vectors = encode(list(places)).to(images.device)
         check_width(vectors, images)
-        vectors = functional.normalize(vectors.float(), dim=1)
         for group, some in zip(block, texts):
             own = vectors[torch.tensor([places[text] for text in some], device=images.device)]  # (K, D)
-            scores = images[torch.tensor([asked[place].image for place in group], device=images.device)] @ own.T
+            shown = images[torch.tensor([asked[place].image for place in group], device=images.device)]
+            # In whole tiles, so that statements of one vector are equally similar, to the bit.
+            scores = (unit_rows(shown) @ unit_rows(own.to(images.dtype)).T)[:len(shown), :len(own)]
             is_best = (scores == scores.amax(1, keepdim=True)).cpu()
             for place, row in zip(group, is_best):
                 found[place] = row.nonzero().squeeze(1).tolist()
