@@ -38,6 +38,11 @@ class FeatureRows:
         self._images, self._features, self._valid = images, features, valid
         self._labels = torch.from_numpy(images.label_array())
 
+    @property
+    def valid(self) -> np.ndarray:
+        """(N,) bool, which images could be read."""
+        return self._valid.numpy()
+
     def subset_rows(self) -> np.ndarray:
         """Rows (M,) int64 of readable images."""
         return self._valid.nonzero().squeeze(1).numpy()
