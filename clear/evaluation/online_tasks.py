@@ -89,7 +89,8 @@ class TaskHook(EveryFewEpochs):
     the head alone.
 
     Args:
-        tasks: list of `dict(type=TASK, ...)`, with a `name` where two are of one type; any that reads no maps.
+        tasks: list of `dict(type=TASK, ...)`, with a `name` where two are of one type; any that reads no maps and
+            does not encode images by itself.
         data: split ('train', 'val', 'test') -> `dict(type=READER, ...)`.
         interval, at_start, batch_size: see `EveryFewEpochs`.
         num_workers: processes that read images.
@@ -133,6 +134,9 @@ class TaskHook(EveryFewEpochs):
     def _check_needs(self, kind: str, needs: Sequence[str]) -> None:
         if 'maps' in needs:
             raise ConfigError(f'TaskHook: {kind} needs maps, which are not there while a model trains.')
+        if 'images' in needs and 'bank' not in needs:
+            raise ConfigError(f'TaskHook: {kind} with these options encodes images by itself, which takes an encoder '
+                              'that has trained. Measure it in a probing config.')
         if not self.data and not reads_text_alone(needs):
             raise ConfigError(f'TaskHook: {kind} needs {needs[0]}: give data=dict(test=dict(type=READER, ...)).')
         if self.buckets is not None and ('images' in needs or reads_text_alone(needs)):
