@@ -121,7 +121,9 @@ def run_checkpoint(run: str | Path, checkpoint: str | Path) -> Path:
     if not folder.is_dir():
         raise CheckpointError(f'run: there is no folder {folder}.')
     name = str(checkpoint)
-    path = folder / f'{name}.pth' if _CHECKPOINT.fullmatch(name) else Path(name)
+    stem = name.removesuffix('.pth')
+    # A bare name is one of the run, also with its suffix: a file of that name may lie in the current folder, too.
+    path = folder / f'{stem}.pth' if _CHECKPOINT.fullmatch(stem) else Path(name)
     if path.is_file():
         return path
     found = sorted(each.stem for each in folder.glob('*.pth') if _CHECKPOINT.fullmatch(each.stem))

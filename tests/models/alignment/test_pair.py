@@ -172,6 +172,7 @@ def test_a_run_is_what_its_checkpoint_says(alignment_run, images):
     folder, trained, other, average = alignment_run
     for options, model in ((dict(checkpoint='epoch_1'), trained), (dict(checkpoint='best'), average),
                            (dict(checkpoint=str(folder / 'epoch_1.pth')), trained),
+                           (dict(checkpoint='epoch_1.pth'), trained),
                            (dict(checkpoint='best', ema=True), average), (dict(checkpoint='best', ema=False), other)):
         encoder = make_encoder(dict(run=str(folder), **options))
         assert isinstance(encoder, AlignedRun)
