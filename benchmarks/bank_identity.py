@@ -58,7 +58,10 @@ if door == 'extract_features':
 elif door == 'feature_run':
     open_bank(dict(encoder=encoder_cfg, device='cpu'), None, source=read_images(data_cfg))
 else:
-    finder = getattr(jobs, 'DataFinder', None) or jobs.BankFinder
+    try:
+        finder = importlib.import_module('clear.engine.probing.finder').DataFinder
+    except ImportError:
+        finder = getattr(jobs, 'DataFinder', None) or jobs.BankFinder
     finder = finder(dict(device='cpu'))
     if door == 'probe_resumed':
         finder.fingerprints(job)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import golden_stream as golden
@@ -84,6 +84,15 @@ def ended(process):
     return True
 
 
+def kill(process):
+    """With its workers: they are a group once the process has begun."""
+    with suppress(ProcessLookupError):  # it has just ended
+        while os.getpgid(process.pid) != process.pid:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+
+
 def killed(cfg, work_dir, seconds, rng):
     """Run and kill, stage after stage, until it has been killed often enough; how often in the download."""
     done, inside = 0, 0
@@ -96,8 +105,9 @@ def killed(cfg, work_dir, seconds, rng):
         if not process.is_alive():
             assert process.exitcode == 0
             break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
+        kill(process)
+        if process.exitcode == 0:
+            break
         done += 1
         inside += stage in ('metadata', 'download')
         if done == KILLS:

@@ -10,7 +10,8 @@ from clear.datasets.make.demo import write_demo
 
 FOLDERS = ['bucket_1', 'bucket_10', 'bucket_3', 'bucket_5', 'bucket_8']
 SHORT = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.sampler.episode_size=64',
-         'default_hooks.results.type=ResultsHook', 'default_hooks.results.figures=False']
+         'default_hooks.results.type=ResultsHook', 'default_hooks.results.figures=False',
+         'stream.evaluation.tasks.1.ks=[5,10]']  # of 26 images
 
 
 def recipe(name):
