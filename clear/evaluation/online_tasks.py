@@ -20,7 +20,16 @@ from clear.core.programs.startup import choose_device
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
-from clear.evaluation.task import ReadsFiles, Task, TaskData, TaskResult, check_images, needs_of, reads_text_alone
+from clear.evaluation.task import (
+    ReadsFiles,
+    Task,
+    TaskData,
+    TaskResult,
+    check_images,
+    encodes_by_itself,
+    needs_of,
+    reads_text_alone,
+)
 from clear.features.loading import image_batches
 from clear.models import ImageTextAlignment
 from clear.models.alignment.weight_averages import check_wise_ft, interpolate, other_weights
@@ -125,16 +134,17 @@ class TaskHook(EveryFewEpochs):
             if name in self.tasks:
                 raise ConfigError(f"TaskHook: two tasks are called '{name}'; give one of them name='...'.")
             self.tasks[name] = _built({key: value for key, value in options.items() if key != 'name'})
-            self._check_needs(options['type'], needs_of(self.tasks[name]))
+            self._check_needs(options['type'], self.tasks[name])
         self.measures = tuple(self.tasks) if self.buckets is None else tuple(
             f'{name}/{bucket}' for bucket in self.buckets for name in self.tasks)
         self._images: dict[str, ImageTable] = {}
         self._stored: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def _check_needs(self, kind: str, needs: Sequence[str]) -> None:
+    def _check_needs(self, kind: str, task: Task) -> None:
+        needs = needs_of(task)
         if 'maps' in needs:
             raise ConfigError(f'TaskHook: {kind} needs maps, which are not there while a model trains.')
-        if 'images' in needs and 'bank' not in needs:
+        if encodes_by_itself(task):
             raise ConfigError(f'TaskHook: {kind} with these options encodes images by itself, which takes an encoder '
                               'that has trained. Measure it in a probing config.')
         if not self.data and not reads_text_alone(needs):

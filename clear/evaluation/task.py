@@ -83,8 +83,9 @@ class Task(Protocol):
 
     A class that says `reads_grid = True` (its base does not count) takes the arguments in the `grid` of a probing
     config where it has none of its own. One that says `reads_labels = True` is refused data without any label before
-    anything is encoded; one that says `splits = ('test',)` is refused data without these, and one with
-    `check_classes(names)` is asked about the classes of 'test', before a model trains.
+    anything is encoded, one that says `splits = ('test',)` data without these, and one with `check_classes(names)` is
+    asked about the classes of 'test', before a model trains. One that trains the encoder or makes banks of its own
+    says `encodes_by_itself = True`, and is not measured while a model trains.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -111,6 +112,11 @@ def needs_of(task: Task) -> tuple[str, ...]:
 def reads_text_alone(needs: Sequence[str]) -> bool:
     """Whether a task with these needs gets no data."""
     return set(needs) == {'text_encoder'}
+
+
+def encodes_by_itself(task: Task) -> bool:
+    """Whether a task trains the encoder, or makes banks of its own."""
+    return getattr(task, 'encodes_by_itself', False)
 
 
 def reads_labels(task: Task) -> bool:

@@ -131,6 +131,11 @@ class ElevaterTask:
         return self.benchmark.center_crop
 
     @property
+    def encodes_by_itself(self) -> bool:
+        """Whether banks of its own are made, or the encoder trains."""
+        return not self.reads_bank
+
+    @property
     def uses_text(self) -> bool:
         """Whether classes are encoded as text."""
         return True

@@ -65,6 +65,7 @@ class VOC07Linear:
     """
 
     needs: ClassVar[tuple[str, ...]] = ('images',)
+    encodes_by_itself: ClassVar[bool] = True
 
     _: KW_ONLY
     data_root: str
