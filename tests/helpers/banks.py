@@ -55,3 +55,19 @@ def blob_data(num_train=60, num_test=31, num_val=0, **options):
              for index, count in enumerate((num_train, num_test, num_val))]
     num_classes = options.get('num_classes', 3)
     return ProbeData(parts[0], parts[1], [str(index) for index in range(num_classes)], parts[2])
+
+
+class BankOfIds:
+    """Features of images without labels, found by id; rows in `unreadable` could not be read."""
+
+    def __init__(self, ids, features, unreadable=()):
+        self.ids, self.features, self.unreadable = list(ids), features, set(unreadable)
+
+    def rows_of(self, ids):
+        return np.array([self.ids.index(name) for name in ids])
+
+    def subset_rows(self):
+        return np.array([row for row in range(len(self.ids)) if row not in self.unreadable])
+
+    def tensors(self, rows):
+        return self.features[rows], torch.full((len(rows),), -1)

@@ -2,9 +2,9 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
+from banks import BankOfIds
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_images
@@ -32,22 +32,13 @@ class Towers(torch.nn.Module):
                              for text in texts])
 
 
-class Bank:
+class Bank(BankOfIds):
     """The embeddings of scenes under the ids of a table; one may be unreadable."""
 
     def __init__(self, folder, unreadable=()):
-        self.ids = read_images(dict(type='SNLIVE', data_root=str(folder))).texts('id')
+        ids = read_images(dict(type='SNLIVE', data_root=str(folder))).texts('id')
         captions = {f'flickr30k-images/{scene.number}.jpg': scene.caption() for scene in val_scenes()}
-        self.features, self.unreadable = Towers().encode_text([captions[name] for name in self.ids]), set(unreadable)
-
-    def rows_of(self, ids):
-        return np.array([self.ids.index(name) for name in ids])
-
-    def subset_rows(self):
-        return np.array([row for row in range(len(self.ids)) if row not in self.unreadable])
-
-    def tensors(self, rows):
-        return self.features[rows], torch.full((len(rows),), -1)
+        super().__init__(ids, Towers().encode_text([captions[name] for name in ids]), unreadable)
 
 
 @pytest.fixture(scope='module')

@@ -3,9 +3,9 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
+from banks import BankOfIds
 
 from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_images
@@ -41,22 +41,6 @@ class Towers(torch.nn.Module):
         return torch.stack(rows)
 
 
-class Bank:
-    """The embeddings of scenes under the ids of a table; one may be unreadable."""
-
-    def __init__(self, ids, features, unreadable=()):
-        self.ids, self.features, self.unreadable = list(ids), features, set(unreadable)
-
-    def rows_of(self, ids):
-        return np.array([self.ids.index(name) for name in ids])
-
-    def subset_rows(self):
-        return np.array([row for row in range(len(self.ids)) if row not in self.unreadable])
-
-    def tensors(self, rows):
-        return self.features[rows], torch.full((len(rows),), -1)
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('scenes') / 'scenes'
@@ -68,7 +52,7 @@ def bank(folder, **more):
     ids = [str(name) for name in read_images(dict(type='VQAv2', data_root=str(folder)))['id'].to_pylist()]
     scenes = {scene.number: scene for scene in val_scenes()}
     shown = [scenes[int(name[-16:-4])] for name in ids]
-    return Bank(ids, Towers().encode_text([f'{scene.count} {scene.colour} {scene.shape}' for scene in shown],
+    return BankOfIds(ids, Towers().encode_text([f'{scene.count} {scene.colour} {scene.shape}' for scene in shown],
                                           absent=-0.2), **more)
 
 
@@ -209,7 +193,7 @@ def test_data_that_do_not_fit_are_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match='finds images by their id'):
         asking.run(Towers(), TaskData(bank={'test': object()}))
     with pytest.raises(DataError, match='dimensions, the bank holds 3'):
-        asking.run(Towers(), TaskData(bank={'test': Bank(good.ids, torch.ones(12, 3))}))
+        asking.run(Towers(), TaskData(bank={'test': BankOfIds(good.ids, torch.ones(12, 3))}))
     with pytest.raises(DataError, match='does not exist'):
         VisualQuestionAnswering(str(tmp_path / 'nowhere')).run(Towers(), TaskData(bank={'test': good}))
 

@@ -48,7 +48,7 @@ def test_equal_scores_of_four_images(first):
     scores = torch.full((4,), 0.5)
     assert average_precision_score(shown, scores) == 0.25 == BinaryAveragePrecision()(scores, torch.tensor(shown))
     if not any(found.name == 'clip-benchmark' for found in importlib.metadata.distributions()):
-        pytest.skip('clip-benchmark is missing')
+        pytest.skip("needs pip install 'clear-framework[zeroshot]'")
     from clip_benchmark.metrics.zeroshot_classification import average_precision_per_class
 
     peer = average_precision_per_class(scores[:, None], torch.tensor(shown)[:, None])
