@@ -47,7 +47,12 @@ def test_what_a_library_makes_of_the_signal_is_still_a_stop(number, code, capsys
             signal.raise_signal(number)
         raise RuntimeError('Connection closed by peer')
 
-    for work in (formats, catches):
+    def builds_with_what_was_cut_in_two():
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(number)
+        raise ConfigError('The config cannot be built: maximum recursion depth exceeded')
+
+    for work in (formats, catches, builds_with_what_was_cut_in_two):
         assert run_program(work) == code
         assert 'page' not in capsys.readouterr().err
 
@@ -111,7 +116,14 @@ def test_an_error_of_the_user_after_a_signal_keeps_its_message(capsys):
             signal.raise_signal(signal.SIGTERM)
             raise DataError('bad data')
 
-    assert run_program(work) == 2 and capsys.readouterr().err == 'error: bad data\n'
+    def late():
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        with on_stop(lambda: None):
+            raise DataError('bad data')
+
+    for each in (work, late):
+        assert run_program(each) == 2 and capsys.readouterr().err == 'error: bad data\n'
 
 
 SECOND = """

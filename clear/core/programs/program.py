@@ -48,8 +48,10 @@ def run_program(work: Callable[[], int | None]) -> int:
 def _told(error: BaseException) -> ClearError | None:
     """The error as the user is told of it; None if it is ours."""
     was_stopped = any(isinstance(each, signals.Stopped) for each in _chain(error))
-    # What breaks after a signal breaks by it: a library that reports something else, a process whose peers have ended.
-    if was_stopped or signals.received() and not isinstance(error, ClearError):
+    # What breaks after a signal breaks by it: a library that reports something else, a process whose peers have ended,
+    # a part that "cannot be built" because an import was cut in two.
+    is_own = isinstance(error, Interrupted) or isinstance(error, ClearError) and not signals.interrupted()
+    if was_stopped or signals.received() and not is_own:
         return Interrupted('Stopped by a signal. What was saved before is kept: a run goes on with --resume, or begins '
                            'anew with the same command if it had saved nothing.')
     if isinstance(error, ClearError):

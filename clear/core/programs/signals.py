@@ -23,12 +23,18 @@ class _State:
     number: int | None = None  # of the first signal
     at_s = 0.0
     stop: Callable[[], None] | None = None
+    orderly = False  # a `stop` has been called for it
     depth = 0
 
 
 def received() -> int | None:
     """The number of the first signal that has come in this program; None without one."""
     return _State.number
+
+
+def interrupted() -> bool:
+    """Whether a signal has come that only `Stopped` told of: a library that caught it goes on with broken parts."""
+    return _State.number is not None and not _State.orderly
 
 
 @contextmanager
@@ -46,7 +52,7 @@ def stoppable() -> Iterator[None]:
     finally:
         _State.depth -= 1
         if _State.depth == 0:
-            _State.number = None
+            _State.number, _State.orderly = None, False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -58,6 +64,7 @@ def on_stop(stop: Callable[[], None]) -> Iterator[None]:
         before, _State.stop = _State.stop, stop
         try:
             if _State.number is not None:
+                _State.orderly = True
                 stop()
             yield
         finally:
@@ -92,6 +99,7 @@ def _handle(number: int, frame: object) -> None:
         _State.number, _State.at_s = number, time.monotonic()
         if _State.stop is None:
             raise Stopped
+        _State.orderly = True
         _State.stop()
     elif number == signal.SIGINT and not ('RANK' in os.environ and time.monotonic() - _State.at_s < _SAME_S):
         signal.signal(number, signal.SIG_DFL)
