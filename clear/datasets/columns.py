@@ -40,7 +40,7 @@ def _is_time(kind: pyarrow.DataType) -> bool:
 COLUMNS: dict[str, tuple[Callable[[pyarrow.DataType], bool], str]] = {
     **dict.fromkeys(('id', 'path', 'mask'), (_is_text, 'text')),
     'caption': (_is_caption, 'text, or lists of text'),
-    **dict.fromkeys(('bucket', 'split', 'shard'), (_is_name, 'text')),
+    **dict.fromkeys(('bucket', 'split', 'shard', 'clip'), (_is_name, 'text')),
     'label': (types.is_int32, 'int32 (class indices, -1 = no label)'),
     **dict.fromkeys(('labels', 'difficult'), (_is_label_list, 'lists of int32 (class indices)')),
     **dict.fromkeys(('offset', 'bytes'), (types.is_int64, 'int64')),

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 
 def bank_source_fingerprint(ids: Iterable[str], labels: np.ndarray, buckets: Iterable[str | None],
-                            class_names: Sequence[str], sizes: Sequence[int] | None = None) -> str:
+                            class_names: Sequence[str], sizes: Sequence[int] | None = None,
+                            clips: Sequence[str | None] | None = None) -> str:
     """SHA-256 of what a bank was made from: ids, labels, buckets and class names, in order.
 
     Args:
         labels: (N,) class indices.
         sizes: of the files, where there are files (see `file_sizes`).
+        clips: of the frames, where the images are frames of clips.
     """
     digest = hashlib.sha256(repr(list(class_names)).encode())
     digest.update(np.ascontiguousarray(labels, dtype='<i8').tobytes())
@@ -34,6 +36,8 @@ def bank_source_fingerprint(ids: Iterable[str], labels: np.ndarray, buckets: Ite
         digest.update(json.dumps([name, bucket]).encode())
     if sizes is not None:
         digest.update(np.asarray(sizes, dtype='<i8').tobytes())
+    if clips is not None:
+        digest.update(json.dumps(list(clips)).encode())
     return digest.hexdigest()
 
 

@@ -49,7 +49,7 @@ class ImageTable:
     | `bucket`, `split`          | text, null = none                                                  |
     | `taken_at`, `uploaded_at`  | timestamp in UTC                                                   |
     | `caption`                  | text, or a list of texts per image                                 |
-    | `mask`                     | text: the path of a mask, relative to `root`                       |
+    | `mask`, `clip`             | text: the path of a mask, relative to `root`; the clip of a frame  |
     | `shard`, `offset`, `bytes` | text, int64: a part of that file is the image; null = `path` is it |
 
     Attributes:
@@ -234,13 +234,14 @@ class ImageTable:
         self.contents.expect(rows)
 
     def fingerprint(self) -> str:
-        """What a bank knows its data by: SHA-256 of ids, labels, buckets, class names and sizes of images, in order.
+        """What a bank knows its data by: SHA-256 of ids, labels, buckets, clips, class names and image sizes, in order.
 
         A missing file has size -1. A file whose content changes at equal size goes unnoticed: reading every image would
         cost as much as the bank saves.
         """
+        clips = self.texts('clip') if 'clip' in self else None
         return bank_source_fingerprint(self.cells('id'), self.label_array(), self.buckets(), self.class_names,
-                                       self.contents.sizes(self.cells('path')))
+                                       self.contents.sizes(self.cells('path')), clips)
 
     def with_column(self, name: str, values: pyarrow.Array) -> Self:
         """The same images with one column more, or another one of that name.
@@ -339,8 +340,7 @@ class ImageTable:
 
     def __getstate__(self) -> dict[str, object]:
         table = self.table.drop_columns('id') if self['id'].equals(self['path']) else self.table  # one column, as here
-        kept = {name: value for name, value in self.__dict__.items() if name != 'contents'}
-        return kept | dict(table=packed(table))
+        return {name: value for name, value in self.__dict__.items() if name != 'contents'} | dict(table=packed(table))
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state | dict(table=_with_ids(unpacked(state['table']))))

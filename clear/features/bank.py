@@ -45,6 +45,7 @@ class Meta(TypedDict):
     class_names: list[str]
     maps: dict[str, list[int]]
     source: NotRequired[str]
+    clip_length: NotRequired[int]  # of a bank of clips
 
 
 def _is_size(value: object) -> bool:
@@ -122,6 +123,19 @@ class FeatureBank:
     @property
     def class_names(self) -> list[str]:
         return self.meta['class_names']
+
+    @property
+    def clip_length(self) -> int:
+        """How many rows that follow each other make a clip (`clear.datasets.clips`); 1 of single images.
+
+        Raises:
+            DataError: if `meta.json` says something that cannot be.
+        """
+        length = self.meta.get('clip_length', 1)
+        if not _is_size(length) or length < 1 or len(self) % length:
+            raise DataError(f'{self.path / META_FILE} is damaged or was edited: clip_length is {str(length)[:80]}, of '
+                            f'{len(self)} rows.')
+        return length
 
     @cached_property
     def index(self):

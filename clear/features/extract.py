@@ -14,6 +14,7 @@ from clear.core import dist
 from clear.core.checks import check_number, check_whole
 from clear.core.errors import ConfigError, DataError
 from clear.core.logs import logger
+from clear.datasets.clips import CLIP, clip_length
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.features.bank import META_FILE, FeatureBank
@@ -69,6 +70,7 @@ def extract(encoder: Options | nn.Module, source: Options | ImageTable,
             or the disk is full.
     """
     encoder, source = make_encoder(encoder), read_images(source)
+    clip_length(source)  # frames that make no clips are refused before anything is encoded
     block_size = check_sizes(batch_size, block_size, max_bad_fraction, bool(maps))
     if identity is None:
         identity = identity_of(encoder, source, dtype=dtype, maps=maps)
@@ -240,7 +242,8 @@ def _finish(folder: BlockFolder, source: ImageTable, encoder: nn.Module, max_bad
                 maps={name.removeprefix('maps_'): shape for name, shape in plan['arrays'].items()
                       if name != 'features'},
                 notes=dict(encoder=dict(type=type(encoder).__name__, config=_config_of(encoder)), source=source.kind,
-                           block_size=plan['block_size'], batch_size=plan['batch_size']))
+                           block_size=plan['block_size'], batch_size=plan['batch_size'],
+                           **({'clip_length': clip_length(source)} if CLIP in source else {})))
     folder.publish()
 
 

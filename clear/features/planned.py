@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clear.datasets.clips import clip_length
 from clear.datasets.columns import text_column
 from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
@@ -40,7 +41,7 @@ class PlannedBank(FeatureBank):
         self.path = path
         self.meta = dict(fingerprint=fingerprint_of(identity), identity=identity, dtype=identity['dtype'], dim=dim,
                          count=len(source), num_valid=len(source), class_names=list(source.class_names), maps={},
-                         source=source.kind)
+                         source=source.kind, clip_length=clip_length(source))
         self.features = np.broadcast_to(np.zeros(1, np.float32), (len(source), dim))  # takes no memory
         self.labels = source.label_array()
         self.valid = np.ones(len(source), dtype=bool)
