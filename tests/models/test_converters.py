@@ -52,6 +52,10 @@ def publish(source, trunk):
     if source in ('pirl', 'exemplar'):
         model = dict(trunk=under('_feature_blocks.', trunk), heads=layer('0.clf', 8, DIM))
         return dict(phase_idx=3, classy_state_dict=dict(base_model=dict(model=model, meters={}), loss={}))
+    if source == 'humantorch':
+        return under('feature_extractor.resnet.', trunk | layer('fc', 10, DIM)) | layer('head', 4, DIM)
+    if source == 'virb':
+        return under('model.', trunk | fc)
     if source == 'byol':
         target = {key: value + 1 for key, value in trunk.items()}
         return under('online_encoder.net.', trunk) | under('online_encoder.projector.', layer('0', 8, DIM)) \
@@ -65,7 +69,7 @@ def publish(source, trunk):
 
 # Without what is around them, these name a backbone alike, so that any of them may be found.
 PLAIN = ['swav', 'mmpretrain', 'clear', 'torchvision', 'timm']
-PUBLISHED = ['moco', 'clsa', 'simsiam', 'pirl', 'exemplar', 'byol', *PLAIN]
+PUBLISHED = ['moco', 'clsa', 'simsiam', 'pirl', 'exemplar', 'humantorch', 'virb', 'byol', *PLAIN]
 
 
 @pytest.mark.parametrize(('source', 'auto'), [(source, auto) for source in PUBLISHED for auto in (False, True)])

@@ -9,17 +9,18 @@ EXAMPLE = """example:
   python tools/model_converters/convert_weights.py moco_v2_800ep.pth.tar weights/moco_v2.pth --source moco
 
 Heads, queues and momentum copies are left out. Every tensor of the backbone must be there, else nothing is written.
---target detectron2 writes the pickle of that library. --target moco writes a whole MoCo or CLSA run of ours as the
-published repository would; --target clear turns that repository's checkpoints into ours, to train on (load_from).
+--target virb writes the flat file of ViRB as its own scripts do (they are read, too: --source virb). --target
+detectron2 writes the pickle of that library. --target moco writes a whole MoCo or CLSA run of ours as the published
+repository would; --target clear turns that repository's checkpoints into ours, to train on (load_from).
 
   python tools/model_converters/convert_weights.py epoch_32.pt weights/itra.pth --config configs/my/run.py
 
 With the config of an alignment it is both towers, their heads and the scale, for load_from, AlignedEncoder and
 tools/test.py. The config describes the run that wrote IN; all of IN must find a place, or be named with --drop.
 """
-SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'byol', 'mmpretrain', 'torchvision', 'timm',
-           'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip')
-TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
+SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'humantorch', 'virb', 'byol', 'mmpretrain',
+           'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip')
+TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.target in ('moco', 'clear'):
         print(f"kept {len(done.state['state_dict'])} tensors, the whole of the pretraining run without its optimiser")
     else:
-        print(f'kept {len(done.state)} tensors, dropped {len(done.report.unexpected)}')
+        left = '' if args.target == 'virb' else f', dropped {len(done.report.unexpected)}'
+        print(f'kept {len(done.state)} tensors{left}')
     if args.sanity:
         check_sanity(done.encoder, args.arch, args.sanity, args.max_images)
     if args.dry_run:

@@ -14,11 +14,12 @@ from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.build import build_encoder
 from clear.models.weights.detectron2 import write_detectron2
-from clear.models.weights.load import LoadReport
+from clear.models.weights.load import LoadReport, read_state
 from clear.models.weights.moco import from_published, to_published
 from clear.models.weights.rules import without_a_place
+from clear.models.weights.virb import PREFIX, to_virb
 
-TARGETS = ('torchvision', 'mmpretrain', 'detectron2', 'moco', 'clear')
+TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 _MAKERS = {'torchvision': 'TorchvisionEncoder', 'timm': 'TimmEncoder', 'open_clip': 'OpenCLIPImageEncoder',
            'cifar': 'MMPretrainEncoder'}
 # Families whose tensors mmpretrain names as torchvision does, and from whose names the other targets' follow.
@@ -50,7 +51,8 @@ def convert_weights(path: str | Path, *, source: str = 'auto', arch: str = 'resn
         arch: a model of torchvision; `'timm/NAME'` and `'open_clip/NAME'` are those libraries'; `'cifar/resnet18'` is
             the ResNet for small images, with a 3 x 3 stem (mmpretrain's `ResNet_CIFAR`).
         target: whose names to give: 'torchvision' stands for those of the library of `arch`; 'mmpretrain' puts
-            `backbone.` in front; 'detectron2' is renamed when it is written. For whole pretraining checkpoints: 'moco'
+            `backbone.` in front, 'virb' `model.` (a file of ViRB, with the projections that its own scripts would
+            keep); 'detectron2' is renamed when it is written. For whole pretraining checkpoints: 'moco'
             writes ours as the published repository would, 'clear' the published one as ours (for `load_from`).
             All but the first are for ResNets.
 
@@ -73,7 +75,9 @@ def convert_weights(path: str | Path, *, source: str = 'auto', arch: str = 'resn
         return Conversion(dict(state_dict=from_published(path)), report, encoder)
     tensors = encoder.model.state_dict()
     state = {key.removeprefix('backbone.'): tensors[key] for key in tensors if key in set(report.matched)}
-    prefix = 'backbone.' if target == 'mmpretrain' else ''
+    if target == 'virb' and (renamed := to_virb(read_state(path), report.source)) is not None:
+        return Conversion(renamed, report, encoder)
+    prefix = {'mmpretrain': 'backbone.', 'virb': PREFIX}.get(target, '')
     return Conversion({prefix + key: tensor for key, tensor in state.items()}, report, encoder)
 
 

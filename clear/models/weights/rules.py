@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from clear.models.weights.efficientnet import from_efficientnet_pytorch
+from clear.models.weights.virb import PREFIX
 
 # BYOL was never published in one place: online encoder of the common PyTorch versions, with what they nest in it.
 _BYOL = re.compile(r'online(?:_encoder|_network|_net|_backbone)?\.(?:(?:net|encoder|backbone)\.)?')
@@ -59,6 +60,15 @@ def _from_vissl(key: str) -> str | None:
     return _below(key, '_feature_blocks.')
 
 
+def _from_humantorch(key: str) -> str | None:
+    return _below(key, 'feature_extractor.resnet.', but='fc.')
+
+
+def _from_virb(key: str) -> str | None:
+    # Converted by its scripts, with what they were converted from: `fc` may be a projection as well as a classifier.
+    return _below(key, PREFIX, but='fc.')
+
+
 def _from_byol(key: str) -> str | None:
     found = _BYOL.match(key)
     name = key[found.end():] if found else None
@@ -96,6 +106,8 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'simsiam': _from_simsiam,
     'pirl': _from_vissl,
     'exemplar': _from_vissl,
+    'humantorch': _from_humantorch,
+    'virb': _from_virb,
     'byol': _from_byol,
     'openclip': _from_openclip,
     'openclip_text': _from_openclip_text,
