@@ -31,8 +31,9 @@ SCRIPTS = {
     'humantorch': ('feature_extractor.resnet.', {'head.weight': 'head.weight'}),
 }
 # What a checkpoint has besides, of which the scripts keep nothing.
-DROPPED = {'swav': (), 'moco': ('module.encoder_k.conv1.weight', 'module.queue'), 'simsiam': ('module.predictor.0.bias',),
-           'pirl': ('clf.weight',), 'exemplar': ('clf.weight',), 'humantorch': ()}
+DROPPED = {'swav': (), 'moco': ('module.encoder_k.conv1.weight', 'module.queue'),
+           'simsiam': ('module.predictor.0.bias',), 'pirl': ('clf.weight',), 'exemplar': ('clf.weight',),
+           'humantorch': ()}
 
 
 def nested(source, state):

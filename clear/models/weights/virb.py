@@ -9,8 +9,8 @@ from torch import Tensor
 PREFIX = 'model.'
 # What its six conversion scripts turn into `model.`, after the wrapper's `module.`, and whether they keep the rest.
 _SCRIPTS = {'swav': ('', False), 'moco': ('encoder_q.', False), 'clsa': ('encoder_q.', False),
-            'simsiam': ('encoder.', False), 'pirl': ('_feature_blocks.', False), 'exemplar': ('_feature_blocks.', False),
-            'humantorch': ('feature_extractor.resnet.', True)}
+            'simsiam': ('encoder.', False), 'pirl': ('_feature_blocks.', False),
+            'exemplar': ('_feature_blocks.', False), 'humantorch': ('feature_extractor.resnet.', True)}
 
 
 def to_virb(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor] | None:
