@@ -329,6 +329,7 @@ READERS = Registry('reader', locations=[
     'clear.datasets.readers.benchmarks.imagenet',
     'clear.datasets.readers.bucket_lists',
     'clear.datasets.readers.clear.images',
+    'clear.datasets.readers.dense.nyu',
     'clear.datasets.readers.elevater.reader',
     'clear.datasets.readers.folder',
     'clear.datasets.readers.listing',

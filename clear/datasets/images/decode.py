@@ -18,7 +18,9 @@ import threading
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -102,15 +104,32 @@ def read_header(content: bytes) -> tuple[str, int, int]:
     Raises:
         UnreadableImage: if it is none, or has more than `MAX_PIXELS`; with the reason.
     """
+    # PIL reads every segment of a JPEG, a quarter of what fetching a photo costs in all.
+    if content.startswith(b'\xff\xd8') and (size := _jpeg_size(content)) is not None:
+        if (reason := _too_large(*size)) is not None:
+            raise UnreadableImage(reason)
+        return 'JPEG', *size
+    with opened(io.BytesIO(content)) as image:
+        kind = image.format or 'unknown'
+        return 'JPEG' if kind == 'MPO' else kind, image.width, image.height
+
+
+@contextlib.contextmanager
+def opened(file: BinaryIO) -> Iterator[Image.Image]:
+    """The image in an open file, of which so far the header alone is read.
+
+    Only what PIL does belongs inside: whatever it raises on damaged files becomes the reason.
+
+    Raises:
+        UnreadableImage: if it is none, or has more than `MAX_PIXELS`, or is damaged, with the reason.
+    """
     try:
-        # PIL reads every segment of a JPEG, a quarter of what fetching a photo costs in all.
-        if content.startswith(b'\xff\xd8') and (size := _jpeg_size(content)) is not None:
-            _check_size(*size)
-            return 'JPEG', *size
-        with _silence, Image.open(io.BytesIO(content), formats=_formats()) as image:
-            _check_size(image.width, image.height)
-            kind = image.format or 'unknown'
-            return 'JPEG' if kind == 'MPO' else kind, image.width, image.height
+        # PIL warns of large, odd and damaged files, each with its own text, so a data set could print thousands of
+        # lines. What matters is in the exception.
+        with _silence, Image.open(file, formats=_formats()) as image:
+            if (reason := _too_large(image.width, image.height)) is not None:
+                raise ValueError(reason)
+            yield image
     except DECODE_ERRORS as error:
         if getattr(error, 'errno', None) in NOT_THE_FILE:
             raise
@@ -194,20 +213,12 @@ class ImageDecoder:
 
 def _decode_by_pil(content: bytes) -> tuple[Image.Image, str]:
     """The RGB image and the name of its format."""
-    try:
-        # PIL warns of large, odd and damaged files, each with its own text, so a data set could print thousands of
-        # lines. What matters is in the exception.
-        with _silence, Image.open(io.BytesIO(content), formats=_formats()) as image:
-            _check_size(image.width, image.height)
-            # Asked before loading, which forgets it.
-            turned = image.getexif().get(_ORIENTATION) if image.format == 'TIFF' else None
-            image.load()
-            rgb = to_rgb(image)
-            return rgb.transpose(_AS_STORED[turned]) if turned in _AS_STORED else rgb, image.format or 'unknown'
-    except DECODE_ERRORS as error:
-        if getattr(error, 'errno', None) in NOT_THE_FILE:
-            raise
-        raise UnreadableImage(_reason(error)) from error
+    with opened(io.BytesIO(content)) as image:
+        # Asked before loading, which forgets it.
+        turned = image.getexif().get(_ORIENTATION) if image.format == 'TIFF' else None
+        image.load()
+        rgb = to_rgb(image)
+        return rgb.transpose(_AS_STORED[turned]) if turned in _AS_STORED else rgb, image.format or 'unknown'
 
 
 @functools.cache
@@ -258,9 +269,8 @@ def _png_size(content: bytes) -> tuple[int, int] | None:
     return None if is_interlaced or is_animated else (width, height)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f'{width} x {height} pixels, more than {MAX_PIXELS}')
+def _too_large(width: int, height: int) -> str | None:
+    return f'{width} x {height} pixels, more than {MAX_PIXELS}' if width * height > MAX_PIXELS else None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

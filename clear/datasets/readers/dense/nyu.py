@@ -1,0 +1,61 @@
+"""NYU Depth v2 (Silberman et al. 2012) in the layout of the probing suite: rooms with their depth, and where to walk.
+
+::
+
+    <root>/{train,test}/images/<name>.png
+    <root>/{train,test}/depths/<name>.tiff      metres, floats
+    <root>/{train,test}/walkable/<name>.png     not 0: one can walk there
+"""
+
+from __future__ import annotations
+
+import pyarrow
+
+from clear.core.checks import check_choice
+from clear.datasets.dense.decoders import FloatDepth, NonZero
+from clear.datasets.dense.targets import DenseTable, TargetDecoder
+from clear.datasets.readers.dense.matching import stem, targets_of
+from clear.datasets.readers.image_files import existing_folder, image_files
+from clear.registry import READERS
+
+SPLITS = ('train', 'test')
+MOST_METRES = 10.0
+
+
+@READERS.register_module(name='NYUDepth')
+def nyu_depth(root: str, split: str) -> DenseTable:
+    """Depth in metres. What is finite, above 0 and at most 10 m counts, as is usual for this data set.
+
+    Args:
+        split: 'train' or 'test'.
+
+    Raises:
+        ConfigError: for another split.
+        DataError: if a folder or the depth of an image is missing.
+    """
+    return _nyu(root, split, 'depths', 'depth', FloatDepth(MOST_METRES))
+
+
+@READERS.register_module(name='NYUWalkable')
+def nyu_walkable(root: str, split: str) -> DenseTable:
+    """Where one can walk: every pixel of the mask that is not 0. All pixels count.
+
+    Args:
+        split: 'train' or 'test'.
+
+    Raises:
+        ConfigError: for another split.
+        DataError: if a folder or the mask of an image is missing.
+    """
+    return _nyu(root, split, 'walkable', 'mask', NonZero())
+
+
+def _nyu(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -> DenseTable:
+    base = existing_folder(root)
+    check_choice('split', split, SPLITS)
+    for part in ('images', folder):
+        existing_folder(base / split / part)
+    images = image_files(base, f'{split}/images')
+    targets = targets_of(base, images, image_files(base, f'{split}/{folder}'), stem)
+    return DenseTable.from_columns(base, dict(path=images, mask=targets, split=pyarrow.repeat(split, len(images))),
+                                   target_kind=kind, decode=decode)
