@@ -9,6 +9,7 @@ from clear.core.checks import check_choice, check_number, check_shared_keys, che
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.programs.startup import choose_device
+from clear.engine.probing.encoder_suites import expanded_encoders
 from clear.engine.probing.suites import expanded
 from clear.engine.probing.tasks import (
     FEATURES,
@@ -42,8 +43,10 @@ _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 
 def with_defaults(cfg: Config | dict) -> dict[str, Any]:
-    """A deep, plain copy of a config with the defaults of the keys that it leaves out, and the tasks of its suites."""
+    """A deep, plain copy of a config with the defaults of the keys that it leaves out, and what its suites hold."""
     filled = filled_in(cfg, DEFAULTS)
+    if isinstance(filled.get('encoders'), dict):
+        filled['encoders'] = expanded_encoders(filled['encoders'])
     if isinstance(filled.get('tasks'), (list, tuple)):
         filled['tasks'] = expanded(filled['tasks'])
     return filled

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from clear.core.checks import check_flag
+from clear.core.checks import check_flag, check_text
 from clear.core.configs.signatures import accepted_arguments
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.logs import logger
 from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.freeze import Freezable
@@ -113,12 +113,13 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     """Load what the argument `weights` of a tower names: see `ImageEncoder`.
 
     Args:
+        weights: `origin` among its options says where a missing file can be had.
         removed: modules that were taken off the network.
         source: format of the names where `weights` does not say.
 
     Raises:
         ConfigError: if `weights` is no file and no dict of options.
-        CheckpointError: if the file does not fit.
+        CheckpointError: if the file is not there or does not fit.
     """
     if weights is None:
         return None
@@ -126,11 +127,16 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     path = options.pop('path', None)
     if not path:
         raise ConfigError(f'weights must be a file or dict(path=..., source=...), got {weights!r}.')
+    origin = options.pop('origin', None)
     unknown = sorted(set(options) - {'source', 'prefix_map', 'min_matched'})
     if unknown:
-        raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched.")
+        raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched, "
+                          'origin.')
     if str(path).startswith('package:'):
         path = package_weights(str(path).removeprefix('package:'))
+    elif origin is not None and not Path(path).exists():
+        check_text('weights.origin', origin)
+        raise CheckpointError(f'Weights {path} do not exist. Nothing is downloaded: fetch them from {origin} to there.')
     report = load_weights(model, path, removed=removed, **{'source': source, **options})
     logger.info('weights %s', report)
     return report

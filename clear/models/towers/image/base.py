@@ -29,7 +29,8 @@ class ImageEncoder(Tower):
         model: images (N, 3, H, W) -> logits, embedding or maps.
         preprocess: what to do to an image first.
         weights: a file; `dict(path=..., source=..., prefix_map=..., min_matched=...)` with the options of
-            `load_weights`; `'package:efficientnet-lite0'`; or None for random ones. Nothing is ever downloaded.
+            `load_weights`, and `origin`, where to get the file if it is missing; `'package:efficientnet-lite0'`; or
+            None for random ones. Nothing is ever downloaded.
         classifier: see `strip_classifier`.
         identity: what makes the network besides its weights, in plain values without paths.
         trainable: False for a frozen network: no gradients, in eval mode whatever `train()` says. True for one that
