@@ -1,5 +1,5 @@
 """What mmengine's optimiser parts lack: mixed precision on any device, gradients bounded one by one, a quarter cosine,
-rates that stay fixed.
+the momentum of one-cycle, rates that stay fixed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
+from mmengine.optim.scheduler.momentum_scheduler import MomentumSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.contracts import HoldsParameters
 from clear.core.errors import ConfigError
+from clear.evaluation.image.schedules import ANNEALS, one_cycle
 from clear.registry import OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 if TYPE_CHECKING:
@@ -156,6 +158,51 @@ class QuarterCosineLR(LRSchedulerMixin, _ParamScheduler):
     def _get_value(self) -> list[float]:
         factor = math.cos(math.pi * self.last_step / (2 * self.T_max))
         return [value * factor for value in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
+    """The momentum that goes with `OneCycleLR`: from the highest to the lowest as the rate rises, and back as it falls.
+
+    torch's `OneCycleLR` moves both; mmengine's moves the rate alone. It is the momentum of SGD, the first beta of Adam.
+
+    Args:
+        base_momentum, max_momentum: lowest and highest.
+        pct_start, anneal_strategy: as of `OneCycleLR`; give both schedulers the same.
+        total_steps: length; by default `end - begin`.
+
+    Raises:
+        ConfigError: if there is no length, it leaves no rise or fall, or a value makes no cycle.
+    """
+
+    def __init__(self, optimizer: Optimizer | OptimWrapper, *args, base_momentum: float = 0.85,
+                 max_momentum: float = 0.95, pct_start: float = 0.3, anneal_strategy: str = 'cos',
+                 total_steps: int | None = None, begin: int = 0, end: int = INF, **kwargs):
+        if total_steps is None and end == INF:
+            raise ConfigError('OneCycleMomentum needs total_steps, or an end.')
+        self.total_steps = end - begin if total_steps is None else total_steps
+        lowest, highest = (check_number(f'OneCycleMomentum: {name}', value, 0, below=1) for name, value in
+                           (('base_momentum', base_momentum), ('max_momentum', max_momentum)))
+        check_number('OneCycleMomentum: pct_start', pct_start, above=0, below=1)
+        check_choice('OneCycleMomentum: anneal_strategy', anneal_strategy, ANNEALS)
+        steps = torch.arange(self.total_steps, dtype=torch.float64)
+        heights = highest, lowest, highest
+        self.values = one_cycle(steps, self.total_steps, heights, pct_start, anneal_strategy).tolist()
+        super().__init__(optimizer, *args, begin=begin, end=end, **kwargs)
+
+    @classmethod
+    def build_iter_from_epoch(cls, *args, total_steps: int | None = None, begin: int = 0, end: int = INF,
+                              by_epoch: bool = True, epoch_length: int | None = None, **kwargs) -> OneCycleMomentum:
+        """The same curve in iterations, `total_steps`, `begin` and `end` being epochs, for
+        `convert_to_iter_based=True`."""
+        if not by_epoch or not epoch_length:
+            raise ConfigError('convert_to_iter_based turns epochs into iterations: it needs by_epoch=True.')
+        return cls(*args, total_steps=None if total_steps is None else total_steps * epoch_length,
+                   begin=int(begin * epoch_length), end=end if end == INF else int(end * epoch_length),
+                   by_epoch=False, **kwargs)
+
+    def _get_value(self) -> list[float]:
+        return [self.values[min(self.last_step, self.total_steps - 1)]] * len(self.base_values)
 
 
 @PARAM_SCHEDULERS.register_module()
