@@ -15,7 +15,7 @@ VERSION = re.search(r"^__version__ = '([^']+)'", (ROOT / 'clear' / '__init__.py'
 CORE = [
     'torch>=2.9.1,<2.15', 'torchvision>=0.24.1,<0.30', 'numpy>=2.1,<2.5', 'pillow>=12,<14', 'mmengine==0.10.7',
     'mmcv-lite==2.2.0', 'mmpretrain==1.2.0', 'avalanche-lib==0.6.0', 'quadprog==0.1.14', 'timm==1.0.31',
-    'open_clip_torch==3.3.0', 'wandb==0.31.0', 'scikit-learn>=1.9,<1.10', 'torchmetrics>=1.9,<2',
+    'open_clip_torch==3.3.0', 'wandb==0.31.0', 'scikit-learn>=1.9,<1.10', 'scipy>=1.17,<2', 'torchmetrics>=1.9,<2',
     'tensorboard>=2.21,<3', 'pyarrow==26.0.1', 'matplotlib>=3.10,<4', 'tqdm>=4.66,<5', 'safetensors>=0.5,<1',
     'threadpoolctl>=3.5,<4',
     # mmengine 0.10.7 imports pkg_resources, which setuptools 81 removed.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from clear.evaluation.metrics.cka import LinearCKA
+from clear.evaluation.metrics.cka import BlockCKA
 
 
 def by_definition(x, y):
@@ -18,10 +18,10 @@ def by_kernels(x, y):
 
 
 def cka(x, y, batch=None):
-    found = LinearCKA()
+    found = BlockCKA()
     for rows, others in zip(x.split(batch or len(x)), y.split(batch or len(y))):
-        found.update(rows, others)
-    return found.value()
+        found.update([rows], [others])
+    return found.values().item()
 
 
 @pytest.mark.parametrize('batch', [1, 7, 64])
@@ -31,6 +31,18 @@ def test_batches_are_the_whole_matrix(batch):
     y = x[:, :6] @ torch.randn(6, 8) + torch.randn(64, 8) - 3
     assert cka(x, y, batch) == pytest.approx(by_definition(x, y), abs=1e-10)
     assert cka(x, y, batch) == pytest.approx(by_kernels(x, y), abs=1e-10)
+
+
+def test_every_block_with_every_block():
+    torch.manual_seed(0)
+    first = [torch.randn(40, 5), torch.randn(40, 3, 2, 2)]
+    second = [torch.randn(40, 4), first[0] @ torch.randn(5, 5), torch.randn(40, 2)]
+    found = BlockCKA()
+    for start in range(0, 40, 9):
+        found.update([block[start:start + 9] for block in first], [block[start:start + 9] for block in second])
+    pooled = [first[0], first[1].double().mean((2, 3))]
+    wanted = torch.tensor([[by_definition(x, y) for y in second] for x in pooled], dtype=torch.float64)
+    assert torch.allclose(found.values(), wanted, atol=1e-10, rtol=0)
 
 
 def test_rotation_scale_and_shift_do_not_matter_and_noise_is_not_alike():
@@ -48,12 +60,12 @@ def test_maps_are_pooled():
 
 
 @pytest.mark.parametrize('x, y, message', [
-    (torch.randn(3, 2), torch.randn(4, 2), 'not of the same images'),
+    (torch.randn(3, 2), torch.randn(4, 2), 'blocks of .3, 4. rows'),
     (torch.randn(1, 2), torch.randn(1, 2), '1 images'),
     (torch.ones(3, 2), torch.randn(3, 2), 'the same for every image'),
     (torch.full((3, 2), torch.nan), torch.randn(3, 2), 'not finite')])
 def test_what_has_no_alignment(x, y, message):
-    found = LinearCKA()
+    found = BlockCKA()
     with pytest.raises(ValueError, match=message):
-        found.update(x, y)
-        found.value()
+        found.update([x], [y])
+        found.values()

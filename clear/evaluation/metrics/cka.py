@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-class LinearCKA:
-    """Linear centred kernel alignment of two representations (Kornblith et al. 2019, arXiv:1905.00414), over batches.
+class BlockCKA:
+    """Linear centred kernel alignment of every block of one network with every block of another (Kornblith et al. 2019,
+    arXiv:1905.00414), over batches.
 
     |Y'X|^2 / (|X'X| |Y'Y|) of centred X and Y, 1 for a rotation and scaling of each other. Sums of products and of rows
     are kept in float64 and centred at the end, so that batches of any size give what the whole matrices give. This is
@@ -18,50 +21,67 @@ class LinearCKA:
 
     Example:
         >>> features = torch.randn(50, 8)
-        >>> cka = LinearCKA()
+        >>> cka = BlockCKA()
         >>> for rows in features.split(16):
-        ...     cka.update(rows, 3 * rows[:, [1, 0, 2, 3, 4, 5, 6, 7]] + 2)
-        >>> round(cka.value(), 6)
-        1.0
+        ...     cka.update([rows, rows[:, :3]], [3 * rows[:, [1, 0, 2, 3, 4, 5, 6, 7]] + 2])
+        >>> cka.values().shape, round(cka.values()[0, 0].item(), 6)
+        (torch.Size([2, 1]), 1.0)
     """
 
     def __init__(self):
         self._count = 0
-        self._sums: list[Tensor] = []
-        self._products: list[Tensor] = []
+        self._sums: list[list[Tensor]] = []
+        self._own: list[list[Tensor]] = []
+        self._both: list[list[Tensor]] = []
 
-    def update(self, first: Tensor, second: Tensor) -> None:
+    def update(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
         """Add rows of the same images.
 
         Args:
-            first: (N, D) or maps (N, C, H, W); second: (N, E), or maps.
+            first, second: blocks, each (N, D) or maps (N, C, H, W).
 
         Raises:
             ValueError: for another number of rows, or values that are not finite.
         """
-        x, y = (value.flatten(2).double().mean(2) if value.ndim > 2 else value.double() for value in (first, second))
-        if len(x) != len(y):
-            raise ValueError(f'{len(x)} rows of the first and {len(y)} of the second are not of the same images.')
-        if not (x.isfinite().all() and y.isfinite().all()):
-            raise ValueError('a representation is not finite.')
-        sums, products = [x.sum(0), y.sum(0)], [x.T @ x, y.T @ y, y.T @ x]
-        self._sums = [old + new for old, new in zip(self._sums, sums)] or sums
-        self._products = [old + new for old, new in zip(self._products, products)] or products
-        self._count += len(x)
+        sides = [[_pooled(block) for block in blocks] for blocks in (first, second)]
+        counts = {len(block) for blocks in sides for block in blocks}
+        if len(counts) > 1:
+            raise ValueError(f'blocks of {sorted(counts)} rows are not of the same images.')
+        sums = [[block.sum(0) for block in blocks] for blocks in sides]
+        own = [[block.T @ block for block in blocks] for blocks in sides]
+        both = [[y.T @ x for y in sides[1]] for x in sides[0]]
+        self._sums, self._own, self._both = (_added(*each) for each in (
+            (self._sums, sums), (self._own, own), (self._both, both)))
+        self._count += counts.pop()
 
-    def value(self) -> float:
-        """The alignment, 0 ... 1.
+    def values(self) -> Tensor:
+        """(blocks of the first, blocks of the second) float64, 0 ... 1.
 
         Raises:
-            ValueError: for fewer than two images, or a representation that is the same for all.
+            ValueError: for fewer than two images, or a block that is the same for all.
         """
         if self._count < 2:
             raise ValueError(f'{self._count} images have no alignment; expected at least 2.')
-        x, y = self._sums
-        means = [torch.outer(left, right) / self._count for left, right in ((x, x), (y, y), (y, x))]
-        own, other, both = (product - mean for product, mean in zip(self._products, means))
-        scale = own.norm() * other.norm()
-        # What is left of equal rows is rounding.
-        if min(own.trace() / self._products[0].trace(), other.trace() / self._products[1].trace()) < 1e-12:
+        lengths = [torch.stack([self._length(total, product) for total, product in zip(sums, products)])
+                   for sums, products in zip(self._sums, self._own)]
+        shared = torch.stack([torch.stack([
+            (product - torch.outer(y, x) / self._count).square().sum() for y, product in zip(self._sums[1], products)])
+            for x, products in zip(self._sums[0], self._both)])
+        return shared / torch.outer(*lengths)
+
+    def _length(self, total: Tensor, product: Tensor) -> Tensor:
+        centred = product - torch.outer(total, total) / self._count
+        if centred.trace() / product.trace() < 1e-12:  # what is left of equal rows is rounding
             raise ValueError('a representation is the same for every image.')
-        return (both.square().sum() / scale).item()
+        return centred.norm()
+
+
+def _pooled(block: Tensor) -> Tensor:
+    rows = block.flatten(2).double().mean(2) if block.ndim > 2 else block.double()
+    if not rows.isfinite().all():
+        raise ValueError('a representation is not finite.')
+    return rows
+
+
+def _added(old: list[list[Tensor]], new: list[list[Tensor]]) -> list[list[Tensor]]:
+    return [[one + two for one, two in zip(ones, twos)] for ones, twos in zip(old, new)] or new
