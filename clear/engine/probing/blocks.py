@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.progress import progress
+from clear.core.files import atomic_writer
+from clear.core.logs import logger, progress_bar
 from clear.evaluation.metrics.cka import BlockCKA
 from clear.features.build import make_encoder
 from clear.features.loading import image_batches
@@ -45,9 +48,6 @@ def pairs_of(cfg: dict, names: Sequence[str] | None = None) -> list[tuple[str, s
 class BlockComparison:
     """The alignments of two encoders over the images of a table, each prepared as the encoder wants it.
 
-    Args:
-        max_images: the first so many rows; None = all.
-
     Raises:
         ConfigError: for an encoder without maps.
     """
@@ -64,6 +64,9 @@ class BlockComparison:
             ) -> Tensor:
         """(6, 6) float64: blocks of the first by blocks of the second, in the order of `BLOCKS`.
 
+        Args:
+            max_images: the first so many rows; None = all. An image that cannot be read is left out.
+
         Raises:
             DataError: if fewer than two images can be read, or a block is the same for all.
         """
@@ -73,12 +76,15 @@ class BlockComparison:
         streams = [image_batches(images, encoder.preprocess, batches, num_workers=num_workers)
                    for encoder in self._encoders]
         found, used = BlockCKA(), 0
-        for parts in progress(zip(*streams), total=len(batches), desc='blocks'):
-            good = [place for place, row in enumerate(parts[0].rows) if not any(row in each.reasons for each in parts)]
-            if good:
-                found.update(*(self._blocks(encoder, part.images[good]) for encoder, part in
-                               zip(self._encoders, parts)))
+        with progress_bar('blocks', 'images') as report:
+            for parts in zip(*streams):
+                rows = parts[0].rows
+                good = [place for place, row in enumerate(rows) if not any(row in each.reasons for each in parts)]
+                if good:
+                    found.update(*(self._blocks(encoder, part.images[good])
+                                   for encoder, part in zip(self._encoders, parts)))
                 used += len(good)
+                report(rows[-1] + 1, count)
         try:
             return found.values().cpu()
         except ValueError as error:
@@ -87,3 +93,45 @@ class BlockComparison:
     def _blocks(self, encoder: nn.Module, images: Tensor) -> list[Tensor]:
         images = images.to(self._device)
         return [*encoder.feature_maps(images), encoder(images)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare encoders as the command line says: a CSV file and a figure for each pair. Returns the exit code.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: for anything that cannot be compared.
+    """
+    from clear.core.config import load_config
+    from clear.core.configs.options import parse_options
+    from clear.core.logs import setup_logging
+    from clear.core.programs.startup import choose_device
+    from clear.datasets.readers.build import guess_reader, read_images
+    from clear.engine.probing.keys import with_defaults
+    from clear.visualization.figures import write_figures
+    from clear.visualization.suites.figures import matrix_figure
+
+    if args.out.exists() and not args.out.is_dir():
+        raise DataError(f'--out {args.out} is a file; it should be a folder.')
+    setup_logging(None)
+    cfg = with_defaults(load_config(args.config, parse_options(args.cfg_options))[0])
+    pairs = pairs_of(cfg, args.encoders)
+    source = guess_reader(args.data) if args.data else (cfg.get('data') or {}).get('test')
+    if not isinstance(source, dict) or 'type' not in source:
+        raise ConfigError("The config has no images in data.test; name some by --data.")
+    images, device = read_images(source), choose_device(args.device)
+    for first, second in pairs:
+        encoders = [{key: value for key, value in cfg['encoders'][name].items() if key != 'info'}
+                    for name in (first, second)]
+        values = BlockComparison(*encoders, device=device).run(
+            images, batch_size=args.batch_size, max_images=args.max_images, num_workers=args.num_workers)
+        stem = f'cka_{first}--{second}'
+        with atomic_writer(args.out / f'{stem}.csv', 'w') as file:
+            csv.writer(file, lineterminator='\n').writerows(
+                [[f'{first} / {second}', *BLOCKS], *([name, *map(repr, row)] for name, row in
+                                                     zip(BLOCKS, values.tolist()))])
+        figure = matrix_figure(values.numpy(), [f'{first} {name}' for name in BLOCKS],
+                               [f'{second} {name}' for name in BLOCKS], 'Linear CKA of blocks',
+                               f'{first} (rows) and {second} (columns); maps pooled over positions')
+        paths = [args.out / f'{stem}.csv', *write_figures({stem: figure}, args.out)]
+        logger.info('wrote %s', ', '.join(map(str, paths)))
+    return 0
