@@ -21,6 +21,7 @@ from clear.models.lora import LoRALinear, apply_lora, merge_lora  # noqa: E402
 from clear.models.sync_batch_norm import convert_sync_batch_norm, synchronised  # noqa: E402
 from clear.models.towers.image import (  # noqa: E402
     ConSEImageEncoder,
+    DictEncoder,
     HuggingFaceImageEncoder,
     ImageEncoder,
     MMPretrainEncoder,
@@ -41,9 +42,10 @@ from clear.models.towers.text import (  # noqa: E402
 from clear.models.weights.load import SOURCES, LoadReport, load_weights  # noqa: E402
 
 __all__ = ['FAN', 'SOURCES', 'AdaptFormer', 'AlignedEncoder', 'AlignedRun', 'ComposedClassifier', 'ConSEImageEncoder',
-           'CosineDistanceHead', 'Freezable', 'FreezeReport', 'HuggingFaceImageEncoder', 'HuggingFaceTextEncoder',
-           'ImageEncoder', 'ImageTextAlignment', 'LoRALinear', 'LoadReport', 'LockReport', 'MMPretrainEncoder',
-           'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess', 'ProtoCLIP', 'SentenceTransformerEncoder',
-           'TextEncoder', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder', 'TowerPair', 'apply_lora',
-           'build_classifier', 'build_encoder', 'build_text_encoder', 'convert_sync_batch_norm', 'freeze',
-           'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora', 'necks', 'selfsup', 'synchronised']
+           'CosineDistanceHead', 'DictEncoder', 'Freezable', 'FreezeReport', 'HuggingFaceImageEncoder',
+           'HuggingFaceTextEncoder', 'ImageEncoder', 'ImageTextAlignment', 'LoRALinear', 'LoadReport', 'LockReport',
+           'MMPretrainEncoder', 'OpenCLIPImageEncoder', 'OpenCLIPTextEncoder', 'Preprocess', 'ProtoCLIP',
+           'SentenceTransformerEncoder', 'TextEncoder', 'TimmEncoder', 'TorchHubEncoder', 'TorchvisionEncoder',
+           'TowerPair', 'apply_lora', 'build_classifier', 'build_encoder', 'build_text_encoder',
+           'convert_sync_batch_norm', 'freeze', 'load_weights', 'lock_groups', 'lock_tower', 'losses', 'merge_lora',
+           'necks', 'selfsup', 'synchronised']

@@ -34,7 +34,7 @@ def build_encoder(cfg: Options | ImageEncoder) -> ImageEncoder:
     if not (isinstance(kind, type) and issubclass(kind, ImageEncoder)):
         raise ConfigError(f"encoder.type: {getattr(kind, '__name__', kind)} is no image encoder. There are "
                           'MMPretrainEncoder, TorchvisionEncoder, TimmEncoder, OpenCLIPImageEncoder, TorchHubEncoder, '
-                          'HuggingFaceImageEncoder, ConSEImageEncoder.')
+                          'HuggingFaceImageEncoder, ConSEImageEncoder, DictEncoder.')
     try:
         encoder = MODELS.build(dict(cfg))
     except TypeError as error:

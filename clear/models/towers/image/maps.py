@@ -112,11 +112,12 @@ def collect(model: nn.Module, images: Tensor, sources: Sequence[MapSource]) -> l
     finally:
         for handle in handles:
             handle.remove()
-    return [_at_level(found[source.module, source.call], source.level, level, size)
+    return [at_level(found[source.module, source.call], source.level, level, size)
             for source, level in zip(sources, LEVELS)]
 
 
-def _at_level(value: Tensor, level: int, wanted: int, image: tuple[int, int]) -> Tensor:
+def at_level(value: Tensor, level: int, wanted: int, image: tuple[int, int]) -> Tensor:
+    """A map (N, C, H, W) of stride 2**level at stride 2**wanted, for images of this height and width."""
     if level == wanted:
         return value
     size = [max(1, math.ceil(side / 2**wanted)) for side in image]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -71,18 +71,22 @@ def strip_classifier(model: nn.Module, image_size: int, *, classifier: str | Ite
 
 
 def pool(outputs: object) -> Tensor:
-    """(N, D) from (N, D), or from maps (N, C, H, W) by their mean; of several outputs the last counts.
+    """(N, D) from (N, D), or from maps (N, C, H, W) by their mean; of several outputs the last counts, of a dict its
+    `embedding`.
 
     Raises:
         ConfigError: for anything else.
     """
+    if isinstance(outputs, Mapping) and 'embedding' in outputs:
+        outputs = outputs['embedding']
     while isinstance(outputs, (tuple, list)) and outputs:
         outputs = outputs[-1]
     if isinstance(outputs, Tensor) and outputs.ndim == 4:
         outputs = outputs.mean((2, 3))
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ConfigError(f'The encoder gives {found}, expected an embedding (N, D) or maps (N, C, H, W).')
+        raise ConfigError(f'The encoder gives {found}, expected an embedding (N, D) or maps (N, C, H, W); a dict has '
+                          'it as embedding.')
     return outputs
 
 
