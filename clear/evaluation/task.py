@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -13,6 +14,7 @@ from clear.core.checks import check_choice
 from clear.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from clear.core.types import Options
     from clear.datasets import ImageTable
     from clear.evaluation.image.rows import Bank
     from clear.features import FeatureBank
@@ -31,6 +33,11 @@ class TaskData:
         text: the captions of each image, a list of any length.
         encoder_name: of the encoder, for messages.
         vectors: what tasks made of texts by this very encoder, weights and all, for those that come after them.
+        storage: how a task that makes banks or map caches of its own keeps them: what the `banks` of the config say of
+            root, dtype, batch_size and max_bad_fraction, arguments of `clear.features.extract`.
+        folder: where the task may keep files: histories, heads, the state that it goes on from after a kill. What lies
+            there is of this very task, encoder and data. None where nothing is written.
+        jobs: task -> the folder of that task on the same encoder, for each of the task's `reads_jobs`.
     """
 
     bank: Mapping[str, Bank] = field(default_factory=dict)
@@ -39,6 +46,9 @@ class TaskData:
     text: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     encoder_name: str = 'features'
     vectors: dict[str, Tensor] = field(default_factory=dict)
+    storage: Options = field(default_factory=dict)
+    folder: Path | None = None
+    jobs: Mapping[str, Path] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -86,6 +96,9 @@ class Task(Protocol):
     anything is encoded, one that says `splits = ('test',)` data without these, and one with `check_classes(names)` is
     asked about the classes of 'test', before a model trains. One that trains the encoder or makes banks of its own
     says `encodes_by_itself = True`, and is not measured while a model trains.
+
+    One that reads what other tasks of the config left in their folders names them, `reads_jobs = ('imagenet',)`; it
+    is run after them, and `data.jobs` has their folders.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -117,6 +130,19 @@ def reads_text_alone(needs: Sequence[str]) -> bool:
 def encodes_by_itself(task: Task) -> bool:
     """Whether a task trains the encoder, or makes banks of its own."""
     return getattr(task, 'encodes_by_itself', False)
+
+
+def reads_jobs(task: Task) -> tuple[str, ...]:
+    """The tasks of a config whose folders a task reads.
+
+    Raises:
+        ConfigError: if it does not name them so.
+    """
+    names = getattr(task, 'reads_jobs', ())
+    if not isinstance(names, (tuple, list)) or any(not isinstance(name, str) for name in names):
+        raise ConfigError(f'{type(task).__name__}.reads_jobs is {names!r}; expected names of tasks: '
+                          "reads_jobs = ('imagenet',).")
+    return tuple(names)
 
 
 def reads_labels(task: Task) -> bool:

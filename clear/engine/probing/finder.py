@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clear.core.config import to_plain
 from clear.core.contracts import JoinsTowers
 from clear.core.errors import ClearError, ConfigError
+from clear.engine.probing.keys import BANK_KEYS
 from clear.evaluation.image.rows import BucketRows
 from clear.evaluation.task import TaskData, reads_text_alone
 from clear.features.identity import fingerprint_of
@@ -56,7 +57,7 @@ class DataFinder:
         """
         self._turn_to(job.encoder_cfg)
         needs, found = job.needs, {}
-        beside = job.files_fingerprint()
+        beside = {**job.read_jobs_fingerprints(), **job.files_fingerprint()}
         test = job.data.get('test')
         if test is not None and bank_path(job.encoder_cfg, test) is None:
             job.check_classes(self._source(test).class_names)  # before anything is encoded
@@ -81,8 +82,9 @@ class DataFinder:
         hashes = {encoder_hash for _, encoder_hash in identities.values()} or {*own.values()}
         # Imported banks are named by their content, so two splits have two names and the encoder is unknown.
         job.encoder_hash = hashes.pop().removeprefix('sha256:')[:16] if len(hashes) == 1 else ''
+        storage = {key: value for key, value in self.options.items() if key in BANK_KEYS}
         return encoder, TaskData(encoder_name=job.encoder, vectors=self._vectors.setdefault(job.features, {}),
-                                 **{need: found[need] for need in needs if need in found})
+                                 storage=storage, **{need: found[need] for need in needs if need in found})
 
     def check(self, job: Job) -> None:
         """Refuse a task that needs what its data cannot give, before anything is encoded.
@@ -120,7 +122,8 @@ class DataFinder:
             path = bank_path(job.encoder_cfg, source)
             found[split] = _open(path).fingerprint if path is not None else \
                 fingerprint_of(self._wanted(job, source, job.levels)['identity'])
-        return {**found, **self._own_hash(job), **job.files_fingerprint(), **self._captions_hash(job)}
+        return {**found, **self._own_hash(job), **job.read_jobs_fingerprints(), **job.files_fingerprint(),
+                **self._captions_hash(job)}
 
     def picture(self, job: Job, split: str, row: int) -> Image | None:
         """An image of a split; None where there is none: a bank holds none, and some cannot be read.

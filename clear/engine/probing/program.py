@@ -21,7 +21,7 @@ class ProbeProgram(MeasuringProgram):
     """Runs every task on every encoder (see `clear.engine.probing.runner`)."""
 
     KEYS = KNOWN
-    FILES = ('results.csv', 'jobs.json', 'report.html', 'failures/*.txt', 'figures/*.png')
+    FILES = ('results.csv', 'jobs.json', 'report.html', 'jobs/*', 'failures/*.txt', 'figures/*.png')
 
     @classmethod
     @building('The config')

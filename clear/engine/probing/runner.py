@@ -20,7 +20,8 @@ from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, config_text, software, write_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.probing.finder import DataFinder
-from clear.engine.probing.jobs import Job, plan_jobs, restore_jobs, save_jobs
+from clear.engine.probing.folders import job_folder, open_folder
+from clear.engine.probing.jobs import Job, identity_of, in_order, plan_jobs, restore_jobs, save_jobs
 from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
 from clear.engine.probing.tasks import build_task
@@ -29,6 +30,8 @@ from clear.features.planned import planned_banks
 if TYPE_CHECKING:
     from mmengine.config import Config
     from PIL.Image import Image
+
+    from clear.evaluation.task import TaskData
 
 PROTOCOL = 'clear/probe/v1'
 TABLE_FILE = 'results.csv'
@@ -59,10 +62,12 @@ class ProbeRunner:
         self.work_dir = Path(work_dir) if work_dir is not None else None
         self.device = choose_device(self.cfg['device'])
         self.jobs = plan_jobs(self.cfg)
+        self._is_resumed = False
         self._finder = DataFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
 
     def resume(self) -> int:
         """Take over what an earlier run in the work_dir has finished; how many jobs."""
+        self._is_resumed = True
         count = restore_jobs(self.jobs, self.work_dir, self._finder) if self.work_dir is not None else 0
         logger.info('resumed: %d of %d jobs are finished', count, len(self.jobs))
         return count
@@ -89,7 +94,10 @@ class ProbeRunner:
         with planned_banks():
             for job in self.jobs:
                 try:
-                    if job.state != 'done':
+                    missing = [name for name, read in job.read.items() if read is None]
+                    if missing:
+                        raise DataError(f"it reads what '{missing[0]}' leaves, which is no task of this config.")
+                    if job.state != 'done' and not job.read:  # what others leave is not there yet
                         self._finder.check(job)
                         self._finder.find(job)
                 except DataError as error:
@@ -103,7 +111,7 @@ class ProbeRunner:
             TrainingError: at the end, if jobs failed; everything else is done and written.
             Interrupted: after SIGTERM or Ctrl-C; finished jobs are kept.
         """
-        todo = [job for job in self.jobs if job.state != 'done']
+        todo = [job for job in in_order(self.jobs) if job.state != 'done']
         for job in todo:
             self._finder.check(job)
         started = time.monotonic()
@@ -127,7 +135,8 @@ class ProbeRunner:
         started = time.monotonic()
         try:
             task = build_task(job.options, str(self.device), self.cfg['num_workers'])
-            result = task.run(*self._finder.find(job))
+            encoder, data = self._finder.find(job)
+            result = task.run(encoder, self._with_folders(job, data))
         except (Interrupted, KeyboardInterrupt):
             job.state = 'pending'
             self._save()
@@ -138,6 +147,14 @@ class ProbeRunner:
         else:
             job.state, job.result = 'done', to_plain(result.to_dict())
         job.time_s = time.monotonic() - started
+
+    def _with_folders(self, job: Job, data: TaskData) -> TaskData:
+        """The data, with the folder of the job and of those that it reads."""
+        if self.work_dir is None:
+            return data
+        folder = open_folder(job_folder(self.work_dir, job.key), identity_of(job), keep=self._is_resumed)
+        return dataclasses.replace(data, folder=folder, jobs={
+            name: job_folder(self.work_dir, read.key) for name, read in job.read.items() if read is not None})
 
     def _record_failure(self, job: Job) -> None:
         if self.work_dir is not None:

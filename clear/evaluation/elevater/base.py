@@ -28,9 +28,9 @@ from clear.evaluation.language.prompts import AVERAGES, Prompting, check_encodes
 from clear.evaluation.metrics.similarity import unit_rows
 from clear.evaluation.task import TaskData
 from clear.features import extract
-from clear.features.identity import ROOT
 
 if TYPE_CHECKING:
+    from clear.core.types import Options
     from clear.datasets.table import ImageTable
     from clear.features import FeatureBank
 
@@ -86,7 +86,8 @@ class ElevaterTask:
             cannot be read get the same for all classes there, and are left out of the metric. Each encoder has a folder
             in it, by its name in the config; other options than before need another one.
         model_name: what the encoder is called in that file; None takes its name in the config.
-        bank_root: where a bank is made that the runner's do not serve for.
+        bank_root: where a bank is made that the runner's do not serve for; None takes the `root` of the config's
+            `banks`. It is stored as those say in any case.
         device, num_workers: as elsewhere.
     """
 
@@ -102,7 +103,7 @@ class ElevaterTask:
     knowledge: Mapping | None = None
     predictions: str | None = None
     model_name: str | None = None
-    bank_root: str = ROOT
+    bank_root: str | None = None
     device: str = 'cpu'
     num_workers: int = 0
 
@@ -115,10 +116,9 @@ class ElevaterTask:
                 raise ConfigError(f"knowledge is {self.knowledge!r}; expected dict(folder='...', gpt3=5) or the like.")
             known = accepted_arguments(knowledge_texts) - {'set_name', 'class_names'}
             check_keys('knowledge', self.knowledge, known, 'knowledge_texts')
-        for name in ('predictions', 'model_name'):
+        for name in ('predictions', 'model_name', 'bank_root'):
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
-        check_text('bank_root', self.bank_root)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -197,17 +197,18 @@ class ElevaterTask:
             DataError: for features that are not finite.
         """
         images = data.images[split]
-        bank = data.bank[split] if self.reads_bank else self.own_bank(encoder, images)
+        bank = data.bank[split] if self.reads_bank else self.own_bank(encoder, images, data.storage)
         places = torch.from_numpy(np.flatnonzero(bank.valid))
         features, _ = bank.tensors()
         check_features(features, split)
         labels = labels_of(images)
         return SplitRows(features.to(self.device), [labels[row] for row in places.tolist()], places, len(labels))
 
-    def own_bank(self, encoder: nn.Module, images: ImageTable) -> FeatureBank:
+    def own_bank(self, encoder: nn.Module, images: ImageTable, storage: Options) -> FeatureBank:
         """The bank of an encoder that is not the runner's, or of images that are brought to the square whole."""
         shown = encoder if self.benchmark.center_crop else squashing(encoder)
-        return extract(shown, images, root=self.bank_root, device=self.device, num_workers=self.num_workers)
+        own = dict(root=self.bank_root) if self.bank_root is not None else {}
+        return extract(shown, images, device=self.device, num_workers=self.num_workers, **{**storage, **own})
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int, dtype: torch.dtype) -> Tensor:
         """(N,) int64 labels, or (N, C) of 0 and 1."""

@@ -47,7 +47,24 @@ def test_a_config_of_suites_is_checked_as_one_of_its_tasks(folder):
         check_probe_config(with_defaults({**cfg, 'tasks': [*cfg['tasks'], dict(suite='words.py', data=DATA)]}))
 
 
+def test_data_of_a_suite_lie_elsewhere_and_options_go_to_the_tasks_that_have_them(folder):
+    (folder / 'own.py').write_text(
+        "data = dict(test=dict(type='Subset', every=2, images=dict(type='ImageFolder', root='data/pets')))\n"
+        "tasks = [dict(type='KNN', k=5), dict(type='LinearProbe', data=dict(test=dict(type='CLEAR', data_root='data')),"
+        " epochs=100), dict(type='NearestClassMean', data=dict(test=dict(type='Table', path='data/t.csv',"
+        " root='database')))]\n")
+    knn, linear, mean = expanded([dict(suite='own.py', data_root='/mnt/demo', options=dict(epochs=2))])
+    assert knn == dict(type='KNN', k=5, data=dict(test=dict(type='Subset', every=2, images=dict(
+        type='ImageFolder', root='/mnt/demo/pets'))))
+    assert linear == dict(type='LinearProbe', epochs=2, data=dict(test=dict(type='CLEAR', data_root='/mnt/demo')))
+    assert mean['data']['test'] == dict(type='Table', path='data/t.csv', root='database')
+    own = dict(test=dict(type='ImageFolder', root='data/mine'))
+    assert expanded([dict(suite='own.py', data_root='x', data=own)])[0]['data'] == own
+
+
 @pytest.mark.parametrize('entry, message', [
+    (dict(suite='words.py', options=dict(epocs=2)), "options has 'epocs', which no task of the suite words.py"),
+    (dict(suite='words.py', options=3), 'options is 3'), (dict(suite='words.py', data_root=3), 'data_root is 3'),
     (dict(suite='round.py'), r'suite round.py names itself \(round.py -> again.py -> round.py\)'),
     (dict(suite='empty.py'), 'suite empty.py has no tasks'), (dict(suite='grid.py'), 'suite grid.py has a grid'),
     (dict(suite='nowhere.py'), 'nowhere.py does not exist'), (dict(suite=5), 'tasks: suite is 5'),

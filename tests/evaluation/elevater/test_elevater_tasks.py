@@ -24,7 +24,7 @@ from clear.evaluation.elevater.linear import ElevaterLinear
 from clear.evaluation.elevater.sets import AVERAGED
 from clear.evaluation.elevater.zero_shot import ElevaterZeroShot
 from clear.evaluation.task import TaskData
-from clear.features import extract
+from clear.features import FeatureBank, extract
 from clear.models.alignment.pair import TowerPair
 from clear.registry import TASKS
 
@@ -338,11 +338,13 @@ def test_knowledge_is_appended_to_every_prompt(data, encoder, tmp_path):
 
 def test_a_set_without_centre_cut_gets_a_bank_of_whole_images(sets, data, encoder, tmp_path):
     whole = task(ElevaterZeroShot, SINGLE, center_crop=False, bank_root=str(tmp_path))
-    assert 'bank' not in whole.needs
     images = data[SINGLE].images
-    assert whole.run(encoder, TaskData(images=images)).value == \
+    assert 'bank' not in whole.needs and whole.run(encoder, TaskData(images=images)).value == \
         task(ElevaterZeroShot, SINGLE).run(encoder, data[SINGLE]).value  # these images are squares
     assert len(list(tmp_path.iterdir())) == 1
+    storage = dict(root=str(tmp_path / 'banks'), dtype='float32')
+    task(ElevaterZeroShot, SINGLE, center_crop=False).run(encoder, TaskData(images=images, storage=storage))
+    assert FeatureBank.open(*(tmp_path / 'banks').iterdir()).meta['identity']['dtype'] == 'float32'
 
 
 @pytest.mark.parametrize('options, message', [

@@ -1,0 +1,115 @@
+"""What a task may keep in its folder, and what others read there."""
+
+from pathlib import Path
+
+import pytest
+from tiny_encoder import write_images
+
+from clear.core.errors import ConfigError, TrainingError
+from clear.engine.probing.jobs import plan_jobs
+from clear.engine.probing.keys import with_defaults
+from clear.engine.probing.runner import ProbeRunner
+from clear.evaluation.task import TaskResult
+from clear.registry import TASKS
+
+ENCODER = dict(type='TorchvisionEncoder', arch='resnet18', preprocess=dict(resize=32, crop=32))
+SEEN = []
+
+
+class Writes:
+    """Leaves a file, and fails until it finds that of an earlier attempt if it is told so."""
+
+    needs = ('images',)
+
+    def __init__(self, *, fails=False, size=1):
+        self.fails, self.size = fails, size
+
+    def run(self, encoder, data):
+        SEEN.append(data)
+        before = [path.name for path in data.folder.iterdir() if path.name == 'head']
+        (data.folder / 'head').write_text('x' * self.size)
+        if self.fails and not before:
+            raise RuntimeError('killed')
+        return TaskResult('found', float(len(before)))
+
+
+class Follows:
+    """The size of what another task left."""
+
+    needs = ('images',)
+
+    def __init__(self, *, of='Writes'):
+        self.reads_jobs = (of,)
+
+    def run(self, encoder, data):
+        return TaskResult('size', float(len((data.jobs[self.reads_jobs[0]] / 'head').read_text())))
+
+
+@pytest.fixture(autouse=True)
+def tasks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('clear.visualization.probing.probe_figures', lambda results: {})
+    TASKS.import_from_location()
+    before = dict(TASKS.module_dict)
+    for kind in (Writes, Follows):
+        TASKS.register_module(module=kind)
+    SEEN.clear()
+    write_images(Path('images'), count=4)
+    yield
+    TASKS.module_dict.clear()
+    TASKS.module_dict.update(before)
+
+
+def config(*tasks, **more):
+    return {**dict(device='cpu', encoders=dict(net=ENCODER), tasks=[*tasks], data=dict(
+        test=dict(type='ImageFolder', root='images')), banks=dict(root='banks', dtype='float32')), **more}
+
+
+def run(cfg, resume=False):
+    runner = ProbeRunner(cfg, Path('work'))
+    if resume:
+        runner.resume()
+    return runner.run().metrics
+
+
+def test_a_task_finds_what_its_stopped_run_left_and_nothing_of_another():
+    cfg = config(dict(type='Writes', fails=True))
+    with pytest.raises(TrainingError):
+        run(cfg)
+    assert SEEN[0].folder == Path('work/jobs/net--Writes') and SEEN[0].storage == dict(root='banks', dtype='float32')
+    with pytest.raises(TrainingError):  # a new run begins anew
+        run(cfg)
+    assert run(cfg, resume=True) == {'net/Writes/found': 1.0}
+    with pytest.raises(TrainingError):  # of other arguments
+        run(config(dict(type='Writes', fails=True, size=2)), resume=True)
+    assert run(config(dict(type='Writes', fails=True, size=2)), resume=True) == {'net/Writes/found': 1.0}
+    write_images(Path('images'), count=6)
+    with pytest.raises(TrainingError):  # of other images
+        run(config(dict(type='Writes', fails=True, size=2)), resume=True)
+
+
+def test_without_a_work_dir_there_is_no_folder():
+    with pytest.raises(TrainingError, match='NoneType'):
+        ProbeRunner(config(dict(type='Writes'))).run()
+
+
+def test_a_task_reads_what_another_left_whatever_their_order_and_follows_its_changes():
+    cfg = config(dict(type='Follows'), dict(type='Writes', size=3))
+    assert run(cfg) == {'net/Follows/size': 3.0, 'net/Writes/found': 0.0}
+    assert run(cfg, resume=True) == {'net/Follows/size': 3.0, 'net/Writes/found': 0.0} and len(SEEN) == 1
+    cfg = config(dict(type='Follows'), dict(type='Writes', size=5))
+    assert run(cfg, resume=True)['net/Follows/size'] == 5.0
+    write_images(Path('images'), count=6)
+    assert ProbeRunner(cfg, Path('work')).resume() == 0
+
+
+def test_what_is_not_there_fails_by_name():
+    with pytest.raises(TrainingError, match="net--Follows reads what 'gone' leaves, which is no task of this config"):
+        run(config(dict(type='Follows', of='gone'), dict(type='Writes')))
+    with pytest.raises(TrainingError, match="reads what 'Writes' leaves, whose job net--Writes is not done"):
+        run(config(dict(type='Follows'), dict(type='Writes', fails=True)))
+    with pytest.raises(ConfigError, match='what itself leaves'):
+        plan_jobs(with_defaults(config(dict(type='Follows', of='Follows'))))
+    cfg = config(dict(type='Follows', name='a', of='b'), dict(type='Follows', name='b', of='a'))
+    with pytest.raises(ConfigError, match='a -> b -> a'):
+        plan_jobs(with_defaults(cfg))
