@@ -91,7 +91,7 @@ READERS = {
     'source list': ('x.txt', lambda path: read_images(dict(type='FileList', path=str(path)))),
     'bucket file': ('bucket_1.json', lambda path: bucket_files.read_bucket_files(path.parent, [path], no_choice)),
     'metadata': ('labeled_metadata.json', beside_class_names(lambda path: metadata.read_metadata(path.parent))),
-    'VOC list': ('x.txt', lambda path: voc._read_ids(path, 'train')), 'VOC annotation': ('x.xml', voc._parse),
+    'VOC list': ('x.txt', lambda path: voc.read_ids(path, 'train')), 'VOC annotation': ('x.xml', voc._parse),
     'results': ('results.json', read_results),
     'archives record': ('archives.json', lambda path: download.read_record(path.parent)),
     'archive': ('x.zip', verify_archive),

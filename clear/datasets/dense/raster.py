@@ -80,13 +80,13 @@ def stored_pixels(content: bytes, raster: Raster) -> np.ndarray:
 
 
 def grey_pixels(content: bytes) -> np.ndarray:
-    """(H, W) uint8: the luminance of an image of 8 bits, by the weights of ITU-R 601, as PIL has it.
+    """(H, W) float32, 0 ... 255: the luminance of an image of 8 bits, by the weights of ITU-R 601, not rounded.
 
     Raises:
         UnreadableImage: if it is damaged, with the reason.
     """
     with opened(io.BytesIO(content)) as image:
-        return np.array(image.convert('L'))
+        return np.array(image.convert('F'))
 
 
 def _rgb_of_16_bits(content: bytes) -> np.ndarray:

@@ -64,7 +64,7 @@ def read_voc(root: str | Path, split: str) -> ImageTable:
     if split not in VOC_SPLITS:
         raise ConfigError(f"VOC has no split '{split}'; there are {', '.join(VOC_SPLITS)}.")
     base = find_voc(root)
-    ids = _read_ids(base / 'ImageSets' / 'Main' / f'{split}.txt', split)
+    ids = read_ids(base / 'ImageSets' / 'Main' / f'{split}.txt', split)
     classes = [_read_classes(inside(base, f'Annotations/{name}.xml')) for name in ids]
     return ImageTable.from_columns(base, dict(
         id=ids, path=[f'JPEGImages/{name}.jpg' for name in ids], split=pyarrow.repeat(split, len(ids)),
@@ -84,7 +84,12 @@ def voc_targets(images: ImageTable) -> np.ndarray:
     return targets
 
 
-def _read_ids(path: Path, split: str) -> list[str]:
+def read_ids(path: Path, split: str) -> list[str]:
+    """The ids of a list, one a line, in its order.
+
+    Raises:
+        DataError: if the list is missing or empty, or has an id twice.
+    """
     try:
         lines = read_text(path).split('\n')
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Which file of targets belongs to which image, by their names."""
+"""Which file of targets belongs to which image, by their names; and the table of both."""
 
 from __future__ import annotations
 
@@ -6,9 +6,24 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow
+
 from clear.core.errors import DataError
+from clear.datasets.dense.targets import DenseTable, TargetDecoder
+from clear.datasets.readers.image_files import first_missing
 
 logger = logging.getLogger('clear')
+
+
+def paired_table(root: Path, split: str, images: Sequence[str], targets: Sequence[str], kind: str,
+                 decode: TargetDecoder, names: Sequence[str] = ()) -> DenseTable:
+    """Images with a target each, in their order.
+
+    Args:
+        kind, decode, names: as `target_kind`, `decode` and `target_names` of the table.
+    """
+    columns = dict(path=images, mask=targets, split=pyarrow.repeat(split, len(images)))
+    return DenseTable.from_columns(root, columns, target_kind=kind, decode=decode, target_names=names)
 
 
 def targets_of(root: Path, images: Sequence[str], targets: Sequence[str], key: Callable[[str], str]) -> list[str]:
@@ -36,6 +51,18 @@ def targets_of(root: Path, images: Sequence[str], targets: Sequence[str], key: C
         logger.warning("%s: %d targets have no image and are left out: '%s'%s.", root, len(spare), spare[0],
                        ' ...' if len(spare) > 1 else '')
     return [of_key[name] for name in keys]
+
+
+def check_there(root: Path, images: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse images whose target, which has a name of its own, is not there.
+
+    Raises:
+        DataError: if there are no images, or naming the first without a target.
+    """
+    if not images:
+        raise DataError(f'{root}: no images.')
+    if (row := first_missing(root, targets)) is not None:
+        raise DataError(f"{root}: the target of '{images[row]}' is missing: there is no '{targets[row]}'.")
 
 
 def stem(path: str) -> str:

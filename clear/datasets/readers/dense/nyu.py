@@ -9,12 +9,10 @@
 
 from __future__ import annotations
 
-import pyarrow
-
 from clear.core.checks import check_choice
 from clear.datasets.dense.decoders import FloatDepth, NonZero
 from clear.datasets.dense.targets import DenseTable, TargetDecoder
-from clear.datasets.readers.dense.matching import stem, targets_of
+from clear.datasets.readers.dense.matching import paired_table, stem, targets_of
 from clear.datasets.readers.image_files import existing_folder, image_files
 from clear.registry import READERS
 
@@ -51,11 +49,10 @@ def nyu_walkable(root: str, split: str) -> DenseTable:
 
 
 def _nyu(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -> DenseTable:
-    base = existing_folder(root)
     check_choice('split', split, SPLITS)
+    base = existing_folder(root)
     for part in ('images', folder):
         existing_folder(base / split / part)
     images = image_files(base, f'{split}/images')
     targets = targets_of(base, images, image_files(base, f'{split}/{folder}'), stem)
-    return DenseTable.from_columns(base, dict(path=images, mask=targets, split=pyarrow.repeat(split, len(images))),
-                                   target_kind=kind, decode=decode)
+    return paired_table(base, split, images, targets, kind, decode)

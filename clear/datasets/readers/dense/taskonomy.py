@@ -1,0 +1,64 @@
+"""Taskonomy (Zamir et al. 2018) in the layout of the probing suite: rooms with their depth and their edges.
+
+::
+
+    <root>/{train,test}/rgb/<building>/<name>.png
+    <root>/{train,test}/depth_zbuffer/<building>/<name>.png     16 bits, 512 to a metre, 65535 = unknown
+    <root>/{train,test}/edges/<building>/<name>.png             grey of 8 or 16 bits
+
+A name may end in `_domain_rgb`, `_domain_depth_zbuffer` and so on, as the official files' do.
+"""
+
+from __future__ import annotations
+
+from clear.core.checks import check_choice
+from clear.datasets.dense.decoders import GreyLevels, WholeDepth
+from clear.datasets.dense.targets import DenseTable, TargetDecoder
+from clear.datasets.readers.dense.matching import paired_table, targets_of
+from clear.datasets.readers.image_files import existing_folder, image_files
+from clear.registry import READERS
+
+PER_METRE, UNKNOWN = 512, 65535
+
+
+@READERS.register_module(name='TaskonomyDepth')
+def taskonomy_depth(root: str, split: str) -> DenseTable:
+    """Depth in metres along the optical axis. Where it is unknown, and at 0, it does not count.
+
+    Args:
+        split: 'train' or 'test'.
+
+    Raises:
+        ConfigError: for another split.
+        DataError: if a folder or the depth of an image is missing.
+    """
+    return _taskonomy(root, split, 'depth_zbuffer', 'depth', WholeDepth(PER_METRE, UNKNOWN))
+
+
+@READERS.register_module(name='TaskonomyEdges')
+def taskonomy_edges(root: str, split: str) -> DenseTable:
+    """How much of an edge every pixel is, from 0 to 1 of what the file can hold. All pixels count.
+
+    Args:
+        split: 'train' or 'test'.
+
+    Raises:
+        ConfigError: for another split.
+        DataError: if a folder or the edges of an image are missing.
+    """
+    return _taskonomy(root, split, 'edges', 'edges', GreyLevels())
+
+
+def _taskonomy(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -> DenseTable:
+    check_choice('split', split, ('train', 'test'))
+    base = existing_folder(root)
+    for part in ('rgb', folder):
+        existing_folder(base / split / part)
+    images = image_files(base, f'{split}/rgb')
+    targets = targets_of(base, images, image_files(base, f'{split}/{folder}'), _view)
+    return paired_table(base, split, images, targets, kind, decode)
+
+
+def _view(path: str) -> str:
+    """`<building>/<name>` without the domain."""
+    return path.split('/', 2)[2].rpartition('.')[0].partition('_domain_')[0]
