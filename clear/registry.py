@@ -353,6 +353,13 @@ READERS = Registry('reader', locations=[
     'clear.datasets.readers.table_by_time',
     'clear.datasets.readers.table_file',
     'clear.datasets.readers.torchvision',
+    'clear.datasets.readers.virb.caltech101',
+    'clear.datasets.readers.virb.cifar100',
+    'clear.datasets.readers.virb.clevr',
+    'clear.datasets.readers.virb.imagenet_v2',
+    'clear.datasets.readers.virb.kinetics',
+    'clear.datasets.readers.virb.nuscenes',
+    'clear.datasets.readers.virb.thor',
     'clear.datasets.readers.voc'])
 TASKS = Registry('task', locations=['clear.evaluation'])
 STAGES = Registry('stage', locations=['clear.curation'])

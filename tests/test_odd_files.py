@@ -12,12 +12,17 @@ from clear.core.configs.options import parse_options
 from clear.core.errors import ClearError
 from clear.core.files import load_tensors, read_json, read_text
 from clear.core.results import read_results
+from clear.core.storage.plain_pickles import read_array_pickle
 from clear.datasets import read_images
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
 from clear.datasets.readers import bucket_files, listing, table_file, voc
 from clear.datasets.readers.clear import clear_files, metadata
 from clear.datasets.readers.pairs.table import table_columns
+from clear.datasets.readers.virb import caltech101, clevr
+from clear.datasets.readers.virb.kinetics import video_labels
+from clear.datasets.readers.virb.nuscenes import pairs_of
+from clear.datasets.readers.virb.thor import labelled_lines
 from clear.engine import checkpoint
 from clear.engine.probing import jobs
 from clear.engine.streams import over_time
@@ -103,7 +108,11 @@ READERS = {
     'packed passages': ('x.tsv.gz', lambda path: [*read_passages(path)]),
     'word pairs': ('x.csv', lambda path: read_word_pairs(path, ';')),
     'labelled texts': ('x.csv', lambda path: table_columns(path, ['caption'])),
-    'finished cells': ('x.json', over_time.read_cells),
+    'finished cells': ('x.json', over_time.read_cells), 'pickle of arrays': ('x', read_array_pickle),
+    'videos': ('x.json', video_labels), 'pairs of frames': ('x.json', pairs_of),
+    'labelled lines': ('x.txt', labelled_lines),
+    'scenes': ('x.json', lambda path: clevr._answers(path, 'count')),
+    'list of Caltech': ('x.json', lambda path: caltech101._listed(path, path.parent)),
     'jobs': ('jobs.json', lambda path: jobs.restore_jobs([], path.parent, None)),
     **{f'bank {name}': (name, bank_file(name))
        for name in ('meta.json', 'features.npy', 'labels.npy', 'valid.npy', 'index.parquet')},
@@ -121,6 +130,7 @@ FINE = {
     # Whether the images are there is looked up later.
     ('file list', 'NUL and index'), *(('source list', odd) for odd in (
         'deep JSON', 'endless number', 'NUL', 'JSON of another shape', 'number', 'truncated JSON', 'NUL and index')),
+    *(('labelled lines', odd) for odd in ('JSON of another shape', 'truncated JSON')),
     # Nothing measured or downloaded yet.
     ('finished cells', 'absent'), ('jobs', 'absent'), ('archives record', 'absent'),
     # The task says that there are no rows, or that judged passages are missing.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clear.core.errors import DataError, printable
 from clear.core.files import read_bytes
+from clear.core.storage.plain_pickles import check_instructions
 
 MAX_BYTES = 1 << 30
 # The classes that hold one photo, and one folder of photos; whatever module they were in, they are ours here.
@@ -21,9 +21,6 @@ CLASSES = ('FlickrFolder', 'Metadata', 'MetadataObject')
 _FOLDER_FIELDS = ('idx', 'num_images', 'last_index', 'folder', 'image_folder', 'metadata_location')
 _MAKERS = {('copyreg', '_reconstructor'), ('copy_reg', '_reconstructor'), ('copyreg', '__newobj__')}
 _BASES = {('builtins', 'object'), ('__builtin__', 'object')}
-_PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
-# What may build anything but plain values and these records: other instructions are refused.
-_REFUSED = {'PERSID', 'BINPERSID', 'EXT1', 'EXT2', 'EXT4', 'INST', 'OBJ', 'NEXT_BUFFER', 'READONLY_BUFFER'}
 
 
 class Inert:
@@ -60,7 +57,7 @@ def read_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> object:
     """
     data = read_bytes(path, max_bytes)
     try:
-        _look_at(data)
+        check_instructions(data, _check_name, 'the earlier curation')
         return _plain(_Reader(io.BytesIO(data), encoding='utf-8', errors='surrogateescape').load(), {})
     except DataError as error:
         raise DataError(f'{path}: {error}') from error
@@ -95,22 +92,6 @@ class _Maker:
 def _refusal(module: str, name: str) -> str:
     return (f"it asks for '{printable(module)}.{printable(name)}'. Only {', '.join(CLASSES)} and plain values are "
             'read; nothing of it was run.')
-
-
-def _look_at(data: bytes) -> None:
-    """Refuse instructions and names that no pickle of the earlier curation has.
-
-    Raises:
-        DataError: saying which.
-    """
-    for count, (operation, value, _) in enumerate(pickletools.genops(data)):
-        if operation.name in _REFUSED:
-            raise DataError(f"it has the instruction {operation.name}; it is no pickle of the earlier curation.")
-        if operation.name == 'GLOBAL':
-            module, _, name = str(value).partition(' ')
-            _check_name(module, name)
-        elif operation.name in _PUTS and int(value) > count:  # the unpickler would make room for all below
-            raise DataError('its memory has gaps; it was not written by pickle.')
 
 
 def _check_name(module: str, name: str) -> None:
