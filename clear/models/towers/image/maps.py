@@ -85,7 +85,8 @@ def find_maps(model: nn.Module, images: Tensor) -> tuple[MapSource, ...]:
     if len(last) >= 3:
         return tuple(last[_nearest_level(level, last)] for level in LEVELS)
     if len(blocks) >= 4:
-        first = trunk[0].output if trunk[0].output.level in LEVELS else blocks[0]
+        # Padding before the patches are cut out gives a map, too, at the image's own resolution.
+        first = next((call.output for call in trunk if call.output.level in LEVELS), blocks[0])
         return (first, *(blocks[math.ceil(len(blocks) * quarter / 4) - 1] for quarter in (1, 2, 3, 4)))
     raise ConfigError(f'{type(model).__name__} has no feature maps: its modules give maps at {len(last)} strides, and '
                       f'no chain of transformer blocks was found. Use its embedding.')
