@@ -69,7 +69,8 @@ def train_alone(point, features, labels, num_classes, *, epochs, batch_size):
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from clear.evaluation.image.linear_grid import batch_order, initial_head
+    from clear.evaluation.image.grid.stacked import initial_head
+    from clear.evaluation.image.grid.training import batch_order
 
     head = torch.nn.Linear(features.shape[1], num_classes, dtype=features.dtype)
     weight, bias = initial_head(num_classes, features.shape[1], point.seed, features.dtype)

@@ -5,8 +5,9 @@ from clear.evaluation.elevater.linear import ElevaterLinear
 from clear.evaluation.elevater.zero_shot import ElevaterZeroShot
 from clear.evaluation.image.clustering import Clustering, agreement, k_means
 from clear.evaluation.image.few_shot import FewShotProbe
+from clear.evaluation.image.grid.points import GridPoint, expand_grid
+from clear.evaluation.image.grid.training import TrainedGrid, train_grid
 from clear.evaluation.image.knn import KNN, nearest_neighbours, weighted_votes
-from clear.evaluation.image.linear_grid import GridPoint, TrainedGrid, expand_grid, train_grid
 from clear.evaluation.image.linear_probe import LinearProbe
 from clear.evaluation.image.logistic_probe import LogisticProbe, fit_logistic
 from clear.evaluation.image.nearest_class_mean import NearestClassMean, nearest_mean_scores

@@ -8,7 +8,9 @@ from torch.optim import lr_scheduler
 
 from clear.core.errors import ConfigError
 from clear.evaluation import expand_grid, train_grid
-from clear.evaluation.image.linear_grid import GridPoint, TrainedGrid, batch_order, initial_head
+from clear.evaluation.image.grid.points import GridPoint
+from clear.evaluation.image.grid.stacked import StackedHeads, initial_head
+from clear.evaluation.image.grid.training import TrainedGrid, batch_order
 from clear.evaluation.image.schedules import SCHEDULES
 
 EPOCHS = 4
@@ -105,7 +107,7 @@ def test_evaluation_in_chunks_matches_plain_formula(monkeypatch):
     features, labels = digits()
     features, labels = features[:333], labels[:333]
     grid = train_grid(features, labels, 10, expand_grid([0.1, 0.5], seeds=[0, 1]), epochs=1)
-    monkeypatch.setattr('clear.evaluation.image.linear_grid._LOGITS_PER_CHUNK', 40 * 50)
+    monkeypatch.setattr('clear.evaluation.image.grid.training._LOGITS_PER_CHUNK', 40 * 50)
     accuracy, loss = grid.evaluate(features, labels)
     for column in range(4):
         logits = features @ grid.weight[column].T + grid.bias[column]
@@ -118,7 +120,7 @@ def test_of_equal_logits_that_of_the_true_class_stands_last():
     # Two columns of three classes: of the first all classes are equal, of the second only classes 0 and 1.
     weight = torch.zeros(2, 3, 2)
     bias = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]])
-    grid = TrainedGrid([GridPoint(0.1)] * 2, weight, bias, torch.tensor([False, False]))
+    grid = TrainedGrid([GridPoint(0.1)] * 2, StackedHeads((weight,), (bias,)), torch.tensor([False, False]))
     for labels, expected in (([0, 1, 2], [0, 1 / 3]), ([0, 0, 0], [0, 0]), ([2, 2, 2], [0, 1])):
         accuracy, _ = grid.evaluate(torch.ones(3, 2), torch.tensor(labels))
         assert accuracy.tolist() == pytest.approx(expected)

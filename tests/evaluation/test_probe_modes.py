@@ -11,7 +11,9 @@ from torch.nn import functional
 from clear.core.config import load_config
 from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.evaluation import LabelledRows, LinearProbe, LogisticProbe, ProbeData
-from clear.evaluation.image.linear_grid import batch_order, drawn_pairs, initial_head
+from clear.evaluation.image.grid.points import drawn_pairs
+from clear.evaluation.image.grid.stacked import initial_head
+from clear.evaluation.image.grid.training import batch_order
 from clear.evaluation.image.sweep import peak_search, spaced_values
 from clear.evaluation.task import TaskData
 from clear.registry import TASKS

@@ -11,16 +11,9 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_flag, check_whole
 from clear.core.errors import ConfigError, TrainingError
-from clear.evaluation.image.linear_grid import (
-    INITS,
-    GridPoint,
-    Setting,
-    TrainedGrid,
-    check_training,
-    drawn_pairs,
-    expand_grid,
-    train_grid,
-)
+from clear.evaluation.image.grid.points import GridPoint, Setting, drawn_pairs, expand_grid
+from clear.evaluation.image.grid.stacked import INITS
+from clear.evaluation.image.grid.training import TrainedGrid, check_training, train_grid
 from clear.evaluation.image.rows import ProbeData, check_select, read_splits, sample_shots, seed_list
 from clear.evaluation.image.scaling import Scaler, check_scale, fit_scale
 from clear.evaluation.image.sweep import SEARCHES, peak_stages, spaced_values

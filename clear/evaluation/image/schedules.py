@@ -162,7 +162,8 @@ def _check_momentum(value: object) -> None:
         raise ConfigError(f"momentum of the schedule 'one_cycle' is {value!r}; expected (lowest, highest), or None to "
                           'leave it alone.')
     for number in value or ():
-        check_number("momentum of the schedule 'one_cycle'", number, 0, below=1)
+        # At exactly 0 torch's SGD leaves its state as it was: no cycle goes through that.
+        check_number("momentum of the schedule 'one_cycle'", number, above=0, below=1)
 
 
 def schedule_name(schedule: str | dict) -> str:

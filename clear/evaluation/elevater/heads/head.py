@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from clear.core.checks import check_choice
 from clear.core.errors import ConfigError
-from clear.evaluation.image.linear_grid import initial_head
+from clear.evaluation.image.grid.stacked import initial_head
 
 LOGIT_SCALES = ('none', 'pretrained', 'ln_cls', 'clip')
 CLIP_LOG_SCALE = math.log(1 / 0.07)
