@@ -183,8 +183,9 @@ class TaskResult:
         value: the number to report; the mean over seeds where there are several.
         higher_is_better: how to compare two values of this metric.
         extras: plain values (dicts, lists, numbers, text). Tasks agree on `metrics` (every metric of the run, `value`
-            among them, all on the scale of `higher_is_better`), `per_seed` (seed as text -> metrics; several seeds
-            only), `std` (metric -> sample standard deviation over seeds; several seeds only), `n_train`, `n_val`,
+            among them), `higher_is_better` (metric -> bool, of those that differ from `value` in it), `per_seed` (seed
+            as text -> metrics; several seeds only), `std` (metric -> sample standard deviation over seeds; several
+            seeds only), `n_train`, `n_val`,
             `n_test` (rows used), `unlabelled` (split -> rows left out for want of a label), `selected` (the
             hyper-parameters chosen on validation) and `grid` (every candidate with its validation accuracy).
     """

@@ -193,6 +193,7 @@ class ProbeRunner:
 
     def _finish(self) -> Results:
         from clear.visualization.figures import write_figures
+        from clear.visualization.pixels import example_figures
         from clear.visualization.probing import format_probe_table, probe_figures
         from clear.visualization.probing_figures import task_figures
         from clear.visualization.report import write_report
@@ -201,8 +202,9 @@ class ProbeRunner:
         logger.info('\n%s', format_probe_table(results))
         if self.work_dir is not None:
             self._save()
-            figures = write_figures({**probe_figures(results), **task_figures(results, self._picture)},
-                                    self.work_dir / 'figures')
+            folders = {job.key: job_folder(self.work_dir, job.key) for job in self.jobs if job.state == 'done'}
+            figures = write_figures({**probe_figures(results), **task_figures(results, self._picture),
+                                     **example_figures(folders)}, self.work_dir / 'figures')
             # The page shows metrics and figures; every candidate of every grid stays in results.json.
             page = dataclasses.replace(results, extras={key: value for key, value in results.extras.items()
                                                         if key not in ('rows', 'jobs')})

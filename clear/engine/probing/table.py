@@ -19,7 +19,10 @@ Row: TypeAlias = dict[str, str | int | float | bool | None]
 
 
 def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[Row]:
-    """One row per job, metric and seed; a job without several seeds has `seed` empty. Unknown values are None."""
+    """One row per job, metric and seed; a job without several seeds has `seed` empty. Unknown values are None.
+
+    The metric that the task reports comes first.
+    """
     tasks = {task_name(task): task for task in cfg['tasks']}
     rows = []
     for job in jobs:
@@ -30,12 +33,13 @@ def tidy_rows(jobs: Iterable[Job], cfg: dict) -> list[Row]:
         shared = dict(encoder=job.encoder, method=info.get('method'), pretrain_dataset=info.get('pretrain_dataset'),
                       epochs=info.get('epochs'), task=job.task, level=task.get('level', 'image'),
                       kind=task.get('kind', 'semantic'), config=job.hash, split='test',
-                      higher_is_better=job.result['higher_is_better'], n_train=extras.get('n_train'),
-                      n_test=extras.get('n_test'), encoder_hash=job.encoder_hash or None)
+                      n_train=extras.get('n_train'), n_test=extras.get('n_test'), encoder_hash=job.encoder_hash or None)
+        directions = extras.get('higher_is_better') or {}
         single = extras.get('metrics') or {job.result['metric']: job.result['value']}
         for seed, metrics in (extras.get('per_seed') or {None: single}).items():
-            for metric, value in metrics.items():
-                row = {**shared, 'seed': seed, 'metric': metric, 'value': value}
+            for metric in sorted(metrics, key=lambda name: name != job.result['metric']):
+                row = {**shared, 'seed': seed, 'metric': metric, 'value': metrics[metric],
+                       'higher_is_better': directions.get(metric, job.result['higher_is_better'])}
                 rows.append({column: row[column] for column in COLUMNS})
     return rows
 

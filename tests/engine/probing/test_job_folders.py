@@ -1,7 +1,9 @@
 """What a task may keep in its folder, and what others read there."""
 
+import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_encoder import write_images
 
@@ -45,13 +47,25 @@ class Follows:
         return TaskResult('size', float(len((data.jobs[self.reads_jobs[0]] / 'head').read_text())))
 
 
+class Draws:
+    """Keeps examples, and reports two metrics of which more of one and less of the other is better."""
+
+    needs = ('images',)
+
+    def run(self, encoder, data):
+        depth = np.arange(12.0).reshape(1, 3, 4)
+        np.savez(data.folder / 'examples.npz', kind='depth', images=np.zeros((1, 3, 4, 3), np.uint8), truth=depth,
+                 predicted=depth, valid=depth > 0)
+        return TaskResult('l1', 0.5, False, dict(metrics=dict(delta1=0.75, l1=0.5), higher_is_better=dict(delta1=True)))
+
+
 @pytest.fixture(autouse=True)
 def tasks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('clear.visualization.probing.probe_figures', lambda results: {})
     TASKS.import_from_location()
     before = dict(TASKS.module_dict)
-    for kind in (Writes, Follows):
+    for kind in (Writes, Follows, Draws):
         TASKS.register_module(module=kind)
     SEEN.clear()
     write_images(Path('images'), count=4)
@@ -113,3 +127,12 @@ def test_what_is_not_there_fails_by_name():
     cfg = config(dict(type='Follows', name='a', of='b'), dict(type='Follows', name='b', of='a'))
     with pytest.raises(ConfigError, match='a -> b -> a'):
         plan_jobs(with_defaults(cfg))
+
+
+def test_examples_are_drawn_and_the_metric_that_is_reported_stands_first():
+    run(config(dict(type='Draws', level='pixel', kind='structural')))
+    assert Path('work/figures/net--Draws--pixels.png').is_file() and 'net--Draws--pixels' in Path('work/report.html'
+                                                                                              ).read_text()
+    with Path('work/results.csv').open(newline='') as file:
+        rows = [(row['metric'], row['higher_is_better']) for row in csv.DictReader(file)]
+    assert rows == [('l1', 'False'), ('delta1', 'True')]
