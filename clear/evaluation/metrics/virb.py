@@ -11,16 +11,20 @@ from torch import Tensor
 _SMALL = 1e-8
 
 
-def batch_iou(logits: Tensor, labels: Tensor) -> float:
+def batch_iou(logits: Tensor, labels: Tensor, void: int | None = None) -> float:
     """Mean over the classes above 0 that are in the batch, of the mean over images of their intersection over union.
 
     An image in which a class is neither there nor predicted scores 1 for it. NaN if the batch has only class 0.
 
     Args:
         logits: (N, C, H, W); labels: (N, H, W).
+        void: label of pixels that count for no class, neither as truth nor as prediction; there is none in ViRB.
     """
     predictions = logits.argmax(1)
-    scores = [_ratio(predictions == label, labels == label).mean() for label in labels.unique() if label != 0]
+    if void is not None:
+        predictions = predictions.masked_fill(labels == void, void)
+    classes = [label for label in labels.unique().tolist() if label not in (0, void)]
+    scores = [_ratio(predictions == label, labels == label).mean() for label in classes]
     return torch.stack(scores).mean().item() if scores else float('nan')
 
 
