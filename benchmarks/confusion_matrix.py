@@ -31,7 +31,7 @@ def main(argv=None) -> int:
     import torch
     from torchmetrics.classification import MulticlassJaccardIndex
 
-    from clear.evaluation.metrics.segmentation import ConfusionMatrix
+    from clear.evaluation.metrics.pixels.segmentation import ConfusionMatrix
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from clear.evaluation.metrics.depth import DepthErrors
-from clear.evaluation.metrics.flow import FlowErrors
-from clear.evaluation.metrics.segmentation import ConfusionMatrix
-from clear.evaluation.metrics.virb import batch_binary_iou, batch_iou, neighbour_accuracy
+from clear.evaluation.metrics.pixels.depth import DepthErrors
+from clear.evaluation.metrics.pixels.flow import FlowErrors
+from clear.evaluation.metrics.pixels.segmentation import ConfusionMatrix
+from clear.evaluation.metrics.pixels.virb import batch_binary_iou, batch_iou, neighbour_accuracy
 
 
 def drawn(classes=7, shape=(3, 20, 30), void=None, seed=0):
