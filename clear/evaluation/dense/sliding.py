@@ -22,8 +22,8 @@ Predict = Callable[[Tensor, tuple[int, int]], Tensor]
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """Every pixel's prediction is the mean over the windows that it is in, of what the head gives before any arg-max, as
-    in mmsegmentation and DINOv2's evaluation.
+    """Every pixel's prediction is the mean over the windows that it is in, of what the head gives before any arg-max,
+    as in mmsegmentation and DINOv2's evaluation.
 
     Windows start every `stride` pixels. The last of a row or column is moved inward so that it ends where the image
     does: all have one size. An image that is smaller than a window in a direction has one window there, of its size.

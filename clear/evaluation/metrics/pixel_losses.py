@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -74,8 +73,8 @@ def focal(outputs: Tensor, values: Tensor, valid: Tensor, *, gamma: float = 2.0,
 
 
 def sparse_label(outputs: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-    """ViRB's code: whether there is any class but 0, from the first output; plus the cross-entropy of which, over pixels
-    that have one, of outputs that are 0 where the first says no.
+    """ViRB's code: whether there is any class but 0, from the first output; plus the cross-entropy of which, over
+    pixels that have one, of outputs that are 0 where the first says no.
     """
     there = bce_logits(outputs[:, :1], values != 0, valid)
     return there + cross_entropy(outputs * (outputs[:, :1] > 0), values, valid, ignore=0)
@@ -164,7 +163,7 @@ def _nonzero(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mean(errors: Tensor, valid: Tensor) -> Tensor:
-    # Multiplied and not picked out: a GPU would have to say how many there are. (`errors` are finite where targets are.)
+    # Multiplied and not picked out: a GPU would have to say how many there are. Errors are finite where targets are.
     return (errors * valid).sum() / valid.sum().clamp(min=1)
 
 
