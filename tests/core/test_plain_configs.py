@@ -49,6 +49,13 @@ def test_plain_values_are_read(tmp_path):
     assert assigned == {'a', 'same', 'other', 'merged', 'day'}
 
 
+@pytest.mark.parametrize('text', ['seed: 1\nlr: 2\nseed: 3\n', 'a: {x: 1}\nb: {seed: 1, y: 2,\n seed: 3}\n'])
+def test_a_key_that_is_there_twice_is_refused(text, tmp_path):
+    (tmp_path / 'c.yaml').write_text(text)
+    with pytest.raises(ConfigError, match="line 3: the key 'seed' is there twice"):
+        load_config(tmp_path / 'c.yaml')
+
+
 @pytest.mark.parametrize('suffix', ['yaml', 'yml', 'json'])
 def test_bases_imports_and_variables_go_on_working(suffix, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)

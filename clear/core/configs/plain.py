@@ -40,6 +40,8 @@ class _PlainLoader(yaml.SafeLoader):
         before = self.values
         self._count(1)
         node = super().compose_node(parent, index)
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twins(node)
         self.values_of[id(node)] = self.values - before
         self.depth -= 1
         return node
@@ -48,6 +50,16 @@ class _PlainLoader(yaml.SafeLoader):
         self.values += values
         if self.values > MAX_VALUES:
             raise ConfigError(f'it stands for more than {MAX_VALUES:,} values.')
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    # YAML forbids them; PyYAML takes the last one without a word.
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != '<<':
+            if key.value in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1}: the key '{key.value}' is there twice.")
+            seen.add(key.value)
 
 
 def _refuse_tag(loader: _PlainLoader, node: yaml.Node) -> None:
@@ -72,8 +84,8 @@ def parse_yaml_config(text: str) -> dict[str, object]:
     """The plain values of a YAML text.
 
     Raises:
-        ConfigError: if a tag is none of plain YAML's, it is too long, too deep, or stands for too many values; or as
-            `check_mapping`.
+        ConfigError: if a tag is none of plain YAML's, a key is there twice, it is too long, too deep, or stands for
+            too many values; or as `check_mapping`.
         yaml.YAMLError: if it is no YAML.
     """
     return check_mapping(yaml.load(_check_length(text), Loader=_PlainLoader))  # noqa: S506 - ours is a safe loader
