@@ -119,6 +119,8 @@ def test_a_grid_on_a_list(files, checked):
     assert (imagenet['epochs'], imagenet['batch_size']) == (100, 32)
     assert (depth['epochs'], depth['batch_size'], depth['test_batch_size']) == (50, 16, 2)
     assert depth['settings'] == {'adam-0.0001-l1': dict(optimizer='adam', lr=0.0003)}
+    # They are all that is trained, whatever the suite says.
+    assert not any(task.get(name) for task in (imagenet, depth) for name in ('lrs', 'optimizers', 'schedules'))
     found = imagenet['settings']
     assert found['adam-0.0001'] == dict(optimizer='adam', lr=0.0001)
     assert found['sgd-0.01'] == dict(optimizer='sgd', lr=0.01, momentum=0.0)  # torch's default, not ours

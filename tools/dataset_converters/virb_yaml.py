@@ -30,6 +30,7 @@ KEYS = ('task', 'training_configs', 'num_epochs', 'batch_size', 'test_batch_size
 SETTING_KEYS = ('optimizer', 'lr', 'momentum', 'scheduler')
 OPTIMIZERS = ('adam', 'sgd')
 SCHEDULERS = {'StepLR': ('step_size', 'gamma'), 'OneCycle': (), 'Poly': ('exponent',)}
+LISTS = ('lrs', 'optimizers', 'schedules', 'weight_decays')
 TESTED, TRAINED = 'imagenetv2', 'imagenet'  # the one task that trains no head, and the one whose head it tests
 VIRB = '_base_/encoders/virb/all.py'
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')  # also of what may stand in a config without being read as Python
@@ -199,6 +200,8 @@ def accepted(name: str, suite: str, options: dict, notes: list[str]) -> dict:
     known = set().union(*(task_arguments(task['type']) for task in tasks))
     notes += [f'{name}.{key}: has no counterpart' for key in options if key not in known]
     kept = {key: value for key, value in options.items() if key in known}
+    if 'settings' in kept:  # in place of the lists that the suite crosses
+        kept.update({key: None for key in LISTS if any(task.get(key) is not None for task in tasks)})
     return dict(options=kept) if kept else {}
 
 
