@@ -1,14 +1,18 @@
 """Networks of one's own that return a dict, as ViRB's custom encoders do."""
 
+import numpy as np
 import pytest
 import torch
 from narrow_resnet import narrow_resnets
+from tiny_encoder import write_images
 from torch import nn
 from torchvision.models import resnet18
 
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import save_tensors
+from clear.datasets import read_images
 from clear.evaluation.heads import PixelWiseHead
+from clear.features import extract
 from clear.features.build import make_encoder
 from clear.models.towers.image import DictEncoder, TorchvisionEncoder
 from clear.registry import MODELS
@@ -80,6 +84,18 @@ def test_a_registered_class_by_its_config(registered, published):
     assert len({encoder.fingerprint() for encoder in (first, other, random)}) == 3
     assert first.config['weights']['path'] == 'SWAV_1.pt'
     assert random.fingerprint() == make_encoder({key: cfg[key] for key in cfg if key != 'weights'}).fingerprint()
+
+
+def test_a_bank_of_its_features_and_maps(tmp_path, registered):
+    encoder = make_encoder(dict(type='DictEncoder', module=dict(type='Blocks'), preprocess=SMALL))
+    source = read_images(dict(type='ImageFolder', root=str(write_images(tmp_path / 'images', count=5))))
+    bank = extract(encoder, source, tmp_path / 'bank', batch_size=2, dtype='float32', maps=[0, 4])
+    batch = torch.stack([encoder.preprocess.build()(source.open_image(row)) for row in range(5)])
+    with torch.no_grad():
+        maps = encoder.feature_maps(batch)
+        torch.testing.assert_close(torch.from_numpy(bank.features[:].copy()), encoder(batch))
+    for level in (0, 4):
+        torch.testing.assert_close(torch.from_numpy(np.array(bank.maps(level))), maps[level])
 
 
 def test_its_embedding_trains_what_it_reads():
