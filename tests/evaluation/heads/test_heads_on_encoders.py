@@ -27,13 +27,18 @@ ENCODERS = {
     'mmpretrain_resnet': dict(type='MMPretrainEncoder', backbone=dict(type='ResNet', depth=18, stem_channels=8,
                                                                       base_channels=8)),
     'timm_resnet': dict(type='TimmEncoder', arch='test_resnet'),
-    'convnext': dict(type='TimmEncoder', arch='test_convnext'),
-    'efficientnet': dict(type='TimmEncoder', arch='test_efficientnet'),
+    'timm_convnext': dict(type='TimmEncoder', arch='test_convnext'),
+    'mmpretrain_convnext': dict(type='MMPretrainEncoder', backbone=dict(
+        type='ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[8, 8, 16, 16]))),
+    'timm_efficientnet': dict(type='TimmEncoder', arch='test_efficientnet'),
+    'torchvision_efficientnet': dict(type='TorchvisionEncoder', arch='efficientnet_b0'),
     'timm_vit': dict(type='TimmEncoder', arch='test_vit', model_args=dict(img_size=SIZE)),
     'mmpretrain_vit': dict(type='MMPretrainEncoder', backbone=dict(type='VisionTransformer', arch=_VIT, img_size=SIZE,
                                                                    patch_size=16)),
-    'swin': dict(type='MMPretrainEncoder', backbone=dict(type='SwinTransformer', arch=_SWIN, img_size=SIZE,
-                                                         window_size=2, pad_small_map=True)),
+    'timm_swin': dict(type='TimmEncoder', arch='swin_tiny_patch4_window7_224', model_args=dict(
+        img_size=SIZE, window_size=2, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))),
+    'mmpretrain_swin': dict(type='MMPretrainEncoder', backbone=dict(
+        type='SwinTransformer', arch=_SWIN, img_size=SIZE, window_size=2, pad_small_map=True)),
 }
 WITH_STAGE = ('torchvision_resnet', 'mmpretrain_resnet')
 HEADS = {
@@ -157,7 +162,7 @@ def test_deeplab_with_the_fourth_stage_of_a_residual_network(encoder, trained):
     torch.testing.assert_close(one, whole[:1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('encoder', ['convnext', 'efficientnet', 'timm_vit', 'swin'])
+@pytest.mark.parametrize('encoder', ['timm_convnext', 'timm_efficientnet', 'timm_vit', 'mmpretrain_swin'])
 def test_what_is_no_residual_stage_is_not_dilated(encoder):
     encoder, _, _ = built(encoder)
     stage = next(module for module in reversed([*encoder.modules()]) if len([*module.children()]) > 1)
