@@ -18,14 +18,15 @@ RECIPES = {path.stem: path for path in sorted(FOLDER.glob('*.py'))
            if not path.stem.startswith('continual_') and not path.stem.endswith('_curated-b0')}
 DEMOS = [name for name in RECIPES if name.endswith('_demo')]
 PHOTOS = [name for name in RECIPES if name.endswith('_photos')]
-PUBLISHED = [name for name in RECIPES if name not in (*DEMOS, *PHOTOS)]
+SCENES = [name for name in RECIPES if name.endswith('_scenes')]
+PUBLISHED = [name for name in RECIPES if name not in (*DEMOS, *PHOTOS, *SCENES)]
 ALGORITHMS = {'mocov1': 'MoCo', 'mocov2': 'MoCo', 'clsa-single': 'CLSA', 'clsa-multi': 'CLSA', 'simclr': 'SimCLR',
               'byol': 'BYOL', 'simsiam': 'SimSiam', 'barlowtwins': 'BarlowTwins', 'vicreg': 'VICReg', 'swav': 'SwAV',
               'dino': 'DINO'}
 # <method>_<net>_<gpus>xb<batch>[-...]-<schedule>-<epochs>e_<data>
 NAME = re.compile(r'(?P<method>[a-z0-9-]+)_(?P<net>[a-z0-9-]+)_(?P<gpus>\d)xb(?P<batch>\d+)'
                   r'(-accum(?P<accum>\d+))?(-mcrop)?'
-                  r'-(?P<schedule>cos|step)-(?P<epochs>\d+)e_(?P<data>imagenet|yfcc-b0|demo|photos)')
+                  r'-(?P<schedule>cos|step)-(?P<epochs>\d+)e_(?P<data>imagenet|yfcc-b0|demo|photos|scenes)')
 # What the first epoch leaves alone: see test_recipes.py for residual branches that begin with a scale of 0; what comes
 # before a BatchNorm or a softmax over rows has no effect by its bias; SwAV and DINO hold their last layer at first.
 STILL = {'swav': r'prototypes\.weight', 'dino': r'(student|teacher)\.neck\.last_layer'}
@@ -60,7 +61,7 @@ def options(name, data):
         return ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=32',
                 f'train_dataloader.dataset.data_root={data}/demo',
                 f'custom_hooks.0.train.data_root={data}/demo', f'custom_hooks.0.test.data_root={data}/demo']
-    if name in PHOTOS:
+    if name in (*PHOTOS, *SCENES):
         return ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=8',
                 f'train_dataloader.dataset.data_root={data}/photos/train',
                 *(f'custom_hooks.0.{split}.data_root={data}/photos/{split}' for split in ('train', 'test'))]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clear.core.errors import ConfigError
+from clear.datasets.make.demo_scenes.photographs import photograph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,23 +77,5 @@ def _merged(*bands: Image) -> Image:
     return images.merge('RGB', bands)
 
 
-@cache
 def _source(subject: str) -> Image:
-    from PIL import Image
-
-    name = SUBJECTS[subject][0]
-    with Image.open(_folder(name) / name) as image:
-        return image.convert('RGB')
-
-
-def _folder(name: str) -> Path:
-    if name in ('china.jpg', 'flower.jpg'):
-        import sklearn.datasets
-
-        return Path(sklearn.datasets.__file__).parent / 'images'
-    try:
-        import skimage
-    except ImportError as error:
-        raise ConfigError("the demo's photographs are those of scikit-image: pip install 'clear-framework[data]'."
-                          ) from error
-    return Path(skimage.__file__).parent / 'data'
+    return photograph(SUBJECTS[subject][0])

@@ -1,0 +1,6 @@
+# python tools/train.py configs/selfsup/mocov2_resnet18_1xb64-cos-40e_scenes.py
+_base_ = ['../_base_/models/selfsup/mocov2_resnet18-64px.py', '../_base_/datasets/scenes_squares.py',
+         '../_base_/schedules/sgd_cos_demo.py']
+
+param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, T_max=40, convert_to_iter_based=True)]
+train_cfg = dict(max_epochs=40)
