@@ -9,6 +9,7 @@ import torch
 from tiny_encoder import TinyEncoder, write_images
 
 from clear.core.errors import DataError
+from clear.datasets import read_images
 from clear.datasets.clips import clip_length, clip_table, whole_clips
 from clear.datasets.table import ImageTable
 from clear.features import FeatureBank, extract
@@ -116,3 +117,10 @@ def test_a_bank_that_says_what_cannot_be(tmp_path, length):
     bank.meta['clip_length'] = length
     with pytest.raises(DataError, match='clip_length'):
         bank.clip_length  # noqa: B018
+
+
+def test_a_table_on_disk_may_have_clips(tmp_path):
+    rows = ['path,label,clip', '1.jpg,a,x', '2.jpg,a,x', '3.jpg,b,y', '4.jpg,b,y']
+    (tmp_path / 't.csv').write_text('\n'.join(rows))
+    images = read_images(dict(type='Table', path=str(tmp_path / 't.csv')))
+    assert clip_length(images) == 2 and images.texts('clip') == list('xxyy')

@@ -22,7 +22,7 @@ from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 TABLE_SUFFIXES = ('.csv', '.parquet', '.jsonl')
-TEXT_COLUMNS = ('id', 'bucket', 'split', 'caption', 'mask')
+TEXT_COLUMNS = ('id', 'bucket', 'split', 'caption', 'mask', 'clip')
 _UTC = pyarrow.timestamp('us', tz='UTC')
 
 Cells = pyarrow.ChunkedArray | list[object]

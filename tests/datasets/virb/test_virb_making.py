@@ -1,5 +1,6 @@
 """Folders made from miniature official archives: what the readers find there, links, splits, kills, wrong sources."""
 
+import errno
 import io
 import os
 import signal
@@ -28,7 +29,7 @@ from virb_trees import (
     write_thor_num_steps,
 )
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError, DataError, WriteError
 from clear.datasets import read_images
 from clear.datasets.make.virb.layout import Layout, make_folder
 from clear.datasets.make.virb.makers import MAKERS
@@ -195,6 +196,9 @@ def test_imagenet_from_its_tars_and_the_development_kit(tmp_path, src, out):
     expected = ['val/n01/ILSVRC2012_val_00000002.JPEG', 'val/n02/ILSVRC2012_val_00000001.JPEG',
                 'val/n02/ILSVRC2012_val_00000003.JPEG']
     assert [path for path in files_below(out) if path.startswith('val')] == expected
+    # The same from a folder of tars, which stay where they are.
+    assert make('imagenet', src / 'tars', out.with_name('again'), *sources[1:])[0] == counts
+    assert names_in(src / 'tars') and files_below(out.with_name('again')) == files_below(out)
     with pytest.raises(DataError, match='give ILSVRC2012_img_val.tar too'):
         make('imagenet', sources[0], out.with_name('x'))
     (src / 'kit').rename(tmp_path / 'kit')
@@ -305,6 +309,26 @@ def test_a_folder_with_content_stays(tmp_path, src, out):
     assert files_below(out) == ['mine.txt']
     make('eurosat', src, out, overwrite=True)
     assert len(files_below(out)) == 10
+
+
+@pytest.mark.parametrize('place', ['', '2750'])
+def test_a_source_is_not_overwritten_by_what_is_made_of_it(out, place):
+    write_class_folders(out, ['AnnualCrop', 'SeaLake'], {'2750': 5})
+    with pytest.raises(DataError, match='lies in .*, which is made anew from it'):
+        make('eurosat', out / place, out, overwrite=True)
+    assert len(files_below(out)) == 10
+
+
+def test_a_full_disk_is_one_message(src, out, monkeypatch):
+    write_class_folders(src, ['AnnualCrop', 'SeaLake'], {'2750': 5})
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, 'symlink_to', full)
+    with pytest.raises(WriteError, match='set cannot be written: No space left'):
+        make('eurosat', src, out)
+    assert not names_in(out.parent)
 
 
 def test_two_files_of_one_name_are_told(tmp_path):

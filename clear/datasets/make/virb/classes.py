@@ -26,9 +26,7 @@ def imagenet(given: Given) -> Layout:
     """
     tars = sorted(given.folder.glob('n*.tar'))
     if tars:
-        folders = {tar.stem: given.unpacked(tar) for tar in tars}
-        for tar in tars:
-            tar.unlink()
+        folders = dict(zip((tar.stem for tar in tars), given.unpacked_each(tars)))
         val = next((folder for folder in given.others if folder.is_dir() and _is_flat(folder)), None)
         if val is None:
             raise DataError(f'{given.archive} holds the training images; give ILSVRC2012_img_val.tar too (--lists).')

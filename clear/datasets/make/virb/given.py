@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from clear.core.errors import DataError
 from clear.core.files import inside, read_json, read_text
-from clear.core.logs import progress_bar
+from clear.core.logs import Report, progress_bar
 from clear.datasets.make.archives import extract_archive
 from clear.datasets.make.tars import extract_tar, is_tar
 from clear.datasets.readers.image_files import folders_in
@@ -52,11 +52,33 @@ class Given:
         Raises:
             DataError: if it is damaged or not safe.
         """
+        with self.bar(f'unpack {path.name}', 'B') as progress:
+            return self._unpack(path, progress)
+
+    def unpacked_each(self, paths: Sequence[Path]) -> list[Path]:
+        """The folders of many archives, under one bar. One that was unpacked itself is removed when its own is there.
+
+        Raises:
+            DataError: if one is damaged or not safe.
+        """
+        folders = []
+        with self.bar('unpack', 'archives') as progress:
+            for done, path in enumerate(paths, start=1):
+                folders.append(self._unpack(path, None))
+                if path.is_relative_to(self.scratch):
+                    path.unlink()
+                if progress is not None:
+                    progress(done, len(paths))
+        return folders
+
+    def bar(self, title: str, unit: str) -> AbstractContextManager[Report | None]:
+        """A progress bar where one is wanted."""
+        return progress_bar(title, unit) if self._shows_progress else nullcontext()
+
+    def _unpack(self, path: Path, progress: Report | None) -> Path:
         folder = self.scratch / str(len(list(self.scratch.iterdir())))
         folder.mkdir()
-        unpack = extract_archive if zipfile.is_zipfile(path) else extract_tar
-        with progress_bar(f'unpack {path.name}', 'B') if self._shows_progress else nullcontext() as progress:
-            unpack(path, folder, progress)
+        (extract_archive if zipfile.is_zipfile(path) else extract_tar)(path, folder, progress)
         return folder
 
     def holding(self, *names: str) -> Path:

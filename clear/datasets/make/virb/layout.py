@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clear.core.errors import DataError
+from clear.core.errors import DataError, unwritable
 from clear.core.files import inside
-from clear.core.logs import progress_bar
 from clear.core.storage.locks import locked
 from clear.datasets.make.virb.given import Given
 from clear.datasets.make.writing import new_folder, write_plain_json
@@ -64,12 +63,16 @@ def make_folder(maker: Maker, archive: Path, lists: Sequence[Path], out: Path, *
 
     Raises:
         ConfigError: if another process is making `out`.
-        DataError: if a source is missing, damaged or not what it should be, or `out` has content.
+        DataError: if a source is missing, damaged, not what it should be or inside `out`, or `out` has content.
+        WriteError: if the disk is full, or `out` may not be written.
     """
+    inner = next((path for path in (archive, *lists) if path.resolve().is_relative_to(out.resolve())), None)
+    if inner is not None:
+        raise DataError(f'{inner} lies in {out}, which is made anew from it. Choose another folder.')
     try:
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f'{out} cannot be written: {error.strerror}.') from error
+        raise unwritable(out, error) from error
     lock = out.resolve().parent / f'.{out.name}.{_OWNER}.lock'
     with locked(lock, f'Another process is making {out}; wait for it.'), \
             new_folder(out, replace=overwrite, owner=_OWNER) as folder:
@@ -79,12 +82,14 @@ def make_folder(maker: Maker, archive: Path, lists: Sequence[Path], out: Path, *
         try:
             layout = maker(given)
             given.check_used()
-            _write(layout, folder, scratch, shows_progress)
+            _write(layout, folder, given)
             counts = {_title(reader): len(read_images({**reader, 'root': str(folder / str(reader['root']))}))
                       for reader in layout.readers}
         except DataError as error:
             # The place where it is made is gone when the message is read.
             raise DataError(str(error).replace(f'{scratch}', f'{archive}').replace(f'{folder}', f'{out}')) from error
+        except OSError as error:
+            raise unwritable(out, error) from error
     return counts, layout.notes
 
 
@@ -92,24 +97,24 @@ def _title(reader: dict[str, object]) -> str:
     return ' '.join(str(value) for value in reader.values() if value != '.')
 
 
-def _write(layout: Layout, folder: Path, scratch: Path, shows_progress: bool) -> None:
-    with progress_bar('link', 'files') as report:
+def _write(layout: Layout, folder: Path, given: Given) -> None:
+    with given.bar('link', 'files') as progress:
         for done, (path, source) in enumerate(layout.files.items(), start=1):
             target = inside(folder, path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_relative_to(scratch):
+            if source.is_relative_to(given.scratch):
                 source.replace(target)
             else:
                 target.symlink_to(os.path.realpath(source))
-            if shows_progress and (done % 1000 == 0 or done == len(layout.files)):
-                report(done, len(layout.files))
+            if progress is not None:
+                progress(done, len(layout.files))
     for path, text in layout.texts.items():
         target = inside(folder, path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding='utf-8')
     for path, value in layout.json.items():
         write_plain_json(inside(folder, path), value)
-    shutil.rmtree(scratch)
+    shutil.rmtree(given.scratch)
 
 
 def class_readers(splits: Sequence[str]) -> list[dict[str, object]]:
