@@ -1,5 +1,6 @@
 """Losses for pixels: against loops, what torch has, and values recorded from ViRB's code."""
 
+import doctest
 import math
 import pickle
 
@@ -8,6 +9,9 @@ import torch
 from torch.nn import functional
 
 from clear.core.errors import ConfigError
+from clear.datasets.dense import geometry
+from clear.evaluation.dense import scores, sliding
+from clear.evaluation.metrics import pixel_losses
 from clear.evaluation.metrics.pixel_losses import LOSSES, pixel_loss
 
 CLASSES = ('cross_entropy', 'focal', 'sparse_label')
@@ -210,3 +214,9 @@ def test_shapes_that_do_not_fit(name):
 def test_weights_of_another_number_of_classes():
     with pytest.raises(ValueError, match='3 values for 4 classes'):
         pixel_loss(dict(type='cross_entropy', weight=[1, 1, 1]))(*drawn('cross_entropy'))
+
+
+@pytest.mark.parametrize('module', [geometry, pixel_losses, scores, sliding], ids=lambda module: module.__name__)
+def test_examples_of_docstrings(module):
+    done = doctest.testmod(module, extraglobs=dict(torch=torch))
+    assert done.attempted and not done.failed
