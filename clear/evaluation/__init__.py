@@ -10,6 +10,7 @@ from clear.evaluation.image.grid.training import TrainedGrid, train_grid
 from clear.evaluation.image.knn import KNN, nearest_neighbours, weighted_votes
 from clear.evaluation.image.linear_probe import LinearProbe
 from clear.evaluation.image.logistic_probe import LogisticProbe, fit_logistic
+from clear.evaluation.image.mlp_probe import MLPProbe
 from clear.evaluation.image.nearest_class_mean import NearestClassMean, nearest_mean_scores
 from clear.evaluation.image.rows import LabelledRows, ProbeData, read_splits, sample_shots, stratified_split
 from clear.evaluation.image.voc07 import voc07_classification
@@ -30,12 +31,13 @@ from clear.evaluation.text.sentence_similarity import SentenceSimilarity
 from clear.evaluation.text.text_linear_probe import TextLinearProbe
 from clear.evaluation.text.triplets import Triplets
 from clear.evaluation.text.word_similarity import WordSimilarity
+from clear.evaluation.trained_head import TrainedHead
 
 __all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'ElevaterFineTune', 'ElevaterLinear', 'ElevaterZeroShot',
            'FeatureAnalysis', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe',
-           'LogisticProbe', 'NearestClassMean', 'PassageRetrieval', 'ProbeData', 'SentenceSimilarity', 'Task',
-           'TaskData', 'TaskResult', 'TextLinearProbe', 'TrainedGrid', 'Triplets', 'VOC07Linear', 'VOC07SVM',
-           'VisualEntailment', 'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement',
+           'LogisticProbe', 'MLPProbe', 'NearestClassMean', 'PassageRetrieval', 'ProbeData', 'SentenceSimilarity',
+           'Task', 'TaskData', 'TaskResult', 'TextLinearProbe', 'TrainedGrid', 'TrainedHead', 'Triplets', 'VOC07Linear',
+           'VOC07SVM', 'VisualEntailment', 'VisualQuestionAnswering', 'WordSimilarity', 'ZeroShot', 'agreement',
            'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
            'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
            'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']

@@ -98,6 +98,13 @@ class Bank(Protocol):
 
 
 @runtime_checkable
+class HoldsClips(Protocol):
+    """A bank that knows how many rows after each other are the frames of a clip; 1 of single images."""
+
+    clip_length: int
+
+
+@runtime_checkable
 class FindsImages(Protocol):
     """A bank that knows its images by id."""
 
@@ -181,8 +188,12 @@ def read_rows(bank: Bank, split: str, device: torch.device | str = 'cpu'
     """The valid, labelled rows of a bank and how many valid rows have no label.
 
     Raises:
-        DataError: if there are none, or a feature is NaN or infinite.
+        DataError: if there are none, a feature is NaN or infinite, or the rows are frames of clips.
     """
+    length = clip_length_of(bank)
+    if length > 1:
+        raise DataError(f"The images of '{split}' are frames of clips, {length} each, and this task reads single "
+                        'images. MLPProbe reads clips.')
     features, labels = bank.tensors()
     keep = labels >= 0
     unlabelled = int((~keep).sum())
@@ -190,6 +201,12 @@ def read_rows(bank: Bank, split: str, device: torch.device | str = 'cpu'
         features, labels = features[keep], labels[keep]
     check_features(features, split)
     return LabelledRows(features.to(device), labels.to(device)), unlabelled
+
+
+def clip_length_of(bank: Bank) -> int:
+    """How many rows of a bank make a clip; 1 of single images."""
+    whole = bank.bank if isinstance(bank, BucketRows) else bank
+    return whole.clip_length if isinstance(whole, HoldsClips) else 1
 
 
 def check_features(features: Tensor, split: str) -> None:

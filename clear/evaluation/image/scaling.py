@@ -21,6 +21,10 @@ class Scaler:
     mean: Tensor | None = None
     std: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> Scaler:
+        """On a device."""
+        return Scaler(self.kind, *(None if values is None else values.to(device) for values in (self.mean, self.std)))
+
     def __call__(self, features: Tensor) -> Tensor:
         if self.kind == 'l2':
             return functional.normalize(features, dim=1)

@@ -93,9 +93,12 @@ class StackedHeads:
         """The way back.
 
         Raises:
-            KeyError, RuntimeError: if they are no such states.
+            LookupError, RuntimeError: if they are no such states.
         """
-        names = _names(len(states[0]) // 2)
+        names = _names(len(states[0]) // 2 or 1)
+        other = {*states[0]} - {f'{name}.{part}' for name in names for part in ('weight', 'bias')}
+        if other:
+            raise LookupError(f'{min(other)} is no parameter of such a head')
         weights, biases = (tuple(torch.stack([state[f'{name}.{part}'] for state in states]) for name in names)
                            for part in ('weight', 'bias'))
         return cls(weights, biases)
