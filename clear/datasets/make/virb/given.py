@@ -76,9 +76,14 @@ class Given:
         return progress_bar(title, unit) if self._shows_progress else nullcontext()
 
     def _unpack(self, path: Path, progress: Report | None) -> Path:
+        folder = self.empty_folder()
+        (extract_archive if zipfile.is_zipfile(path) else extract_tar)(path, folder, progress)
+        return folder
+
+    def empty_folder(self) -> Path:
+        """A new folder; what is written there and listed in the layout is moved to where it belongs."""
         folder = self.scratch / str(len(list(self.scratch.iterdir())))
         folder.mkdir()
-        (extract_archive if zipfile.is_zipfile(path) else extract_tar)(path, folder, progress)
         return folder
 
     def holding(self, *names: str) -> Path:
