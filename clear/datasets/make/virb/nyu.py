@@ -53,7 +53,8 @@ def _of_official(given: Given, labeled: Path, splits: Path) -> Layout:
     count = sum(map(len, parts.values()))
     with given.bar('write', 'images') as progress:
         for done, (split, row, image, depth) in enumerate(_rows_of(labeled, parts), start=1):
-            for name, pixels in ((f'{split}/images/{row + 1:04}.png', image), (f'{split}/depths/{row + 1:04}.tiff', depth)):
+            for name, pixels in ((f'images/{row + 1:04}.png', image), (f'depths/{row + 1:04}.tiff', depth)):
+                name = f'{split}/{name}'
                 (written / name).parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.ascontiguousarray(pixels)).save(written / name)
                 layout.add(name, written / name)
