@@ -32,6 +32,10 @@ class DataError(ClearError, ValueError):
     """Data that are missing, incomplete or not what the config says."""
 
 
+class BusyError(DataError):
+    """Something that another process holds for now; later the same call can be made again."""
+
+
 class ElsewhereError(DataError):
     """Another process of this run met an error, and says which."""
 

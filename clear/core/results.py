@@ -74,7 +74,7 @@ class Results:
     def __post_init__(self):
         # The same values in memory as after a round trip through the file.
         for item in fields(self):
-            setattr(self, item.name, _plain(getattr(self, item.name)))
+            setattr(self, item.name, storable(getattr(self, item.name)))
 
     @property
     def progress(self) -> tuple[int, int] | None:
@@ -94,7 +94,7 @@ class Results:
 
 def write_results(path: str | Path, results: Results) -> None:
     """Write `results.json` atomically, in full precision. NaN and infinity become null: JSON has neither."""
-    value = {'schema': SCHEMA, **{item.name: _plain(getattr(results, item.name)) for item in fields(Results)}}
+    value = {'schema': SCHEMA, **{item.name: storable(getattr(results, item.name)) for item in fields(Results)}}
     for key in OPTIONAL_KEYS:
         if not value[key]:
             del value[key]
@@ -189,14 +189,14 @@ def _version_of(distribution: str) -> str | None:
         return None
 
 
-def _plain(value: object) -> object:
+def storable(value: object) -> object:
     """Tensors, arrays and tuples as lists, their scalars as numbers, non-finite floats as None."""
     if hasattr(value, 'tolist'):
         value = value.tolist()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: storable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [storable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -98,7 +98,8 @@ class Task(Protocol):
     says `encodes_by_itself = True`, and is not measured while a model trains.
 
     One that reads what other tasks of the config left in their folders names them, `reads_jobs = ('imagenet',)`; it
-    is run after them, and `data.jobs` has their folders.
+    is run after them, and `data.jobs` has their folders. A class that says `one_seed_per_job = True` has an argument
+    `seed`; with `seeds=3` in its entry, which is no argument of it, every seed is a job, and the engine joins them.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -183,11 +184,11 @@ class TaskResult:
         value: the number to report; the mean over seeds where there are several.
         higher_is_better: how to compare two values of this metric.
         extras: plain values (dicts, lists, numbers, text). Tasks agree on `metrics` (every metric of the run, `value`
-            among them), `higher_is_better` (metric -> bool, of those that differ from `value` in it), `per_seed` (seed
-            as text -> metrics; several seeds only), `std` (metric -> sample standard deviation over seeds; several
-            seeds only), `n_train`, `n_val`,
-            `n_test` (rows used), `unlabelled` (split -> rows left out for want of a label), `selected` (the
-            hyper-parameters chosen on validation) and `grid` (every candidate with its validation accuracy).
+            among them), `higher_is_better` (metric -> bool, of those that differ from `value` in it), of several seeds
+            `per_seed` (seed as text -> metrics), `std` (metric -> sample standard deviation) and `interval` (metric ->
+            [low, high], 95 %), `n_train`, `n_val`, `n_test` (rows used), `unlabelled` (split -> rows left out for want
+            of a label), `selected` (the hyper-parameters chosen on validation) and `grid` (every candidate with its
+            validation accuracy).
     """
 
     metric: str
@@ -266,10 +267,23 @@ def over_seeds(per_seed: dict[int, dict[str, float]]) -> tuple[dict[str, float],
     return means, {name: column.std().item() for name, column in columns.items()} if len(per_seed) > 1 else {}
 
 
+def half_interval(count: int) -> float:
+    """Half the 95 % interval of the mean of so many normally distributed numbers, in standard deviations.
+
+    Student's t with count - 1 degrees of freedom, over the root of the count.
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1)) / count ** 0.5
+
+
 def seed_extras(per_seed: dict[int, dict[str, float]]) -> dict[str, object]:
-    """The entries `metrics`, and for several seeds `std` and `per_seed`, of `TaskResult.extras`."""
+    """The entries `metrics`, and for several seeds `std`, `interval` and `per_seed`, of `TaskResult.extras`."""
     means, deviations = over_seeds(per_seed)
     extras: dict[str, object] = dict(metrics=means)
     if len(per_seed) > 1:
-        extras.update(std=deviations, per_seed={str(seed): metrics for seed, metrics in per_seed.items()})
+        half = half_interval(len(per_seed))
+        intervals = {name: [means[name] - half * std, means[name] + half * std] for name, std in deviations.items()}
+        extras.update(std=deviations, interval=intervals,
+                      per_seed={str(seed): metrics for seed, metrics in per_seed.items()})
     return extras

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from clear.core import dist
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import BusyError, ConfigError, DataError
 from clear.core.files import read_json, remove_left_overs, write_json
 from clear.core.logs import logger, progress_bar
 from clear.core.storage.locks import locked
@@ -186,10 +186,10 @@ class BlockFolder:
         """Hold the folder against other runs. The lock goes with the process, however that ends.
 
         Raises:
-            DataError: if another run holds it.
+            BusyError: if another run holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / 'lock', 'Wait until that extraction has ended, or stop it.', DataError):
+        with locked(self.path / 'lock', 'Wait until that extraction has ended, or stop it.', BusyError):
             yield
 
 

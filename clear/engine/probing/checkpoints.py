@@ -15,10 +15,11 @@ from clear.core.programs.startup import set_threads
 from clear.core.storage.damage import COUNT, check_shape
 from clear.engine.checkpoint import numbered_checkpoints
 from clear.engine.probing.checkpoint_table import Row, read_table, write_table
-from clear.engine.probing.jobs import JOBS_FILE, finished_jobs, plan_jobs
+from clear.engine.probing.jobs import plan_jobs
 from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.runner import ProbeRunner
 from clear.engine.probing.tasks import build_task, task_options
+from clear.engine.probing.work.records import JOBS_FILE, finished_jobs
 from clear.engine.work_dir import held
 from clear.evaluation.task import needs_of, reads_text_alone
 from clear.models.alignment.encoder import run_checkpoint
@@ -161,11 +162,12 @@ class CheckpointScan:
 
         A run that was moved as a whole has its folder with it; one elsewhere is of the run that it was made for.
         """
-        planned = {job.task: job.task_hash for job in plan_jobs(self._config(self.rows[0]))}
+        planned = {(job.task, job.seed): job.task_hash for job in plan_jobs(self._config(self.rows[0]))}
         for folder in sorted(path.parent for path in self.out.glob(f'*/{JOBS_FILE}')):
             for job in finished_jobs(folder):
-                if planned.get(job.task) != job.task_hash:
-                    how = 'with other arguments or data' if job.task in planned else 'which is no task of this call'
+                if planned.get((job.task, job.seed)) != job.task_hash:
+                    is_planned = any(job.task == task for task, _ in planned)
+                    how = 'with other arguments or data' if is_planned else 'which is no task of this call'
                 elif is_elsewhere and Path(job.encoder_cfg.get('run', '')).resolve() != self.run_dir.resolve():
                     how = 'of another run'
                 else:

@@ -1,44 +1,30 @@
-"""The jobs of a probing run, encoders x tasks: what each computes, its state on disk, and the banks it reads."""
+"""The jobs of a probing run, encoders x tasks x seeds: what each computes, and what it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clear.core.config import to_plain
-from clear.core.errors import ClearError, ConfigError, DataError
-from clear.core.files import read_json, write_json
-from clear.core.logs import logger
-from clear.core.storage.damage import COUNT, NUMBER, Each, Maybe, Such, check_shape
-from clear.engine.probing.tasks import FEATURES, build_task, task_data, task_name, task_options
+from clear.core.errors import ConfigError, DataError
+from clear.engine.probing.tasks import FEATURES, build_task, job_seeds, task_data, task_name, task_options
 from clear.evaluation.task import ChecksClasses, ReadsFiles, Task, needs_of, reads_jobs, reads_labels
 
-if TYPE_CHECKING:
-    from clear.engine.probing.finder import DataFinder
-
-JOBS_FILE = 'jobs.json'
-SCHEMA = 1
 STATES = ('pending', 'running', 'done', 'failed')
-# What is read of a job that an earlier run noted.
-RECORD = dict(attempts=COUNT, state=Such(f'one of {", ".join(STATES)}', lambda value: value in STATES),
-              time_s=Maybe(NUMBER), banks=Each(str, names=True), encoder_hash=str,
-              result=Maybe(dict(metric=str, value=NUMBER, extras=dict)))
-
-IDENTITY = dict(encoder=str, task=str, encoder_cfg=dict, options=dict, data=dict)
 
 
 @dataclass
 class Job:
-    """One encoder on one task.
+    """One encoder on one task, with one seed where each seed of the task is a job of its own.
 
     Args:
         options: type and arguments of the task; data: split -> source; encoder_cfg: the encoder without `info`.
         features: one of `FEATURES`.
+        seed: of the task; None where the task has its seeds, or its only one, within.
         state: one of `STATES`.
         attempts: how often it was started.
         banks: split -> fingerprint of the bank that was read, or that would be made of the images that were; besides
@@ -56,6 +42,7 @@ class Job:
     options: dict[str, object]
     data: dict[str, Any]
     features: str = FEATURES[0]
+    seed: int | None = None
     state: str = 'pending'
     attempts: int = 0
     time_s: float | None = None
@@ -67,6 +54,11 @@ class Job:
 
     @property
     def key(self) -> str:
+        return self.cell if self.seed is None else f'{self.cell}--seed{self.seed}'
+
+    @property
+    def cell(self) -> str:
+        """What the jobs of all seeds share."""
         return f'{self.encoder}--{self.task}'
 
     @cached_property
@@ -154,20 +146,25 @@ def plan_jobs(cfg: dict) -> list[Job]:
     for name, encoder in cfg['encoders'].items():
         encoder_cfg = {key: value for key, value in encoder.items() if key != 'info'}
         for task in cfg['tasks']:
-            job = Job(name, task_name(task), encoder_cfg, task_options(task, cfg['seed'], cfg['grid']), {},
-                      task.get('features', FEATURES[0]))
-            job.data = {split: source for split, source in task_data(cfg, task, job.needs).items()
-                        if source is not None}
-            jobs.append(job)
+            for seed in job_seeds(task, cfg['seed']):
+                job = Job(name, task_name(task), encoder_cfg, task_options(task, cfg['seed'], cfg['grid'], seed), {},
+                          task.get('features', FEATURES[0]), seed)
+                job.data = {split: source for split, source in task_data(cfg, task, job.needs).items()
+                            if source is not None}
+                jobs.append(job)
     _link(jobs)
     return jobs
 
 
 def _link(jobs: Sequence[Job]) -> None:
-    """Give every job those that it reads."""
-    known = {(job.encoder, job.task): job for job in jobs}
+    """Give every job those that it reads: of its own seed if there is one, else the first."""
+    known: dict[tuple[str, str, int | None], Job] = {}
     for job in jobs:
-        job.read = {name: known.get((job.encoder, name)) for name in job.reads_jobs}
+        known[job.encoder, job.task, job.seed] = job
+        known.setdefault((job.encoder, job.task, None), job)
+    for job in jobs:
+        job.read = {name: known.get((job.encoder, name, job.seed)) or known.get((job.encoder, name, None))
+                    for name in job.reads_jobs}
     in_order(jobs)
 
 
@@ -193,79 +190,6 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return [job for key, job in ordered.items() if key in asked]
 
 
-def restore_jobs(jobs: list[Job], work_dir: Path, finder: DataFinder) -> int:
-    """Take over the finished jobs of an earlier run in `work_dir`, those with the same hash; how many there are.
-
-    A finished job is done again if a bank that it read would have another fingerprint now: other weights behind the
-    same path, other images, labels or dtype. Where that cannot be told, as the encoder or the data are gone, the
-    result is kept, with a warning.
-
-    Raises:
-        DataError, CheckpointError: if `jobs.json` is damaged.
-    """
-    path, stored, count = work_dir / JOBS_FILE, _records(work_dir), 0
-    for job in in_order(jobs):
-        record = stored.get(job.key)
-        if record is not None:
-            check_shape(path, record, dict(hash=str), job.key)
-        if not record or record.get('hash') != job.hash:
-            continue
-        check_shape(path, record, RECORD, job.key)
-        job.attempts = record['attempts']
-        is_read_done = all(read is not None and read.state == 'done' for read in job.read.values())
-        if record['state'] == 'done' and is_read_done and not _changed_banks(job, record['banks'], finder):
-            for key in ('state', 'time_s', 'banks', 'encoder_hash', 'result'):
-                setattr(job, key, record[key])
-            count += 1
-    return count
-
-
-def finished_jobs(work_dir: Path) -> list[Job]:
-    """What an earlier run in `work_dir` has finished, without its results.
-
-    Raises:
-        DataError, CheckpointError: if `jobs.json` is damaged.
-    """
-    found = []
-    for key, record in _records(work_dir).items():
-        check_shape(work_dir / JOBS_FILE, record, dict(state=str), key)
-        if record['state'] == 'done':
-            check_shape(work_dir / JOBS_FILE, record, IDENTITY, key)
-            found.append(Job(**{name: record[name] for name in IDENTITY},
-                             features=record.get('features', FEATURES[0]), state='done'))
-    return found
-
-
-def _records(work_dir: Path) -> dict[str, Any]:
-    """The jobs in `jobs.json` by their keys; none if there is no file."""
-    path = work_dir / JOBS_FILE
-    if not path.exists():
-        return {}
-    stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get('schema') != SCHEMA or not isinstance(stored.get('jobs'), dict):
-        raise DataError(f'{path} is no job list of schema {SCHEMA}. Start again with --overwrite.')
-    return stored['jobs']
-
-
-def _changed_banks(job: Job, fingerprints: dict[str, str], finder: DataFinder) -> bool:
-    try:
-        return finder.fingerprints(job) != fingerprints
-    except ClearError as error:
-        logger.warning('%s: its banks cannot be compared with those of now; its result is kept. %s', job.key, error)
-        return False
-
-
 def identity_of(job: Job) -> dict[str, object]:
     """What the files in a job's folder belong to."""
     return dict(hash=job.hash, banks=job.banks)
-
-
-def save_jobs(jobs: list[Job], work_dir: Path) -> None:
-    """Write `jobs.json`, atomically. Jobs of an earlier config that are not planned any more are left out."""
-    records = {}
-    for job in jobs:
-        own = {item.name: getattr(job, item.name) for item in fields(job) if item.name != 'read'}
-        records[job.key] = {**to_plain(own), 'hash': job.hash}
-        if job.features == FEATURES[0]:
-            del records[job.key]['features']  # as in the lists of versions that knew no other
-    write_json(work_dir / JOBS_FILE, dict(schema=SCHEMA, jobs=records))

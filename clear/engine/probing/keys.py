@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
+from clear.core.checks import check_choice, check_flag, check_number, check_shared_keys, check_text, check_whole
+from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.programs.startup import choose_device
@@ -13,8 +14,9 @@ from clear.engine.probing.encoder_suites import expanded_encoders
 from clear.engine.probing.suites import expanded
 from clear.engine.probing.tasks import (
     FEATURES,
-    TASK_KEYS,
     build_task,
+    engine_keys,
+    job_seeds,
     reads_grid,
     task_arguments,
     task_data,
@@ -22,6 +24,7 @@ from clear.engine.probing.tasks import (
     task_options,
 )
 from clear.engine.schema import filled_in
+from clear.engine.stages.keys import check_workers
 from clear.evaluation.task import EncodesText, needs_of, reads_text_alone
 from clear.features.build import PAIR_KEYS, RUN_KEY, typed
 from clear.registry import MODELS, TASKS
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
     from clear.core.types import Options
 
 DEFAULTS: Options = dict(seed=0, threads=None, device=None, num_workers=0, work_dir=None, name=None, data=None,
-                                grid={}, banks={})
+                                grid={}, banks={}, workers=0, engine='processes', ray_address=None, ray_gpus=0,
+                                tensorboard=False)
 REQUIRED = ('encoders', 'tasks')
 KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope'}
+ENGINES = ('processes', 'ray')
 INFO_KEYS = {'method', 'pretrain_dataset', 'epochs'}
 BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
 SPLITS = ('train', 'val', 'test')
@@ -65,6 +70,8 @@ def check_probe_config(cfg: dict) -> None:
         raise ConfigError("A probing config needs 'tasks', a list of dict(type=..., data=...); got "
                           f"{cfg.get('tasks')!r}.")
     check_shared_keys(cfg)
+    check_workers(cfg, ENGINES, 'workers')
+    check_flag('tensorboard', cfg['tensorboard'])
     for key in ('grid', 'banks'):
         if not isinstance(cfg[key], dict):
             raise ConfigError(f'{key} is {cfg[key]!r}; expected a dict.')
@@ -114,7 +121,9 @@ def _check_task(where: str, task: object, cfg: dict) -> tuple[str, ...]:
     if not isinstance(task, dict) or 'type' not in task:
         raise ConfigError(f"{where} is {task!r}; expected dict(type=...), with arguments and data.")
     accepted = task_arguments(task['type'])
-    check_keys(where, task, {*accepted, *TASK_KEYS}, task['type'])
+    check_keys(where, task, {*accepted, *engine_keys(task['type'])}, task['type'])
+    with building(where):
+        job_seeds(task, cfg['seed'])
     if task.get('device') is not None:
         choose_device(task['device'])
     _check_name(f'{where}.name', task_name(task))

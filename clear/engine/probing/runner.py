@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-import traceback
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +18,24 @@ from clear.core.logs import logger
 from clear.core.programs.signals import on_stop, received
 from clear.core.programs.startup import choose_device
 from clear.core.results import RESULTS_FILE, Results, config_text, software, write_results
-from clear.core.seeding import derive_seed, seed_everything
-from clear.engine.probing.finder import DataFinder
-from clear.engine.probing.folders import job_folder, open_folder
-from clear.engine.probing.jobs import Job, identity_of, in_order, plan_jobs, restore_jobs, save_jobs
+from clear.engine.probing.jobs import Job, plan_jobs
 from clear.engine.probing.keys import check_probe_config, with_defaults
-from clear.engine.probing.table import flat_metrics, tidy_rows, write_csv
-from clear.engine.probing.tasks import build_task
+from clear.engine.probing.table import cells, flat_metrics, tidy_rows, write_csv
+from clear.engine.probing.work.board import Board
+from clear.engine.probing.work.execution import FAILURES, Executor
+from clear.engine.probing.work.hands import OwnHands, hired
+from clear.engine.probing.work.records import publish, restore_jobs, save_jobs
+from clear.engine.probing.work.turns import take_turns
 from clear.features.planned import planned_banks
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from PIL.Image import Image
 
-    from clear.evaluation.task import TaskData
+    from clear.engine.probing.work.hands import Hands
 
 PROTOCOL = 'clear/probe/v1'
 TABLE_FILE = 'results.csv'
-FAILURES = 'failures'
 
 
 class ProbeRunner:
@@ -61,14 +61,16 @@ class ProbeRunner:
             check_probe_config(self.cfg)
         self.work_dir = Path(work_dir) if work_dir is not None else None
         self.device = choose_device(self.cfg['device'])
+        if self.work_dir is None and (self.cfg['workers'] or self.cfg['engine'] == 'ray'):
+            raise ConfigError('workers hand over what they have done in a work_dir; give one, or leave workers=0.')
         self.jobs = plan_jobs(self.cfg)
         self._is_resumed = False
-        self._finder = DataFinder({**self.cfg['banks'], 'num_workers': self.cfg['num_workers'], 'device': self.device})
+        self._executor = Executor(self.cfg, self.work_dir, self.device)
 
     def resume(self) -> int:
         """Take over what an earlier run in the work_dir has finished; how many jobs."""
         self._is_resumed = True
-        count = restore_jobs(self.jobs, self.work_dir, self._finder) if self.work_dir is not None else 0
+        count = restore_jobs(self.jobs, self.work_dir, self._executor.finder) if self.work_dir is not None else 0
         logger.info('resumed: %d of %d jobs are finished', count, len(self.jobs))
         return count
 
@@ -98,8 +100,8 @@ class ProbeRunner:
                     if missing:
                         raise DataError(f"it reads what '{missing[0]}' leaves, which is no task of this config.")
                     if job.state != 'done' and not job.read:  # what others leave is not there yet
-                        self._finder.check(job)
-                        self._finder.find(job)
+                        self._executor.finder.check(job)
+                        self._executor.finder.find(job)
                 except DataError as error:
                     logger.warning('%s would fail: %s', job.key, error)
 
@@ -111,67 +113,53 @@ class ProbeRunner:
             TrainingError: at the end, if jobs failed; everything else is done and written.
             Interrupted: after SIGTERM or Ctrl-C; finished jobs are kept.
         """
-        todo = [job for job in in_order(self.jobs) if job.state != 'done']
+        todo = [job for job in self.jobs if job.state != 'done']
         for job in todo:
-            self._finder.check(job)
-        started = time.monotonic()
-        with on_stop(_stop):
-            for index, job in enumerate(todo):
-                self._run_job(job)
+            self._executor.finder.check(job)
+        with on_stop(_stop), self._hired() as hands, Board(len(todo), hands.is_apart).shown() as board:
+            try:
+                for job in take_turns(hands, todo, self._is_resumed, partial(self._begun, board), board.look):
+                    board.end(job)
+                    self._save()
+                    if received():  # a library caught what the signal raised
+                        _stop()
+            except (Interrupted, KeyboardInterrupt):
+                for job in todo:
+                    job.state = 'pending' if job.state == 'running' else job.state
                 self._save()
-                if received():  # a library caught what the signal raised
-                    _stop()
-                left_s = (time.monotonic() - started) / (index + 1) * (len(todo) - index - 1)
-                logger.info('job %d/%d  %s  %s  ETA %s', index + 1, len(todo), job.key, _outcome(job),
-                            timedelta(seconds=round(left_s)))
+                raise
         return self._finish()
 
-    def _run_job(self, job: Job) -> None:
-        job.state, job.attempts, job.error = 'running', job.attempts + 1, None
+    @contextmanager
+    def _hired(self) -> Iterator[Hands]:
+        """Who does the jobs."""
+        if not self.cfg['workers'] and self.cfg['engine'] != 'ray':
+            yield OwnHands(self._executor.do, self.device)
+            return
+        with hired(self.cfg, self.work_dir, self.device, self._lost) as hands:
+            yield hands
+
+    def _begun(self, board: Board, job: Job, where: str) -> None:
+        board.begin(job, where)
         if self.work_dir is not None:
             save_jobs(self.jobs, self.work_dir)
-        # Tasks seed themselves; this fixes what a library may draw on the side, whatever ran before.
-        seed_everything(derive_seed(self.cfg['seed'], 'probe', job.hash))
-        started = time.monotonic()
-        try:
-            task = build_task(job.options, str(self.device), self.cfg['num_workers'])
-            encoder, data = self._finder.find(job)
-            result = task.run(encoder, self._with_folders(job, data))
-        except (Interrupted, KeyboardInterrupt):
-            job.state = 'pending'
-            self._save()
-            raise
-        except Exception as error:  # whatever a job raises must not take the others with it
-            job.state, job.error = 'failed', f'{type(error).__name__}: {error}'
-            self._record_failure(job)
-        else:
-            job.state, job.result = 'done', to_plain(result.to_dict())
-        job.time_s = time.monotonic() - started
 
-    def _with_folders(self, job: Job, data: TaskData) -> TaskData:
-        """The data, with the folder of the job and of those that it reads."""
-        if self.work_dir is None:
-            return data
-        folder = open_folder(job_folder(self.work_dir, job.key), identity_of(job), keep=self._is_resumed)
-        return dataclasses.replace(data, folder=folder, jobs={
-            name: job_folder(self.work_dir, read.key) for name, read in job.read.items() if read is not None})
-
-    def _record_failure(self, job: Job) -> None:
-        if self.work_dir is not None:
-            write_text(self.work_dir / FAILURES / f'{job.key}.txt', traceback.format_exc())
+    def _lost(self, job: Job, how: str) -> None:
+        """Note a job whose worker was lost: nobody else does."""
+        job.state, job.error, job.result = 'failed', how, None
+        write_text(self.work_dir / FAILURES / f'{job.key}.txt', f'{how}\n')
+        publish(job, self.work_dir)
 
     # Results
 
     def results(self) -> Results:
         """The results of what is finished."""
-        jobs = {job.key: dict(encoder=job.encoder, task=job.task, state=job.state, hash=job.hash, banks=job.banks,
-                              **({'error': job.error} if job.error else {}),
-                              **({'result': job.result} if job.result else {})) for job in self.jobs}
         return Results(
             name=self.cfg['name'] or 'probe', runner=type(self).__name__, protocol=PROTOCOL,
             metrics=flat_metrics(self.jobs), config_hash=config_hash(self.cfg), seeds=dict(train=self.cfg['seed']),
             **software(), timing={job.key: job.time_s for job in self.jobs if job.time_s is not None},
-            extras=dict(rows=tidy_rows(self.jobs, self.cfg), jobs=jobs, config_text=config_text(to_plain(self.cfg))))
+            extras=dict(rows=tidy_rows(self.jobs, self.cfg), jobs=cells(self.jobs),
+                        config_text=config_text(to_plain(self.cfg))))
 
     def _save(self) -> None:
         if self.work_dir is None:
@@ -185,9 +173,9 @@ class ProbeRunner:
 
     def _picture(self, key: str, split: str, row: int) -> Image | None:
         """An image of a job's data, for figures; None where there is none to show."""
-        job = next(job for job in self.jobs if job.key == key)
+        job = next(job for job in self.jobs if job.cell == key)
         try:
-            return self._finder.picture(job, split, row)
+            return self._executor.finder.picture(job, split, row)
         except ClearError:  # the results are there, their data no longer are
             return None
 
@@ -218,12 +206,6 @@ class ProbeRunner:
                                 'command with --resume tries only the failed ones again.\n'
                                 + '\n'.join(f'  {job.key}: {job.error}' for job in failed[:10]))
         return results
-
-
-def _outcome(job: Job) -> str:
-    if job.state == 'failed':
-        return f'failed: {job.error}'
-    return f'{job.result["metric"]} {job.result["value"]:.3f}  {job.time_s:.1f} s'
 
 
 def _stop() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from clear.core.checks import check_text
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError
-from clear.engine.probing.tasks import build_task, task_arguments, task_options
+from clear.engine.probing.tasks import build_task, engine_keys, task_arguments, task_options
 from clear.evaluation.task import needs_of, reads_text_alone
 
 SUITE = 'suite'
@@ -86,14 +86,18 @@ def _with_options(tasks: Sequence[Any], options: Any, name: str) -> list[Any]:
         raise ConfigError(f'tasks: options is {options!r}; expected a dict of arguments of the tasks of {name}.')
     found, used = [], set()
     for task in tasks:
-        own = task_arguments(task['type']) if isinstance(task, Mapping) and 'type' in task else set()
-        taken = {key: value for key, value in options.items() if key in own}
+        taken = _taken(task['type'], options) if isinstance(task, Mapping) and 'type' in task else {}
         used |= {*taken}
         found.append({**task, **taken} if taken else task)
     unknown = [key for key in options if key not in used]
     if unknown:
         raise ConfigError(f"tasks: options has '{unknown[0]}', which no task of the suite {name} accepts.")
     return found
+
+
+def _taken(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    accepted = {*task_arguments(kind), *({'seeds'} & {*engine_keys(kind)})}
+    return {key: value for key, value in options.items() if key in accepted}
 
 
 def _with_data(task: Any, data: Any) -> Any:

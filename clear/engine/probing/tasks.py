@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments
+from clear.evaluation.image.rows import seed_list
 from clear.evaluation.task import Task, reads_text_alone
 from clear.registry import TASKS
 
@@ -26,14 +28,45 @@ def task_data(cfg: dict, task: dict, needs: tuple[str, ...]) -> object:
     return task.get('data') if task.get('data') is not None else cfg['data']
 
 
-def task_options(task: dict, seed: int, grid: dict[str, object] | None = None) -> dict[str, object]:
-    """Type and arguments of a task: its own, else those of `grid` if it reads them, else the run's `seed`."""
+def job_seeds(task: Mapping[str, object], seed: int) -> list[int | None]:
+    """A seed for each job of a task: those of its entry if each is a job of its own, else one that is None.
+
+    Args:
+        seed: of the run, from which a number of seeds counts on if the entry has none of its own.
+
+    Raises:
+        ConfigError: if they are neither a number nor a list of different whole numbers.
+    """
+    if not one_seed_per_job(task['type']) or task.get('seeds') is None:
+        return [None]
+    return [*seed_list(task['seeds'], task.get('seed', seed))]
+
+
+def task_options(task: dict, seed: int, grid: dict[str, object] | None = None, job_seed: int | None = None
+                 ) -> dict[str, object]:
+    """Type and arguments of a task: its own, else those of `grid` if it reads them, else the run's `seed`.
+
+    Args:
+        job_seed: of the job, where each seed is a job of its own.
+    """
     accepted = task_arguments(task['type'])
-    own = {key: value for key, value in task.items() if key not in TASK_KEYS}
+    own = {key: value for key, value in task.items() if key not in engine_keys(task['type'])}
+    if job_seed is not None:
+        own['seed'] = job_seed
     shared = {key: value for key, value in (grid or {}).items() if key in accepted} if reads_grid(task['type']) else {}
     if 'seed' in accepted:
         shared.setdefault('seed', seed)
     return {'type': task['type'], **shared, **own}
+
+
+def engine_keys(kind: str) -> tuple[str, ...]:
+    """The keys of an entry that are no arguments of its task."""
+    return (*TASK_KEYS, 'seeds') if one_seed_per_job(kind) else TASK_KEYS
+
+
+def one_seed_per_job(kind: str) -> bool:
+    """Whether every seed of a task is a job of its own."""
+    return getattr(TASKS.require(kind), 'one_seed_per_job', False)
 
 
 def task_arguments(kind: str) -> set[str]:

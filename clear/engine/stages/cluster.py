@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clear import __version__
 from clear.core.errors import ClearError, ConfigError
@@ -122,18 +122,32 @@ class Cluster:
         Raises:
             ClearError: the first that a task raises, or if one is lost again and again.
         """
-        remote = self._ray.remote(_in_folder()).options(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES,
-                                                      retry_exceptions=False)
         waiting, left = [], list(reversed(tasks))
         while waiting or left:
             while left and len(waiting) < most:
-                waiting.append(remote.remote(pickle.dumps((work, left.pop())), self._cwd, sys.path))
-            done, waiting = self._ray.wait(waiting, timeout=_LOOK_S)
-            yield sum(self._result(task) for task in done)
+                waiting.append(self.start(work, left.pop()))
+            done = self.ended(waiting)
+            waiting = [task for task in waiting if task not in done]
+            yield sum(self.result(task) for task in done)
 
-    def _result(self, task: ObjectRef) -> int:
+    def start(self, work: Callable[[T], object], task: T) -> ObjectRef:
+        """Have `work` called on a task somewhere."""
+        remote = self._ray.remote(_in_folder()).options(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES,
+                                                      retry_exceptions=False)
+        return remote.remote(pickle.dumps((work, task)), self._cwd, sys.path)
+
+    def ended(self, started: Sequence[ObjectRef]) -> list[ObjectRef]:
+        """Those that have ended, after a second at the most."""
+        return self._ray.wait([*started], timeout=_LOOK_S)[0]
+
+    def result(self, started: ObjectRef) -> Any:
+        """What `work` returned.
+
+        Raises:
+            ClearError: what it raised, or if it was lost again and again.
+        """
         try:
-            return self._ray.get(task)
+            return self._ray.get(started)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ClearError):
                 raise error.cause from None

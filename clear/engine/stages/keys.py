@@ -63,8 +63,22 @@ def check_stage_config(cfg: dict) -> None:
         ConfigError, RegistryError: naming the key.
     """
     check_shared_keys(cfg)
-    check_choice('engine', cfg['engine'], ENGINES)
-    check_whole('num_workers', cfg['num_workers'], 0)
+    check_workers(cfg, ENGINES, 'num_workers')
+    entries(cfg)
+
+
+def check_workers(cfg: dict, engines: Sequence[str], count: str) -> None:
+    """Refuse an engine that there is not, or what does not go together with it.
+
+    Args:
+        engines: that there are, 'ray' among them.
+        count: the key that says how many workers there are.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    check_choice('engine', cfg['engine'], engines)
+    check_whole(count, cfg[count], 0)
     check_number('ray_gpus', cfg['ray_gpus'], 0)
     if cfg['ray_address'] is not None:
         check_text('ray_address', cfg['ray_address'])
@@ -72,9 +86,8 @@ def check_stage_config(cfg: dict) -> None:
         for key in ('ray_address', 'ray_gpus'):
             if cfg[key]:
                 raise ConfigError(f"{key} is {cfg[key]!r}, but engine is '{cfg['engine']}'. Set engine='ray'.")
-    elif not cfg['num_workers'] and cfg['ray_address'] is None:
-        raise ConfigError("engine='ray' without ray_address starts a cluster here; say of how many: num_workers=2.")
-    entries(cfg)
+    elif not cfg[count] and cfg['ray_address'] is None:
+        raise ConfigError(f"engine='ray' without ray_address starts a cluster here; say of how many: {count}=2.")
 
 
 def entries(cfg: dict) -> list[Entry]:

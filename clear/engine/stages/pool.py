@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from clear.core.errors import ClearError
+from clear.core.programs.children import follow
 
 T = TypeVar('T')
 _LOOK_S = 1.0
@@ -66,13 +64,6 @@ def _begin(parent: int) -> None:
     os.environ.setdefault('OMP_NUM_THREADS', '1')  # torch and BLAS look at it as they are imported
     import pyarrow
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow(parent)
     pyarrow.set_cpu_count(1)
     pyarrow.set_io_thread_count(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_S)
-    os._exit(1)  # nobody is left to report to, and an attempt that is half done is nobody's

@@ -16,6 +16,7 @@ from clear.core.files import read_json, save_tensors  # noqa: E402
 from clear.core.results import read_results  # noqa: E402
 from clear.engine.probing.runner import ProbeRunner  # noqa: E402
 from clear.engine.probing.table import COLUMNS  # noqa: E402
+from clear.engine.probing.work.execution import Executor  # noqa: E402
 from clear.evaluation import KNN, NearestClassMean  # noqa: E402
 from clear.features import write_bank  # noqa: E402
 
@@ -122,14 +123,14 @@ def test_failed_job_is_recorded_and_the_others_go_on(cfg, tmp_path, monkeypatch)
 def test_resumed_run_equals_an_uninterrupted_one(cfg, tmp_path, monkeypatch):
     ProbeRunner(cfg, tmp_path / 'whole').run()
     count = iter(range(10))
-    run_job = ProbeRunner._run_job
+    do = Executor.do
 
-    def stop_after_two(self, job):
+    def stop_after_two(self, job, keep):
         if next(count) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        run_job(self, job)
+        do(self, job, keep)
 
-    monkeypatch.setattr(ProbeRunner, '_run_job', stop_after_two)
+    monkeypatch.setattr(Executor, 'do', stop_after_two)
     with pytest.raises(Interrupted, match='--resume'):
         ProbeRunner(cfg, tmp_path / 'cut').run()
     monkeypatch.undo()
