@@ -22,6 +22,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--device', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
     parser.add_argument('--seed', type=int, help='seed of training')
     parser.add_argument('--dry-run', action='store_true', help='print what would happen, train nothing')
+    parser.add_argument('--shard', metavar='I/N', help='of a probing config, the I-th of N parts of its jobs')
+    parser.add_argument('--collect', nargs='*', metavar='WORK_DIR', help='of a probing config, make its table of what '
+                        'shards have finished in the work_dir, and in these')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
                         help='override config fields, e.g. seed=1 '

@@ -33,6 +33,8 @@ class RunnerProgram:
     # What it writes into its work_dir, and --overwrite removes: names and patterns, below folders that others share
     # file by file. A work_dir with results.json, latest.pth or iteration.pth holds a run; latest.pth can be resumed.
     FILES: ClassVar[Sequence[str]]
+    # Of `--shard` and `--collect`, those that it has.
+    OPTIONS: ClassVar[Set[str]] = frozenset()
     # A config that has this key and names no runner_type belongs to this runner.
     MARK: ClassVar[str | None] = None
 
@@ -115,6 +117,11 @@ class MeasuringProgram(RunnerProgram):
         """What does the work; nothing is encoded or written yet."""
         raise NotImplementedError
 
+    @property
+    def place(self) -> Path:
+        """The folder of the log and the results of this run."""
+        return self.work_dir
+
     def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
         """Do what is not done yet; nothing is built before its turn comes.
 
@@ -134,12 +141,12 @@ class MeasuringProgram(RunnerProgram):
             measuring.plan()
             logger.info('%s\ndry run: nothing was encoded, trained or written', measuring.describe())
             return
-        with held(self.work_dir):
+        with held(self.place):
             if not args.resume and not args.overwrite:
-                refuse_run(self.work_dir, [self.work_dir])
-            with replacing(self.work_dir, args.overwrite and not args.resume):
+                refuse_run(self.place, [self.place])
+            with replacing(self.place, args.overwrite and not args.resume):
                 # A rerun may add to what is measured: its config is the one to keep.
-                start_logs(self.work_dir, self.cfg, is_resumed=False)
+                start_logs(self.place, self.cfg, is_resumed=False)
             if args.resume:
                 measuring.resume()
             logger.info('%s', measuring.describe())

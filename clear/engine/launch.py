@@ -57,7 +57,11 @@ def read_run_config(args: argparse.Namespace, program: str = 'train') -> Config:
 def train(args: argparse.Namespace) -> int:
     """Train as `tools/train.py` was told to. Returns the exit code."""
     with _processes(args.launcher):
-        _runner_of(read_run_config(args)).run(args)
+        runner = _runner_of(read_run_config(args))
+        for option in ('shard', 'collect'):
+            if getattr(args, option, None) is not None and option not in runner.OPTIONS:
+                raise ConfigError(f'--{option} is for probing configs, which have many jobs; leave it out.')
+        runner.run(args)
     return 0
 
 

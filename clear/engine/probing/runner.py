@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,12 @@ from clear.engine.probing.jobs import Job, plan_jobs
 from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.table import cells, flat_metrics, tidy_rows, write_csv
 from clear.engine.probing.work.board import Board
+from clear.engine.probing.work.collect import collect
 from clear.engine.probing.work.execution import FAILURES, Executor
+from clear.engine.probing.work.folders import job_folder
 from clear.engine.probing.work.hands import OwnHands, hired
 from clear.engine.probing.work.records import publish, restore_jobs, save_jobs
+from clear.engine.probing.work.shards import Shard, shard_numbers
 from clear.engine.probing.work.turns import take_turns
 from clear.features.planned import planned_banks
 
@@ -46,6 +49,7 @@ class ProbeRunner:
     Args:
         cfg: a probing config (see `clear.engine.probing.keys`); not changed.
         work_dir: where everything is written; None writes nothing.
+        shard: the part of the jobs to be done; its table and log have a folder of their own.
         is_checked: the config was checked, as a program does before it comes here.
 
     Raises:
@@ -53,7 +57,8 @@ class ProbeRunner:
     """
 
     @building('The config')
-    def __init__(self, cfg: Config | dict, work_dir: Path | None = None, *, is_checked: bool = False):
+    def __init__(self, cfg: Config | dict, work_dir: Path | None = None, *, shard: Shard | None = None,
+                 is_checked: bool = False):
         if dist.world_size() > 1:
             raise ConfigError('ProbeRunner works in one process; tools/extract_features.py makes banks with several.')
         self.cfg = with_defaults(cfg)
@@ -63,7 +68,12 @@ class ProbeRunner:
         self.device = choose_device(self.cfg['device'])
         if self.work_dir is None and (self.cfg['workers'] or self.cfg['engine'] == 'ray'):
             raise ConfigError('workers hand over what they have done in a work_dir; give one, or leave workers=0.')
+        self.shard = shard
         self.jobs = plan_jobs(self.cfg)
+        self._planned = [(job, 1) for job in self.jobs]  # with the number of its shard
+        if shard is not None:
+            self._planned = [*zip(self.jobs, shard_numbers(self.jobs, shard.count))]
+            self.jobs = [job for job, number in self._planned if number == shard.place]
         self._is_resumed = False
         self._executor = Executor(self.cfg, self.work_dir, self.device)
 
@@ -74,15 +84,38 @@ class ProbeRunner:
         logger.info('resumed: %d of %d jobs are finished', count, len(self.jobs))
         return count
 
+    @property
+    def place(self) -> Path | None:
+        """Where tables are written."""
+        return self.work_dir if self.work_dir is None or self.shard is None else self.shard.folder(self.work_dir)
+
+    def collect(self, others: Sequence[Path] = ()) -> Results:
+        """Make the table of what shards have finished, in the work_dir and in others.
+
+        Raises:
+            DataError: naming the jobs that are missing; see `clear.engine.probing.work.collect`.
+        """
+        collect(self.jobs, self.work_dir, others)
+        return self._finish()
+
     def describe(self) -> str:
         """What the run will do: encoders, tasks, and every job with its state."""
-        width = max(len(job.key) for job in self.jobs)
+        width = max(len(job.key) for job, _ in self._planned)
+        part = '' if self.shard is None else f', shard {self.shard} of {len(self._planned)},'
         lines = [f"encoders  {', '.join(self.cfg['encoders'])}",
-                 f"tasks     {', '.join(dict.fromkeys(job.task for job in self.jobs))}",
-                 f'jobs      {len(self.jobs)} on {self.device.type}, {sum(job.state == "done" for job in self.jobs)} '
-                 f'finished before', f'work_dir  {self.work_dir}']
-        lines += [f'  {job.key:<{width}}  {job.options["type"]:<16}  {job.hash}  {job.state}' for job in self.jobs]
+                 f"tasks     {', '.join(dict.fromkeys(job.task for job, _ in self._planned))}",
+                 f'jobs      {len(self.jobs)}{part} on {self._workers_in_words()}, '
+                 f'{sum(job.state == "done" for job in self.jobs)} finished before', f'work_dir  {self.work_dir}']
+        own = {job.key for job in self.jobs}
+        lines += [f'  {job.key:<{width}}  {job.options["type"]:<16}  {job.hash}  '
+                  + (job.state if job.key in own else f'shard {number}') for job, number in self._planned]
         return '\n'.join(lines)
+
+    def _workers_in_words(self) -> str:
+        count, engine = self.cfg['workers'], self.cfg['engine']
+        if engine == 'ray':
+            return f'{count or "all"} workers of Ray'
+        return f'{self.device.type}' + (f', {count} workers' if count else '')
 
     @building('The config')
     def plan(self) -> None:
@@ -142,7 +175,7 @@ class ProbeRunner:
     def _begun(self, board: Board, job: Job, where: str) -> None:
         board.begin(job, where)
         if self.work_dir is not None:
-            save_jobs(self.jobs, self.work_dir)
+            save_jobs(self.jobs, self.place)
 
     def _lost(self, job: Job, how: str) -> None:
         """Note a job whose worker was lost: nobody else does."""
@@ -164,9 +197,9 @@ class ProbeRunner:
     def _save(self) -> None:
         if self.work_dir is None:
             return
-        save_jobs(self.jobs, self.work_dir)
-        write_csv(self.work_dir / TABLE_FILE, tidy_rows(self.jobs, self.cfg))
-        write_results(self.work_dir / RESULTS_FILE, self.results())
+        save_jobs(self.jobs, self.place)
+        write_csv(self.place / TABLE_FILE, tidy_rows(self.jobs, self.cfg))
+        write_results(self.place / RESULTS_FILE, self.results())
         for job in self.jobs:
             if job.state == 'done':
                 (self.work_dir / FAILURES / f'{job.key}.txt').unlink(missing_ok=True)
@@ -192,13 +225,13 @@ class ProbeRunner:
             self._save()
             folders = {job.key: job_folder(self.work_dir, job.key) for job in self.jobs if job.state == 'done'}
             figures = write_figures({**probe_figures(results), **task_figures(results, self._picture),
-                                     **example_figures(folders)}, self.work_dir / 'figures')
+                                     **example_figures(folders)}, self.place / 'figures')
             # The page shows metrics and figures; every candidate of every grid stays in results.json.
             page = dataclasses.replace(results, extras={key: value for key, value in results.extras.items()
                                                         if key not in ('rows', 'jobs')})
-            write_report(page, self.work_dir / 'report.html', figures=figures)
-            logger.info('\nresults  %s\ntable    %s\nreport   %s', self.work_dir / RESULTS_FILE,
-                        self.work_dir / TABLE_FILE, self.work_dir / 'report.html')
+            write_report(page, self.place / 'report.html', figures=figures)
+            logger.info('\nresults  %s\ntable    %s\nreport   %s', self.place / RESULTS_FILE,
+                        self.place / TABLE_FILE, self.place / 'report.html')
         failed = [job for job in self.jobs if job.state == 'failed']
         if failed:
             where = f' Tracebacks: {self.work_dir / FAILURES}/.' if self.work_dir is not None else ''

@@ -55,36 +55,35 @@ class Executor:
             BusyError: if another process does the job, or makes what it reads. Nothing was done.
             Interrupted, KeyboardInterrupt: if the program is stopped.
         """
+        started = time.monotonic()
         with self._held(job):
             try:
-                self._do(job, keep)
-                if self.work_dir is not None:
-                    publish(job, self.work_dir)
+                self._do(job, keep, started)
             except (BusyError, Interrupted, KeyboardInterrupt):
                 raise
             except Exception as error:  # whatever a job raises must not take the others with it
                 job.state, job.error, job.result = 'failed', f'{type(error).__name__}: {error}', None
+                job.time_s = time.monotonic() - started
                 self._record_failure(job)
 
-    def _do(self, job: Job, keep: bool) -> None:
+    def _do(self, job: Job, keep: bool, started: float) -> None:
         # Tasks seed themselves; this fixes what a library may draw on the side, whatever ran before.
         seed_everything(derive_seed(self.cfg['seed'], 'probe', job.hash))
-        started = time.monotonic()
-        try:
-            task = build_task(job.options, str(self.device), self.cfg['num_workers'])
-            encoder, data = self.finder.find(job)
-            if self.work_dir is not None:
-                earlier = published(job, self.work_dir) if keep else None
-                if earlier is not None and earlier['state'] == 'done' and earlier['banks'] == job.banks:
-                    take_over(job, earlier)
-                    return
-                data = self._with_folders(job, data, keep)
-            result = task.run(encoder, data)
-            if not math.isfinite(result.value):
-                raise TrainingError(f'{result.metric} is {result.value}.')
-            job.state, job.result = 'done', storable(to_plain(result.to_dict()))
-        finally:
-            job.time_s = time.monotonic() - started
+        task = build_task(job.options, str(self.device), self.cfg['num_workers'])
+        encoder, data = self.finder.find(job)
+        if self.work_dir is not None:
+            earlier = published(job, self.work_dir) if keep else None
+            if earlier is not None and earlier['state'] == 'done' and earlier['banks'] == job.banks:
+                take_over(job, earlier)
+                return
+            data = self._with_folders(job, data, keep)
+        result = task.run(encoder, data)
+        if not math.isfinite(result.value):
+            raise TrainingError(f'{result.metric} is {result.value}.')
+        job.state, job.result = 'done', storable(to_plain(result.to_dict()))
+        job.time_s = time.monotonic() - started
+        if self.work_dir is not None:
+            publish(job, self.work_dir)
 
     def _with_folders(self, job: Job, data: TaskData, keep: bool) -> TaskData:
         folder = open_folder(job_folder(self.work_dir, job.key), identity_of(job), keep)

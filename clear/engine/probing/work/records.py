@@ -76,17 +76,33 @@ def restore_jobs(jobs: list[Job], work_dir: Path, finder: DataFinder) -> int:
     Raises:
         DataError, CheckpointError: if what is stored is damaged.
     """
-    stored, count = _records(work_dir), 0
+    stored, count = stored_records(jobs, work_dir), 0
     for job in in_order(jobs):
-        record = published(job, work_dir) or _checked(work_dir / JOBS_FILE, job, stored.get(job.key), job.key)
-        if record is None:
+        if job.key not in stored:
             continue
-        job.attempts = max(record['attempts'], _attempts(stored.get(job.key)))
+        record = stored[job.key]
+        job.attempts = record['attempts']
         is_read_done = all(read is not None and read.state == 'done' for read in job.read.values())
         if record['state'] == 'done' and is_read_done and not _changed_banks(job, record['banks'], finder):
             take_over(job, record)
             count += 1
     return count
+
+
+def stored_records(jobs: Iterable[Job], work_dir: Path) -> dict[str, dict[str, Any]]:
+    """Key -> record, of the jobs of which a work_dir knows how they ended or how far they came.
+
+    Raises:
+        DataError, CheckpointError: if what is stored is damaged.
+    """
+    path, listed, found = work_dir / JOBS_FILE, _records(work_dir), {}
+    for job in jobs:
+        old = _checked(path, job, listed[job.key], job.key) if job.key in listed else None
+        record = published(job, work_dir) or old
+        if record is not None:
+            # A run that was killed in the midst of a job counted that attempt in the list alone.
+            found[job.key] = {**record, 'attempts': max(record['attempts'], old['attempts'] if old else 0)}
+    return found
 
 
 def finished_jobs(work_dir: Path) -> list[Job]:
@@ -112,18 +128,11 @@ def save_jobs(jobs: Iterable[Job], work_dir: Path) -> None:
 
 def _checked(path: Path, job: Job, record: Any, where: str = '') -> dict[str, Any] | None:
     """A record, if it is of this very job."""
-    if record is None:
-        return None
     check_shape(path, record, dict(hash=str), where)
     if record['hash'] != job.hash:
         return None
     check_shape(path, record, RECORD, where)
     return record
-
-
-def _attempts(record: Any) -> int:
-    """Of a run that was killed in the midst of a job, which `result.json` does not know of."""
-    return record.get('attempts', 0) if isinstance(record, dict) and isinstance(record.get('attempts'), int) else 0
 
 
 def _records(work_dir: Path) -> dict[str, Any]:
