@@ -15,7 +15,7 @@ from clear.registry import TASKS
 
 
 @TASKS.register_module()
-class Draws:
+class DrawnNumber:
     """A number from the features and the seed, with a history."""
 
     needs = ('bank',)
@@ -36,7 +36,7 @@ class Draws:
 
 
 @TASKS.register_module()
-class ReadsDraws:
+class ReadsDrawn:
     """What the first seed of `draws` left."""
 
     needs = ('bank',)
@@ -47,8 +47,8 @@ class ReadsDraws:
 
 
 @TASKS.register_module()
-class Ends:
-    """Ends its process, while the file `on` is there."""
+class EndsProcess:
+    """EndsProcess its process, while the file `on` is there."""
 
     needs = ('bank',)
 
@@ -64,7 +64,7 @@ class Ends:
 
 
 @TASKS.register_module()
-class Waits:
+class WaitsForFile:
     """Takes time until the file `until` is there."""
 
     needs = ('bank',)

@@ -15,7 +15,7 @@ from clear.engine.probing.keys import with_defaults
 from clear.engine.probing.runner import ProbeRunner
 from clear.engine.probing.work.shards import Shard, shard_numbers
 
-TASKS = [dict(type='ReadsDraws'), dict(type='KNN', k=3), dict(type='Draws', name='draws', seeds=2),
+TASKS = [dict(type='ReadsDrawn'), dict(type='KNN', k=3), dict(type='DrawnNumber', name='draws', seeds=2),
          dict(type='NearestClassMean')]
 
 
@@ -74,7 +74,7 @@ def test_shards_collected_are_the_table_of_one_run(root, is_shared):
 
 def test_a_shard_goes_on_where_it_was_and_says_what_failed(root):
     (root / 'now').touch()
-    tasks = [*TASKS, dict(type='Ends', name='ends', on=str(root / 'now'), how='raise')]
+    tasks = [*TASKS, dict(type='EndsProcess', name='ends', on=str(root / 'now'), how='raise')]
     with pytest.raises(TrainingError, match='1 of 6 jobs failed'):
         shard(root, '2/2', root / 'work', *tasks)
     with pytest.raises(DataError, match='e1--ends: failed in .*: RuntimeError: broken data'):

@@ -12,7 +12,7 @@ from clear.core.errors import ConfigError, TrainingError
 from clear.core.files import read_json
 from clear.engine.probing.runner import ProbeRunner
 
-DRAWS = dict(type='Draws', name='draws', seeds=3)
+DRAWS = dict(type='DrawnNumber', name='draws', seeds=3)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_seeds_are_jobs_and_their_mean_with_spread_and_interval_is_the_result(ro
     results = run(config(root, DRAWS, encoders=1, seed=4), root / 'work')
     jobs = read_json(root / 'work' / 'jobs.json')['jobs']
     assert [*jobs] == [f'e0--draws--seed{seed}' for seed in (4, 5, 6)]
-    assert [job['options'] for job in jobs.values()] == [dict(type='Draws', seed=seed) for seed in (4, 5, 6)]
+    assert [job['options'] for job in jobs.values()] == [dict(type='DrawnNumber', seed=seed) for seed in (4, 5, 6)]
     values = [job['result']['value'] for job in jobs.values()]
     cell, = results.extras['jobs'].values()
     extras = cell['result']['extras']
@@ -56,30 +56,30 @@ def test_more_seeds_are_measured_beside_those_that_are_there(root, monkeypatch):
     run(config(root, dict(DRAWS, seeds=[1, 7]), encoders=1), root / 'work')
     runner = ProbeRunner(config(root, dict(DRAWS, seeds=[7, 9, 1]), encoders=1), root / 'work')
     assert runner.resume() == 2
-    measure, seeds = worker_tasks.Draws.run, []
+    measure, seeds = worker_tasks.DrawnNumber.run, []
 
     def fail(self, encoder, data):
         seeds.append(self.seed)
         raise RuntimeError('no')
 
-    monkeypatch.setattr(worker_tasks.Draws, 'run', fail)
+    monkeypatch.setattr(worker_tasks.DrawnNumber, 'run', fail)
     with pytest.raises(TrainingError, match='1 of 3 jobs failed'):
         runner.run()
     assert seeds == [9]
     found = runner.results()
     assert found.metrics == {} and found.extras['jobs']['e0--draws']['state'] == 'failed'  # a mean of two is another
     assert {row['seed'] for row in found.extras['rows']} == {1, 7}
-    monkeypatch.setattr(worker_tasks.Draws, 'run', measure)
+    monkeypatch.setattr(worker_tasks.DrawnNumber, 'run', measure)
     assert set(run(config(root, dict(DRAWS, seeds=[7, 9, 1]), encoders=1), root / 'work', resume=True).metrics) == {
         'e0/draws/score', 'e0/draws/twice'}
 
 
 def test_without_seeds_there_is_one_job_and_a_reader_takes_its_own_seed_or_the_first(root):
-    single = run(config(root, dict(DRAWS, seeds=None), dict(type='ReadsDraws'), encoders=1), root / 'one')
-    assert [*single.extras['jobs']] == ['e0--draws', 'e0--ReadsDraws'] and 'jobs' not in single.extras['jobs'][
+    single = run(config(root, dict(DRAWS, seeds=None), dict(type='ReadsDrawn'), encoders=1), root / 'one')
+    assert [*single.extras['jobs']] == ['e0--draws', 'e0--ReadsDrawn'] and 'jobs' not in single.extras['jobs'][
         'e0--draws']
-    several = run(config(root, dict(type='ReadsDraws'), dict(DRAWS, seeds=[0, 5]), encoders=1), root / 'two')
-    assert several.metrics['e0/ReadsDraws/score'] == single.metrics['e0/ReadsDraws/score'] == single.metrics[
+    several = run(config(root, dict(type='ReadsDrawn'), dict(DRAWS, seeds=[0, 5]), encoders=1), root / 'two')
+    assert several.metrics['e0/ReadsDrawn/score'] == single.metrics['e0/ReadsDrawn/score'] == single.metrics[
         'e0/draws/score']
 
 

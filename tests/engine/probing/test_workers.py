@@ -13,7 +13,7 @@ from clear.core.errors import ConfigError, Interrupted, TrainingError
 from clear.core.files import read_json
 from clear.engine.probing.runner import ProbeRunner
 
-TASKS = [dict(type='ReadsDraws'), dict(type='Draws', name='draws', seeds=2), dict(type='KNN', k=3),
+TASKS = [dict(type='ReadsDrawn'), dict(type='DrawnNumber', name='draws', seeds=2), dict(type='KNN', k=3),
          dict(type='LinearProbe', epochs=2, lrs=[0.1], seeds=2)]
 
 
@@ -32,11 +32,12 @@ def states(work_dir):
     return {key: job['state'] for key, job in read_json(work_dir / 'jobs.json')['jobs'].items()}
 
 
+@pytest.mark.slow
 def test_two_workers_equal_none_and_a_lost_one_takes_its_job_alone(root):
     whole = ProbeRunner(config(root, *TASKS), root / 'whole').run()
     (root / 'now').touch()
-    tasks = [*TASKS, dict(type='Ends', name='dies', on=str(root / 'now')),
-             dict(type='Ends', name='raises', on=str(root / 'now'), how='raise')]
+    tasks = [*TASKS, dict(type='EndsProcess', name='dies', on=str(root / 'now')),
+             dict(type='EndsProcess', name='raises', on=str(root / 'now'), how='raise')]
     with pytest.raises(TrainingError, match=r'4 of 14 jobs failed(.|\n)*e0--dies: its process was killed by SIGKILL'):
         ProbeRunner(config(root, *tasks, workers=2), root / 'two').run()
     assert (root / 'two' / 'results.csv').read_bytes() == (root / 'whole' / 'results.csv').read_bytes()
@@ -65,7 +66,7 @@ def _stopped(root, number):
 
 
 def _waiting(root):
-    return [dict(type='KNN', k=3), dict(type='Waits', name='waits', until=str(root / 'go'))]
+    return [dict(type='KNN', k=3), dict(type='WaitsForFile', name='waits', until=str(root / 'go'))]
 
 
 @pytest.mark.slow
