@@ -147,8 +147,7 @@ def _row_shapes(encoder: nn.Module, levels: Sequence[int], device: torch.device)
     """Array name -> shape of one row. The sizes of maps are only known by asking."""
     shapes = {'features': [encoder.embed_dim]}
     if levels:
-        crop = encoder.preprocess.crop
-        found = encoder.feature_maps(torch.zeros(1, 3, crop, crop, device=device))
+        found = encoder.feature_maps(torch.zeros(1, 3, *encoder.preprocess.input_size, device=device))
         shapes |= {f'maps_{level}': list(found[level].shape[1:]) for level in levels}
     return shapes
 

@@ -20,7 +20,7 @@ class ImageBatch:
 
     Attributes:
         rows: row numbers.
-        images: (B, 3, crop, crop) float32; unreadable ones are zero.
+        images: (B, 3, H, W) float32; unreadable ones are zero.
         reasons: row -> why the image is unreadable.
     """
 
@@ -48,10 +48,10 @@ class _SourceReader(RowReader[Image.Image]):
 
 
 class SourceImages(Dataset):
-    """`dataset[row]` is (row, transformed image (3, crop, crop) or None, reason or None).
+    """`dataset[row]` is (row, transformed image (3, H, W) or None, reason or None).
 
     Args:
-        preprocess: an encoder's transform specification (`resize`, `build()`).
+        preprocess: an encoder's transform specification (`resize`, `input_size`, `build()`).
     """
 
     def __init__(self, source: ImageTable, preprocess):
@@ -77,20 +77,20 @@ class SourceImages(Dataset):
 def image_batches(source: ImageTable, preprocess, batches: Sequence[Sequence[int]], *, num_workers: int = 0,
                   pin_memory: bool = False) -> Iterator[ImageBatch]:
     """The given batches of rows, in order. A batch of unreadable images only is zeros too."""
-    crop = preprocess.crop
     loader = DataLoader(SourceImages(source, preprocess), batch_sampler=list(batches), num_workers=num_workers,
-                        collate_fn=_Collate(crop), pin_memory=False, prefetch_factor=2 if num_workers else None)
+                        collate_fn=_Collate(preprocess.input_size), pin_memory=False,
+                        prefetch_factor=2 if num_workers else None)
     for rows, images, reasons in loader:
         yield ImageBatch(rows, images.pin_memory() if pin_memory else images, reasons)
 
 
 @dataclass(frozen=True)
 class _Collate:
-    crop: int
+    size: tuple[int, int]
 
     def __call__(self, samples: list[tuple]) -> tuple[list[int], torch.Tensor, dict[int, str]]:
         # Zeros keep their place: how a batch is cut must not depend on which images can be read.
-        images = torch.zeros(len(samples), 3, self.crop, self.crop)
+        images = torch.zeros(len(samples), 3, *self.size)
         for place, (_, image, _) in enumerate(samples):
             if image is not None:
                 images[place] = image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from clear.datasets.dense.recipe import DenseRecipe
 from clear.datasets.dense.targets import VOID, DenseTable, Target
 from clear.datasets.images.decode import MAX_PIXELS, UnreadableImage
 from clear.datasets.images.resize import resize_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -89,6 +92,8 @@ class DenseSamples:
         train: whether samples are drawn.
         seed: with the epoch and the id of a sample it decides what is drawn, in whatever order and by whatever worker.
         max_bad_fraction: share of the rows of `batches` that may be unreadable.
+        targets_only: open no image where a target is not the image itself; `images` of samples are then empty. For
+            maps that are stored.
 
     Attributes:
         frames: S, how many images make a sample.
@@ -96,20 +101,24 @@ class DenseSamples:
         bad: {row: reason} of samples that could not be read so far.
 
     Raises:
-        ConfigError: for a wrong recipe, or one for training that leaves targets at another size than images.
+        ConfigError: for a wrong recipe, or one for training that leaves targets at another size than images; for
+            targets alone of a recipe that moves them at random.
         DataError: if clips are incomplete.
     """
 
     def __init__(self, table: DenseTable, recipe: DenseRecipe | dict | None, preprocess: Normalisation, *, train: bool,
-                 seed: int = 0, max_bad_fraction: float = 0.01):
+                 seed: int = 0, max_bad_fraction: float = 0.01, targets_only: bool = False):
         recipe = DenseRecipe.of(recipe)
-        self.table, self.train, self.seed = table, train, seed
+        self.table, self.preprocess, self.train, self.seed = table, preprocess, train, seed
+        self.targets_only = targets_only
         self.recipe = recipe if train else recipe.for_eval()
         self.max_bad_fraction = check_number('max_bad_fraction', max_bad_fraction, 0, 1)
         if train and recipe.target_at != 'input':
             raise ConfigError("recipe.target_at='original' is for evaluation; training compares at the input's size.")
         if self.recipe.crop_classes is not None and table.target_kind not in ('classes', 'mask'):
             raise ConfigError(f"recipe.crop_classes counts classes; targets are of kind '{table.target_kind}'.")
+        if targets_only and self.recipe.is_random:
+            raise ConfigError('Targets alone cannot be moved at random: their images are stored as they are.')
         self.frames = clip_length(table)
         self.rows = np.arange(0, len(table), self.frames)
         self.bad: dict[int, str] = {}
@@ -131,19 +140,24 @@ class DenseSamples:
         """
         images, target = self._read(row)
         draws = random.Random(derive_seed(self.seed, 'dense', epoch, self.table.text('id', row)))
-        original_size = images[0].shape[:2]
+        original_size = images[0].shape[:2] if images else target.valid.shape
         images, target = self._moved(images, target, original_size, draws)
-        pixels, target = self._finished(images, target, draws)
+        pixels, target = self._finished(images, target, draws) if images else (torch.empty(self.frames, 0), target)
         kind = self.table.target_kind
         values = pixels[0].clone() if kind == 'image' else _as_tensor(target, kind)
-        if self.recipe.hole is not None:
-            self.recipe.check_hole(*pixels.shape[2:])
-            hole = slice(*self.recipe.hole)
-            pixels[:, :, hole, hole] = 0
+        pixels = self._with_hole(pixels) if images else pixels
         valid = torch.from_numpy(np.ascontiguousarray(target.valid))
         return DenseSample(pixels if self.frames > 1 else pixels[0], values, valid, int(row), tuple(original_size))
 
+    def prepared(self, image: Image) -> Tensor:
+        """(3, H, W) of an image alone: what it is in a sample where the recipe has nothing random."""
+        pixels = np.array(image)
+        pixels = resize_image(pixels, *self.recipe.size_of(*pixels.shape[:2]), self.recipe.interpolation, fast=False)
+        return self._with_hole(self._normalised(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2).float()))[0]
+
     def _read(self, row: int) -> tuple[list[np.ndarray], Target]:
+        if self.targets_only and self.table.target_kind != 'image':
+            return [], self.table.read_target(row)
         images = [np.asarray(self.table.open_image(row + frame)) for frame in range(self.frames)]
         name = self.table.text('path', row)
         for frame, image in enumerate(images):
@@ -199,9 +213,19 @@ class DenseSamples:
             padding = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
             pixels = torch.nn.functional.pad(pixels, padding)
             target = pad_target(target, self.table.target_kind, height, width)
+        return self._normalised(pixels), target
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
         if self._channels < 0:
             pixels = pixels.flip(1)
-        return pixels.div_(255).sub_(self._mean).div_(self._std), target
+        return pixels.contiguous().div_(255).sub_(self._mean).div_(self._std)
+
+    def _with_hole(self, pixels: Tensor) -> Tensor:
+        if self.recipe.hole is not None:
+            self.recipe.check_hole(*pixels.shape[2:])
+            hole = slice(*self.recipe.hole)
+            pixels[:, :, hole, hole] = 0
+        return pixels
 
 
 def batches(samples: DenseSamples, rows: Sequence[int] | np.ndarray, epoch: int, batch_size: int,

@@ -30,6 +30,11 @@ class FixedTransform:
     crop: int
     resize: int | None = None  # of images that are too large for it nobody but the transform itself knows
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the encoder gets."""
+        return self.crop, self.crop
+
     def build(self) -> ImageTransform:
         """The transform."""
         return build_transform(self.configs)

@@ -55,12 +55,11 @@ def dilated(stage: nn.Module) -> nn.Module:
     Raises:
         ConfigError: for a stage that is no chain of residual blocks of convolutions.
     """
-    stage = copy.deepcopy(stage)
-    blocks = list(stage.children())
-    if not 1 <= len(blocks) <= len(DILATIONS) or not all(_is_residual(block) for block in blocks):
+    if not can_dilate(stage):
         raise ConfigError(f'{type(stage).__name__} is no chain of up to {len(DILATIONS)} residual blocks of '
                           'convolutions, so it cannot be dilated.')
-    for block, dilation in zip(blocks, DILATIONS):
+    stage = copy.deepcopy(stage)
+    for block, dilation in zip(stage.children(), DILATIONS):
         for layer in block.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.stride = (1, 1)
@@ -69,6 +68,12 @@ def dilated(stage: nn.Module) -> nn.Module:
             elif isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = STAGE_MOMENTUM
     return stage.requires_grad_(False).eval()
+
+
+def can_dilate(stage: nn.Module) -> bool:
+    """Whether `dilated` knows what to do with this module."""
+    blocks = list(stage.children())
+    return 1 <= len(blocks) <= len(DILATIONS) and all(_is_residual(block) for block in blocks)
 
 
 def _is_residual(block: nn.Module) -> bool:
@@ -114,6 +119,11 @@ class DeepLabHead(nn.Module):
             nn.Conv2d(width + 48, width, 3, padding=1), nn.BatchNorm2d(width, momentum=momentum), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width, momentum=momentum), nn.ReLU(),
             nn.Conv2d(width, check_whole('out_channels', out_channels, 1), 3, padding=1))
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """Levels of the maps that it reads."""
+        return (1, 4 if self.stage4 is None else 3)
 
     def train(self, mode: bool = True) -> DeepLabHead:
         super().train(mode)

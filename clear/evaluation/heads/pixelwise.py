@@ -12,6 +12,7 @@ from clear.core.errors import ConfigError
 from clear.registry import MODELS
 
 NUM_MAPS = 5
+ALL_LEVELS = tuple(range(NUM_MAPS))  # what a head reads, as its `levels`; others may be None
 
 
 class UpShuffle(nn.Sequential):
@@ -40,6 +41,8 @@ class PixelWiseHead(nn.Module):
         ConfigError: unless there are five maps.
     """
 
+    levels = ALL_LEVELS
+
     def __init__(self, map_channels: Sequence[int], out_channels: int):
         super().__init__()
         channels = check_channels(map_channels)
@@ -63,6 +66,8 @@ class SiameseHead(nn.Module):
     Shape:
         maps: five of (N, 2, C_k, H_k, W_k), fine to coarse   returns: (N, out_channels, H, W) for `size` (H, W)
     """
+
+    levels = ALL_LEVELS
 
     def __init__(self, map_channels: Sequence[int], out_channels: int):
         super().__init__()

@@ -76,6 +76,11 @@ class Preprocess:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
                 if key != 'squash' or value}
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the encoder gets."""
+        return self.crop, self.crop
+
     def build(self) -> ApplyPreprocess:
         """The transform: RGB PIL image -> float tensor (3, crop, crop)."""
         return ApplyPreprocess(self)

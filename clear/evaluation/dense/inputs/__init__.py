@@ -1,0 +1,1 @@
+"""What a head reads: samples of every split, and maps of an encoder, made or stored."""

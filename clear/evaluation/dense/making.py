@@ -1,0 +1,57 @@
+"""The head of a task, as an encoder and a table of targets ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from clear.core.configs.building import building
+from clear.core.configs.signatures import accepted_arguments
+from clear.core.errors import ConfigError
+from clear.core.seeding import derive_seed, seeded_draws
+from clear.evaluation.heads.pixelwise import ALL_LEVELS
+from clear.registry import MODELS
+
+# Kind of targets -> numbers for each pixel; of classes one for each.
+OUT_CHANNELS = dict(mask=1, depth=1, edges=1, luminance=1, flow=2, image=3)
+
+
+def accepts(cfg: Mapping[str, object], name: str) -> bool:
+    """Whether a head has an argument of this name.
+
+    Raises:
+        ConfigError: for a head without a type.
+    """
+    if not isinstance(cfg, Mapping) or 'type' not in cfg:
+        raise ConfigError(f"head is {cfg!r}; expected dict(type='PixelWiseHead', ...).")
+    kind = MODELS.require(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    return name in (accepted_arguments(kind) or ())
+
+
+def build_head(cfg: Mapping[str, object], seed: int, **known: object) -> nn.Module:
+    """A head; of what is known it gets what it accepts and its config leaves open. The same weights every time.
+
+    Raises:
+        ConfigError: for arguments that it refuses.
+    """
+    filled = {name: value for name, value in known.items() if name not in cfg and accepts(cfg, name)}
+    with seeded_draws(derive_seed(seed, 'pixelwise head')), building(f'head {cfg["type"]}'):
+        return MODELS.build(dict(cfg), default_args=filled)
+
+
+def levels_of(head: nn.Module) -> tuple[int, ...]:
+    """Levels of the maps that a head reads: its `levels`, else all five."""
+    return tuple(sorted(getattr(head, 'levels', ALL_LEVELS)))
+
+
+def check_output(outputs: torch.Tensor, expected: Sequence[int], head: nn.Module) -> None:
+    """Refuse a head that gives another shape than the targets have.
+
+    Raises:
+        ConfigError: with both.
+    """
+    if tuple(outputs.shape) != tuple(expected):
+        raise ConfigError(f'{type(head).__name__} gives {tuple(outputs.shape)}, the targets need {tuple(expected)}: '
+                          '(images, out_channels, height, width).')

@@ -1,0 +1,1 @@
+"""Training of models for pixels: settings, the loop, what a job keeps."""
