@@ -58,6 +58,7 @@ def train_alone(point, features, labels, hidden, drop_last=False):
 @pytest.mark.parametrize('hidden, drop_last', [(HIDDEN, False), (None, False), (1, True)])
 def test_grid_equals_heads_trained_one_after_another(hidden, drop_last, large, monkeypatch):
     monkeypatch.setattr(updates, '_LARGE', large)  # one column after another, or all at once
+    monkeypatch.setattr(updates, '_AHEAD', 7)
     features, labels = blobs(50)
     features = features.double()
     points = expand_grid([0.03, 0.4], [0.0, 0.01], ['adamw', 'sgd', 'adam'], ['constant', VIRB_ONE_CYCLE], [5])

@@ -17,41 +17,60 @@ from clear.evaluation.image.grid.points import OPTIMIZERS, GridPoint
 from clear.evaluation.image.schedules import lr_factors, momenta
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch.optim.Adam's defaults, and AdamW's
+_AHEAD = 4096  # iterations whose rates are laid out at once
 _LARGE = 2**15  # numbers of a column from which on it is updated alone; see benchmarks/mlp_grid.py
 
 
 class Course:
-    """The learning rate and the momentum of every column in every iteration.
+    """The learning rate and the momentum of every column in every iteration, in tables of a few thousand at a time.
 
     Args:
         momentum: of SGD, for columns without their own.
         steps: False keeps both as they are in the first iteration: schedules that are never stepped.
-        like: dtype and device of the tables.
+        like: dtype and device of the tables for the stack.
 
     Attributes:
-        rates: (T, G). sizes: (T, G), Adam's are divided by its first bias correction.
-        momenta: (T, G), for Adam its first beta; constant: (G,) that of a column whose momentum never changes, else
-            None. All of these are float64 on the host.
+        constant: (G,) the momentum of a column where it never changes, else None.
+        rates, momenta: (T, G) float64 on the host; for Adam momentum is its first beta. `at` says which row is meant.
+        stacked_rates, stacked_momenta, stacked_sizes: the same for the stack; sizes are rates, Adam's divided by its
+            first bias correction.
     """
 
     def __init__(self, points: Sequence[GridPoint], epochs: int, per_epoch: int, *, momentum: float, like: Tensor,
                  steps: bool = True):
-        rates, found = [], []
-        self.constant: list[float | None] = []
-        for point in points:
-            factors, cycle = (table if steps or table is None else table[:1].expand(len(table)) for table in
-                              (lr_factors(point.schedule, epochs, per_epoch),
-                               momenta(point.schedule, epochs, per_epoch)))
-            usual = _BETAS[0] if point.optimizer != 'sgd' else momentum if point.momentum is None else point.momentum
-            rates.append(factors * point.lr)
-            found.append(torch.full_like(factors, usual) if cycle is None else cycle)
-            self.constant.append(usual if cycle is None else None)
-        self.rates, self.momenta = torch.stack(rates, 1), torch.stack(found, 1)
-        counts = torch.arange(1, len(self.rates) + 1, dtype=torch.float64)[:, None]
-        is_adam = torch.tensor([point.optimizer != 'sgd' for point in points])
-        self.sizes = torch.where(is_adam, self.rates / (1 - self.momenta ** counts), self.rates)
-        self.device_rates, self.device_sizes = self.rates.to(like), self.sizes.to(like)
-        self.device_momenta = self.momenta.to(like)
+        self._like, self._start = like, 0
+        names = [repr(point.schedule) for point in points]
+        schedules = {name: point.schedule for name, point in zip(names, points)}
+        # Of each schedule that differs: the factors, and the momenta or NaN.
+        tables = [[lr_factors(schedule, epochs, per_epoch) for schedule in schedules.values()],
+                  [momenta(schedule, epochs, per_epoch) for schedule in schedules.values()]]
+        tables[1] = [torch.full_like(factors, math.nan) if cycle is None else cycle for factors, cycle in zip(*tables)]
+        self._factors, self._cycles = (torch.stack(rows) if steps else torch.stack(rows)[:, :1].expand(
+            -1, epochs * per_epoch) for rows in tables)
+        self._which = torch.tensor([[*schedules].index(name) for name in names])
+        self._lrs = torch.tensor([point.lr for point in points], dtype=torch.float64)
+        self._is_adam = torch.tensor([point.optimizer != 'sgd' for point in points])
+        self._usual = torch.tensor([_BETAS[0] if point.optimizer != 'sgd' else momentum if point.momentum is None else
+                                    point.momentum for point in points], dtype=torch.float64)
+        is_constant = self._cycles[self._which, 0].isnan().tolist()
+        self.constant = [usual if still else None for usual, still in zip(self._usual.tolist(), is_constant)]
+        self._load(0)
+
+    def at(self, iteration: int) -> int:
+        """The row of the tables that holds an iteration."""
+        if not 0 <= iteration - self._start < len(self.rates):
+            self._load(iteration)
+        return iteration - self._start
+
+    def _load(self, start: int) -> None:
+        self._start, rows = start, slice(start, start + _AHEAD)
+        self.rates = (self._factors[:, rows][self._which] * self._lrs[:, None]).T
+        cycles = self._cycles[:, rows][self._which].T
+        self.momenta = torch.where(cycles.isnan(), self._usual, cycles)
+        counts = torch.arange(start + 1, start + 1 + len(self.rates), dtype=torch.float64)[:, None]
+        sizes = torch.where(self._is_adam, self.rates / (1 - self.momenta ** counts), self.rates)
+        self.stacked_rates, self.stacked_momenta, self.stacked_sizes = (table.to(self._like).contiguous() for table in (
+            self.rates, self.momenta, sizes))
 
 
 class StackedUpdate:
@@ -74,12 +93,13 @@ class StackedUpdate:
         self.scratch = None if self.optimizer == 'sgd' else torch.empty_like(self.parameter)
 
     def __call__(self, grad: Tensor, iteration: int) -> None:
+        row = self.course.at(iteration)
         if self.decays is not None and self.optimizer == 'adamw':  # no part of the gradient
-            self.parameter.mul_(1 - self._now(self.course.device_rates, iteration) * self.decays)
+            self.parameter.mul_(1 - self._now(self.course.stacked_rates, row) * self.decays)
         elif self.decays is not None:
             grad.addcmul_(self.parameter, self.decays)
-        momentum = self._now(self.course.device_momenta, iteration) if self.momentum is None else self.momentum
-        sizes = self._now(self.course.device_sizes, iteration)
+        momentum = self._now(self.course.stacked_momenta, row) if self.momentum is None else self.momentum
+        sizes = self._now(self.course.stacked_sizes, row)
         if self.optimizer == 'sgd':
             self.parameter.addcmul_(self.state[0].mul_(momentum).add_(grad), sizes, value=-1)
             return
@@ -89,8 +109,8 @@ class StackedUpdate:
         torch.sqrt(square, out=self.scratch).div_(math.sqrt(1 - _BETAS[1] ** (iteration + 1))).add_(_EPS)
         self.parameter.addcmul_(torch.div(mean, self.scratch, out=self.scratch), sizes, value=-1)
 
-    def _now(self, table: Tensor, iteration: int) -> Tensor:
-        return self._shaped(table[iteration, self.columns])
+    def _now(self, table: Tensor, row: int) -> Tensor:
+        return self._shaped(table[row, self.columns])
 
     def _shaped(self, values: Tensor) -> Tensor:
         return values.view(-1, *[1] * (self.parameter.ndim - 1))
@@ -108,7 +128,7 @@ class FusedUpdate:
         self.count = [torch.zeros((), dtype=torch.float32, device=parameter.device)]
 
     def __call__(self, grad: Tensor, iteration: int) -> None:
-        place = iteration, self.columns.start
+        place = self.course.at(iteration), self.columns.start
         rate, momentum = self.course.rates[place].item(), self.course.momenta[place].item()
         if self.optimizer == 'sgd':
             state = self.state[0] if momentum else []
