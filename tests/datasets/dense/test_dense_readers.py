@@ -1,5 +1,6 @@
 """Every reader of pixelwise data on a hand-made copy of its layout: exact pixels, order, parts, and what is missing."""
 
+import json
 import logging
 
 import numpy as np
@@ -252,6 +253,18 @@ def test_panoptic_ids_of_coco(tmp_path):
         read(tmp_path, 'CocoPanoptic', 'val')
     photo(labels, (1, 4))
     with pytest.raises(DataError, match='000000000139.png: a PNG of 8-bit RGB pixels, where one channel of at most 8'):
+        read(tmp_path, 'CocoPanoptic', 'val')
+
+
+@pytest.mark.parametrize(('names', 'says'), [
+    ([1], 'expected a list of'), ([dict(id=201, name='x')], 'expected a list of'), ([dict(id=1)], 'expected a list of'),
+    ([dict(id=1.0, name='x')], 'expected a list of'), (dict(id=1), 'expected a list of'),
+    ([dict(id=1, name='x'), dict(id=2, name='x')], "two classes are called 'x'")])
+def test_wrong_names_of_coco(tmp_path, names, says):
+    photo(tmp_path / 'val2017/1.jpg')
+    save(tmp_path / 'annotations/panoptic_labels_val2017/1.png', np.zeros((2, 3), np.uint8))
+    (tmp_path / 'annotations/panoptic_categories.json').write_text(json.dumps(names))
+    with pytest.raises(DataError, match=says):
         read(tmp_path, 'CocoPanoptic', 'val')
 
 

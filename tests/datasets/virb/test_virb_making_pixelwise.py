@@ -120,7 +120,8 @@ def write_panoptic(source, part='val', categories=None):
     save(source / f'annotations/panoptic_{part}2017/000000000139.png', np.uint8([[[0, 0, 0], [7, 1, 0], [2, 0, 3]]]))
     segments = [dict(id=key, category_id=value, iscrowd=0)
                 for key, value in (categories or {263: 90, 2 + 3 * 65536: 200}).items()]
-    content = dict(annotations=[dict(file_name='000000000139.png', image_id=139, segments_info=segments)])
+    content = dict(annotations=[dict(file_name='000000000139.png', image_id=139, segments_info=segments)],
+                   categories=[dict(id=90, name='toothbrush', isthing=1), dict(id=200, name='rug-merged', isthing=0)])
     (source / f'annotations/panoptic_{part}2017.json').write_text(json.dumps(content))
 
 
@@ -137,8 +138,10 @@ def test_categories_of_segments_against_a_loop():
 def test_coco(source, out):
     write_panoptic(source)
     made('coco', source, out)
-    target = read(out, 'CocoPanoptic', 'val').read_target(0)
-    assert target.values.tolist() == [[255, 90, 200]] and (out / 'val2017/000000000139.jpg').is_symlink()
+    table = read(out, 'CocoPanoptic', 'val')
+    assert table.read_target(0).values.tolist() == [[255, 90, 200]]
+    assert [table.target_names[place] for place in (0, 1, 90, 200)] == ['void', '1', 'toothbrush', 'rug-merged']
+    assert (out / 'val2017/000000000139.jpg').is_symlink()
 
 
 def test_coco_of_official_archives(source, out, tmp_path):
@@ -165,16 +168,18 @@ def test_wrong_panoptic_files(source, out):
         made('coco', source, out)
     save(source / 'annotations/panoptic_val2017/000000000139.png', np.uint8([[0, 1, 2]]))
     file = source / 'annotations/panoptic_val2017.json'
-    file.write_text(json.dumps(dict(annotations=[dict(file_name='000000000139.png', segments_info=[])])))
+    file.write_text(json.dumps(dict(annotations=[dict(file_name='000000000139.png', segments_info=[])],
+                                    categories=[])))
     with pytest.raises(DataError, match='8-bit grey pixels, where 8-bit RGB is expected'):
         made('coco', source, out)
-    file.write_text(json.dumps(dict(annotations=[dict(file_name='../../x.png', segments_info=[])])))
+    file.write_text(json.dumps(dict(annotations=[dict(file_name='../../x.png', segments_info=[])], categories=[])))
     with pytest.raises(DataError, match='x.png'):
         made('coco', source, out)
     assert not out.exists()
 
 
-@pytest.mark.parametrize('content', ['{}', '{"annotations": [{"file_name": "x.png"}]}', '[1]', '{"annotations": 1}'])
+@pytest.mark.parametrize('content', ['{}', '{"annotations": [{"file_name": "x.png"}]}', '[1]', '{"annotations": 1}',
+                                     '{"annotations": []}'])
 def test_other_json_is_no_panoptic_file(source, out, content):
     write_panoptic(source)
     (source / 'annotations/panoptic_val2017.json').write_text(content)

@@ -14,7 +14,7 @@ from clear.datasets.dense.raster import read_raster, stored_pixels
 from clear.datasets.images.decode import UnreadableImage, read_file
 from clear.datasets.make.virb.given import Given, json_of
 from clear.datasets.make.virb.layout import Layout
-from clear.datasets.readers.dense.coco_panoptic import MOST_CATEGORY_ID
+from clear.datasets.readers.dense.coco_panoptic import MOST_CATEGORY_ID, NAMES
 from clear.datasets.readers.image_files import image_files
 
 
@@ -26,14 +26,16 @@ def coco(given: Given) -> Layout:
     category like any other segment.
     """
     layout = Layout()
-    for part in ('train', 'val'):
+    for part in ('train', 'val'):  # both have the same names of categories
         images, file = given.find(f'{part}2017'), given.file(f'panoptic_{part}2017.json')
         if images is None or file is None:
             continue
         for path in image_files(images, f'{part}2017'):
             layout.add(path, images / path)
-        for name, label in _labels(given, part, file).items():
+        described, names = _described(file)
+        for name, label in _labels(given, _segments(given, part, file), described).items():
             layout.add(f'annotations/panoptic_labels_{part}2017/{name}', label)
+        layout.json[f'annotations/{NAMES}'] = names
         layout.readers.append(dict(type='CocoPanoptic', root='.', split=part))
     if not layout.readers:
         raise DataError(f'{given.archive} and the lists hold neither train2017 with panoptic_train2017.json nor the '
@@ -62,11 +64,10 @@ def category_ids(segments: np.ndarray, categories: Mapping[int, int]) -> np.ndar
     return np.array([({0: 0} | dict(categories))[each] for each in known.tolist()], np.uint8)[places]
 
 
-def _labels(given: Given, part: str, file: Path) -> dict[str, Path]:
+def _labels(given: Given, segments: Path, images: Mapping[str, Mapping[int, int]]) -> dict[str, Path]:
     """Name -> a file of category ids, written anew."""
-    segments, written = _segments(given, part, file), given.empty_folder()
-    images = _categories(file)
-    with given.bar(f'convert {part}2017', 'images') as progress:
+    written = given.empty_folder()
+    with given.bar(f'convert {segments.name}', 'images') as progress:
         for done, (name, categories) in enumerate(images.items(), start=1):
             _write_label(inside(segments, name), inside(written, name), categories)
             if progress is not None:
@@ -94,15 +95,16 @@ def _segments(given: Given, part: str, file: Path) -> Path:
     return folder if folder.is_dir() else given.holding(f'panoptic_{part}2017') / folder.name
 
 
-def _categories(file: Path) -> dict[str, dict[int, int]]:
-    """Name of a file of segments -> segment -> category."""
+def _described(file: Path) -> tuple[dict[str, dict[int, int]], list[dict[str, object]]]:
+    """Name of a file of segments -> segment -> category; and the categories with their names."""
     content = json_of(file, dict, 'panoptic annotations')
     try:
         found = {str(each['file_name']): {int(segment['id']): int(segment['category_id'])
                                           for segment in each['segments_info']} for each in content['annotations']}
+        names = [dict(id=int(each['id']), name=str(each['name'])) for each in content['categories']]
     except (TypeError, LookupError, ValueError, AttributeError) as error:
         raise DataError(f'{file} is no file of panoptic annotations: {type(error).__name__}: {error}') from error
     for name, categories in found.items():
         if not all(0 < category <= MOST_CATEGORY_ID for category in categories.values()):
             raise DataError(f'{file}: {name} has a category outside 1 ... {MOST_CATEGORY_ID}.')
-    return found
+    return found, names
