@@ -47,7 +47,7 @@ def probe_figures(results: Results) -> dict[str, Figure]:
         grids = {encoder: cell['extras']['grid'] for (encoder, name), cell in cells.items()
                  if name == task and 'grid' in cell['extras']}
         if any(len(_curves(grid)) and len({entry['lr'] for entry in grid}) > 1 for grid in grids.values()):
-            figures[f'lr_sensitivity_{task}'] = lr_figure(results.name, task, grids)
+            figures[f'lr_sensitivity_{task}'] = lr_figure(results.name, task, grids, _metric_of(cells, task))
     return figures
 
 
@@ -98,22 +98,23 @@ def bar_chart(results: Results) -> Figure:
     return figure
 
 
-def lr_figure(name: str, task: str, grids: dict[str, list[Entry]]) -> Figure:
-    """Validation accuracy over the learning rate: a panel per encoder, a line per optimiser, schedule and decay."""
+def lr_figure(name: str, task: str, grids: dict[str, list[Entry]], metric: str) -> Figure:
+    """What decides on validation over the learning rate: a panel per encoder, a line per optimiser, schedule and decay.
+    """
     columns = min(len(grids), 3)
     rows = math.ceil(len(grids) / columns)
     figure = new_figure(1.5 + 3.3 * columns, 1.9 + 2.5 * rows, name,
-                        f'{task}: validation accuracy over the learning rate; crosses: diverged')
+                        f'{task}: {metric} on validation over the learning rate; crosses: diverged')
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     labels = list(dict.fromkeys(label for grid in grids.values() for label in _curves(grid)))
     for panel, (encoder, grid) in zip(panels.flat, grids.items()):
         for label, entries in _curves(grid).items():
             color = COLORS[labels.index(label) % len(COLORS)]
             style = _LINE_STYLES[labels.index(label) // len(COLORS) % len(_LINE_STYLES)]
-            alive = [entry for entry in entries if not entry['diverged']]
-            panel.plot([entry['lr'] for entry in alive], [entry['val_top1'] for entry in alive], marker='o',
+            alive = [entry for entry in entries if not _has_diverged(entry)]
+            panel.plot([entry['lr'] for entry in alive], [_on_validation(entry) for entry in alive], marker='o',
                        markersize=3.5, linewidth=1.4, linestyle=style, color=color, label=plain_text(label, 60))
-            diverged = [entry['lr'] for entry in entries if entry['diverged']]
+            diverged = [entry['lr'] for entry in entries if _has_diverged(entry)]
             panel.plot(diverged, [0.0] * len(diverged), linestyle='', marker='x', color=color)
         panel.set_title(plain_text(encoder, 40), fontsize=9)
         panel.set_xscale('log')
@@ -121,7 +122,7 @@ def lr_figure(name: str, task: str, grids: dict[str, list[Entry]]) -> Figure:
         panel.grid(color='0.95')
     for panel in panels.flat[len(grids):]:
         panel.axis('off')
-    figure.supylabel('validation accuracy', fontsize=10)
+    figure.supylabel(f'{metric} on validation', fontsize=10)
     handles, names = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc='outside lower center', ncols=2, frameon=False, fontsize=8)
     return figure
@@ -177,10 +178,19 @@ def _within_task(values: np.ndarray, signs: list[int]) -> np.ndarray:
 
 def _curves(grid: list[Entry]) -> dict[str, list[Entry]]:
     """Label of a line -> its settings by learning rate; none if the grid was not measured on validation."""
-    if all(entry['val_top1'] is None for entry in grid):
+    if all(_on_validation(entry) is None for entry in grid):
         return {}
     curves: dict[str, list[Entry]] = {}
     for entry in sorted(grid, key=lambda entry: entry['lr']):
         label = f"{entry['optimizer']}, {entry['schedule']}, decay {entry['weight_decay']:g}"
         curves.setdefault(label, []).append(entry)
     return curves
+
+
+def _on_validation(entry: Entry) -> float | None:
+    """The metric of a setting: accuracy in the grid of linear heads, `val` in that of heads for pixels."""
+    return entry['val_top1'] if 'val_top1' in entry else entry.get('val')
+
+
+def _has_diverged(entry: Entry) -> bool:
+    return bool(entry.get('diverged')) or entry.get('diverged_in_epoch') is not None

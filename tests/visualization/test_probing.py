@@ -66,3 +66,18 @@ def test_nothing_finished_draws_nothing():
 def test_grid_without_validation_has_no_sensitivity_figure():
     jobs = job('a', 'linear', 0.5, grid=[entry(0.1, None)])
     assert 'lr_sensitivity_linear' not in probe_figures(Results('s', 'ProbeRunner', 'p', extras=dict(jobs=jobs)))
+
+
+def test_grids_of_heads_for_pixels_are_drawn_by_their_own_metric():
+    common = dict(optimizer='adam', schedule=dict(type='poly', power=0.9), weight_decay=0.0)
+    grid = [dict(lr=0.01, val=2.5, epoch=3, diverged_in_epoch=None, **common),
+            dict(lr=0.1, val=None, epoch=None, diverged_in_epoch=1, **common),
+            dict(lr=0.001, val=3.5, epoch=9, diverged_in_epoch=None, **common)]
+    jobs = {**job('a', 'depth', 2.6, 'l1', higher=False, grid=grid), **job('a', 'one', 2.6, 'l1', grid=grid[:1])}
+    figures = probe_figures(Results('s', 'ProbeRunner', 'p', extras=dict(jobs=jobs)))
+    assert [name for name in figures if name.startswith('lr')] == ['lr_sensitivity_depth']
+    figure = figures['lr_sensitivity_depth']
+    panel = figure.axes[0]
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in panel.lines if line.get_marker() == 'o']
+    assert lines == [([0.001, 0.01], [3.5, 2.5])] and figure.get_supylabel() == 'l1 on validation'
+    assert [0.1] in [list(line.get_xdata()) for line in panel.lines if line.get_marker() == 'x']
