@@ -43,7 +43,8 @@ def test_a_copy_trains_in_train_mode_and_is_measured_in_eval_mode(encoder, tmp_p
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     assert not encoder.training and not any(value.requires_grad for value in encoder.parameters())
     eval_mode = (False, False)
-    assert modes == [eval_mode, *[(True, True)] * 2, eval_mode, *[(True, True)] * 2, *[eval_mode] * 4]
+    # A look; twice an epoch of two batches, some training images and one that validates; the test and two examples.
+    assert modes == [eval_mode, *[*[(True, True)] * 2, *[eval_mode] * 2] * 2, *[eval_mode] * 3]
     kept = torch.load(tmp_path / 'job/head.pth')['state_dict']
     assert not torch.equal(kept['maps.encoder.model.conv1.weight'], before['model.conv1.weight'])
     assert kept['maps.encoder.model.bn1.num_batches_tracked'] > 0 and result.extras['cache'] == []

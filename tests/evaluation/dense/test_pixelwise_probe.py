@@ -165,7 +165,16 @@ def test_legacy_takes_the_last_epoch_and_drops_what_is_left_over(tables):
     assert result.value == max(tests.values()) and extras['selected']['epoch'] == 2
     assert 'legacy_iou' in extras['metrics']
     with pytest.raises(ConfigError, match='11 training images make no batch of 16'):
-        task_of(legacy=True, batch_size=16).run(StridedEncoder(), data_of(tables))
+        task_of(legacy=True, batch_size=16, test_batch_size=5).run(StridedEncoder(), data_of(tables))
+    with pytest.raises(ConfigError, match='5 test images make no batch of 64'):
+        task_of(legacy=True).run(StridedEncoder(), data_of(tables))
+
+
+def test_training_images_are_looked_at_as_those_that_validate(tables, tmp_path):
+    result = task_of(lrs=[0.03]).run(StridedEncoder(), data_of(dict(tables, val=tables['test'])))
+    other = dict(tables, val=tables['train'].select([0, 2, 4, 6, 8]))  # 5 of 11, spread evenly
+    same = task_of(lrs=[0.03]).run(StridedEncoder(), data_of(other))
+    assert same.extras['curves']['adam_0.03']['val_metric'] == result.extras['curves']['adam_0.03']['train_metric']
 
 
 def test_what_is_wrong_is_said_before_anything_is_trained(tables, tmp_path):

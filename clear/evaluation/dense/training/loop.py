@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +31,8 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # outputs, values, valid
 class PixelTraining:
     """Trains, validates after every epoch, keeps the best head, and tests it once.
 
+    Besides, it looks after every epoch at as many training images as validate.
+
     Sample order and dropout follow from (seed, epoch, iteration) alone. So training that goes on from a state gives the
     bits of one that never stopped; it does so after every epoch, after `checkpoint_every` iterations, and where a
     signal came.
@@ -49,7 +53,8 @@ class PixelTraining:
                  test: Part, loss: Loss, new_scores: Callable[[], PixelScores], files: JobFiles,
                  classes: Sequence[str] = (), title: str = 'train'):
         self.plan, self.build, self.groups = plan, build, groups
-        self.train, self.val, self.test = train, val, test
+        self.train, self.val, self.test = train, val, self._whole_batches(test) if plan.legacy else test
+        self._seen = Part(train.feed, self._some(train.rows, len((val or test).rows)))
         self.loss, self.new_scores, self.files, self.classes, self.title = loss, new_scores, files, classes, title
         self.metric, self.higher_is_better = new_scores().metric, new_scores().higher_is_better
         self.at, self.progress = Position(), Progress()
@@ -77,6 +82,25 @@ class PixelTraining:
                 self._train_setting(index, state)
                 state = None
             return self._tested()
+
+    def _whole_batches(self, part: Part) -> Part:
+        """What is left of a split without the last batch that is not full.
+
+        Raises:
+            ConfigError: if nothing is.
+        """
+        size = self.plan.test_batch_size
+        count = len(part.rows) - len(part.rows) % size
+        if not count:
+            raise ConfigError(f'{len(part.rows)} test images make no batch of {size}, and legacy drops what is left '
+                              'over.')
+        return Part(part.feed, part.rows[:count])
+
+    @staticmethod
+    def _some(rows: Sequence[int], count: int) -> list[int]:
+        """At most so many of the rows, spread evenly."""
+        count = min(count, len(rows))
+        return [rows[place * len(rows) // count] for place in range(count)]
 
     def _note_stop(self) -> None:
         self._stopped = True
@@ -150,22 +174,24 @@ class PixelTraining:
         """What the epoch was worth: the lines of the history, and the head if it is the best one."""
         setting, train_loss = self.plan.settings[self.at.setting], learner.mean_loss()
         curves = self.progress.curves.setdefault(setting.name, {name: [] for name in CURVES})
-        found: dict[str, Any] = dict(loss=None, metrics={self.metric: None})
+        found = seen = dict(loss=None, metrics={self.metric: None})
+        save = partial(self._save, learner)
         try:
             if train_loss is None:
                 raise TrainingError('its loss is not finite')
+            with suppress(DataError):  # the few that are looked at may have no pixel that counts
+                seen = self.evaluate(learner.model, self._seen, save, self.at.epoch)
             if not self.plan.legacy:
-                found = self.evaluate(learner.model, self.val, lambda: self._save(learner))
+                found = self.evaluate(learner.model, self.val, save)
             elif self.at.epoch + 1 == self.plan.epochs:
-                found = self.evaluate(learner.model, self.test, lambda: self._save(learner))
-                self.progress.tests[setting.name] = found
+                found = self.progress.tests[setting.name] = self.evaluate(learner.model, self.test, save)
         except TrainingError as error:
             self.progress.diverged[setting.name] = self.at.epoch + 1
             logger.info("%s: setting '%s' diverged in epoch %d, %s", self.title, setting.name, self.at.epoch + 1, error)
         value = found['metrics'][self.metric]
         self._keep_best(learner, setting, value)
-        for name, number in zip(CURVES, (train_loss, None, *((None, None) if self.plan.legacy else
-                                                             (found['loss'], value)))):
+        looked = (None, None) if self.plan.legacy else (found['loss'], value)
+        for name, number in zip(CURVES, (train_loss, seen['metrics'][self.metric], *looked)):
             curves[name].append(number)
         self.files.write_history(self.history())
 
@@ -180,7 +206,8 @@ class PixelTraining:
 
     # Evaluation
 
-    def evaluate(self, model: nn.Module, part: Part, save: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def evaluate(self, model: nn.Module, part: Part, save: Callable[[], None] = lambda: None, epoch: int = 0
+                 ) -> dict[str, Any]:
         """Metrics and loss of a model on a split, in evaluation mode.
 
         The loss is the mean over images of that of each, so that it depends on no batch; images without any pixel that
@@ -188,6 +215,7 @@ class PixelTraining:
 
         Args:
             save: called when a signal has come.
+            epoch: of training images, which differ from epoch to epoch.
 
         Returns:
             dict(loss, metrics, count); a number that is not finite is None.
@@ -196,12 +224,9 @@ class PixelTraining:
             TrainingError: for outputs that are not finite.
             Interrupted: after a signal.
         """
-        rows, size, scores = part.rows, self.plan.test_batch_size, self.new_scores()
-        if self.plan.legacy:
-            rows = rows[:len(rows) - len(rows) % size]
-        losses, count = [], 0
+        scores, losses, count = self.new_scores(), [], 0
         with evaluation_mode(model):
-            for batch in part.feed.batches(rows, 0, size):
+            for batch in part.feed.batches(part.rows, epoch, self.plan.test_batch_size):
                 if self._stopped:
                     save()
                 outputs = self.outputs(model, part.feed, batch)
@@ -212,8 +237,7 @@ class PixelTraining:
                                                             batch.valid.split(1)) if each[2].any()]
                 count += len(batch)
         if not count:
-            raise DataError('No image to be evaluated on can be read.' if not self.plan.legacy else
-                            f'{len(part.rows)} images make no batch of {size}, and legacy drops what is left over.')
+            raise DataError(f'{self.title}: none of {len(part.rows)} images to be evaluated on can be read.')
         loss = torch.stack(losses).double().mean().item() if losses else math.nan
         try:
             metrics = scores.values()
@@ -243,7 +267,7 @@ class PixelTraining:
         model = self.chosen()
         name = self.plan.settings[self.progress.best['setting']].name
         if name not in self.progress.tests:
-            self.progress.tests[name] = self.evaluate(model, self.test, lambda: self._save(None))
+            self.progress.tests[name] = self.evaluate(model, self.test, partial(self._save, None))
             self._save(None)
         self.files.write_history(self.history())
         return self.progress.tests[name]
