@@ -22,6 +22,7 @@ Entry: TypeAlias = 'dict[str, Plain]'
 
 _MAX_NAME = 24
 _MISSING_COLOR = '0.85'
+_MAX_LINES = 24  # that have a place in a legend
 _LINE_STYLES = ('-', '--', ':')
 
 
@@ -44,10 +45,13 @@ def probe_figures(results: Results) -> dict[str, Figure]:
         return {}
     figures = {'tasks_by_encoders': heat_map(results), 'accuracy_bars': bar_chart(results)}
     for task in _names(cells)[1]:
-        grids = {encoder: cell['extras']['grid'] for (encoder, name), cell in cells.items()
-                 if name == task and 'grid' in cell['extras']}
+        of_task = {encoder: cell['extras'] for (encoder, name), cell in cells.items() if name == task}
+        grids = {encoder: extras['grid'] for encoder, extras in of_task.items() if 'grid' in extras}
         if any(len(_curves(grid)) and len({entry['lr'] for entry in grid}) > 1 for grid in grids.values()):
             figures[f'lr_sensitivity_{task}'] = lr_figure(results.name, task, grids, _metric_of(cells, task))
+        courses = {encoder: extras['curves'] for encoder, extras in of_task.items() if _epochs(extras) > 1}
+        if courses:
+            figures[f'learning_curves_{task}'] = course_figure(results.name, task, courses, _metric_of(cells, task))
     return figures
 
 
@@ -95,6 +99,37 @@ def bar_chart(results: Results) -> Figure:
     axes.grid(axis='y', color='0.95')
     axes.set_axisbelow(True)
     figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def course_figure(name: str, task: str, courses: dict[str, dict[str, dict[str, list[float | None]]]], metric: str
+                  ) -> Figure:
+    """A panel per encoder, a line per setting: the metric on validation after every epoch, else that of training."""
+    import numpy as np
+
+    columns = min(len(courses), 3)
+    rows = math.ceil(len(courses) / columns)
+    figure = new_figure(1.5 + 3.3 * columns, 1.9 + 2.5 * rows, name,
+                        f'{task}: {metric} on validation (dashed: on the training rows) after every epoch')
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    labels = list(dict.fromkeys(label for course in courses.values() for label in course))
+    for panel, (encoder, course) in zip(panels.flat, courses.items()):
+        for label, values in course.items():
+            style, line = ('-', values.get('val_metric')) if values.get('val_metric') else \
+                ('--', values.get('train_metric') or [])
+            line = [math.nan if value is None else value for value in line]
+            panel.plot(np.arange(1, len(line) + 1), line, color=COLORS[labels.index(label) % len(COLORS)],
+                       linestyle=style, linewidth=1.3, marker='.' if len(line) < 30 else None, label=label)
+        panel.set_title(plain_text(encoder, 40), fontsize=9)
+        panel.set_xlabel('epoch', fontsize=9)
+        panel.grid(color='0.95')
+    for panel in panels.flat[len(courses):]:
+        panel.axis('off')
+    figure.supylabel(plain_text(metric, 40), fontsize=10)
+    if len(labels) <= _MAX_LINES:
+        handles = {text: handle for panel in panels.flat for handle, text in zip(*panel.get_legend_handles_labels())}
+        figure.legend(handles.values(), [plain_text(text, 50) for text in handles], loc='outside lower center', ncols=2,
+                      frameon=False, fontsize=8)
     return figure
 
 
@@ -176,9 +211,15 @@ def _within_task(values: np.ndarray, signs: list[int]) -> np.ndarray:
     return shades
 
 
+def _epochs(extras: dict[str, Plain]) -> int:
+    return max((len(values) for course in (extras.get('curves') or {}).values() for values in course.values()),
+               default=0)
+
+
 def _curves(grid: list[Entry]) -> dict[str, list[Entry]]:
     """Label of a line -> its settings by learning rate; none if the grid was not measured on validation."""
-    if all(_on_validation(entry) is None for entry in grid):
+    if not all({'lr', 'optimizer', 'schedule'} <= {*entry} for entry in grid) or \
+            all(_on_validation(entry) is None for entry in grid):
         return {}
     curves: dict[str, list[Entry]] = {}
     for entry in sorted(grid, key=lambda entry: entry['lr']):

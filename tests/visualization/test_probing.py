@@ -52,6 +52,24 @@ def test_figures_show_the_values(results):
     assert [1.0] in crosses, 'the diverged learning rate'
 
 
+def test_pixelwise_grids_and_learning_curves_are_drawn():
+    grid = [dict(name=str(lr), lr=lr, weight_decay=0.0, optimizer='adam', schedule='constant', momentum=0.9, val=value,
+                 epoch=2, diverged_in_epoch=epoch) for lr, value, epoch in ((0.01, 0.3, None), (0.1, None, 1),
+                                                                            (0.001, 0.5, None))]
+    curves = {'0.01': dict(train_loss=[2.0, 1.0], val_metric=[0.2, 0.3], train_metric=[0.1, 0.2]),
+              '0.1': dict(train_loss=[None], val_metric=[None]),
+              '0.001': dict(train_loss=[2.0, 1.0], val_metric=[], train_metric=[0.4, 0.6])}
+    jobs = {**job('a', 'depth', 0.4, 'l1', False, grid=grid, curves=curves),
+            **job('b', 'depth', 0.5, 'l1', False, grid=grid, curves={'x': dict(val_metric=[0.3])})}
+    figures = probe_figures(Results('suite', 'ProbeRunner', 'p', extras=dict(jobs=jobs)))
+    panel = figures['lr_sensitivity_depth'].axes[0]
+    assert (list(panel.lines[0].get_xdata()), list(panel.lines[0].get_ydata())) == ([0.001, 0.01], [0.5, 0.3])
+    course = figures['learning_curves_depth'].axes
+    drawn = {line.get_label(): (line.get_linestyle(), list(line.get_ydata())) for line in course[0].lines}
+    assert drawn['0.01'] == ('-', [0.2, 0.3]) and drawn['0.001'] == ('--', [0.4, 0.6])
+    assert len([axes for axes in course if axes.lines]) == 1  # one epoch is no course
+
+
 def test_best_is_bright_also_where_lower_is_better():
     shades = _within_task(np.array([[0.2, 0.4, 0.3], [0.2, 0.4, np.nan], [0.5, 0.5, 0.5]]), [1, -1, 1])
     np.testing.assert_allclose(shades, [[0, 1, 0.5], [1, 0, np.nan], [0.5, 0.5, 0.5]])
