@@ -208,8 +208,11 @@ class PixelwiseJob:
         chosen = settings[best['setting']]
         unreadable = {split: self.unreadable.get(split, 0) + len(samples.bad)
                       for split, samples in self.splits.samples.items()}
+        directions = self.new_scores().known()
         return dict(
             metrics={name: value for name, value in tested['metrics'].items() if value is not None},
+            higher_is_better={name: up for name, up in directions.items()
+                              if name in tested['metrics'] and up != training.higher_is_better},
             n_train=len(self.splits.rows['train']), n_val=len(self.splits.rows.get('val', ())), n_test=tested['count'],
             selected=dict(chosen.to_dict(), epoch=best['epoch'] + 1),
             chosen_on='test' if self.task.legacy else 'val',

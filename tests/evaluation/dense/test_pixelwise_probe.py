@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from clear.core.errors import ConfigError, DataError, TrainingError
 from clear.core.seeding import derive_seed
+from clear.datasets.dense.decoders import GreyLevels
 from clear.datasets.dense.samples import DenseSamples
+from clear.datasets.dense.targets import DenseTable
 from clear.evaluation.dense.making import build_head
 from clear.evaluation.dense.pixelwise_probe import PixelwiseProbe
 from clear.evaluation.task import TaskData
@@ -38,7 +40,7 @@ def test_a_head_learns_what_colours_say(tables):
     result = task_of(lrs=[0.1], epochs=12).run(StridedEncoder(), data_of(tables))
     assert result.metric == 'miou' and result.higher_is_better and result.value > 0.6
     assert {**result.extras, 'curves': 0, 'grid': 0, 'metrics': 0, 'selected': 0} == dict(
-        metrics=0, n_train=10, n_val=1, n_test=5, selected=0, chosen_on='val', grid=0, curves=0,
+        metrics=0, higher_is_better={}, n_train=10, n_val=1, n_test=5, selected=0, chosen_on='val', grid=0, curves=0,
         classes=['ground', 'red', 'green'], cache=[], unreadable=dict(train=0, val=0, test=0))
 
 
@@ -225,3 +227,12 @@ def test_arguments_that_are_none(changes, said):
     with pytest.raises(Exception, match=said) as caught:
         task_of(**dict(dict(lrs=None) if 'settings' in changes else {}, **changes))
     assert type(caught.value).__module__ == 'clear.core.errors'
+
+
+def test_every_metric_has_its_direction(tables):
+    depths = {name: DenseTable(table.root, table.table, target_kind='depth', decode=GreyLevels(positive=True))
+              for name, table in tables.items()}
+    result = task_of(loss=dict(type='l1'), metric='l1', epochs=1).run(StridedEncoder(), data_of(depths))
+    assert not result.higher_is_better and {*result.extras['metrics']} == {'l1', 'abs_rel', 'rmse', 'delta1', 'delta2',
+                                                                           'delta3'}
+    assert result.extras['higher_is_better'] == dict(delta1=True, delta2=True, delta3=True)
