@@ -101,8 +101,8 @@ class DenseSamples:
         bad: {row: reason} of samples that could not be read so far.
 
     Raises:
-        ConfigError: for a wrong recipe, or one for training that leaves targets at another size than images; for
-            targets alone of a recipe that moves them at random.
+        ConfigError: for a wrong recipe, or one for training or flow that leaves targets at another size than images;
+            for targets alone of a recipe that moves them at random.
         DataError: if clips are incomplete.
     """
 
@@ -115,6 +115,9 @@ class DenseSamples:
         self.max_bad_fraction = check_number('max_bad_fraction', max_bad_fraction, 0, 1)
         if train and recipe.target_at != 'input':
             raise ConfigError("recipe.target_at='original' is for evaluation; training compares at the input's size.")
+        if self.recipe.target_at != 'input' and table.target_kind == 'flow':
+            raise ConfigError("recipe.target_at='original' does not go with flow, which counts pixels of the input. "
+                              'Leave recipe.size out, so that frames keep their size.')
         if self.recipe.crop_classes is not None and table.target_kind not in ('classes', 'mask'):
             raise ConfigError(f"recipe.crop_classes counts classes; targets are of kind '{table.target_kind}'.")
         if targets_only and self.recipe.is_random:

@@ -174,6 +174,11 @@ def test_target_at_its_own_size(tmp_path):
         samples_of(samples.table, dict(size=(8, 8), target_at='original'))
 
 
+def test_flow_has_no_other_size_than_its_frames(tmp_path):
+    with pytest.raises(ConfigError, match='does not go with flow'):
+        samples_of(table_of(tmp_path, 'flow', frames=2), dict(size=(8, 8), target_at='original'), train=False)
+
+
 def test_a_hole_in_the_input_alone(tmp_path):
     table = table_of(tmp_path, 'image')
     for train in (True, False):
