@@ -101,6 +101,16 @@ def test_momentum_cycles_by_iteration_too(anneal):
     torch.testing.assert_close(both, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize('epochs', [2, 3])
+def test_too_few_steps_for_a_rise_are_taken_as_torch_does_where_that_is_asked_for(epochs):
+    rates, momentum = as_virb_meant('OneCycle', epochs, 1, LR, adam=False)
+    found = lr_factors(VIRB_ONE_CYCLE, epochs, 1, too_few=True) * LR
+    assert found.tolist() == pytest.approx(rates, rel=1e-9) and found[-1] < 0.9 * LR
+    assert momenta(VIRB_ONE_CYCLE, epochs, 1, too_few=True).tolist() == pytest.approx(momentum, rel=1e-9)
+    with pytest.raises(ConfigError, match='leave no rise'):
+        momenta(VIRB_ONE_CYCLE, epochs, 1)
+
+
 @pytest.mark.parametrize('wrong, message', [(dict(anneal='sin'), 'anneal'), (dict(by_epoch=1), 'by_epoch'),
                                             (dict(momentum=0.9), 'lowest, highest'), (dict(momentum=(0.8, 1)), 'is 1')])
 def test_wrong_options_of_one_cycle(wrong, message):

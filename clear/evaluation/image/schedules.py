@@ -35,11 +35,12 @@ ANNEALS = ('cos', 'linear')
 VIRB_ONE_CYCLE = dict(type='one_cycle', anneal='linear', by_epoch=True, momentum=(0.85, 0.95))
 
 
-def lr_factors(schedule: str | dict, epochs: int, iterations_per_epoch: int) -> Tensor:
+def lr_factors(schedule: str | dict, epochs: int, iterations_per_epoch: int, *, too_few: bool = False) -> Tensor:
     """What the learning rate is multiplied with in each iteration.
 
     Args:
         schedule: a name, or `dict(type=name, ...)` with options of `SCHEDULES`.
+        too_few: take too few steps for a rise as torch does, see `one_cycle`.
 
     Returns:
         (epochs * iterations_per_epoch,) float64. One-cycle reaches 1 at its peak: a `lr` is its `max_lr`.
@@ -59,17 +60,18 @@ def lr_factors(schedule: str | dict, epochs: int, iterations_per_epoch: int) -> 
         return low + (1 - low) * (1 + (math.pi * done).cos()) / 2
     if name == 'one_cycle':
         first = 1 / options['div_factor']
-        return _cycled(options, (first, 1.0, first / options['final_div_factor']), epochs, iterations_per_epoch)
+        return _cycled(options, (first, 1.0, first / options['final_div_factor']), epochs, iterations_per_epoch,
+                       too_few)
     if name == 'poly':
         return (1 - steps / total) ** options['power']
     return torch.ones(total, dtype=torch.float64)
 
 
-def momenta(schedule: str | dict, epochs: int, iterations_per_epoch: int) -> Tensor | None:
+def momenta(schedule: str | dict, epochs: int, iterations_per_epoch: int, *, too_few: bool = False) -> Tensor | None:
     """The momentum of SGD, or the first beta of Adam, in each iteration; None where a schedule leaves it alone.
 
     Args:
-        schedule: as for `lr_factors`.
+        schedule, too_few: as for `lr_factors`.
 
     Returns:
         (epochs * iterations_per_epoch,) float64.
@@ -81,23 +83,24 @@ def momenta(schedule: str | dict, epochs: int, iterations_per_epoch: int) -> Ten
     if options.get('momentum') is None:
         return None
     lowest, highest = options['momentum']
-    return _cycled(options, (highest, lowest, highest), epochs, iterations_per_epoch)
+    return _cycled(options, (highest, lowest, highest), epochs, iterations_per_epoch, too_few)
 
 
 def one_cycle(steps: Tensor, total: int, heights: tuple[float, float, float], pct_start: float = 0.3,
-              anneal: str = 'cos') -> Tensor:
+              anneal: str = 'cos', too_few: bool = False) -> Tensor:
     """From the first height to the second and on to the third (Smith and Topin 2018, arXiv:1708.07120).
 
     Args:
         steps: which of the `total` steps are asked for, float64.
         pct_start: the share of the steps until the second height.
         anneal: 'cos' or 'linear'.
+        too_few: where there is no step for the first part, begin within the second, as torch does without a word.
 
     Raises:
         ConfigError: for so few steps that there is no first or no second part.
     """
     peak, end = pct_start * total - 1, total - 1  # as torch counts: both may be fractions, and peak below zero
-    if end <= peak or peak <= 0:
+    if end <= peak or peak <= 0 and not (too_few and peak < 0):
         raise ConfigError(f'one_cycle: {total} steps with pct_start={pct_start} leave no rise or no fall; train for '
                           'more epochs, or take another schedule.')
     first, second, third = heights
@@ -106,11 +109,11 @@ def one_cycle(steps: Tensor, total: int, heights: tuple[float, float, float], pc
                        between(second, third, (steps - peak) / (end - peak)))
 
 
-def _cycled(options: dict[str, Option], heights: tuple[float, float, float], epochs: int, iterations_per_epoch: int
-            ) -> Tensor:
+def _cycled(options: dict[str, Option], heights: tuple[float, float, float], epochs: int, iterations_per_epoch: int,
+            too_few: bool) -> Tensor:
     total = epochs if options['by_epoch'] else epochs * iterations_per_epoch
     values = one_cycle(torch.arange(total, dtype=torch.float64), total, heights, options['pct_start'],
-                       options['anneal'])
+                       options['anneal'], too_few)
     return values.repeat_interleave(iterations_per_epoch) if options['by_epoch'] else values
 
 

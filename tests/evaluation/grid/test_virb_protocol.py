@@ -12,6 +12,7 @@ from clear.core.errors import ConfigError, DataError
 from clear.evaluation import LabelledRows, LinearProbe, ProbeData
 from clear.evaluation.image.grid import stacked, training
 from clear.evaluation.image.grid.points import GridPoint
+from clear.evaluation.image.schedules import VIRB_ONE_CYCLE
 from clear.evaluation.task import TaskData
 
 RUN = Path(__file__).parents[2] / 'fixtures' / 'virb' / 'adam_0.01.json'
@@ -50,6 +51,20 @@ def test_a_run_of_virb_is_replayed(recorded, tmp_path):
     assert history[-1]['train_loss'] == pytest.approx(recorded['results']['train_loss'], rel=1e-4)
     assert [(line['setting'], line['epoch']) for line in history] == [('adam', 1), ('adam', 2), ('adam', 3)]
     assert extras['curves']['adam']['test_metric'] == [line['test_metric'] for line in history]
+
+
+def test_one_cycle_of_three_epochs_that_is_never_stepped(recorded):
+    # As written: a schedule by the epoch that nobody steps, with too few epochs for a rise. torch's first value stays.
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=3, anneal_strategy='linear')
+    group = optimizer.param_groups[0]
+    data = ProbeData(LabelledRows(recorded['train'], recorded['train_labels']),
+                     LabelledRows(recorded['test'], recorded['test_labels']), list('abcd'))
+    options = dict(protocol='virb', legacy=True, epochs=3, batch_size=8)
+    found, expected = (LinearProbe(settings=dict(one=dict(optimizer='sgd', **setting)), **options).fit(data) for setting
+                       in (dict(lr=0.1, schedule=VIRB_ONE_CYCLE), dict(lr=group['lr'], momentum=group['momentum'])))
+    torch.testing.assert_close(found.weight, expected.weight)
 
 
 def test_without_legacy_the_tail_is_trained_on_and_tested(recorded):

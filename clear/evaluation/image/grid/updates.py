@@ -42,8 +42,8 @@ class Course:
         names = [repr(point.schedule) for point in points]
         schedules = {name: point.schedule for name, point in zip(names, points)}
         # Of each schedule that differs: the factors, and the momenta or NaN.
-        tables = [[lr_factors(schedule, epochs, per_epoch) for schedule in schedules.values()],
-                  [momenta(schedule, epochs, per_epoch) for schedule in schedules.values()]]
+        tables = [[table(schedule, epochs, per_epoch, too_few=not steps) for schedule in schedules.values()]
+                  for table in (lr_factors, momenta)]
         tables[1] = [torch.full_like(factors, math.nan) if cycle is None else cycle for factors, cycle in zip(*tables)]
         self._factors, self._cycles = (torch.stack(rows) if steps else torch.stack(rows)[:, :1].expand(
             -1, epochs * per_epoch) for rows in tables)
