@@ -1,5 +1,7 @@
 """YAML files of ViRB become configs of ours that load and are checked; what they get wrong is one message."""
 
+import re
+
 import pytest
 
 from clear.core.config import configs_folder, find_config, load_config
@@ -156,10 +158,13 @@ def test_schedules_are_those_of_torch(files, checked):
 
 
 @shipped
-@pytest.mark.parametrize('task', [name for name in virb_yaml.TASKS if name != 'Imagenetv2'])
-def test_every_task_of_that_system_is_one_of_ours(files, checked, task):
-    _, _, whole = checked(files(ONE.format(name='x', task=task)))
-    assert len(whole['tasks']) == 1 and whole['tasks'][0]['epochs'] == 3 and whole['tasks'][0]['batch_size'] == 8
+def test_every_task_of_that_system_is_one_of_ours(files, checked):
+    names = [name for name in virb_yaml.TASKS if name != 'Imagenetv2']
+    _, _, whole = checked(files(''.join(ONE.format(name=f'my-{name}', task=name) for name in names)))
+    assert len(whole['tasks']) == len(names) == 24
+    for task in whole['tasks']:
+        assert (task['epochs'], task['batch_size']) == (3, 8), task['name']
+        assert task['settings'] == {'adam-0.0001': dict(optimizer='adam', lr=0.0001)}
 
 
 @shipped
@@ -227,8 +232,7 @@ def test_what_is_wrong_in_the_tasks_is_one_message(files, capsys, tasks, message
     assert virb_yaml.main(files(tasks)) == 2
     found = capsys.readouterr()
     assert found.out == '' and found.err.count('\n') == 1
-    with pytest.raises(USER_ERRORS, match=message):
-        virb_yaml.run(virb_yaml.parse_args(files(tasks)))
+    assert re.search(message, found.err)
 
 
 @pytest.mark.parametrize('experiments, message', [
