@@ -124,6 +124,24 @@ class WholeDepth(TargetDecoder):
 
 
 @dataclass(frozen=True)
+class RelativeDepth(TargetDecoder):
+    """Depth as whole numbers of 16 bits, as a share of the largest of its image, from which the smallest share is taken
+    off. What is above `most` counts as `most`, and every pixel counts.
+    """
+
+    expects: ClassVar[str] = WholeDepth.expects
+    most: int
+
+    def accepts(self, raster: Raster) -> bool:
+        return raster.pixels == 'grey' and raster.bits == 16
+
+    def decode(self, content: bytes, raster: Raster) -> Target:
+        stored = stored_pixels(content, raster).clip(max=self.most)
+        values = stored / np.float32(max(stored.max(), 1))
+        return Target((values - values.min()).astype(np.float32), np.ones(values.shape, bool))
+
+
+@dataclass(frozen=True)
 class GreyLevels(TargetDecoder):
     """`(grey - shift) / scale`, grey from 0 to 1. Of an RGB file of 8 bits it is the luminance. Every pixel counts, or
     those above 0 (`positive`).

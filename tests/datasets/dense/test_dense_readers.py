@@ -173,6 +173,9 @@ def test_taskonomy(tmp_path, caplog, monkeypatch):
     assert table.texts('path')[0] == 'train/rgb/allensville/point_1_view_0_domain_rgb.png'
     assert values(table) == [[0, 1, 0, 0.5]] and valid(table) == [[False, True, False, True]]
     assert values(table, 1)[0][3] == 78.125
+    legacy = read(tmp_path, 'TaskonomyDepth', 'train', legacy=True)
+    assert legacy.target_kind == 'edges' and valid(legacy) == [[True] * 4]
+    assert values(legacy)[0] == pytest.approx([0, 0.0512, 1, 0.0256])
     edges = read(tmp_path, 'TaskonomyEdges', 'train')
     assert edges.target_kind == 'edges' and values(edges)[0] == pytest.approx([0, 0.2, 1, 0]) and valid(edges)[0][0]
     save(tmp_path / 'train/edges/uvalda/alone.png', np.uint8([[0]]))

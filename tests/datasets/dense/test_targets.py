@@ -17,6 +17,7 @@ from clear.datasets.dense.decoders import (
     KittiFlow,
     MaskOfIds,
     NonZero,
+    RelativeDepth,
     SameImage,
     WholeDepth,
 )
@@ -97,6 +98,13 @@ def test_depths(tmp_path):
     found = WholeDepth(512, 65535)(save(tmp_path / 'x.png', np.uint16([[0, 1, 512, 40000, 65535]])))
     assert found.values.tolist() == [[0, 1 / 512, 1, 78.125, 0]] and found.values.dtype == np.float32
     assert found.valid.tolist() == [[False, True, True, True, False]]
+
+
+def test_depth_relative_to_its_image(tmp_path):
+    found = RelativeDepth(10_000)(save(tmp_path / 'x.png', np.uint16([[2000, 4000, 8000]])))
+    assert found.values[0].tolist() == pytest.approx([0, 0.25, 0.75]) and found.valid.all()
+    found = RelativeDepth(10_000)(save(tmp_path / 'x.png', np.uint16([[0, 0]])))
+    assert found.values.tolist() == [[0, 0]] and found.values.dtype == np.float32
 
 
 def test_grey_levels(tmp_path):

@@ -11,27 +11,33 @@ A name may end in `_domain_rgb`, `_domain_depth_zbuffer` and so on, as the offic
 
 from __future__ import annotations
 
-from clear.core.checks import check_choice
-from clear.datasets.dense.decoders import GreyLevels, WholeDepth
+from clear.core.checks import check_choice, check_flag
+from clear.datasets.dense.decoders import GreyLevels, RelativeDepth, WholeDepth
 from clear.datasets.dense.targets import DenseTable, TargetDecoder
 from clear.datasets.readers.dense.matching import paired_table, targets_of
 from clear.datasets.readers.image_files import existing_folder, image_files
 from clear.registry import READERS
 
 PER_METRE, UNKNOWN = 512, 65535
+_MOST_EARLIER = 10_000
 
 
 @READERS.register_module(name='TaskonomyDepth')
-def taskonomy_depth(root: str, split: str) -> DenseTable:
+def taskonomy_depth(root: str, split: str, legacy: bool = False) -> DenseTable:
     """Depth in metres along the optical axis. Where it is unknown, and at 0, it does not count.
 
     Args:
         split: 'train' or 'test'.
+        legacy: the target of the earlier system: at most 10,000 of the stored numbers (19.5 m), divided by the largest
+            of the image, less the smallest share; every pixel counts. It is no depth, so the table is of kind 'edges':
+            its L1 is what was published, but that the original took both from the resized image.
 
     Raises:
         ConfigError: for another split.
         DataError: if a folder or the depth of an image is missing.
     """
+    if check_flag('legacy', legacy):
+        return _taskonomy(root, split, 'depth_zbuffer', 'edges', RelativeDepth(_MOST_EARLIER))
     return _taskonomy(root, split, 'depth_zbuffer', 'depth', WholeDepth(PER_METRE, UNKNOWN))
 
 
