@@ -140,5 +140,35 @@ class DeepLabHead(nn.Module):
         return functional.interpolate(value, tuple(size), mode='bilinear', align_corners=False)
 
 
+@MODELS.register_module()
+class DeepLabClassificationHead(nn.Module):
+    """Classes of images from ASPP on the fifth map: flattened, then one linear layer.
+
+    A figure of ViRB's paper (Kotar et al. 2021, arXiv:2103.14005) has two tasks with it; its published code has the
+    head, and no task that trains it.
+
+    Args:
+        map_channels: of the five maps, fine to coarse.
+        width: channels that ASPP gives.
+        grid: side, in cells, that its output is averaged to: for images of 224 pixels it is that of the map.
+
+    Shape:
+        maps: five of (N, C_k, H_k, W_k)   returns: (N, num_classes)
+    """
+
+    levels = (4,)
+
+    def __init__(self, map_channels: Sequence[int], num_classes: int, *, width: int = 256, grid: int = 7):
+        super().__init__()
+        channels = check_channels(map_channels)
+        self.grid = check_whole('grid', grid, 1)
+        self.aspp = ASPP(channels[4], width)
+        self.head = nn.Linear(width * grid**2, check_whole('num_classes', num_classes, 1))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        cells = functional.adaptive_avg_pool2d(self.aspp(maps[4]), self.grid)  # (N, width, grid, grid)
+        return self.head(cells.flatten(1))
+
+
 def _aligned(value: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(value, tuple(size), mode='bilinear', align_corners=True)

@@ -9,6 +9,7 @@ from torch.nn import functional
 from clear.core.errors import ConfigError
 from clear.evaluation.heads import (
     ASPP,
+    DeepLabClassificationHead,
     DeepLabHead,
     LinearHead,
     LinearPixelHead,
@@ -180,3 +181,19 @@ def test_deep_lab_without_a_fourth_stage_takes_the_fifth_map():
     assert torch.equal(head(found, (64, 64)), head(changed, (64, 64)))
     changed[4] = torch.zeros_like(found[4])
     assert not torch.equal(head(found, (64, 64)), head(changed, (64, 64)))
+
+
+def test_classes_through_aspp_by_hand():
+    torch.manual_seed(0)
+    head = DeepLabClassificationHead(SMALL, 5, width=6, grid=2).eval()
+    found = maps(size=128)  # the fifth is 4 x 4: cells of 2 x 2
+    deep = head.aspp(found[4])
+    cells = torch.stack([deep[:, :, 2 * row:2 * row + 2, 2 * column:2 * column + 2].mean((2, 3))
+                         for row in range(2) for column in range(2)], 2)
+    torch.testing.assert_close(head(found), functional.linear(cells.flatten(1), head.head.weight, head.head.bias))
+    # At 224 pixels nothing is averaged: 7 x 7 x 256 numbers of an image, as in ViRB.
+    with torch.device('meta'):
+        whole = DeepLabClassificationHead(RESNET50, 37)
+        assert whole.head.in_features == 7 * 7 * 256 and count(whole) == count(ASPP(2048, 256)) + 12544 * 37 + 37
+    with pytest.raises(ConfigError, match='five maps'):
+        DeepLabClassificationHead((64, 128), 5)

@@ -10,6 +10,7 @@ from torch import nn
 from clear.core.errors import ConfigError
 from clear.evaluation.dense.inputs.stage4 import fourth_stage
 from clear.evaluation.heads import (
+    DeepLabClassificationHead,
     DeepLabHead,
     LinearHead,
     LinearPixelHead,
@@ -50,8 +51,10 @@ HEADS = {
     'linear_pixel': lambda encoder: LinearPixelHead(encoder.map_channels, 7),
     'linear_pixel_of_four': lambda encoder: LinearPixelHead(encoder.map_channels, 7, levels=(1, 2, 3, 4)),
     'deeplab': lambda encoder: DeepLabHead(encoder.map_channels, 7, width=16),
+    'deeplab_classes': lambda encoder: DeepLabClassificationHead(encoder.map_channels, 7, width=16, grid=2),
 }
 OF_VECTORS = ('linear', 'frames')
+OF_CLASSES = (*OF_VECTORS, 'deeplab_classes')
 OF_PAIRS = ('frames', 'siamese')
 
 
@@ -70,7 +73,9 @@ def called(head, name, embeddings, maps, size=(SIZE, SIZE)):
     """What a head gives for the first images, or pairs, of a batch."""
     if name in OF_PAIRS:
         embeddings, maps = embeddings.unflatten(0, (-1, 2)), [value.unflatten(0, (-1, 2)) for value in maps]
-    return head(embeddings) if name in OF_VECTORS else head(maps, size)
+    if name in OF_VECTORS:
+        return head(embeddings)
+    return head(maps) if name in OF_CLASSES else head(maps, size)
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
@@ -92,7 +97,7 @@ def test_a_head_is_a_function_of_what_the_encoder_gives(encoder, name):
     count = 3 if name in OF_PAIRS else 6
 
     output = called(head.train(), name, embeddings, maps)
-    assert output.shape == ((count, 7) if name in OF_VECTORS else (count, 7, SIZE, SIZE))
+    assert output.shape == ((count, 7) if name in OF_CLASSES else (count, 7, SIZE, SIZE))
     output.square().mean().backward()
     for parameter, value in head.named_parameters():
         assert value.grad is not None and value.grad.isfinite().all(), parameter
@@ -109,7 +114,7 @@ def test_a_head_is_a_function_of_what_the_encoder_gives(encoder, name):
     assert all(torch.equal(*pair) for pair in zip((embeddings, *maps), before, strict=True))
 
 
-@pytest.mark.parametrize('name', [name for name in HEADS if name not in OF_VECTORS])
+@pytest.mark.parametrize('name', [name for name in HEADS if name not in OF_CLASSES])
 @pytest.mark.parametrize('encoder', ['torchvision_resnet', 'timm_vit'])
 def test_a_head_gives_the_size_that_is_asked_for(encoder, name):
     encoder, embeddings, maps = built(encoder)
