@@ -14,10 +14,14 @@ from clear.core.files import load_tensors, read_json, read_text
 from clear.core.results import read_results
 from clear.core.storage.plain_pickles import read_array_pickle
 from clear.datasets import read_images
+from clear.datasets.dense.decoders import NonZero
+from clear.datasets.dense.targets import DenseTable, check_targets
 from clear.datasets.make import download
 from clear.datasets.make.archives import verify_archive
+from clear.datasets.make.virb import hands, nyu, panoptic
 from clear.datasets.readers import bucket_files, listing, table_file, voc
 from clear.datasets.readers.clear import clear_files, metadata
+from clear.datasets.readers.dense import ade20k, coco_panoptic
 from clear.datasets.readers.pairs.table import table_columns
 from clear.datasets.readers.virb import caltech101, clevr
 from clear.datasets.readers.virb.kinetics import video_labels
@@ -76,6 +80,11 @@ def beside_class_names(read):
     return call
 
 
+def check_target(path):
+    check_targets(DenseTable.from_columns(path.parent, dict(path=['image.png'], mask=[path.name]), target_kind='mask',
+                                          decode=NonZero()))
+
+
 def no_choice(names, source):
     return list(names)
 
@@ -113,6 +122,9 @@ READERS = {
     'labelled lines': ('x.txt', labelled_lines),
     'scenes': ('x.json', lambda path: clevr._answers(path, 'count')),
     'list of Caltech': ('x.json', lambda path: caltech101._listed(path, path.parent)),
+    'polygons of hands': ('polygons.mat', hands._polygons_of), 'lists of NYU': ('splits.mat', nyu._official_parts),
+    'panoptic annotations': ('x.json', panoptic._described), 'names of COCO': ('x.json', coco_panoptic._names),
+    'names of ADE20K': ('objectInfo150.txt', ade20k._names), 'target': ('x.png', check_target),
     'jobs': ('jobs.json', lambda path: jobs.restore_jobs([], path.parent, None)),
     **{f'bank {name}': (name, bank_file(name))
        for name in ('meta.json', 'features.npy', 'labels.npy', 'valid.npy', 'index.parquet')},
@@ -131,6 +143,8 @@ FINE = {
     ('file list', 'NUL and index'), *(('source list', odd) for odd in (
         'deep JSON', 'endless number', 'NUL', 'JSON of another shape', 'number', 'truncated JSON', 'NUL and index')),
     *(('labelled lines', odd) for odd in ('JSON of another shape', 'truncated JSON')),
+    # Classes are called by their numbers.
+    ('names of COCO', 'absent'), ('names of ADE20K', 'absent'),
     # Nothing measured or downloaded yet.
     ('finished cells', 'absent'), ('jobs', 'absent'), ('archives record', 'absent'),
     # The task says that there are no rows, or that judged passages are missing.
@@ -165,7 +179,7 @@ def test_a_path_with_a_nul_is_one_user_error(reader, tmp_path):
     except ClearError as error:
         assert str(error)
     else:
-        assert reader == 'finished cells'  # none yet
+        assert (reader, 'absent') in FINE  # files that need not be there
 
 
 @pytest.mark.parametrize('value', ['[' * 3000 + ']' * 3000, '9' * 5000, 'a\0b', '\udcff', '[' * 3000, '"' * 3001])
