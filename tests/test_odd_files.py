@@ -28,7 +28,7 @@ from clear.datasets.readers.virb.kinetics import video_labels
 from clear.datasets.readers.virb.nuscenes import pairs_of
 from clear.datasets.readers.virb.thor import labelled_lines
 from clear.engine import checkpoint
-from clear.engine.probing import jobs
+from clear.engine.probing.work import records
 from clear.engine.streams import over_time
 from clear.engine.training import state
 from clear.evaluation.text.files import read_cells, read_lines
@@ -125,7 +125,7 @@ READERS = {
     'polygons of hands': ('polygons.mat', hands._polygons_of), 'lists of NYU': ('splits.mat', nyu._official_parts),
     'panoptic annotations': ('x.json', panoptic._described), 'names of COCO': ('x.json', coco_panoptic._names),
     'names of ADE20K': ('objectInfo150.txt', ade20k._names), 'target': ('x.png', check_target),
-    'jobs': ('jobs.json', lambda path: jobs.restore_jobs([], path.parent, None)),
+    'jobs': ('jobs.json', lambda path: records.restore_jobs([], path.parent, None)),
     **{f'bank {name}': (name, bank_file(name))
        for name in ('meta.json', 'features.npy', 'labels.npy', 'valid.npy', 'index.parquet')},
     **{f'config {suffix}': (f'x.{suffix}', load_config) for suffix in ('py', 'yaml', 'json')}}
