@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from clear.core.config import configs_folder, find_config, load_config
+from clear.core.config import find_config, load_config
 from clear.core.errors import USER_ERRORS
 from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.evaluation.image.schedules import lr_factors, momenta
@@ -72,10 +72,6 @@ ONE = '''
   num_epochs: 3
   batch_size: 8
 '''
-shipped = pytest.mark.skipif(not all((configs_folder() / f'_base_/tasks/virb/{name}.py').is_file()
-                                     for name in virb_yaml.TASKS.values()), reason='not all tasks are there yet')
-
-
 @pytest.fixture
 def files(tmp_path):
     def write(tasks, experiments=LIST):
@@ -99,7 +95,6 @@ def checked(tmp_path, capsys):
     return printed
 
 
-@shipped
 def test_a_grid_on_a_list(files, checked):
     text, raw, whole = checked(files(GRID))
     assert [*whole['encoders']] == ['Random', 'SWAV_800', 'mine']
@@ -129,7 +124,6 @@ def test_a_grid_on_a_list(files, checked):
     assert found['sgd-0.01-StepLR']['momentum'] == 0.9
 
 
-@shipped
 def test_schedules_are_those_of_torch(files, checked):
     import torch
 
@@ -157,7 +151,6 @@ def test_schedules_are_those_of_torch(files, checked):
             assert momenta(setting['schedule'], epochs, batches).tolist() == pytest.approx(inertia, rel=1e-9)
 
 
-@shipped
 def test_every_task_of_that_system_is_one_of_ours(files, checked):
     names = [name for name in virb_yaml.TASKS if name != 'Imagenetv2']
     _, _, whole = checked(files(''.join(ONE.format(name=f'my-{name}', task=name) for name in names)))
@@ -167,7 +160,6 @@ def test_every_task_of_that_system_is_one_of_ours(files, checked):
         assert task['settings'] == {'adam-0.0001': dict(optimizer='adam', lr=0.0001)}
 
 
-@shipped
 def test_a_task_that_tests_the_head_of_another(files, checked):
     text, _, whole = checked(files(TESTED))
     assert [task['type'] for task in whole['tasks']][1] == 'TrainedHead' and whole['tasks'][1]['of'] == \
@@ -177,7 +169,6 @@ def test_a_task_that_tests_the_head_of_another(files, checked):
     assert len(whole['tasks']) == 3 and not text.startswith('#')
 
 
-@shipped
 def test_data_elsewhere_one_encoder_and_the_details_of_virb(tmp_path, checked, files):
     words = [*files(ONE.format(name='Pets', task='Pets'))[:2], '--name', 'mine', '--encoder_weights', 'x.pt']
     _, _, whole = checked([*words, '--data-root', '/big', '--protocol', 'virb'])
@@ -189,7 +180,6 @@ def test_data_elsewhere_one_encoder_and_the_details_of_virb(tmp_path, checked, f
     assert whole['encoders']['mine']['weights']['path'].endswith('resnet50-0676ba61.pth')
 
 
-@shipped
 def test_what_has_no_counterpart_is_named(files, checked):
     more = '  num_dataset_repeats: 3\n  test_batch_size: 4\n'
     text, _, _ = checked(files((ONE.format(name='Pets', task='Pets') + more).replace('lr: 0', 'momentum: 0.9, lr: 0')))
@@ -254,7 +244,6 @@ def test_options_go_together(files):
         virb_yaml.run(virb_yaml.parse_args([*words[:2], '--experiment_list', 'none.yaml']))
 
 
-@shipped
 def test_the_names_are_those_of_shipped_configs():
     for name in virb_yaml.TASKS.values():
         assert find_config(f'_base_/tasks/virb/{name}.py').is_file()
