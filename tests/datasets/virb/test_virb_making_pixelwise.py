@@ -228,7 +228,7 @@ def test_without_h5py_one_line_says_how(source, out, monkeypatch):
     with pytest.raises(DataError, match='splits.mat is neither in'):
         made('nyu', source, out)
     savemat(source / 'splits.mat', dict(trainNdxs=[[1]], testNdxs=[[2]]))
-    with pytest.raises(ConfigError, match='is read by h5py, which is not installed: pip install h5py'):
+    with pytest.raises(ConfigError, match='is read by h5py, which is not installed: pip install .clear-framework'):
         made('nyu', source, out)
 
 

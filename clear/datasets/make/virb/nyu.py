@@ -46,7 +46,8 @@ def _of_official(given: Given, labeled: Path, splits: Path) -> Layout:
     try:
         import h5py  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f'{labeled.name} is read by h5py, which is not installed: pip install h5py') from error
+        raise ConfigError(f'{labeled.name} is read by h5py, which is not installed: pip install '
+                          "'clear-framework[data]'") from error
     parts, written = _official_parts(splits), given.empty_folder()
     layout = Layout(readers=[dict(type='NYUDepth', root='.', split=split) for split in parts],
                     notes=["The official lists have other parts than ViRB's archive: results do not compare with its."])
