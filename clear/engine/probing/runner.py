@@ -27,6 +27,7 @@ from clear.engine.probing.work.execution import FAILURES, Executor
 from clear.engine.probing.work.folders import job_folder
 from clear.engine.probing.work.hands import OwnHands, hired
 from clear.engine.probing.work.records import publish, restore_jobs, save_jobs
+from clear.engine.probing.work.scalars import SCALARS, write_scalars
 from clear.engine.probing.work.shards import Shard, shard_numbers
 from clear.engine.probing.work.turns import take_turns
 from clear.features.planned import planned_banks
@@ -96,6 +97,7 @@ class ProbeRunner:
             DataError: naming the jobs that are missing; see `clear.engine.probing.work.collect`.
         """
         collect(self.jobs, self.work_dir, others)
+        self._write_scalars(self.jobs)
         return self._finish()
 
     def describe(self) -> str:
@@ -149,17 +151,21 @@ class ProbeRunner:
         todo = [job for job in self.jobs if job.state != 'done']
         for job in todo:
             self._executor.finder.check(job)
+        self._write_scalars(self.jobs)  # of what an earlier run finished: it may have been killed just before
         with on_stop(_stop), self._hired() as hands, Board(len(todo), hands.is_apart).shown() as board:
             try:
                 for job in take_turns(hands, todo, self._is_resumed, partial(self._begun, board), board.look):
                     board.end(job)
                     self._save()
+                    self._write_scalars([job])
                     if received():  # a library caught what the signal raised
                         _stop()
-            except (Interrupted, KeyboardInterrupt):
+            except (Interrupted, KeyboardInterrupt, SystemError):  # the last is what Ray makes of one in a handler
                 for job in todo:
                     job.state = 'pending' if job.state == 'running' else job.state
                 self._save()
+                if received():
+                    _stop()
                 raise
         return self._finish()
 
@@ -176,6 +182,14 @@ class ProbeRunner:
         board.begin(job, where)
         if self.work_dir is not None:
             save_jobs(self.jobs, self.place)
+
+    def _write_scalars(self, jobs: Sequence[Job]) -> None:
+        for job in jobs if self.cfg['tensorboard'] and self.work_dir is not None else ():
+            try:
+                if job.state == 'done':
+                    write_scalars(job_folder(self.work_dir, job.key), job.task, self.work_dir / SCALARS / job.key)
+            except DataError as error:  # the result is there, its curves are not
+                logger.warning('%s: %s', job.key, error)
 
     def _lost(self, job: Job, how: str) -> None:
         """Note a job whose worker was lost: nobody else does."""

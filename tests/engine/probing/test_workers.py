@@ -95,3 +95,17 @@ def test_workers_that_cannot_be_are_refused(root, change, message):
 def test_workers_need_a_folder(root):
     with pytest.raises(ConfigError, match='work_dir'):
         ProbeRunner(config(root, *TASKS, workers=2))
+
+
+@pytest.mark.slow
+def test_workers_of_ray_equal_none_and_a_lost_one_takes_its_job_alone(root):
+    pytest.importorskip('ray')
+    ProbeRunner(config(root, *TASKS, encoders=1), root / 'whole').run()
+    (root / 'now').touch()
+    tasks = [*TASKS, dict(type='EndsProcess', name='dies', on=str(root / 'now'))]
+    with pytest.raises(TrainingError, match=r'1 of 6 jobs failed(.|\n)*e0--dies: A worker of the Ray cluster was lost'):
+        ProbeRunner(config(root, *tasks, encoders=1, workers=2, engine='ray'), root / 'ray').run()
+    assert (root / 'ray' / 'results.csv').read_bytes() == (root / 'whole' / 'results.csv').read_bytes()
+    (root / 'now').unlink()
+    again = ProbeRunner(config(root, *tasks, encoders=1), root / 'ray')
+    assert again.resume() == 5 and len(again.run().extras['jobs']) == 5
