@@ -1,7 +1,4 @@
-"""Workers of a probing run on this machine: processes, each of which does one job at a time.
-
-Nothing that is heavy is imported here: a worker says how many threads it wants before torch is.
-"""
+"""Workers of a probing run on this machine: processes, each of which does one job at a time."""
 
 from __future__ import annotations
 
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from clear.core.types import Plain
 
 _LOOK_S, _END_S = 1.0, 5.0
+# What libraries look at while they are imported.
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
 
@@ -73,20 +71,25 @@ class Processes:
 
     def close(self) -> None:
         """End all workers, whatever they are at."""
-        begun = [worker.process for worker in self._workers if worker.process is not None]
-        for process in begun:
-            process.terminate()
-        for process in begun:
-            process.join(_END_S)
-            process.kill()  # a library may have taken the signal
-            process.join()
+        begun = [worker for worker in self._workers if worker.process is not None]
+        for worker in begun:
+            if worker.key is None:
+                worker.line.close()  # it has nothing to do, and ends by itself
+            else:
+                worker.process.terminate()
+        for worker in begun:
+            worker.process.join(_END_S)
+            worker.process.kill()  # a library may have taken the signal
+            worker.process.join()
 
     def _begin(self, worker: _Worker) -> None:
         context = multiprocessing.get_context('spawn')
         worker.line, theirs = context.Pipe()
         # Not a daemon, which may have no children: loaders have.
-        worker.process = context.Process(target=_serve, args=(theirs, os.getpid(), self._order.threads))
-        worker.process.start()
+        worker.process = context.Process(target=_serve, args=(theirs, os.getpid()))
+        threads = dict.fromkeys(_THREADS, str(self._order.threads))
+        with _environment({**threads, 'TQDM_DISABLE': '1'}):  # the parent shows how far all are
+            worker.process.start()
         theirs.close()  # so that the end of the process is the end of the line
 
     def _heard(self, worker: _Worker) -> dict[str, Any] | None:
@@ -129,11 +132,20 @@ def _how_it_ended(code: int) -> str:
     return f'its process was killed by {name}{why}'
 
 
-def _serve(line: Connection, parent: int, threads: int) -> None:
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables in the environment of processes that are started inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _serve(line: Connection, parent: int) -> None:
     """In a worker: do one job after the other."""
-    for name in _THREADS:
-        os.environ[name] = str(threads)
-    os.environ['TQDM_DISABLE'] = '1'  # the parent shows how far all are
     follow(parent)
     logger.setLevel(logging.INFO)
     logger.propagate = False
