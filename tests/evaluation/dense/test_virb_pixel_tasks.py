@@ -10,6 +10,7 @@ from clear.datasets import read_images
 from clear.datasets.dense import DenseRecipe, DenseSamples, batches
 from clear.datasets.dense.targets import check_targets
 from clear.datasets.make.demo_scenes import write_demo_scenes
+from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.evaluation.dense.scores import pixel_scores
 from clear.evaluation.metrics.pixel_losses import pixel_loss
 from clear.models.towers.image.preprocess import Preprocess
@@ -37,6 +38,12 @@ SMALL = {224: 64, 512: 64, 450: 48, 513: 48}
 def task_of(name):
     [task] = load_config(FOLDER / f'{name}.py')[0].to_dict()['tasks']
     return task
+
+
+def names_of(suite):
+    config = with_defaults(load_config(CONFIGS / 'probing' / 'suites' / f'{suite}.py')[0].to_dict())
+    check_probe_config(config)
+    return [task['name'] for task in config['tasks']]
 
 
 def smaller(recipe):
@@ -104,6 +111,13 @@ def test_data_recipe_loss_and_metric_fit(name, scenes):
             assert value.isfinite() and value > 0
         if not train:
             assert torch.tensor(scores.values()[task['metric']]).isfinite()
+
+
+def test_suites_hold_every_task():
+    pixelwise = names_of('pixelwise')
+    assert pixelwise == list(TASKS)
+    assert names_of('all') == [*names_of('image_level'), *pixelwise]
+    assert {path.stem for path in FOLDER.glob('*.py')} == {*names_of('all')}
 
 
 def test_egohands_needs_its_48_videos(tmp_path):
