@@ -17,6 +17,7 @@ from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.programs.startup import choose_device
+from clear.datasets.clips import clip_length
 from clear.datasets.readers.build import read_images
 from clear.datasets.table import ImageTable
 from clear.evaluation.online import EveryFewEpochs
@@ -51,6 +52,16 @@ class FeatureRows:
     def valid(self) -> np.ndarray:
         """(N,) bool, which images could be read."""
         return self._valid.numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, -1 = no label."""
+        return self._labels.numpy()
+
+    @property
+    def clip_length(self) -> int:
+        """How many rows that follow each other make a clip; 1 of single images."""
+        return clip_length(self._images)
 
     def subset_rows(self) -> np.ndarray:
         """Rows (M,) int64 of readable images."""

@@ -4,8 +4,10 @@ import pytest
 import torch
 from elevater_sets import MULTI, SINGLE, write_toy_sets
 
-from clear.core.errors import ConfigError
+from clear.core.errors import ConfigError, DataError
 from clear.datasets import read_images
+from clear.datasets.clips import clip_table
+from clear.evaluation import LabelledRows, LinearProbe, MLPProbe, ProbeData
 from clear.evaluation.elevater.zero_shot import ElevaterZeroShot
 from clear.evaluation.online_tasks import FeatureRows, TaskHook
 from clear.evaluation.task import TaskData
@@ -37,3 +39,21 @@ def test_tasks_that_encode_images_by_themselves_are_refused_before_anything_trai
     with pytest.raises(ConfigError, match=f"{options['type']} with these options encodes images by itself"):
         TaskHook([options], data=dict(test=dict(type='ElevaterSet', root='data', set=options['set'], split='test')))
     TaskHook([dict(type='ElevaterZeroShot', set='mnist')], data=dict(test=dict(type='ElevaterSet')))
+
+
+def test_clips_are_joined_and_refused_as_those_of_a_bank(tmp_path):
+    clips = [(f'clip {number}', [f'{number}a.jpg', f'{number}b.jpg'], number % 2) for number in range(8)]
+    images = clip_table(tmp_path, clips, ['a', 'b'])
+    features, valid = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.ones(16, dtype=torch.bool)
+    valid[5] = False
+    rows = FeatureRows(images, features, valid)
+    data = TaskData(bank=dict(train=rows, test=rows))
+    probe = MLPProbe(hidden=8, lrs=[0.1], seeds=1, epochs=3)
+    found = probe.run(None, data)
+    kept = [number for number in range(8) if number != 2]
+    joined = LabelledRows(features.view(8, 8)[kept], torch.tensor(kept) % 2)
+    expected = probe.fit(ProbeData(joined, joined, ['a', 'b'])).result
+    assert found.value == expected.value and found.extras['n_test'] == 7
+    assert found.extras['incomplete'] == dict(train=1, test=1)
+    with pytest.raises(DataError, match='clips'):
+        LinearProbe(lrs=[0.1], seeds=1, epochs=1).run(None, data)
