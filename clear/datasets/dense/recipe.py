@@ -67,6 +67,8 @@ class DenseRecipe:
         check_choice('recipe.interpolation', self.interpolation, INTERPOLATIONS)
         check_choice('recipe.target_at', self.target_at, TARGETS_AT)
         self._check_ranges()
+        if self.crop_classes is not None:
+            self._set('crop_classes', dict(self.crop_classes))
 
     def _check_ranges(self) -> None:
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:

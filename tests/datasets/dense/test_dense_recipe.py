@@ -1,4 +1,7 @@
+import json
+
 import pytest
+from mmengine.config import Config
 
 from clear.core.errors import ConfigError
 from clear.datasets.dense import DenseRecipe
@@ -12,6 +15,14 @@ def test_from_a_config_and_back():
     assert DenseRecipe.of(recipe.to_dict()) == recipe and DenseRecipe.of(recipe) is recipe
     assert recipe.for_eval() == DenseRecipe(size=(224, 200), hole=(6, 16))
     assert not recipe.for_eval().is_random and recipe.for_eval().is_one_size
+
+
+def test_from_a_config_file(tmp_path):
+    text = 'recipe = dict(crop=[9, 8], scale=(1, 2), crop_classes=dict(least=2, tries=3))'
+    (tmp_path / 'config.py').write_text(text)
+    recipe = DenseRecipe.of(Config.fromfile(str(tmp_path / 'config.py')).recipe)
+    assert recipe == DenseRecipe(crop=(9, 8), scale=(1, 2), crop_classes=dict(least=2, tries=3))
+    assert type(recipe.crop_classes) is dict and json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
 
 
 def test_nothing_at_all():
