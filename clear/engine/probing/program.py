@@ -31,7 +31,8 @@ class ProbeProgram(MeasuringProgram):
     KEYS = KNOWN
     shard: Shard | None = None
     OPTIONS = frozenset({'shard', 'collect'})
-    FILES = ('results.csv', 'jobs.json', 'report.html', 'jobs/*', 'tensorboard/*--*', 'failures/*.txt', 'figures/*.png')
+    FILES = ('results.csv', 'jobs.json', 'report.html', 'jobs/*', 'tensorboard/*--*', 'shards/*',
+             'failures/*.txt', 'figures/*.png')
 
     @classmethod
     @building('The config')

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clear.core.errors import DataError
-from clear.engine.probing.work.folders import LOCK_FILE, job_folder
+from clear.engine.probing.work.folders import LOCK_FILE, MAKING, job_folder
 from clear.engine.probing.work.records import stored_records, take_over
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _copy(source: Path, target: Path) -> None:
     """Copy the folder of a job; it is there as a whole or not at all."""
     if not source.is_dir():
         return  # of a version that had none
-    making = target.with_name(f'.{target.name}.tmp')
+    making = target.with_name(f'{MAKING}{target.name}')
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(source, making, ignore=_left_out)
     shutil.rmtree(target, ignore_errors=True)

@@ -12,6 +12,8 @@ from clear.core.files import read_json, write_json
 FOLDER = 'jobs'
 # What the files beside it belong to, and what only the engine writes there.
 IDENTITY_FILE, RESULT_FILE, LOCK_FILE = 'job.json', 'result.json', '.lock'
+# A folder that is not whole yet. No file of a writer is called so: those have a suffix, and are removed as files.
+MAKING = '.making.'
 
 
 def job_folder(work_dir: Path, key: str) -> Path:
@@ -34,6 +36,9 @@ def open_folder(folder: Path, identity: Mapping[str, object], keep: bool) -> Pat
             if path.name != LOCK_FILE:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(folder / IDENTITY_FILE, identity)
+    for path in folder.glob('.*.tmp'):  # of writers that were killed
+        if path.is_file():
+            path.unlink()
     return folder
 
 

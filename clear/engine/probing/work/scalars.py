@@ -9,6 +9,7 @@ from typing import Any
 
 from clear.core.errors import DataError
 from clear.core.files import parse_json, read_text
+from clear.engine.probing.work.folders import MAKING
 
 SCALARS, HISTORY_FILE = 'tensorboard', 'history.jsonl'
 TAGS = dict(train_loss='TrainLoss', train_metric='TrainAccuracy', val_loss='ValLoss', val_metric='ValAccuracy',
@@ -33,7 +34,7 @@ def write_scalars(job_folder: Path, task: str, out: Path) -> None:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    making = out.with_name(f'.{out.name}.tmp')
+    making = out.with_name(f'{MAKING}{out.name}')
     shutil.rmtree(making, ignore_errors=True)
     settings: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
