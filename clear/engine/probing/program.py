@@ -31,7 +31,7 @@ class ProbeProgram(MeasuringProgram):
     KEYS = KNOWN
     shard: Shard | None = None
     OPTIONS = frozenset({'shard', 'collect'})
-    FILES = ('results.csv', 'jobs.json', 'report.html', 'jobs/*', 'tensorboard/*--*', 'shards/*',
+    FILES = ('results.csv', 'jobs.json', 'report.html', 'jobs/*--*', 'tensorboard/*--*', 'shards/*-of-*',
              'failures/*.txt', 'figures/*.png')
 
     @classmethod
