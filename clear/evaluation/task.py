@@ -83,6 +83,14 @@ class ReadsFiles(Protocol):
         """A text that changes when what these files hold changes; raises DataError if they cannot be read."""
 
 
+@runtime_checkable
+class ChecksFit(Protocol):
+    """A task that can say before anything is encoded whether an encoder and data fit it; a dry run asks."""
+
+    def check_fit(self, encoder: nn.Module, data: TaskData) -> None:
+        """Raise ConfigError or DataError as `run` would before it begins."""
+
+
 class Task(Protocol):
     """What every task offers.
 

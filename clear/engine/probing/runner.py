@@ -21,6 +21,7 @@ from clear.core.results import RESULTS_FILE, Results, config_text, software, wri
 from clear.engine.probing.jobs import Job, plan_jobs
 from clear.engine.probing.keys import check_probe_config, with_defaults
 from clear.engine.probing.table import cells, flat_metrics, tidy_rows, write_csv
+from clear.engine.probing.tasks import build_task
 from clear.engine.probing.work.board import Board
 from clear.engine.probing.work.collect import collect
 from clear.engine.probing.work.execution import FAILURES, Executor
@@ -30,6 +31,7 @@ from clear.engine.probing.work.records import publish, restore_jobs, save_jobs
 from clear.engine.probing.work.scalars import SCALARS, write_scalars
 from clear.engine.probing.work.shards import Shard, shard_numbers
 from clear.engine.probing.work.turns import take_turns
+from clear.evaluation.task import ChecksFit
 from clear.features.planned import planned_banks
 
 if TYPE_CHECKING:
@@ -136,7 +138,10 @@ class ProbeRunner:
                         raise DataError(f"it reads what '{missing[0]}' leaves, which is no task of this config.")
                     if job.state != 'done' and not job.read:  # what others leave is not there yet
                         self._executor.finder.check(job)
-                        self._executor.finder.find(job)
+                        found = self._executor.finder.find(job)
+                        task = build_task(job.options, str(self.device))
+                        if isinstance(task, ChecksFit):
+                            task.check_fit(*found)
                 except DataError as error:
                     logger.warning('%s would fail: %s', job.key, error)
 

@@ -141,6 +141,10 @@ class PixelwiseProbe:
         if self.windows is not None and self.cache == 'maps':
             raise ConfigError("cache='maps' stores maps of whole images; windows that slide need images.")
 
+    def check_fit(self, encoder: nn.Module, data: TaskData) -> None:
+        """Refuse what `run` would refuse before it encodes anything, but for a budget that is too small."""
+        PixelwiseJob(self, encoder, data)
+
     def run(self, encoder: nn.Module, data: TaskData) -> TaskResult:
         """Train and test on the images 'train', 'test' and, if there is one, 'val'.
 
