@@ -75,7 +75,7 @@ def test_every_encoder_on_every_task(cfg, tmp_path, drawn_figures):
     jobs = read_json(work_dir / 'jobs.json')['jobs']
     assert [job['state'] for job in jobs.values()] == ['done'] * 6
     assert {path.name for path in (work_dir / 'figures').iterdir()} == {
-        'tasks_by_encoders.png', 'accuracy_bars.png', 'lr_sensitivity_linear.png'}
+        'tasks_by_encoders.png', 'accuracy_bars.png', 'lr_sensitivity_linear.png', 'learning_curves_linear.png'}
     assert 'good/linear/top1' in (work_dir / 'report.html').read_text()
     assert not (work_dir / 'failures').exists()
 
