@@ -36,11 +36,11 @@ def resize_target(target: Target, kind: str, height: int, width: int) -> Target:
     old_height, old_width = target.valid.shape
     if (old_height, old_width) == (height, width):
         return target
-    rows, columns = nearest(old_height, height)[:, None], nearest(old_width, width)
-    valid = target.valid[rows, columns]
+    rows, columns = nearest(old_height, height), nearest(old_width, width)
+    valid = target.valid.take(rows, 0).take(columns, 1)  # five times as fast as indexing with both
     if kind in SMOOTH:
         return Target(_through_mask(target, valid), valid)
-    values = target.values[rows, columns]
+    values = target.values.take(rows, 0).take(columns, 1)
     if kind == 'flow':
         values = values * np.array([width / old_width, height / old_height], np.float32)
     return Target(values, valid)
