@@ -41,6 +41,8 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
     name = Path(script).name
     if name == 'make_demo_clear.py':
         return [*arguments, '--limit', '100']
+    if name == 'make_demo_scenes.py':
+        return [*arguments, '--train', '24', '--test', '1', '--size', '16']
     if name in ('download_clear.py', 'download_yfcc.py'):
         return [*arguments, '--dry-run']
     of_reader = ('convert_weights.py', 'export_towers.py', 'review.py', 'verify_features.py', 'app.py',
@@ -51,6 +53,8 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return [*arguments, '--help']  # with weights that would be fetched, on features that only the reader has
     if name != 'train.py' or '--dry-run' in arguments or '--help' in arguments:
         return arguments
+    if arguments[0].endswith('suites/smoke.py'):
+        return [*arguments, '--help']  # with weights that take the reader an hour; test_smoke_suite.py runs it
     if 'lenet5_demo' not in arguments[0]:
         if '--branch' in arguments:  # from a run that only the reader has
             at = arguments.index('--branch')
@@ -157,7 +161,8 @@ def run_what_is_needed(command: Command, monkeypatch) -> None:
     if any('CuratedImages' in text for text in configs) and not demo.exists():
         curated(demo, count=700)  # in place of what `make curate-demo` leaves there
     for each in COMMANDS:
-        place = {'make_shards.py': 3, 'make_scenes.py': 2}.get(Path(each.words[1]).name if each.words[1:] else '')
+        name = Path(each.words[1]).name if each.words[1:] else ''
+        place = {'make_shards.py': 3, 'make_scenes.py': 2, 'make_demo_scenes.py': 2}.get(name)
         if place is not None and not Path(each.words[place]).exists() \
                 and any(each.words[place] in text for text in configs):
             run(each, monkeypatch, whole=True)

@@ -155,7 +155,7 @@ def finish_cifar(root: Path, split: str, rows: list[tuple[int, np.ndarray]]) -> 
 
 
 LAYOUTS = (
-    Layout('imagenet', write_imagenet),
+    Layout('imagenet', write_imagenet, least=len(IMAGENET)),
     Layout('imagenetv2', write_imagenetv2, train=None, test='', least=len(IMAGENET)),
     Layout('pets', write_pet, test='test', least=len(PETS)),
     Layout('caltech-101', write_caltech, test='test', finish=finish_caltech, least=len(CALTECH)),
