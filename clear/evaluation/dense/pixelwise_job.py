@@ -165,25 +165,33 @@ class PixelwiseJob:
 
     # Training
 
-    def run(self) -> TaskResult:
-        """Train and test."""
+    def training(self) -> PixelTraining:
+        """Everything that it takes to train; maps are stored now.
+
+        Raises:
+            ConfigError: for a budget that is too small.
+        """
         task = self.task
         plan = TrainingPlan(settings=task.all_settings, epochs=task.epochs, batch_size=task.batch_size,
                             test_batch_size=task.test_batch_size, seed=task.seed, legacy=task.legacy,
                             checkpoint_every=task.checkpoint_every, amp=task.amp, device=self.device)
         parts = self._parts()
         files = JobFiles(self.data.folder, self._plan())
-        training = PixelTraining(plan, self.build, self.groups, train=parts['train'], val=parts.get('val'),
-                                 test=parts['test'], loss=pixel_loss(task.loss), new_scores=self.new_scores,
-                                 files=files, classes=self.classes, title=self.data.encoder_name)
+        return PixelTraining(plan, self.build, self.groups, train=parts['train'], val=parts.get('val'),
+                             test=parts['test'], loss=pixel_loss(task.loss), new_scores=self.new_scores,
+                             files=files, classes=self.classes, title=self.data.encoder_name)
+
+    def run(self) -> TaskResult:
+        """Train and test."""
+        training = self.training()
         tested = training.run()
         value = tested['metrics'][training.metric]
         if value is None:
             raise DataError(f'{self.data.encoder_name}: {training.metric} of the test images is not finite: no pixel '
                             'of them counts.')
-        if files.folder is not None:
+        if training.files.folder is not None:
             predict = partial(self._predict, training.chosen())
-            files.write_examples(**example_arrays(self.splits.samples['test'], predict))
+            training.files.write_examples(**example_arrays(self.splits.samples['test'], predict))
         return TaskResult(training.metric, value, training.higher_is_better, self._extras(training, tested))
 
     def new_scores(self) -> PixelScores:

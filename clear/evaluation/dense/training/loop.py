@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
-from clear.core.logs import logger, progress_bar
+from clear.core.logs import Report, logger, progress_bar
 from clear.core.modes import evaluation_mode
 from clear.core.programs.signals import on_stop
 from clear.core.seeding import derive_seed, seed_torch, seeded_draws
@@ -59,6 +59,7 @@ class PixelTraining:
         self.metric, self.higher_is_better = new_scores().metric, new_scores().higher_is_better
         self.at, self.progress = Position(), Progress()
         self._stopped = False
+        self._report: Report = lambda done, total: None
         self._dtype = torch.float16 if plan.device.type == 'cuda' and not torch.cuda.is_bf16_supported() \
             else torch.bfloat16
 
@@ -106,20 +107,24 @@ class PixelTraining:
         self._stopped = True
 
     def _train_setting(self, index: int, state: dict[str, Any] | None) -> None:
-        setting, model = self.plan.settings[index], self.build()
-        learner = Learner(model, setting, self.groups(model, setting), self._scaler())
+        setting = self.plan.settings[index]
+        learner, schedule = self.begun(setting)
         if state is not None and state['learner'] is not None:
             learner.load_state_dict(state['learner'])
-        length = self.plan.epochs, len(self._cuts())
-        schedule = Schedule(lr_factors(setting.schedule, *length), momenta(setting.schedule, *length))
         while self.at.epoch < self.plan.epochs and setting.name not in self.progress.diverged:
-            self._train_epoch(learner, schedule)
+            self.train_epoch(learner, schedule)
             self._look(learner)
             self.at.epoch, self.at.iteration, learner.sums = self.at.epoch + 1, 0, learner.new_sums()
             if self.at.epoch < self.plan.epochs:
                 self._save(learner)
         self.at.setting, self.at.epoch, self.at.iteration = index + 1, 0, 0
         self._save(None)
+
+    def begun(self, setting: Setting) -> tuple[Learner, Schedule]:
+        """A model with its first weights and its optimiser, and what its rates will be."""
+        model, length = self.build(), (self.plan.epochs, len(self._cuts()))
+        return (Learner(model, setting, self.groups(model, setting), self._scaler()),
+                Schedule(lr_factors(setting.schedule, *length), momenta(setting.schedule, *length)))
 
     # One epoch
 
@@ -152,7 +157,8 @@ class PixelTraining:
                                                    piece[0][1] - piece[0][0], start)
             start = max(0, start - len(piece))
 
-    def _train_epoch(self, learner: Learner, schedule: Schedule) -> None:
+    def train_epoch(self, learner: Learner, schedule: Schedule) -> None:
+        """What is left of the epoch that training is in."""
         epoch, per_epoch = self.at.epoch, len(self._cuts())
         done = self.at.setting * self.plan.epochs * per_epoch
         total = len(self.plan.settings) * self.plan.epochs * per_epoch
