@@ -1,5 +1,6 @@
 """Tasks on frozen encoders. Each is `TASKS.build(cfg).run(encoder, data)`, and works on plain tensors too."""
 
+from clear.evaluation.dense.map_classifier import MapClassifier
 from clear.evaluation.dense.pixelwise_probe import PixelwiseProbe
 from clear.evaluation.elevater.fine_tune import ElevaterFineTune
 from clear.evaluation.elevater.linear import ElevaterLinear
@@ -36,10 +37,10 @@ from clear.evaluation.trained_head import TrainedHead
 
 __all__ = ['CaptionChoice', 'ClassRetrieval', 'Clustering', 'ElevaterFineTune', 'ElevaterLinear', 'ElevaterZeroShot',
            'FeatureAnalysis', 'FewShotProbe', 'GridPoint', 'ImageTextRetrieval', 'KNN', 'LabelledRows', 'LinearProbe',
-           'LogisticProbe', 'MLPProbe', 'NearestClassMean', 'PassageRetrieval', 'PixelwiseProbe', 'ProbeData',
-           'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult', 'TextLinearProbe', 'TrainedGrid', 'TrainedHead',
-           'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualEntailment', 'VisualQuestionAnswering', 'WordSimilarity',
-           'ZeroShot', 'agreement',
-           'average_precision', 'classification_metrics', 'expand_grid', 'fit_logistic', 'k_means',
-           'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson', 'read_splits',
-           'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification', 'weighted_votes']
+           'LogisticProbe', 'MLPProbe', 'MapClassifier', 'NearestClassMean', 'PassageRetrieval', 'PixelwiseProbe',
+           'ProbeData', 'SentenceSimilarity', 'Task', 'TaskData', 'TaskResult', 'TextLinearProbe', 'TrainedGrid',
+           'TrainedHead', 'Triplets', 'VOC07Linear', 'VOC07SVM', 'VisualEntailment', 'VisualQuestionAnswering',
+           'WordSimilarity', 'ZeroShot', 'agreement', 'average_precision', 'classification_metrics', 'expand_grid',
+           'fit_logistic', 'k_means', 'mean_average_precision', 'nearest_mean_scores', 'nearest_neighbours', 'pearson',
+           'read_splits', 'sample_shots', 'spearman', 'stratified_split', 'train_grid', 'voc07_classification',
+           'weighted_votes']

@@ -117,14 +117,34 @@ class StoredFeed:
         return np.searchsorted(self.rows, rows[:, None] + np.arange(self.samples.frames))
 
     def _maps(self, rows: np.ndarray) -> list[Tensor | None]:
-        frames, places = self.samples.frames, self._places(rows).ravel()
-        maps: list[Tensor | None] = [None] * NUM_MAPS
-        for level in map(int, self.bank.meta['maps']):
-            # Mapped anew for each batch: pages that were read would count as memory of this process until the end.
-            value = torch.from_numpy(np.asarray(self.bank.maps(level))[places])
-            value = value.to(self.device, non_blocking=True).float()
-            maps[level] = value if frames == 1 else value.unflatten(0, (-1, frames))
-        return maps
+        frames, maps = self.samples.frames, stored_maps(self.bank, self._places(rows).ravel(), self.device)
+        return maps if frames == 1 else [None if value is None else value.unflatten(0, (-1, frames)) for value in maps]
+
+
+class LabelFeed:
+    """Maps that a bank holds, with the label of an image as the target of its only pixel."""
+
+    def __init__(self, bank: FeatureBank, device: torch.device):
+        self.bank, self.device = bank, device
+
+    def batches(self, rows: Sequence[int], epoch: int, batch_size: int, start: int = 0) -> Iterator[Fed]:
+        for first in range(start * batch_size, len(rows), batch_size):
+            part = np.asarray(rows[first:first + batch_size])
+            values = torch.from_numpy(self.bank.labels[part]).to(self.device)[:, None, None]
+            yield Fed(stored_maps(self.bank, part, self.device), values, torch.ones_like(values, dtype=torch.bool),
+                      torch.from_numpy(part))
+
+    def outputs(self, model: nn.Module, batch: Fed) -> Tensor:
+        return model(batch.inputs)[..., None, None]  # (B, num_classes, 1, 1)
+
+
+def stored_maps(bank: FeatureBank, rows: np.ndarray, device: torch.device) -> list[Tensor | None]:
+    """Rows of every level that a bank holds, in float32; None for the others."""
+    maps: list[Tensor | None] = [None] * NUM_MAPS
+    for level in map(int, bank.meta['maps']):
+        # Mapped anew for each batch: pages that were read would count as memory of this process until the end.
+        maps[level] = torch.from_numpy(np.asarray(bank.maps(level))[rows]).to(device, non_blocking=True).float()
+    return maps
 
 
 def _fed(inputs: list[Tensor | None] | Tensor, batch: DenseBatch, device: torch.device) -> Fed:
