@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize('name, key', [('linear_grid', 'peer_over_project'), ('mlp_grid', 'sizes'),
                                        ('knn', 'project_over_limit'),
+                                       ('pixelwise_cache', 'stored_over_limit'),
                                        ('passage_search', 'cosine_over_limit'),
                                        ('elevater_search', 'toolkit_over_together'),
                                        ('retrieval_metrics', 'project_over_limit'),
@@ -28,5 +29,7 @@ def test_benchmark_ends_in_json(name, key):
     assert isinstance(found[key], dict) or found[key] > 0
     if name in ('retrieval_metrics', 'zero_shot'):
         assert not found['largest_difference']  # None: without the peer
+    if name == 'pixelwise_cache':
+        assert found['map_difference'] < 1e-6 and found['weight_difference'] < 1e-4
     if name in ('linear_grid', 'mlp_grid'):
         assert found['float64_difference'] < 1e-9

@@ -28,7 +28,8 @@ def test_it_learns_and_goes_on(tmp_path):
     torch.manual_seed(0)
     banks = dict(train=bank_of(tmp_path / 'train', 12, 0), test=bank_of(tmp_path / 'test', 6, 1),
                  val=bank_of(tmp_path / 'val', 6, 2))
-    task = MapClassifier(head=dict(type='DeepLabClassificationHead', width=8, grid=1), lrs=[0.01], epochs=20, batch_size=4)
+    task = MapClassifier(head=dict(type='DeepLabClassificationHead', width=8, grid=1), lrs=[0.01], epochs=20,
+                         batch_size=4)
     result = task.run(None, TaskData(maps=banks, folder=tmp_path / 'job'))
     assert result.metric == 'top1' and result.value == result.extras['metrics']['top1'] == 1
     assert (result.extras['n_train'], result.extras['n_val'], result.extras['n_test']) == (12, 6, 6)
