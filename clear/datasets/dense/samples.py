@@ -22,11 +22,13 @@ from clear.datasets.dense.recipe import DenseRecipe
 from clear.datasets.dense.targets import VOID, DenseTable, Target
 from clear.datasets.images.decode import MAX_PIXELS, UnreadableImage
 from clear.datasets.images.resize import resize_image
+from clear.datasets.transforms.multi_crop import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Box = tuple[int, int, int, int]  # top, left, height, width
+_TARGET_MEAN, _TARGET_STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
 
 class Normalisation(Protocol):
@@ -44,8 +46,9 @@ class DenseSample:
     Attributes:
         images: (3, H, W) float32 normalised, of a clip (S, 3, H, W).
         values: by kind of target: classes and mask (H, W) uint8; depth, edges and luminance (1, H, W) float32; flow
-            (2, H, W) float32, u and v in pixels of this size; image (3, H, W) float32, normalised, as the input is
-            before its hole. H and W are those of the input, or with `target_at='original'` those of the file.
+            (2, H, W) float32, u and v in pixels of this H and W; image (3, H, W) float32 RGB before the hole, normalised
+            by the mean and deviation of ImageNet's colours, whatever the encoder takes: so errors of different encoders
+            can be compared. H and W are those of the input, or with `target_at='original'` those of the file.
         valid: (H, W) bool, pixels that count; the others hold 0, or 255 of classes, whatever the file has there.
         row: of the table; of a clip the first.
         original_size: (height, width) of the file.
@@ -101,8 +104,8 @@ class DenseSamples:
         bad: {row: reason} of samples that could not be read so far.
 
     Raises:
-        ConfigError: for a wrong recipe, or one for training or flow that leaves targets at another size than images;
-            for targets alone of a recipe that moves them at random.
+        ConfigError: for a wrong recipe, or one for training that leaves targets at another size than images; for
+            targets alone of a recipe that moves them at random.
         DataError: if clips are incomplete.
     """
 
@@ -115,9 +118,6 @@ class DenseSamples:
         self.max_bad_fraction = check_number('max_bad_fraction', max_bad_fraction, 0, 1)
         if train and recipe.target_at != 'input':
             raise ConfigError("recipe.target_at='original' is for evaluation; training compares at the input's size.")
-        if self.recipe.target_at != 'input' and table.target_kind == 'flow':
-            raise ConfigError("recipe.target_at='original' does not go with flow, which counts pixels of the input. "
-                              'Leave recipe.size out, so that frames keep their size.')
         if self.recipe.crop_classes is not None and table.target_kind not in ('classes', 'mask'):
             raise ConfigError(f"recipe.crop_classes counts classes; targets are of kind '{table.target_kind}'.")
         if targets_only and self.recipe.is_random:
@@ -147,8 +147,8 @@ class DenseSamples:
         images, target = self._moved(images, target, original_size, draws)
         pixels, target = self._finished(images, target, draws) if images else (torch.empty(self.frames, 0), target)
         kind = self.table.target_kind
-        values = pixels[0].clone() if kind == 'image' else _as_tensor(target, kind)
-        pixels = self._with_hole(pixels) if images else pixels
+        values = image_target(pixels[0]) if kind == 'image' else _as_tensor(target, kind)
+        pixels = self._with_hole(self._normalised(pixels)) if images else pixels
         valid = torch.from_numpy(np.ascontiguousarray(target.valid))
         return DenseSample(pixels if self.frames > 1 else pixels[0], values, valid, int(row), tuple(original_size))
 
@@ -207,7 +207,7 @@ class DenseSamples:
         return box
 
     def _finished(self, images: list[np.ndarray], target: Target, draws: random.Random) -> tuple[Tensor, Target]:
-        """Colours, then black below and to the right where the crop is larger, then normalised: (S, 3, H, W)."""
+        """Colours, then black below and to the right where the crop is larger: (S, 3, H, W) levels 0 ... 255."""
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().contiguous()
         # Black that is added must stay black, and has no part in the mean luminance.
         pixels = apply_colours(pixels, *draw_colours(self.recipe.jitter, self.recipe.gray, draws))
@@ -216,7 +216,7 @@ class DenseSamples:
             padding = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
             pixels = torch.nn.functional.pad(pixels, padding)
             target = pad_target(target, self.table.target_kind, height, width)
-        return self._normalised(pixels), target
+        return pixels, target
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         if self._channels < 0:
@@ -310,6 +310,16 @@ def _joined(samples: list[DenseSample]) -> DenseBatch:
     tensors = (torch.stack([getattr(each, name) for each in samples]) for name in ('images', 'values', 'valid'))
     return DenseBatch(*tensors, torch.tensor([each.row for each in samples]),
                       torch.tensor([each.original_size for each in samples]))
+
+
+def image_target(levels: Tensor) -> Tensor:
+    """What an image is as a target, (3, H, W) of levels 0 ... 255; see `DenseSample`."""
+    return (levels / 255 - _TARGET_MEAN) / _TARGET_STD
+
+
+def levels_of_target(values: Tensor) -> Tensor:
+    """The way back."""
+    return (values * _TARGET_STD + _TARGET_MEAN) * 255
 
 
 def _as_tensor(target: Target, kind: str) -> Tensor:

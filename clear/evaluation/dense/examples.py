@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clear.datasets.dense.samples import DenseSamples
+from clear.datasets.dense.samples import DenseSamples, levels_of_target
 from clear.datasets.images.decode import UnreadableImage
 
 COUNT = 6
@@ -36,8 +36,8 @@ def example_arrays(samples: DenseSamples, predict: Callable[[Tensor, tuple[int, 
             continue
         outputs = predict(sample.images[None], tuple(sample.valid.shape))[0].float().cpu()
         image = sample.images if samples.frames == 1 else sample.images[0]
-        found.append(dict(images=_pixels(samples, image), truth=_shown(samples, kind, sample.values),
-                          predicted=_shown(samples, kind, _decided(kind, outputs)), valid=sample.valid.numpy(),
+        found.append(dict(images=_pixels(samples, image), truth=_shown(kind, sample.values),
+                          predicted=_shown(kind, _decided(kind, outputs)), valid=sample.valid.numpy(),
                           rows=np.array(row)))
     same = [each for each in found if all(each[name].shape == found[0][name].shape for name in each)]
     return {**{name: np.stack([each[name] for each in same]) for name in (same[0] if same else ())},
@@ -51,11 +51,11 @@ def _decided(kind: str, outputs: Tensor) -> Tensor:
     return (outputs[0] > 0).to(torch.uint8) if kind == 'mask' else outputs
 
 
-def _shown(samples: DenseSamples, kind: str, values: Tensor) -> np.ndarray:
+def _shown(kind: str, values: Tensor) -> np.ndarray:
     if kind in ('classes', 'mask'):
         return values.numpy()
     if kind == 'image':
-        return _pixels(samples, values)
+        return _bytes(levels_of_target(values))
     return values.permute(1, 2, 0).numpy() if kind == 'flow' else values[0].numpy()
 
 
@@ -64,5 +64,9 @@ def _pixels(samples: DenseSamples, image: Tensor) -> np.ndarray:
     spec = samples.preprocess
     order = -1 if spec.channel_order == 'BGR' else 1
     mean, std = (torch.tensor(value[::order]).view(3, 1, 1) for value in (spec.mean, spec.std))
-    pixels = (image * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-    return (pixels.flip(0) if order < 0 else pixels).permute(1, 2, 0).numpy()
+    levels = (image * std + mean) * 255
+    return _bytes(levels.flip(0) if order < 0 else levels)
+
+
+def _bytes(levels: Tensor) -> np.ndarray:
+    return levels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()

@@ -75,9 +75,9 @@ class EncodedFeed:
 
     def predict(self, model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, O, H, W) for `size` (H, W) of images that are prepared."""
-        if self.windows is not None:
-            return self.windows.predict(partial(self._whole, model), images, size)
-        return self._whole(model, images, size)
+        outputs = self._whole(model, images, size) if self.windows is None else \
+            self.windows.predict(partial(self._whole, model), images, size)
+        return _in_pixels_of_target(outputs, self.samples, images.shape[-2:])
 
     def _whole(self, model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
         if self.encode is None:
@@ -105,7 +105,7 @@ class StoredFeed:
             yield _fed(self._maps(batch.rows.numpy()), batch, self.device)
 
     def outputs(self, model: nn.Module, batch: Fed) -> Tensor:
-        return model(batch.inputs, batch.size)
+        return _in_pixels_of_target(model(batch.inputs, batch.size), self.samples, self.samples.recipe.size)
 
     def readable(self, rows: Sequence[int]) -> list[int]:
         """The samples of which every image could be read when the bank was made."""
@@ -145,6 +145,15 @@ def stored_maps(bank: FeatureBank, rows: np.ndarray, device: torch.device) -> li
         # Mapped anew for each batch: pages that were read would count as memory of this process until the end.
         maps[level] = torch.from_numpy(np.asarray(bank.maps(level))[rows]).to(device, non_blocking=True).float()
     return maps
+
+
+def _in_pixels_of_target(outputs: Tensor, samples: DenseSamples, input_size: Sequence[int]) -> Tensor:
+    """(B, O, H, W) for targets of that size; of flow, which counts pixels of what the encoder saw, made into theirs."""
+    size = outputs.shape[-2:]
+    if samples.table.target_kind != 'flow' or tuple(size) == tuple(input_size):
+        return outputs
+    factors = outputs.new_tensor([size[1] / input_size[1], size[0] / input_size[0]], dtype=torch.float32)
+    return outputs.float() * factors.view(2, 1, 1)
 
 
 def _fed(inputs: list[Tensor | None] | Tensor, batch: DenseBatch, device: torch.device) -> Fed:

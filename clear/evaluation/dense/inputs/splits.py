@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Splits:
         legacy: nothing validates.
 
     Attributes:
-        samples: split -> how its images are prepared. Those that validate are prepared like those of the test.
+        samples: split -> how its images are prepared. Those that validate are prepared like those of the test. Flow is
+            compared at the size of its frames, in their pixels, whatever size the encoder sees.
         rows: split -> rows of its table that are samples.
 
     Raises:
@@ -38,6 +40,8 @@ class Splits:
                  recipes: tuple[DenseRecipe, DenseRecipe], *, val_fraction: float, seed: int, legacy: bool,
                  max_bad_fraction: float):
         self.tables = tables
+        if tables['train'].target_kind == 'flow':
+            recipes = recipes[0], replace(recipes[1].for_eval(), target_at='original')
         splits = ('train', 'test') if legacy else ('train', 'val', 'test')
         self.samples = {split: DenseSamples(tables.get(split, tables['train']), recipes[split != 'train'], preprocess,
                                             train=split == 'train', seed=seed, max_bad_fraction=max_bad_fraction)
