@@ -46,9 +46,9 @@ class DenseSample:
     Attributes:
         images: (3, H, W) float32 normalised, of a clip (S, 3, H, W).
         values: by kind of target: classes and mask (H, W) uint8; depth, edges and luminance (1, H, W) float32; flow
-            (2, H, W) float32, u and v in pixels of this H and W; image (3, H, W) float32 RGB before the hole, normalised
-            by the mean and deviation of ImageNet's colours, whatever the encoder takes: so errors of different encoders
-            can be compared. H and W are those of the input, or with `target_at='original'` those of the file.
+            (2, H, W) float32, u and v in pixels of this H and W; image (3, H, W) float32 RGB as it is before the hole,
+            normalised by ImageNet's mean and deviation whatever the encoder takes, so that errors of encoders compare.
+            H and W are those of the input, or with `target_at='original'` those of the file.
         valid: (H, W) bool, pixels that count; the others hold 0, or 255 of classes, whatever the file has there.
         row: of the table; of a clip the first.
         original_size: (height, width) of the file.
