@@ -13,6 +13,7 @@ from clear.core.config import to_plain
 from clear.core.errors import ConfigError, DataError
 from clear.engine.probing.tasks import FEATURES, build_task, job_seeds, task_data, task_name, task_options
 from clear.evaluation.task import ChecksClasses, ReadsFiles, Task, needs_of, reads_jobs, reads_labels
+from clear.features.planned import is_planning
 
 STATES = ('pending', 'running', 'done', 'failed')
 
@@ -79,10 +80,10 @@ class Job:
         """`{'job of x': ...}` of the jobs that are read: what they compute, and what they read themselves.
 
         Raises:
-            DataError: for one that is no task of the config, or is not done.
+            DataError: for one that is no task of the config, or is not done; a dry run does none.
         """
         for name, job in self.read.items():
-            if job is None or job.state != 'done':
+            if job is None or job.state != 'done' and not is_planning():
                 why = 'which is no task of this config' if job is None else f'whose job {job.key} is not done'
                 raise DataError(f"{self.key} reads what '{name}' leaves, {why}.")
         return {f'job of {name}': _digest(dict(hash=job.hash, banks=job.banks)) for name, job in self.read.items()}

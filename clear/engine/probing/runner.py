@@ -133,10 +133,7 @@ class ProbeRunner:
         with planned_banks():
             for job in self.jobs:
                 try:
-                    missing = [name for name, read in job.read.items() if read is None]
-                    if missing:
-                        raise DataError(f"it reads what '{missing[0]}' leaves, which is no task of this config.")
-                    if job.state != 'done' and not job.read:  # what others leave is not there yet
+                    if job.state != 'done':
                         self._executor.finder.check(job)
                         found = self._executor.finder.find(job)
                         task = build_task(job.options, str(self.device))

@@ -8,6 +8,7 @@ import pytest
 from tiny_encoder import write_images
 
 from clear.core.errors import ConfigError, TrainingError
+from clear.core.logs import logger
 from clear.engine.probing.jobs import plan_jobs
 from clear.engine.probing.keys import with_defaults
 from clear.engine.probing.runner import ProbeRunner
@@ -115,6 +116,17 @@ def test_a_task_reads_what_another_left_whatever_their_order_and_follows_its_cha
     assert run(cfg, resume=True)['net/Follows/size'] == 5.0
     write_images(Path('images'), count=6)
     assert ProbeRunner(cfg, Path('work')).resume() == 0
+
+
+def test_a_plan_names_what_lacks_of_tasks_that_read_others(caplog, monkeypatch):
+    monkeypatch.setattr(logger, 'propagate', True)
+    monkeypatch.setattr(logger, 'handlers', [])
+    data = dict(test=dict(type='ImageFolder', root='gone'))
+    with caplog.at_level('WARNING', logger='clear'):
+        ProbeRunner(config(dict(type='Writes'), dict(type='Follows'), dict(type='Follows', name='lost', of='x'),
+                           dict(type='Follows', name='blind', data=data)), Path('work')).plan()
+    assert [record.getMessage().partition(' would fail: ')[0] for record in caplog.records] == [
+        'net--lost', 'net--blind'] and not Path('work').exists()
 
 
 def test_what_is_not_there_fails_by_name():

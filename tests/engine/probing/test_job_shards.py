@@ -89,6 +89,11 @@ def test_a_shard_goes_on_where_it_was_and_says_what_failed(root):
     assert whole.resume() == 6
 
 
+def test_a_shard_without_jobs_is_one(root):
+    runner = ProbeRunner(config(root, dict(type='KNN', k=3), encoders=1), root / 'work', shard=Shard.parse('2/3'))
+    assert runner.run().metrics == {} and 'shard 1' in runner.describe()
+
+
 def test_jobs_of_other_weights_are_not_joined(root):
     for name in ('a', 'b'):
         shard(root, '1/1', root / name)

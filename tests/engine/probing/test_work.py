@@ -142,6 +142,8 @@ def test_a_folder_is_emptied_for_another_job_and_keeps_its_lock(tmp_path):
 
 def test_a_log_hears_of_long_jobs_and_a_terminal_has_a_table(monkeypatch, caplog):
     now = [0.0]
+    monkeypatch.setattr(board_module.logger, 'propagate', True)
+    monkeypatch.setattr(board_module.logger, 'handlers', [])
     monkeypatch.setattr(board_module.time, 'monotonic', lambda: now[0])
     with caplog.at_level('INFO', logger='clear'):
         shown = Board(2, is_apart=True)
