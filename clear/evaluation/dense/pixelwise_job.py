@@ -155,7 +155,7 @@ class PixelwiseJob:
             if reason:
                 logger.info("%s: %s They are not stored; every batch is encoded.", self.data.encoder_name, reason)
             else:
-                stored = cache.feeds(wanted)
+                stored = cache.feeds(wanted, task.budget_gb)
         for split, rows in self.splits.rows.items():
             kept = stored[split].readable(rows) if split in stored else rows
             parts[split] = Part(stored.get(split) or self._encoded(split), kept)

@@ -50,7 +50,8 @@ class PixelwiseProbe:
             images; batches that are not full are dropped, at the test, too; the fourth stage in a DeepLab head trains.
         cache: 'maps' stores maps or refuses, 'none' encodes every batch, 'auto' stores where recipe and budget allow.
         cache_dtype: 'float16', or 'float32' for the very values.
-        budget_gb: disk space that the maps of this task may take, in 10^9 bytes.
+        budget_gb: disk space for stored maps, in 10^9 bytes. Those of a task must fit into it; of other tasks' maps,
+            which stay for the next run, those used longest ago are deleted for it, which the log says.
         amp: mixed precision.
         inference: 'whole' images, or dict(window=, stride=) for windows that slide over them.
         train_encoder: let a copy of the encoder train, too, at `encoder_lr` (by default that of the head), times

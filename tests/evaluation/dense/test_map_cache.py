@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from pixel_tables import SIZE, StridedEncoder, class_table
 
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import BusyError, ConfigError, DataError
 from clear.core.logs import logger
 from clear.evaluation.dense.pixelwise_probe import PixelwiseProbe
 from clear.evaluation.task import TaskData
@@ -60,7 +60,7 @@ def test_stored_maps_give_the_values_of_an_encoder_that_is_asked_each_time(table
 def test_each_image_is_encoded_once_for_all_epochs_settings_and_runs(tables, tmp_path):
     encoder = StridedEncoder()
     task_of(epochs=3, lrs=[0.01, 0.02]).run(encoder, data_of(tables, tmp_path))
-    looks = 2 * 2 + 2 + 1  # sizes of maps, asked for the budget and for each bank, and one sample
+    looks = 3 * 2 + 2  # sizes of maps, asked for the budget, the room and each bank; and whether the head fits
     assert 11 + 5 <= encoder.num_images <= 11 + 5 + looks
     before = encoder.num_images
     task_of(seed=1).run(encoder, data_of(tables, tmp_path))
@@ -156,3 +156,32 @@ def test_memory_is_given_back_after_each_batch(tables, tmp_path):
     first = next(feed.batches([4, 1], 0, 2))
     assert torch.equal(first.inputs[0], torch.from_numpy(bank.maps(0)[[4, 1]]))
     assert first.inputs[0].data_ptr() != bank.maps(0).ctypes.data and len(first) == 2
+
+
+def test_maps_used_longest_ago_make_room_and_the_log_says_so(tables, tmp_path, said):
+    first, second = StridedEncoder(), StridedEncoder(1)
+    both = 2 * (11 + 5) * PER_IMAGE / 1e9
+    task_of(budget_gb=both).run(first, data_of(tables, tmp_path))
+    one = folders(tmp_path)
+    # A bank holds more than maps: the second encoder's fit only without some of the first's.
+    task_of(budget_gb=both).run(second, data_of(tables, tmp_path))
+    two = folders(tmp_path)
+    gone = [path for path in one if path not in two]
+    assert gone and len(two) + len(gone) == 4
+    assert all(f'maps deleted to make room (budget_gb): {path}' in said.text for path in gone)
+    asked = task_of(cache='none').run(first, data_of(tables, tmp_path))
+    assert task_of(budget_gb=both).run(first, data_of(tables, tmp_path)).value == asked.value
+
+
+def test_maps_that_are_read_now_stay(tables, tmp_path):
+    from clear.evaluation.dense.pixelwise_job import PixelwiseJob
+
+    first, budget = StridedEncoder(), (11 + 5) * PER_IMAGE / 1e9
+    training = PixelwiseJob(task_of(), first, data_of(tables, tmp_path)).training()
+    kept = folders(tmp_path)
+    with pytest.raises(BusyError, match='more than budget_gb are in use by other runs'):
+        task_of(budget_gb=budget).run(StridedEncoder(1), data_of(tables, tmp_path))
+    assert folders(tmp_path) == kept
+    del training
+    task_of(budget_gb=budget).run(StridedEncoder(1), data_of(tables, tmp_path))
+    assert not {*folders(tmp_path)} & {*kept}

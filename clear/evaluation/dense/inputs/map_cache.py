@@ -18,9 +18,10 @@ from clear.datasets.dense.recipe import DenseRecipe
 from clear.datasets.dense.samples import DenseSamples
 from clear.datasets.dense.targets import DenseTable
 from clear.evaluation.dense.inputs.feeds import StoredFeed
+from clear.evaluation.dense.inputs.map_room import hold, in_turn, make_room
 from clear.evaluation.dense.inputs.maps import MapEncoder
 from clear.features import FeatureBank, extract
-from clear.features.identity import ROOT
+from clear.features.identity import ROOT, Identity, bank_path, identity_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,14 +82,21 @@ class MapCache:
         per_image = sum(value.numel() for value in maps if value is not None)
         return len(wanted.rows) * per_image * np.dtype(self.dtype).itemsize
 
-    def feeds(self, wanted: Mapping[str, Storable]) -> dict[str, StoredFeed]:
+    def feeds(self, wanted: Mapping[str, Storable], budget_gb: float) -> dict[str, StoredFeed]:
         """The maps of these images, and targets that go with them; banks are made now unless they are there.
+
+        Others that no process reads are deleted where all together would take more than the budget.
 
         Raises:
             DataError: as `clear.features.extract`.
+            BusyError: if what others read takes the room, or they make the same bank now.
         """
-        banks = {id(each): each for each in wanted.values()}
-        banks = {key: self._bank(each) for key, each in banks.items()}
+        made = {id(each): self._planned(each) for each in wanted.values()}
+        room = {plan.path: plan.size for plan in made.values()}
+        self.root.mkdir(parents=True, exist_ok=True)
+        with in_turn(self.root):
+            make_room(self.root, room, round(budget_gb * 1e9))
+        banks = {key: self._bank(plan) for key, plan in made.items()}
         feeds = {}
         for name, each in wanted.items():
             of = each.samples
@@ -97,16 +105,41 @@ class MapCache:
             feeds[name] = StoredFeed(targets, banks[id(each)], each.rows, self.device, self.num_workers)
         return feeds
 
-    def _bank(self, wanted: Storable) -> FeatureBank:
-        """The maps of images as samples have them.
+    def _planned(self, wanted: Storable) -> _Planned:
+        encoder, images = RecipeEncoder(self.encode, wanted.samples), wanted.images
+        identity = identity_of(encoder, images, dtype=self.dtype, maps=list(self.encode.levels))
+        return _Planned(encoder, images, identity, bank_path(encoder, images, identity, self.root),
+                        self._bytes_of(wanted))
+
+    def _bank(self, plan: _Planned) -> FeatureBank:
+        """The maps of images as samples have them, kept from being deleted as long as the bank is referred to.
 
         Raises:
             DataError: as `clear.features.extract`; for a bank of another encoder, recipe or data in its place, too.
         """
         options = {name: value for name, value in self.storage.items() if name not in ('root', 'dtype')}
-        root = Path(self.storage.get('root', ROOT)) / FOLDER
-        return extract(RecipeEncoder(self.encode, wanted.samples), wanted.images, root=root, dtype=self.dtype,
-                       maps=list(self.encode.levels), device=self.device, num_workers=self.num_workers, **options)
+        while True:
+            bank = extract(plan.encoder, plan.images, root=self.root, identity=plan.identity, dtype=self.dtype,
+                           maps=list(self.encode.levels), device=self.device, num_workers=self.num_workers, **options)
+            with in_turn(self.root):
+                if hold(bank, bank):
+                    return bank
+
+    @property
+    def root(self) -> Path:
+        """The folder of all banks of maps."""
+        return Path(self.storage.get('root', ROOT)) / FOLDER
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A bank that is to be there: what it is made of, where it lies, and the bytes of its maps."""
+
+    encoder: RecipeEncoder
+    images: DenseTable
+    identity: Identity
+    path: Path
+    size: int
 
 
 class RecipeEncoder(nn.Module):
