@@ -236,3 +236,31 @@ def test_every_metric_has_its_direction(tables):
     assert not result.higher_is_better and {*result.extras['metrics']} == {'l1', 'abs_rel', 'rmse', 'delta1', 'delta2',
                                                                            'delta3'}
     assert result.extras['higher_is_better'] == dict(delta1=True, delta2=True, delta3=True)
+
+
+def test_mixed_precision_gives_almost_the_same(tables):
+    exact, rounded = (task_of(amp=amp).run(StridedEncoder(), data_of(tables)) for amp in (False, True))
+    losses = [each.extras['curves']['adam_0.03']['train_loss'] for each in (exact, rounded)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
+
+
+@pytest.mark.parametrize('optimizer', ['sgd', 'adam'])
+def test_rates_and_momenta_of_one_cycle_are_those_of_torch(optimizer):
+    from clear.evaluation.dense.training.learner import Learner, Schedule
+    from clear.evaluation.dense.training.settings import Setting
+    from clear.evaluation.image.schedules import lr_factors, momenta
+
+    cycle = dict(type='one_cycle', momentum=(0.85, 0.95))
+    setting = Setting('a', 0.1, optimizer, cycle)
+    schedule = Schedule(lr_factors(cycle, 3, 4), momenta(cycle, 3, 4))
+    model = torch.nn.Linear(1, 1)
+    learner = Learner(model, setting, [dict(params=list(model.parameters()), lr=0.1)], torch.amp.GradScaler('cpu',
+                                                                                                        enabled=False))
+    other = setting.build_optimizer([dict(params=list(torch.nn.Linear(1, 1).parameters()), lr=0.1)])
+    torchs = torch.optim.lr_scheduler.OneCycleLR(other, 0.1, total_steps=12)
+    for step in range(12):
+        learner.set_rates(*schedule.at(step))
+        for key in ('lr', 'betas' if optimizer == 'adam' else 'momentum'):
+            assert learner.optimizer.param_groups[0][key] == pytest.approx(other.param_groups[0][key])
+        other.step()
+        torchs.step()
