@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
+from short_runs import run
 
 from clear.core.errors import ConfigError, DataError
 from clear.core.seeding import derive_seed
@@ -226,3 +227,13 @@ def test_masks_have_the_size_of_their_images(root):
 def test_every_layout_is_there(root):
     assert {path.name for path in root.iterdir()} == {layout.split('/')[0] for layout in LAYOUTS} | {world.MARKER}
     assert json.loads((root / world.MARKER).read_text())['layouts'] == sorted(LAYOUTS)
+
+
+def test_the_program_says_what_it_wrote_and_what_is_wrong(tmp_path):
+    done = run('dataset_converters/make_demo_scenes', tmp_path / 'scenes', '--train', 2, '--test', 1, '--size', EDGE,
+               '--only', 'nyu', 'pets')
+    assert done.code == 0 and str(tmp_path / 'scenes') in done.out
+    assert {path.name for path in (tmp_path / 'scenes').iterdir()} == {'nyu', 'pets', world.MARKER}
+    done = run('dataset_converters/make_demo_scenes', tmp_path / 'other', '--only', 'nyv')
+    assert done.code == 2 and "only is ['nyv']" in done.err and len(done.err.splitlines()) == 1
+    assert not (tmp_path / 'other').exists()
