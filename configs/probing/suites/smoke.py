@@ -16,6 +16,7 @@ _pixels = dict(lrs=[1e-3], seeds=1, epochs=8, batch_size=8)
 tasks = [
     *[dict(suite=f'_base_/tasks/virb/{name}.py', **_place, options=dict(seeds=1, epochs=50)) for name in _image],
     dict(suite='_base_/tasks/virb/imagenetv2.py', **_place),
+    *[dict(suite=f'_base_/tasks/virb/{name}_deeplab.py', **_place, options=_pixels) for name in ('pets', 'dtd')],
     *[dict(suite=f'_base_/tasks/virb/{name}.py', **_place, options=dict(**_pixels, recipe=dict(size=(64, 64))))
       for name in _dense],
     dict(suite='_base_/tasks/virb/taskonomy_inpainting.py', **_place,
