@@ -108,29 +108,35 @@ class PixelwiseJob:
         return [dict(params=[value for value in model.parameters() if value.requires_grad], lr=setting.lr)]
 
     def _check_fit(self) -> None:
-        """Refuse a head that does not fit the maps or the targets, on the first sample.
+        """Refuse a head that does not fit the maps or the targets, or an encoder that does not take images of their
+        size, on the first sample of the test and of training.
 
         Raises:
             ConfigError: with the reason.
         """
-        samples = self.splits.samples['test']
-        sample = self.splits.first('test')
-        images, size = sample.images[None].to(self.device), tuple(sample.valid.shape)
-        model = self.build()
-        feed = self._encoded('test')
-        try:
-            with evaluation_mode(model):
-                outputs = feed.predict(model, images, size)
-                pixel_loss(self.task.loss)(outputs.cpu(), sample.values[None], sample.valid[None])
-        except (RuntimeError, ValueError, TypeError) as error:
-            what = f'clips of {samples.frames} images' if samples.frames > 1 else 'single images'
-            raise ConfigError(f"head {self.task.head['type']} or the loss does not fit: maps of {what}, channels "
-                              f"{self.channels}, targets of kind '{self.kind}'. {error}") from error
         if self.task.out_channels is None:
             channels = OUT_CHANNELS.get(self.kind) or len(self.classes)
         else:
             channels = check_whole('out_channels', self.task.out_channels, 1)
-        check_output(outputs, (1, channels, *size), model)
+        model, seen = self.build(), []
+        for split in ('test', 'train'):
+            sample = self.splits.first(split)
+            images, size = sample.images[None].to(self.device), tuple(sample.valid.shape)
+            if (images.shape, size) in seen:
+                continue
+            seen.append((images.shape, size))
+            try:
+                with evaluation_mode(model):
+                    outputs = self._encoded(split).predict(model, images, size)
+                    pixel_loss(self.task.loss)(outputs.cpu(), sample.values[None], sample.valid[None])
+            except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # timm asserts sizes
+                frames, (height, width) = self.splits.samples[split].frames, images.shape[-2:]
+                what = f'clips of {frames} images' if frames > 1 else 'single images'
+                raise ConfigError(
+                    f"head {self.task.head['type']}, the encoder or the loss does not fit: maps of {what} of {width} x "
+                    f"{height} pixels ('{split}'), channels {self.channels}, targets of kind '{self.kind}'. {error}"
+                ) from error
+            check_output(outputs, (1, channels, *size), model)
 
     # Where maps come from
 

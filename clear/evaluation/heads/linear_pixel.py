@@ -18,7 +18,8 @@ class LinearPixelHead(nn.Module):
     """BatchNorm and a 1 x 1 convolution on one map or several, then bilinear to the image (DINOv2, Oquab et al. 2023,
     arXiv:2304.07193, sec. 7.4).
 
-    Several maps are resized to the finest of them and stand side by side.
+    Several maps are resized to the finest of them and stand side by side. The fifth map of a plain transformer is its
+    last tokens averaged to stride 32, see `find_maps`: half the resolution, or less, at which DINOv2 reads them.
 
     Args:
         map_channels: of the five maps, fine to coarse.

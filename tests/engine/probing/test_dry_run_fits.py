@@ -57,7 +57,7 @@ def test_what_fits_is_planned_and_nothing_is_written(place):
 def test_an_encoder_without_maps_and_a_head_for_two_frames(place, flat):
     with pytest.raises(ConfigError, match='Flat has no feature maps: tasks on pixels need conv, .* it gives embedding'):
         planned(flat)
-    with pytest.raises(ConfigError, match='SiameseHead or the loss does not fit: maps of single images'):
+    with pytest.raises(ConfigError, match='SiameseHead, the encoder or the loss does not fit: maps of single images'):
         planned(RESNET, head=dict(type='SiameseHead'))
 
 

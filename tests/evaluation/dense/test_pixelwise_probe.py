@@ -187,7 +187,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tables, tmp_path):
             task_of(**changes).run(encoder, data_of(tables, None, **images))
         return str(caught.value)
 
-    assert 'SiameseHead or the loss does not fit: maps of single images' in said(dict(head=dict(type='SiameseHead')))
+    siamese = said(dict(head=dict(type='SiameseHead')))
+    assert 'SiameseHead, the encoder or the loss does not fit: maps of single images' in siamese
     assert '(1, 5, 16, 16), the targets need (1, 3, 16, 16)' in said(dict(head=dict(HEAD, out_channels=5)))
     assert "targets of kind 'classes'. outputs (1, 3, 16, 16), targets" in said(dict(loss=dict(type='l1')))
     assert "metric is 'epe'" in said(dict(metric='epe'))
@@ -264,3 +265,18 @@ def test_rates_and_momenta_of_one_cycle_are_those_of_torch(optimizer):
             assert learner.optimizer.param_groups[0][key] == pytest.approx(other.param_groups[0][key])
         other.step()
         torchs.step()
+
+
+@pytest.mark.parametrize('split, recipe, test_recipe', [
+    ('train', dict(crop=8), dict(size=(SIZE, SIZE))), ('test', dict(size=(SIZE, SIZE)), dict(size=(8, 24)))])
+def test_an_encoder_of_one_size_is_refused_before_anything_is_encoded(tables, split, recipe, test_recipe):
+    """As timm's transformers, which assert it; training and test may have different sizes."""
+    class OneSize(StridedEncoder):
+        def feature_maps(self, images):
+            assert images.shape[2:] == (SIZE, SIZE), "Input height doesn't match model."
+            return super().feature_maps(images)
+
+    encoder = OneSize()
+    with pytest.raises(ConfigError, match=f"of .* pixels \\('{split}'\\).* Input height doesn't match model"):
+        task_of(recipe=recipe, test_recipe=test_recipe).run(encoder, data_of(tables))
+    assert encoder.num_images <= 1
