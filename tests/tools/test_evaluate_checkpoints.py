@@ -13,6 +13,7 @@ from tiny_text import TINY_CLIP
 from clear.core.errors import ConfigError, DataError
 from clear.engine.probing.checkpoints import CheckpointScan
 from clear.engine.probing.runner import ProbeRunner
+from clear.engine.probing.work.execution import Executor
 
 TOOL = 'analysis_tools/evaluate_checkpoints'
 CONFIG = """
@@ -103,21 +104,21 @@ def test_what_is_done_is_not_done_again_unless_the_weights_changed(work):
 
 def test_stopped_after_any_checkpoint_it_ends_with_the_same_table(work, monkeypatch):
     whole, = CheckpointScan(work, out=work.parent / 'whole').run()
-    plain = ProbeRunner._run_job
+    plain = Executor.do
     for stop_at in (1, 3, 2):
         count = 0
 
-        def stops(self, job, stop_at=stop_at):
+        def stops(self, job, keep, stop_at=stop_at):
             nonlocal count
             count += 1
             if count == stop_at:
                 raise KeyboardInterrupt
-            plain(self, job)
+            plain(self, job, keep)
 
-        monkeypatch.setattr(ProbeRunner, '_run_job', stops)
+        monkeypatch.setattr(Executor, 'do', stops)
         with pytest.raises(KeyboardInterrupt):
             CheckpointScan(work, out=work.parent / 'parts').run()
-    monkeypatch.setattr(ProbeRunner, '_run_job', plain)
+    monkeypatch.setattr(Executor, 'do', plain)
     path, = CheckpointScan(work, out=work.parent / 'parts').run()
     assert path.read_bytes() == whole.read_bytes()
 
