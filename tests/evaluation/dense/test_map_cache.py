@@ -8,6 +8,7 @@ from pixel_tables import SIZE, StridedEncoder, class_table
 
 from clear.core.errors import BusyError, ConfigError, DataError
 from clear.core.logs import logger
+from clear.core.storage.locks import locked
 from clear.evaluation.dense.pixelwise_probe import PixelwiseProbe
 from clear.evaluation.task import TaskData
 from clear.features import FeatureBank
@@ -185,3 +186,19 @@ def test_maps_that_are_read_now_stay(tables, tmp_path):
     del training
     task_of(budget_gb=budget).run(StridedEncoder(1), data_of(tables, tmp_path))
     assert not {*folders(tmp_path)} & {*kept}
+
+
+def test_what_a_killed_run_has_not_finished_makes_room_too(tables, tmp_path):
+    """Else a job of another encoder would wait for a process that is gone."""
+    budget = (11 + 5) * PER_IMAGE / 1e9
+    task_of(budget_gb=budget).run(StridedEncoder(), data_of(tables, tmp_path))
+    for path in folders(tmp_path):
+        left = path.rename(path.with_name(f'{path.name}.partial'))
+        (left / 'meta.json').rename(left / 'plan.json')
+        (left / 'lock').write_text('1 on a machine')
+    held = sorted((tmp_path / 'pixel_maps').glob('*.partial'))
+    with locked(held[0] / 'lock', ''), pytest.raises(BusyError, match='are in use by other runs'):
+        task_of(budget_gb=budget).run(StridedEncoder(1), data_of(tables, tmp_path))
+    (held[0] / 'lock').write_text('1 on a machine')
+    task_of(budget_gb=budget).run(StridedEncoder(1), data_of(tables, tmp_path))
+    assert not any(path.exists() for path in held)

@@ -14,12 +14,12 @@ from clear.features.bank import META_FILE, FeatureBank
 from clear.features.writing import remove_folder
 
 _TURN = '.turn'
-_PARTIAL = '.partial'
+_PARTIAL, _LOCK = '.partial', 'lock'  # of banks in the making
 
 
 def make_room(root: Path, needed: Mapping[Path, int], budget: int) -> None:
-    """Delete banks below `root` that no process reads, the one used longest ago first, until all fits; the log names
-    each. To be called `in_turn`.
+    """Delete banks below `root` that no process reads, the one used longest ago first, then what stopped runs have not
+    finished, until all fits; the log names each. To be called `in_turn`.
 
     Args:
         needed: banks that are to be there, and their bytes, which are no more than the budget.
@@ -31,18 +31,22 @@ def make_room(root: Path, needed: Mapping[Path, int], budget: int) -> None:
     kept = {*needed, *(path.with_name(f'{path.name}{_PARTIAL}') for path in needed)}
     others = {path: _size(path) for path in root.iterdir() if path.is_dir() and path not in kept}
     excess = sum(needed.values()) + sum(others.values()) - budget
-    finished = [path for path in others if (path / META_FILE).is_file()]
-    for path in sorted(finished, key=lambda path: ((path / META_FILE).stat().st_mtime_ns, path.name)):
-        if excess <= 0:
-            return
-        with _open(path) as descriptor:
-            if _lock(descriptor, shared=False):
-                remove_folder(path)
-                excess -= others[path]
-                logger.info('maps deleted to make room (budget_gb): %s, %.2f GB', path, others[path] / 1e9)
+    finished = {path: (path / META_FILE).stat().st_mtime_ns for path in others
+                if not path.name.endswith(_PARTIAL) and (path / META_FILE).is_file()}
+    # A lock in it outlives a killed run as a file, and is held by none.
+    begun = {path: 0 for path in others if path.name.endswith(_PARTIAL) and (path / _LOCK).is_file()}
+    for found, lock in ((finished, META_FILE), (begun, _LOCK)):
+        for path in sorted(found, key=lambda path: (found[path], path.name)):
+            if excess <= 0:
+                return
+            with _open(path / lock) as descriptor:
+                if _lock(descriptor, shared=False):
+                    remove_folder(path)
+                    excess -= others[path]
+                    logger.info('maps deleted to make room (budget_gb): %s, %.2f GB', path, others[path] / 1e9)
     if excess > 0:
-        raise BusyError(f'{root}: {excess / 1e9:,.2f} GB more than budget_gb are in use by other runs or unfinished. '
-                        f'Wait for them, delete folders that end in {_PARTIAL}, or raise budget_gb.')
+        raise BusyError(f'{root}: {excess / 1e9:,.2f} GB more than budget_gb are in use by other runs. '
+                        'Wait for them, or raise budget_gb.')
 
 
 def hold(bank: FeatureBank, owner: object) -> bool:
@@ -87,8 +91,8 @@ def _lock(descriptor: int, shared: bool) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[int]:
-    descriptor = os.open(path / META_FILE, os.O_RDONLY)
+def _open(file: Path) -> Iterator[int]:
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         yield descriptor
     finally:
