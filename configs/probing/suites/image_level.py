@@ -15,5 +15,6 @@ encoders = dict(
     random=dict(type='TimmEncoder', arch='tf_efficientnet_lite0',
                 preprocess=dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], **_square), info=dict(method='random')))
 _names = ['imagenet', 'imagenetv2', 'pets', 'caltech101', 'cifar100', 'sun397', 'eurosat', 'dtd', 'kinetics_action',
-          'nuscenes_egomotion', 'thor_egomotion', 'thor_num_steps', 'clevr_num_objects', 'clevr_dist']
+          'nuscenes_egomotion', 'thor_egomotion', 'thor_num_steps', 'clevr_num_objects', 'clevr_dist', 'pets_deeplab',
+          'dtd_deeplab']
 tasks = [dict(suite=f'_base_/tasks/virb/{name}.py') for name in _names]

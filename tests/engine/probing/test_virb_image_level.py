@@ -24,7 +24,8 @@ from clear.engine.probing.runner import ProbeRunner
 SUITES = configs_folder() / 'probing' / 'suites'
 ENCODERS = dict(net=dict(type='TorchvisionEncoder', arch='resnet18',
                          preprocess=dict(resize=32, crop=32, squash=True)))
-SEMANTIC = {'imagenet', 'imagenetv2', 'pets', 'caltech101', 'cifar100', 'sun397', 'eurosat', 'dtd', 'kinetics_action'}
+SEMANTIC = {'imagenet', 'imagenetv2', 'pets', 'caltech101', 'cifar100', 'sun397', 'eurosat', 'dtd', 'kinetics_action',
+            'pets_deeplab', 'dtd_deeplab'}
 STRUCTURAL = {'nuscenes_egomotion', 'thor_egomotion', 'thor_num_steps', 'clevr_num_objects', 'clevr_dist'}
 
 
