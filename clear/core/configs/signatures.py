@@ -88,7 +88,8 @@ def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owne
         if key not in accepted:
             close = nearest(key, accepted)
             hint = f' Did you mean {close}?' if close else ''
-            raise ConfigError(f"{where}: {owner} has no key '{key}'.{hint} Known: {', '.join(sorted(accepted))}.")
+            known = ', '.join(sorted(accepted)) or 'none'
+            raise ConfigError(f"{where}: {owner} has no key '{key}'.{hint} Known: {known}.")
 
 
 def check_kinds(where: str, given: Mapping[str, object], function: Callable[..., object]) -> None:

@@ -43,6 +43,8 @@ ENGINES = ('processes', 'ray')
 INFO_KEYS = {'method', 'pretrain_dataset', 'epochs'}
 BANK_KEYS = {'root', 'dtype', 'batch_size', 'max_bad_fraction'}
 SPLITS = ('train', 'val', 'test')
+# The panel of a task, see `clear.visualization.suites`.
+CLASSES_OF_TASKS = dict(level=('image', 'pixel'), kind=('semantic', 'structural'))
 # Names become file names and parts of metric names.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
@@ -128,6 +130,9 @@ def _check_task(where: str, task: object, cfg: dict) -> tuple[str, ...]:
         choose_device(task['device'])
     _check_name(f'{where}.name', task_name(task))
     check_choice(f'{where}.features', task.get('features', FEATURES[0]), FEATURES)
+    for key, choices in CLASSES_OF_TASKS.items():
+        if key in task:
+            check_choice(f'{where}.{key}', task[key], choices)
     needs = needs_of(build_task(task_options(task, cfg['seed'], cfg['grid'])))
     if reads_text_alone(needs):
         if task.get('data') is not None:

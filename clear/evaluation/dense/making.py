@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from clear.core.configs.building import building
-from clear.core.configs.signatures import accepted_arguments
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed, seeded_draws
 from clear.evaluation.heads.pixelwise import ALL_LEVELS
@@ -18,16 +18,32 @@ from clear.registry import MODELS
 OUT_CHANNELS = dict(mask=1, depth=1, edges=1, luminance=1, flow=2, image=3)
 
 
+def check_head(cfg: Mapping[str, object]) -> None:
+    """Refuse a head without a type, of a type that is none, or with keys that its class does not have.
+
+    Raises:
+        ConfigError, RegistryError: with the nearest names.
+    """
+    check_keys('head', set(_typed(cfg)) - {'type'}, accepted_arguments(_kind(cfg)), str(cfg['type']))
+
+
 def accepts(cfg: Mapping[str, object], name: str) -> bool:
     """Whether a head has an argument of this name.
 
     Raises:
         ConfigError: for a head without a type.
     """
+    return name in (accepted_arguments(_kind(_typed(cfg))) or ())
+
+
+def _typed(cfg: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
         raise ConfigError(f"head is {cfg!r}; expected dict(type='PixelWiseHead', ...).")
-    kind = MODELS.require(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
-    return name in (accepted_arguments(kind) or ())
+    return cfg
+
+
+def _kind(cfg: Mapping[str, object]) -> Callable[..., object]:
+    return MODELS.require(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
 
 
 def build_head(cfg: Mapping[str, object], seed: int, **known: object) -> nn.Module:

@@ -14,7 +14,7 @@ from clear.core.checks import check_number, check_whole
 from clear.core.config import to_plain
 from clear.core.errors import DataError
 from clear.evaluation.dense.inputs.feeds import LabelFeed
-from clear.evaluation.dense.making import accepts, build_head
+from clear.evaluation.dense.making import build_head, check_head
 from clear.evaluation.dense.scores import pixel_scores
 from clear.evaluation.dense.training.job_files import JobFiles
 from clear.evaluation.dense.training.loop import PixelTraining
@@ -70,7 +70,7 @@ class MapClassifier:
     device: str = 'cpu'
 
     def __post_init__(self):
-        accepts(self.head, 'map_channels')  # a ConfigError for a head that is none
+        check_head(self.head)
         for name in ('epochs', 'batch_size', 'test_batch_size'):
             check_whole(name, getattr(self, name), 1)
         check_number('val_fraction', self.val_fraction, above=0, below=1)

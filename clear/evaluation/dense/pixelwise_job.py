@@ -52,6 +52,7 @@ class PixelwiseJob:
         tables = checked_tables(data, task.legacy)
         table = tables['train']
         self.kind, self.classes = table.target_kind, list(table.target_names)
+        self.new_scores()  # a ConfigError for a metric that is none of these targets
         if not isinstance(encoder, GivesMaps):
             raise ConfigError(f'{data.encoder_name} has no feature maps, which a task of pixels reads.')
         self.channels = list(encoder.map_channels)
@@ -129,7 +130,7 @@ class PixelwiseJob:
                 with evaluation_mode(model):
                     outputs = self._encoded(split).predict(model, images, size)
                     pixel_loss(self.task.loss)(outputs.cpu(), sample.values[None], sample.valid[None])
-            except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # timm asserts sizes
+            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:  # timm asserts sizes
                 frames, (height, width) = self.splits.samples[split].frames, images.shape[-2:]
                 what = f'clips of {frames} images' if frames > 1 else 'single images'
                 raise ConfigError(

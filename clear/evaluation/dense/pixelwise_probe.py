@@ -12,7 +12,7 @@ from clear.core.checks import check_choice, check_flag, check_number, check_whol
 from clear.core.errors import ConfigError
 from clear.datasets.dense.recipe import DenseRecipe
 from clear.evaluation.dense.inputs.map_cache import can_store
-from clear.evaluation.dense.making import accepts
+from clear.evaluation.dense.making import check_head
 from clear.evaluation.dense.pixelwise_job import PixelwiseJob
 from clear.evaluation.dense.sliding import SlidingWindows
 from clear.evaluation.dense.training.settings import settings_of
@@ -104,7 +104,7 @@ class PixelwiseProbe:
     num_workers: int = 0
 
     def __post_init__(self):
-        accepts(self.head, 'map_channels')  # a ConfigError for a head that is none
+        check_head(self.head)
         pixel_loss(self.loss)
         for name in ('epochs', 'batch_size', 'test_batch_size'):
             check_whole(name, getattr(self, name), 1)
@@ -119,10 +119,20 @@ class PixelwiseProbe:
         check_choice('cache', self.cache, CACHES)
         check_choice('cache_dtype', self.cache_dtype, DTYPES)
         self.all_settings = settings_of(self.settings, self.lrs, self.optimizers, self.schedules)
-        self.recipes = (DenseRecipe.of(self.recipe), DenseRecipe.of(self.test_recipe) if self.test_recipe is not None
-                        else DenseRecipe.of(self.recipe).for_eval())
+        train = DenseRecipe.of(self.recipe)
+        self.recipes = train, train.for_eval() if self.test_recipe is None else self._given_test_recipe()
         self._check_training()
         self._check_cache()
+
+    def _given_test_recipe(self) -> DenseRecipe:
+        try:
+            recipe = DenseRecipe.of(self.test_recipe)
+        except ConfigError as error:
+            raise ConfigError(f'test_{error}') from error  # it speaks of 'recipe'
+        if recipe != recipe.for_eval():
+            raise ConfigError(f'test_recipe is {recipe.to_dict()}, of which some is drawn at random. Images that are '
+                              f'tested are all seen in one way; leave {recipe.for_eval().to_dict()}.')
+        return recipe
 
     def _check_training(self) -> None:
         for name, most in (('encoder_lr', None), ('layer_decay', 1)):

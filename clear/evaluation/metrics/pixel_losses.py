@@ -140,6 +140,8 @@ def _check_options(options: Mapping[str, object]) -> None:
 def _class_targets(outputs: Tensor, values: Tensor, valid: Tensor, ignore: int | None) -> Tensor:
     """(N, H, W) int64, VOID where a pixel does not count."""
     _check_shape(outputs[:, 0], values, valid)
+    if outputs.shape[1] < 2:
+        raise ValueError('a loss of classes needs an output for each class, two or more, and not one for each pixel.')
     counts = valid if ignore is None else valid & (values != ignore)
     return values.long().masked_fill(~counts, VOID)
 

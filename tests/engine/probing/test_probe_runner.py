@@ -274,6 +274,8 @@ def test_grid_and_seed_are_defaults_of_the_tasks(cfg):
     (dict(tasks=[dict(type='KNN', k=0)]), 'k is 0'),
     (dict(tasks=[dict(type='KNN'), dict(type='KNN')]), "Two tasks are called 'KNN'"),
     (dict(tasks=[dict(type='KNN', name='a/b')]), "'a/b' is no name"),
+    (dict(tasks=[dict(type='KNN', level='pixl')]), r"tasks\[0\].level is 'pixl'; expected 'image' or 'pixel'"),
+    (dict(tasks=[dict(type='KNN', kind='semantik')]), r"tasks\[0\].kind is 'semantik'"),
     (dict(data=None), r'tasks\[0\].data is None'),
     (dict(data=dict(train='train')), 'data is'),
     (dict(data=dict(train='train', test='test', tets='test')), "'tets'"),

@@ -192,7 +192,12 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tables, tmp_path):
     assert '(1, 5, 16, 16), the targets need (1, 3, 16, 16)' in said(dict(head=dict(HEAD, out_channels=5)))
     assert "targets of kind 'classes'. outputs (1, 3, 16, 16), targets" in said(dict(loss=dict(type='l1')))
     assert "metric is 'epe'" in said(dict(metric='epe'))
+    assert "no key 'foo'" in said(dict(metric_options=dict(foo=1)))
+    assert 'the loss does not fit' in said(dict(loss=dict(type='cross_entropy', weight=[1.0, 2.0])))
     masks = class_table(tmp_path / 'masks', 3, kind='mask')
+    for name in ('cross_entropy', 'focal', 'sparse_label'):
+        loss = dict(loss=dict(type=name), metric='iou')
+        assert 'needs an output for each class' in said(loss, train=masks, test=masks)
     assert "The targets of 'test' are 'mask', those of 'train' 'classes' (3: ground" in said({}, DataError, test=masks)
     with pytest.raises(ConfigError, match='has no feature maps'):
         task_of().run(torch.nn.Linear(1, 1), data_of(tables))
@@ -202,7 +207,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tables, tmp_path):
     with pytest.raises(ConfigError, match="'train' and"):
         task_of().run(encoder, TaskData(images={}))
     one = dict(tables, train=tables['train'].select(np.arange(1)))
-    with pytest.raises(DataError, match='no image is left for train; there are 1 training and 5 test'):
+    few = 'no image is left for train; there are 1 training and 5 test images, and val_fraction = 0.1 of the former'
+    with pytest.raises(DataError, match=few):
         task_of().run(encoder, data_of(one))
 
 
@@ -221,6 +227,12 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tables, tmp_path):
     (dict(cache='maps', recipe=dict(size=(8, 8), mirror=0.5)), "cache='maps' needs images that are the same"),
     (dict(encoder_lr=0.1), 'encoder_lr goes with train_encoder=True'),
     (dict(train_encoder=True, cache='maps'), "cache='maps' stores maps of a frozen encoder"),
+    (dict(settings=dict(a=dict(optimizer='adam', lrr=0.1))), "settings\\['a'\\]: a setting has no key 'lrr'"),
+    (dict(head=dict(type='PixelWiseHead', wdth=3)), "head: PixelWiseHead has no key 'wdth'"),
+    (dict(test_recipe=dict(size=(8, 8), mirror=0.5)), 'test_recipe is .*drawn at random'),
+    (dict(test_recipe=dict(sise=8)), "test_recipe has no key 'sise'"),
+    (dict(test_recipe=dict(size='a')), "test_recipe.size is 'a'"),
+    (dict(loss=dict(type='bce_logits', wait=1)), "no key 'wait'. Known: none"),
     (dict(epochs=0), 'epochs is 0'), (dict(val_fraction=1), 'val_fraction is 1'),
     (dict(protocol='virbs'), "protocol is 'virbs'"), (dict(cache='disk'), "cache is 'disk'"),
 ])

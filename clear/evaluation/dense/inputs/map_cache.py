@@ -72,7 +72,7 @@ class MapCache:
             return ''
         count = sum(len(each.rows) for each in different)
         levels = ', '.join(map(str, self.encode.levels))
-        return (f'the maps of {count:,} images, levels {levels} in {self.dtype}, take {needed:,.2f} GB, more than '
+        return (f'the maps of {count:,} images, levels {levels} in {self.dtype}, take {needed:.3g} GB, more than '
                 f'budget_gb = {budget_gb:g}.')
 
     def _bytes_of(self, wanted: Storable) -> int:

@@ -56,7 +56,9 @@ class Splits:
         empty = [split for split, rows in self.rows.items() if not rows]
         if empty:
             raise DataError(f'{tables["train"].root}: no image is left for {" and ".join(empty)}; there are '
-                            f'{len(self.samples["train"])} training and {len(self.samples["test"])} test images.')
+                            f'{len(self.samples["train"])} training and {len(self.samples["test"])} test images'
+                            + (f', and val_fraction = {val_fraction:g} of the former validate.' if self._is_held_out
+                               else '.'))
 
     @property
     def _is_held_out(self) -> bool:

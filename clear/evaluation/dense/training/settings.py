@@ -96,8 +96,9 @@ def _by_name(named: Mapping[str, Mapping[str, object]]) -> tuple[Setting, ...]:
     found = []
     for name, values in named.items():
         where = f"settings['{name}']"
+        if isinstance(values, Mapping):
+            check_keys(where, values, {field.name for field in fields(Setting)} - {'name'}, 'a setting')
         if not isinstance(values, Mapping) or 'lr' not in values:
             raise ConfigError(f"{where} is {values!r}; expected dict(optimizer='adam', lr=1e-4, ...).")
-        check_keys(where, values, {field.name for field in fields(Setting)} - {'name'}, 'a setting')
         found.append(Setting(name, **values))
     return tuple(found)
