@@ -12,6 +12,7 @@ from statistics import fmean
 
 from clear.core.errors import DataError, nearest
 from clear.core.files import read_text
+from clear.core.logs import logger
 
 TABLE_FILE = 'results.csv'
 # The columns of a run's table that are read here.
@@ -85,7 +86,7 @@ class Scores:
 
 
 def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = None) -> Scores:
-    """The tables of some runs, joined.
+    """The tables of some runs, joined. The log names means of fewer seeds than others of their task.
 
     Args:
         runs: folders of runs, or their `results.csv`.
@@ -128,8 +129,19 @@ def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = 
         seeds[row['seed']] = _number(row['value'], where)
     if not cells:
         raise DataError(f'{", ".join(map(str, runs))}: no finished job.')
+    _warn_of_missing_seeds(cells)
     return Scores(encoders, tasks, {cell: fmean(seeds.values()) for cell, seeds in cells.items()},
                   {cell: list(seeds.values()) for cell, seeds in cells.items()})
+
+
+def _warn_of_missing_seeds(cells: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
+    """Say which means are of fewer seeds than others of their task, as where a job has failed."""
+    most: dict[str, int] = {}
+    for (_, task), seeds in cells.items():
+        most[task] = max(most.get(task, 0), len(seeds))
+    for (encoder, task), seeds in cells.items():
+        if len(seeds) < most[task]:
+            logger.warning('%s on %s: the mean of %d of %d seeds.', encoder, task, len(seeds), most[task])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

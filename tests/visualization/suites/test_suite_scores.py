@@ -9,6 +9,7 @@ from scipy import stats
 from short_runs import run
 
 from clear.core.errors import DataError
+from clear.core.logs import logger
 from clear.engine.probing.table import COLUMNS
 from clear.visualization.suites.scores import read_scores
 from clear.visualization.suites.statistics import (
@@ -61,6 +62,16 @@ def test_runs_are_joined_and_seeds_averaged(tmp_path):
     assert scores.column('depth') == {'x': -.5, 'y': -.1} and scores.tasks['depth'].axis == '-l1'
     other = read_scores([first], {'depth': 'rmse'})
     assert other.values == {('x', 'depth'): .5} and other.tasks['depth'].metric == 'rmse'
+
+
+def test_a_mean_of_fewer_seeds_is_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logger, 'handlers', [])
+    monkeypatch.setattr(logger, 'propagate', True)
+    path = write(tmp_path / 'a', [row(name, 'pets', 0.5, seed) for name, seeds in dict(a='012', b='01').items()
+                                            for seed in seeds])
+    with caplog.at_level('WARNING', 'clear'):
+        read_scores([path])
+    assert [each.message for each in caplog.records] == ['b on pets: the mean of 2 of 3 seeds.']
 
 
 def test_correlations_are_scipys_on_axes_where_more_is_better(runs):
