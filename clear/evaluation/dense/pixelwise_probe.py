@@ -45,7 +45,8 @@ class PixelwiseProbe:
         settings: name -> optimizer, lr, schedule, weight_decay, momentum; by default adam at 1e-4.
         lrs, optimizers, schedules: in place of `settings`, every combination of these.
         val_fraction: share of the training images that validates, where there is no split 'val'.
-        protocol: 'strict', or 'virb' for the details in which a head of ViRB differs by intention.
+        protocol: 'strict', or 'virb' for the details in which a head of ViRB differs by intention, and momentum of 0
+            where sgd's is not said.
         legacy: as ViRB's code ran: no validation, the last epoch counts, and the setting that is best on the test
             images; batches that are not full are dropped, at the test, too; the fourth stage in a DeepLab head trains.
         cache: 'maps' stores maps or refuses, 'none' encodes every batch, 'auto' stores where recipe and budget allow.
@@ -118,7 +119,8 @@ class PixelwiseProbe:
         check_choice('protocol', self.protocol, PROTOCOLS)
         check_choice('cache', self.cache, CACHES)
         check_choice('cache_dtype', self.cache_dtype, DTYPES)
-        self.all_settings = settings_of(self.settings, self.lrs, self.optimizers, self.schedules)
+        self.all_settings = settings_of(self.settings, self.lrs, self.optimizers, self.schedules,
+                                        **(dict(momentum=0.0) if self.protocol == 'virb' else {}))
         train = DenseRecipe.of(self.recipe)
         self.recipes = train, train.for_eval() if self.test_recipe is None else self._given_test_recipe()
         self._check_training()

@@ -292,3 +292,10 @@ def test_an_encoder_of_one_size_is_refused_before_anything_is_encoded(tables, sp
     with pytest.raises(ConfigError, match=f"of .* pixels \\('{split}'\\).* Input height doesn't match model"):
         task_of(recipe=recipe, test_recipe=test_recipe).run(encoder, data_of(tables))
     assert encoder.num_images <= 1
+
+
+def test_virb_has_no_momentum_that_is_not_said():
+    named = dict(a=dict(optimizer='sgd', lr=0.1), b=dict(optimizer='sgd', lr=0.1, momentum=0.8))
+    assert [each.momentum for each in task_of(lrs=None, settings=named).all_settings] == [0.9, 0.8]
+    assert [each.momentum for each in task_of(lrs=None, settings=named, protocol='virb').all_settings] == [0.0, 0.8]
+    assert [each.momentum for each in task_of(optimizers=['sgd'], protocol='virb').all_settings] == [0.0]

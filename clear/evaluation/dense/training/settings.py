@@ -59,9 +59,12 @@ class Setting:
 
 
 def settings_of(named: Mapping[str, Mapping[str, object]] | None, lrs: Sequence[float] | None = None,
-                optimizers: Sequence[str] | None = None, schedules: Sequence[str | dict] | None = None
-                ) -> tuple[Setting, ...]:
+                optimizers: Sequence[str] | None = None, schedules: Sequence[str | dict] | None = None, *,
+                momentum: float = Setting.momentum) -> tuple[Setting, ...]:
     """The settings of a task: those that are listed by name, or every combination of the lists.
+
+    Args:
+        momentum: of those that do not say it.
 
     Raises:
         ConfigError: for both or an empty list, unknown keys, or values that are none.
@@ -72,7 +75,7 @@ def settings_of(named: Mapping[str, Mapping[str, object]] | None, lrs: Sequence[
         raise ConfigError(f'settings and {" and ".join(given)} were given; expected settings by name, or lists of '
                           'which every combination is one.')
     if not given:
-        return _by_name(DEFAULT if named is None else named)
+        return _by_name(DEFAULT if named is None else named, momentum)
     if lrs is None:
         raise ConfigError(f'{" and ".join(given)} need lrs, a list of learning rates.')
     for name in given:
@@ -83,13 +86,13 @@ def settings_of(named: Mapping[str, Mapping[str, object]] | None, lrs: Sequence[
         check_number('lrs', lr, above=0)
         check_schedule(schedule)
         name = f'{optimizer}_{lr:g}' + (f'_{schedule_name(schedule)}' if schedules else '')
-        found.append(Setting(name, lr, optimizer, schedule))
+        found.append(Setting(name, lr, optimizer, schedule, momentum=momentum))
     if len({setting.name for setting in found}) < len(found):
         raise ConfigError(f'{", ".join(given)}: a value is there twice.')
     return tuple(found)
 
 
-def _by_name(named: Mapping[str, Mapping[str, object]]) -> tuple[Setting, ...]:
+def _by_name(named: Mapping[str, Mapping[str, object]], momentum: float) -> tuple[Setting, ...]:
     if not isinstance(named, Mapping) or not named:
         raise ConfigError(f"settings is {named!r}; expected names with values, dict(adam=dict(optimizer='adam', "
                           'lr=1e-4)).')
@@ -100,5 +103,5 @@ def _by_name(named: Mapping[str, Mapping[str, object]]) -> tuple[Setting, ...]:
             check_keys(where, values, {field.name for field in fields(Setting)} - {'name'}, 'a setting')
         if not isinstance(values, Mapping) or 'lr' not in values:
             raise ConfigError(f"{where} is {values!r}; expected dict(optimizer='adam', lr=1e-4, ...).")
-        found.append(Setting(name, **values))
+        found.append(Setting(name, **{'momentum': momentum, **values}))
     return tuple(found)
