@@ -179,3 +179,12 @@ def test_a_root_that_no_folder_can_have_is_a_user_error(read, path, tmp_path, mo
 def test_a_folder_that_cannot_be_made_is_a_user_error(path):
     with pytest.raises(DataError, match='where cannot be written'), new_folder(path):
         pass
+
+
+def test_what_a_new_folder_would_replace_is_said_once(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    for out, said in ((tmp_path / 'file', 'is a file, expected a folder to write'),
+                      (tmp_path, 'exists and has other content. Choose another folder, or overwrite it explicitly')):
+        with pytest.raises(DataError) as caught, new_folder(out):
+            pass
+        assert str(caught.value) == f'{out} {said}.'

@@ -40,6 +40,8 @@ def new_folder(out: str | Path, *, replace: bool = False, owner: str = '') -> It
         _check_target(out, replace)
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix, suffix='.tmp'))
+    except DataError:  # a ValueError that says it already
+        raise
     except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
         raise DataError(f'{out} cannot be written: {getattr(error, "strerror", None) or error}.') from error
     try:
@@ -63,7 +65,7 @@ def _check_target(out: Path, replace: bool) -> None:
     if not any(out.iterdir()):
         return
     if not replace:
-        raise DataError(f'{out} exists and has other content. Choose another folder, or overwrite it explicitly')
+        raise DataError(f'{out} exists and has other content. Choose another folder, or overwrite it explicitly.')
     if Path.home().resolve().is_relative_to(out) or Path.cwd().resolve().is_relative_to(out):
         raise DataError(f'{out} holds your home or working directory, it will not be overwritten.')
 

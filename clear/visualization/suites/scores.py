@@ -18,6 +18,7 @@ TABLE_FILE = 'results.csv'
 # The columns of a run's table that are read here.
 COLUMNS = ('encoder', 'method', 'pretrain_dataset', 'epochs', 'task', 'level', 'kind', 'seed', 'metric', 'value',
            'higher_is_better')
+CHOICES = dict(level=('image', 'pixel'), kind=('semantic', 'structural'), higher_is_better=('True', 'False'))
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = 
             continue
         where = f'{path}:{number}'
         _agreed(encoders, Encoder(row['encoder'], row['method'], row['pretrain_dataset'], row['epochs']), where)
+        for column, allowed in CHOICES.items():
+            if row[column] not in allowed:
+                raise DataError(f"{where}: {column} is '{row[column]}'; expected {' or '.join(map(repr, allowed))}.")
         _agreed(tasks, SuiteTask(name, row['metric'], row['level'], row['kind'], row['higher_is_better'] == 'True'),
                 where)
         seeds = cells.setdefault((row['encoder'], name), {})

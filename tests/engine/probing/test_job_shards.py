@@ -154,6 +154,7 @@ def test_the_options_of_the_program(root, monkeypatch):
     assert 'shard 1/2' in run_tool('train', 'suite.py', '--work-dir', 'work', '--shard', '1/2', '--dry-run').out
     for options, says in [(['--shard', '1/2'], 'already holds a run'), ([], 'already holds finished jobs'),
                           (['--shard', '3/2'], '--shard is'), (['--shard', '1/2', '--collect'], 'give one of them'),
+                          (['--resume', '--overwrite'], 'give one of them'),
                           (['--collect', '--resume'], '--resume: --collect trains nothing'),
                           (['--collect', 'nowhere'], 'nowhere does not exist')]:
         refused = run_tool('train', 'suite.py', '--work-dir', 'work', *options)

@@ -138,6 +138,9 @@ def test_effects_of_data_at_equal_method_and_epochs(runs):
     (lambda rows: rows.append(rows[0]), 'top1 of sup on imagenet stands there twice'),
     (lambda rows: rows[0].update(value='nan'), "results.csv:2: the value is 'nan', no finite number"),
     (lambda rows: rows[0].update(value=''), 'no finite number'),
+    (lambda rows: rows[0].update(higher_is_better='yes'), "results.csv:2: higher_is_better is 'yes'; expected 'True'"),
+    (lambda rows: rows[0].update(level='pixl'), "results.csv:2: level is 'pixl'; expected 'image' or 'pixel'"),
+    (lambda rows: rows[0].update(kind=''), "results.csv:2: kind is ''; expected 'semantic' or 'structural'"),
     (lambda rows: rows.append(row('sup', 'pets', .1, method='another')), 'Tables that are joined must agree'),
     (lambda rows: rows.clear(), 'no finished job')])
 def test_wrong_tables_are_named(tmp_path, change, message):
