@@ -41,7 +41,8 @@ def write_demo_scenes(out: str | Path, *, only: Sequence[str] | None = None, tra
         ConfigError: if a number is out of range, a layout is unknown or scikit-image is not there.
         DataError: if `out` holds something else and `overwrite` is False, or cannot be written.
     """
-    for name, value, least in (('train', train, 1), ('test', test, 1), ('size', edge, _LEAST_EDGE), ('seed', seed, 0)):
+    for name, value, least in (('train', train, 1), ('test', test, 1), ('edge (--size)', edge, _LEAST_EDGE),
+                               ('seed', seed, 0)):
         check_whole(name, value, least)
     names = list(LAYOUTS) if only is None else list(only)
     unknown = [name for name in names if name not in LAYOUTS]
