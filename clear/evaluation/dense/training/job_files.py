@@ -53,7 +53,10 @@ class JobFiles:
         if self.folder is None or not (self.folder / STATE_FILE).is_file():
             return None
         path = self.folder / STATE_FILE
-        state = load_tensors(path)
+        try:
+            state = load_tensors(path)
+        except CheckpointError as error:
+            raise CheckpointError(f'{error} Delete it to start this job over.') from error
         if not isinstance(state, dict) or state.get('format') != FORMAT:
             raise CheckpointError(f'{path} is no state of format {FORMAT}. Delete it to start over.')
         other = [key for key in {*self.plan, *state['plan']} if self.plan.get(key) != state['plan'].get(key)]
