@@ -345,3 +345,12 @@ def test_an_empty_folder_and_another_split_are_one_message(kind, tmp_path):
             read(tmp_path, kind, split)
     with pytest.raises(ConfigError, match="split is 'all'; expected 'train'"):
         read(tmp_path, kind, 'all')
+
+
+@pytest.mark.parametrize('name, folders', [
+    ('PetsTrimaps', ['test']), ('NYUDepth', ['test/images', 'test/depths']), ('ThorDepth', ['test'])])
+def test_a_split_without_images_is_named(name, folders, tmp_path):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=f"{tmp_path.name}: no images of 'test'"):
+        read_images(dict(type=name, root=str(tmp_path), split='test'))

@@ -47,7 +47,7 @@ def ade20k(root: str, split: str, reduce_zero_label: bool = True) -> DenseTable:
     for part in parts:
         existing_folder(base / part)
     images, labels = (image_files(base, part) for part in parts)
-    targets = targets_of(base, images, labels, stem)
+    targets = targets_of(base, split, images, labels, stem)
     first = 0 if reduce_zero_label else 1
     ids = {label: label - 1 + first for label in range(1, NUM_CLASSES + 1)} | {0: VOID if reduce_zero_label else 0}
     names = (*(() if reduce_zero_label else ('other',)), *_names(base / 'objectInfo150.txt'))

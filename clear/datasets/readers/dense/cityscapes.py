@@ -44,7 +44,7 @@ def cityscapes(root: str, split: str, legacy: bool = False) -> DenseTable:
         existing_folder(base / part / split)
     images = image_files(base, f'leftImg8bit/{split}')
     labels = [path for path in image_files(base, f'gtFine/{split}') if path.endswith(f'{_LABELS}.png')]
-    targets = targets_of(base, images, labels, _street)
+    targets = targets_of(base, split, images, labels, _street)
     names = (*(('void',) if legacy else ()), *CITYSCAPES_CLASSES.values())
     return paired_table(base, split, images, targets, 'classes', ClassIds.of(cityscapes_ids(legacy)), names)
 

@@ -49,7 +49,7 @@ def coco_panoptic(root: str, split: str) -> DenseTable:
     for part in parts:
         existing_folder(base / part)
     images, labels = (image_files(base, part) for part in parts)
-    targets = targets_of(base, images, labels, stem)
+    targets = targets_of(base, split, images, labels, stem)
     ids = {category: category for category in range(1, MOST_CATEGORY_ID + 1)} | {0: VOID}
     return paired_table(base, split, images, targets, 'classes', ClassIds.of(ids), _names(base / 'annotations' / NAMES))
 

@@ -45,7 +45,7 @@ def egohands(root: str, split: str) -> DenseTable:
     images = [path for video in _videos_of(split, videos) for path in image_files(base, f'images/{video}')]
     labels = [path for video in _videos_of(split, videos) if (base / 'labels' / video).is_dir()
               for path in image_files(base, f'labels/{video}')]
-    targets = targets_of(base, images, labels, _frame)
+    targets = targets_of(base, split, images, labels, _frame)
     return paired_table(base, split, images, targets, 'classes', ClassIds.of({place: place for place in range(5)}),
                         EGOHANDS_CLASSES)
 

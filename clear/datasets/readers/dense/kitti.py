@@ -51,7 +51,7 @@ def kitti_flow(root: str, split: str, legacy: bool = False) -> DenseTable:
     if (row := first_missing(base, paths)) is not None:
         raise DataError(f"{base}: scene '{scenes[row // 2]}' lacks a frame: there is no '{paths[row]}'.")
     targets = [f'{folder}/{scene}_{FRAMES[0]}.png' for scene in scenes]
-    check_there(base, paths[::2], targets)
+    check_there(base, split, paths[::2], targets)
     columns = dict(path=paths, mask=[path for target in targets for path in (target, None)],
                    clip=[scene for scene in scenes for _ in FRAMES], split=[split] * len(paths))
     return DenseTable.from_columns(base, columns, target_kind='luminance' if legacy else 'flow',

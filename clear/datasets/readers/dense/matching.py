@@ -26,7 +26,8 @@ def paired_table(root: Path, split: str, images: Sequence[str], targets: Sequenc
     return DenseTable.from_columns(root, columns, target_kind=kind, decode=decode, target_names=names)
 
 
-def targets_of(root: Path, images: Sequence[str], targets: Sequence[str], key: Callable[[str], str]) -> list[str]:
+def targets_of(root: Path, split: str, images: Sequence[str], targets: Sequence[str], key: Callable[[str], str]
+               ) -> list[str]:
     """For each image the target of the same key. Targets without an image are left out, with a warning.
 
     Args:
@@ -37,7 +38,7 @@ def targets_of(root: Path, images: Sequence[str], targets: Sequence[str], key: C
         DataError: if there are no images, two targets have one key, or an image has none, naming the first.
     """
     if not images:
-        raise DataError(f'{root}: no images.')
+        raise DataError(f"{root}: no images of '{split}'.")
     of_key: dict[str, str] = {}
     for path in targets:
         if of_key.setdefault(key(path), path) != path:
@@ -53,14 +54,14 @@ def targets_of(root: Path, images: Sequence[str], targets: Sequence[str], key: C
     return [of_key[name] for name in keys]
 
 
-def check_there(root: Path, images: Sequence[str], targets: Sequence[str]) -> None:
+def check_there(root: Path, split: str, images: Sequence[str], targets: Sequence[str]) -> None:
     """Refuse images whose target, which has a name of its own, is not there.
 
     Raises:
         DataError: if there are no images, or naming the first without a target.
     """
     if not images:
-        raise DataError(f'{root}: no images.')
+        raise DataError(f"{root}: no images of '{split}'.")
     if (row := first_missing(root, targets)) is not None:
         raise DataError(f"{root}: the target of '{images[row]}' is missing: there is no '{targets[row]}'.")
 

@@ -54,5 +54,5 @@ def _nyu(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -
     for part in ('images', folder):
         existing_folder(base / split / part)
     images = image_files(base, f'{split}/images')
-    targets = targets_of(base, images, image_files(base, f'{split}/{folder}'), stem)
+    targets = targets_of(base, split, images, image_files(base, f'{split}/{folder}'), stem)
     return paired_table(base, split, images, targets, kind, decode)

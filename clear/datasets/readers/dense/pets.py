@@ -44,5 +44,5 @@ def pets_trimaps(root: str, split: str, positive: str = 'pet', legacy: bool = Fa
     existing_folder(base / split)
     images = image_files(base, split)
     targets = [f'annotations/trimaps/{stem(path)}.png' for path in images]
-    check_there(base, images, targets)
+    check_there(base, split, images, targets)
     return paired_table(base, split, images, targets, 'mask', _EARLIER if legacy else MASKS[positive])

@@ -61,7 +61,7 @@ def _taskonomy(root: str, split: str, folder: str, kind: str, decode: TargetDeco
     for part in ('rgb', folder):
         existing_folder(base / split / part)
     images = image_files(base, f'{split}/rgb')
-    targets = targets_of(base, images, image_files(base, f'{split}/{folder}'), _view)
+    targets = targets_of(base, split, images, image_files(base, f'{split}/{folder}'), _view)
     return paired_table(base, split, images, targets, kind, decode)
 
 

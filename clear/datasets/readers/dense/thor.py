@@ -37,7 +37,7 @@ def thor_depth(root: str, split: str, legacy: bool = False) -> DenseTable:
     existing_folder(base / split)
     files = image_files(base, split)
     images = [path for path in files if path.endswith(_IMAGE)]
-    targets = targets_of(base, images, [path for path in files if path.endswith(_DEPTH)],
+    targets = targets_of(base, split, images, [path for path in files if path.endswith(_DEPTH)],
                          lambda path: path.removesuffix(_IMAGE).removesuffix(_DEPTH))
     decode = GreyLevels(0.5, 0.25) if legacy else GreyLevels(positive=True)
     return paired_table(base, split, images, targets, 'edges' if legacy else 'depth', decode)

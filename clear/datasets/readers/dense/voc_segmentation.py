@@ -45,7 +45,7 @@ def voc_segmentation(root: str, split: str, labels: str = 'SegmentationClass') -
     ids = read_ids(file, split)
     images, targets = [f'JPEGImages/{name}.jpg' for name in ids], [f'{labels}/{name}.png' for name in ids]
     check_images(images, base, file)
-    check_there(base, images, targets)
+    check_there(base, split, images, targets)
     return paired_table(base, split, images, targets, 'classes', ClassIds.of({place: place for place in range(21)}),
                         ('background', *VOC_CLASSES))
 
