@@ -141,6 +141,11 @@ def encodes_by_itself(task: Task) -> bool:
     return getattr(task, 'encodes_by_itself', False)
 
 
+def one_seed_per_job(task: Task | type[Task]) -> bool:
+    """Whether each seed of a task is a job of its own."""
+    return getattr(task, 'one_seed_per_job', False)
+
+
 def reads_jobs(task: Task) -> tuple[str, ...]:
     """The tasks of a config whose folders a task reads.
 

@@ -137,7 +137,7 @@ def test_program(base, tmp_path, capsys, monkeypatch, protocol):
     assert results['seeds'] == dict(train=dict(svm=0, clsa=2019)[protocol]), "the protocol's own"
     assert f'map {value:.3f}' in capsys.readouterr().out
     assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run')]) == 2
-    assert 'already holds a run' in capsys.readouterr().err
+    assert 'already holds finished jobs' in capsys.readouterr().err
     assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run'), '--resume']) == 0
     assert 'resumed: 1 of 1 jobs are finished' in capsys.readouterr().out
     assert tool.main([arguments[0], '--cfg-options', 'dataroot=x']) == 2

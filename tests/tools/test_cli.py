@@ -17,7 +17,7 @@ from clear.core.errors import USER_ERRORS
 PYTHON_TOOLS = sorted(TOOLS.rglob('*.py'))
 HELP_LIMIT_S = 1.0
 # What a program may import before it has parsed its arguments.
-CHEAP = {'argparse', 'math', 'sys', 'pathlib', '__future__'}
+CHEAP = {'re', 'argparse', 'math', 'sys', 'pathlib', '__future__'}
 
 
 def names(path):

@@ -60,6 +60,7 @@ def test_class_colours_differ():
 
 def test_what_cannot_be_drawn_is_left_out_with_a_warning(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr('clear.visualization.pixels.logger.handlers', [])
+    monkeypatch.setattr('clear.visualization.pixels.logger.propagate', True)
     for name in ('good', 'damaged', 'unknown', 'none'):
         (tmp_path / name).mkdir()
     arrays = dict(images=np.zeros((K, H, W, 3), np.uint8), truth=VALUES['depth'], predicted=VALUES['depth'],

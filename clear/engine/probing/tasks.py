@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from clear.core.configs.building import building
 from clear.core.configs.signatures import accepted_arguments
 from clear.evaluation.image.rows import seed_list
-from clear.evaluation.task import Task, reads_text_alone
+from clear.evaluation.task import Task, one_seed_per_job, reads_text_alone
 from clear.registry import TASKS
 
 TASK_KEYS = ('type', 'name', 'data', 'level', 'kind', 'features')
@@ -37,7 +37,7 @@ def job_seeds(task: Mapping[str, object], seed: int) -> list[int | None]:
     Raises:
         ConfigError: if they are neither a number nor a list of different whole numbers.
     """
-    if not one_seed_per_job(task['type']) or task.get('seeds') is None:
+    if not one_seed_per_job(TASKS.require(task['type'])) or task.get('seeds') is None:
         return [None]
     return [*seed_list(task['seeds'], task.get('seed', seed))]
 
@@ -61,12 +61,7 @@ def task_options(task: dict, seed: int, grid: dict[str, object] | None = None, j
 
 def engine_keys(kind: str) -> tuple[str, ...]:
     """The keys of an entry that are no arguments of its task."""
-    return (*TASK_KEYS, 'seeds') if one_seed_per_job(kind) else TASK_KEYS
-
-
-def one_seed_per_job(kind: str) -> bool:
-    """Whether every seed of a task is a job of its own."""
-    return getattr(TASKS.require(kind), 'one_seed_per_job', False)
+    return (*TASK_KEYS, 'seeds') if one_seed_per_job(TASKS.require(kind)) else TASK_KEYS
 
 
 def task_arguments(kind: str) -> set[str]:
