@@ -150,7 +150,8 @@ def lr_figure(name: str, task: str, grids: dict[str, list[Entry]], metric: str) 
             panel.plot([entry['lr'] for entry in alive], [_on_validation(entry) for entry in alive], marker='o',
                        markersize=3.5, linewidth=1.4, linestyle=style, color=color, label=plain_text(label, 60))
             diverged = [entry['lr'] for entry in entries if _has_diverged(entry)]
-            panel.plot(diverged, [0.0] * len(diverged), linestyle='', marker='x', color=color)
+            panel.plot(diverged, [0.03] * len(diverged), linestyle='', marker='x', color=color,
+                       transform=panel.get_xaxis_transform())  # at the edge: they have no value
         panel.set_title(plain_text(encoder, 40), fontsize=9)
         panel.set_xscale('log')
         panel.set_xlabel('learning rate', fontsize=9)  # not supxlabel: it would lie over the legend
