@@ -21,14 +21,14 @@ class FineTuned(nn.Module):
         images: as of `MapEncoder`   returns: (N, O, H, W) for `size` (H, W)
     """
 
-    def __init__(self, encoder: GivesMaps, head: nn.Module, levels: tuple[int, ...]):
+    def __init__(self, encoder: GivesMaps, head: nn.Module, levels: tuple[int, ...], *, native: bool = False):
         super().__init__()
         tuned = copy.deepcopy(encoder)
         if isinstance(tuned, Tower):
             tuned.set_trainable(True)
         else:
             tuned.requires_grad_(True)
-        self.maps, self.head = MapEncoder(tuned, levels), head
+        self.maps, self.head = MapEncoder(tuned, levels, native=native), head
 
     def forward(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         return self.head(self.maps(images), size)

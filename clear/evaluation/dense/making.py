@@ -62,6 +62,11 @@ def levels_of(head: nn.Module) -> tuple[int, ...]:
     return tuple(sorted(getattr(head, 'levels', ALL_LEVELS)))
 
 
+def reads_native(head: nn.Module) -> bool:
+    """Whether a head wants maps as the network has them, and not resampled: it says `native_maps = True`."""
+    return getattr(head, 'native_maps', False)
+
+
 def check_output(outputs: torch.Tensor, expected: Sequence[int], head: nn.Module) -> None:
     """Refuse a head that gives another shape than the targets have.
 

@@ -22,7 +22,7 @@ from clear.evaluation.dense.inputs.map_cache import MapCache
 from clear.evaluation.dense.inputs.maps import GivesMaps, MapEncoder
 from clear.evaluation.dense.inputs.splits import Splits, checked_tables
 from clear.evaluation.dense.inputs.stage4 import fourth_stage
-from clear.evaluation.dense.making import OUT_CHANNELS, accepts, build_head, check_output, levels_of
+from clear.evaluation.dense.making import OUT_CHANNELS, accepts, build_head, check_output, levels_of, reads_native
 from clear.evaluation.dense.scores import PixelScores, pixel_scores
 from clear.evaluation.dense.training.job_files import JobFiles
 from clear.evaluation.dense.training.loop import PixelTraining
@@ -59,8 +59,9 @@ class PixelwiseJob:
         self.encoder = encoder.to(self.device)
         self._choose_stage()
         head = self._new_head()
-        self.levels = levels_of(head)
-        self.encode = None if task.train_encoder else MapEncoder(self.encoder, self.levels, self.dilated).eval()
+        self.levels, self.native = levels_of(head), reads_native(head)
+        self.encode = None if task.train_encoder else MapEncoder(self.encoder, self.levels, self.dilated,
+                                                                 native=self.native).eval()
         self.splits = Splits(tables, encoder.preprocess, task.recipes, val_fraction=task.val_fraction, seed=task.seed,
                              legacy=task.legacy, max_bad_fraction=data.storage.get('max_bad_fraction', 0.01))
         for each in tables.values():
@@ -100,7 +101,8 @@ class PixelwiseJob:
     def build(self) -> nn.Module:
         """The model, with the same first weights in each call."""
         head = self._new_head()
-        return (FineTuned(self.encoder, head, self.levels) if self.task.train_encoder else head).to(self.device)
+        return (FineTuned(self.encoder, head, self.levels, native=self.native) if self.task.train_encoder
+                else head).to(self.device)
 
     def groups(self, model: nn.Module, setting: Setting) -> list[dict[str, object]]:
         """Parameters with their rates."""

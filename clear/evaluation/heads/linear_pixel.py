@@ -18,8 +18,8 @@ class LinearPixelHead(nn.Module):
     """BatchNorm and a 1 x 1 convolution on one map or several, then bilinear to the image (DINOv2, Oquab et al. 2023,
     arXiv:2304.07193, sec. 7.4).
 
-    Several maps are resized to the finest of them and stand side by side. The fifth map of a plain transformer is its
-    last tokens averaged to stride 32, see `find_maps`: half the resolution, or less, at which DINOv2 reads them.
+    Several maps are resized to the finest of them and stand side by side. Maps are wanted as the network has them: of a
+    plain transformer every token.
 
     Args:
         map_channels: of the five maps, fine to coarse.
@@ -32,6 +32,8 @@ class LinearPixelHead(nn.Module):
     Raises:
         ConfigError: for levels that there are not.
     """
+
+    native_maps = True
 
     def __init__(self, map_channels: Sequence[int], out_channels: int, levels: Sequence[int] = (4,),
                  dropout: float = 0.0):

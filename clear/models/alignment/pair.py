@@ -139,6 +139,10 @@ class TowerPair(ImageEncoder):
         """The maps of the image tower."""
         return self._tower('image').feature_maps(images)
 
+    def native_maps(self, images: Tensor) -> list[Tensor]:
+        """The same, each at the stride at which the tower has it."""
+        return self._tower('image').native_maps(images)
+
     @property
     def map_channels(self) -> tuple[int, ...]:
         """Channels of the maps, fine to coarse."""

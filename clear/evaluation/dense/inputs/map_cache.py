@@ -154,8 +154,8 @@ class RecipeEncoder(nn.Module):
         self.config = dict(type=type(encode.encoder).__name__, **self.preprocess.to_dict())
 
     def fingerprint(self) -> str:
-        """That of the encoder, and of what makes another last map."""
-        made = '' if self.encode.stage is None else 'dilated fourth stage'
+        """That of the encoder, of what makes another last map, and of whether maps are resampled."""
+        made = ('' if self.encode.stage is None else 'dilated fourth stage') + (' native' if self.encode.native else '')
         text = f'pixel maps {self.encode.encoder.fingerprint()} {made}'
         return f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
 

@@ -29,25 +29,37 @@ class GivesMaps(Protocol):
         """(N, 3, H, W) -> five maps (N, C_k, H_k, W_k)."""
 
 
+@runtime_checkable
+class GivesNativeMaps(Protocol):
+    """An encoder some of whose maps are resampled, and that gives them as its network has them, too."""
+
+    def native_maps(self, images: Tensor) -> list[Tensor]:
+        """As `feature_maps`, without resampling."""
+
+
 class MapEncoder(nn.Module):
     """The maps of an encoder that a head reads.
 
     Args:
         levels: 0 (fine) ... 4 (coarse).
         stage: makes another last map of the fourth, such as a dilated fourth stage; frozen.
+        native: maps as the network has them, where the encoder `GivesNativeMaps`.
 
     Shape:
         images: (N, 3, H, W), or (N, S, 3, H, W) of clips   returns: five maps (N, C_k, H_k, W_k), or
         (N, S, C_k, H_k, W_k); None for a level that is not asked for
     """
 
-    def __init__(self, encoder: GivesMaps, levels: Sequence[int], stage: nn.Module | None = None):
+    def __init__(self, encoder: GivesMaps, levels: Sequence[int], stage: nn.Module | None = None, *,
+                 native: bool = False):
         super().__init__()
+        self.native = native and isinstance(encoder, GivesNativeMaps)
         self.encoder, self.stage, self.levels = encoder, stage, tuple(sorted(levels))
 
     def forward(self, images: Tensor) -> list[Tensor | None]:
         clips = images.shape[:-3]
-        maps: list[Tensor | None] = list(self.encoder.feature_maps(images.flatten(0, -4)))
+        give = self.encoder.native_maps if self.native else self.encoder.feature_maps
+        maps: list[Tensor | None] = list(give(images.flatten(0, -4)))
         if self.stage is not None and LAST in self.levels:
             maps[LAST] = self.stage(maps[LAST - 1])
         return [value.unflatten(0, clips) if level in self.levels else None for level, value in enumerate(maps)]

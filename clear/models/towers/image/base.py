@@ -79,6 +79,14 @@ class ImageEncoder(Tower):
         """
         return collect(self.model, images, self.map_sources)
 
+    def native_maps(self, images: Tensor) -> list[Tensor]:
+        """The same maps, each at the stride at which the network has it: every token of a plain transformer.
+
+        Raises:
+            ConfigError: if the network has no maps.
+        """
+        return collect(self.model, images, self.map_sources, resampled=False)
+
     def train_transform(self, augmentation: str | None = None) -> dict[str, Plain]:
         """Config of the transform to train with: `TowerAugment` with this tower's size, interpolation, mean and std.
 

@@ -92,8 +92,12 @@ def find_maps(model: nn.Module, images: Tensor) -> tuple[MapSource, ...]:
                       f'no chain of transformer blocks was found. Use its embedding.')
 
 
-def collect(model: nn.Module, images: Tensor, sources: Sequence[MapSource]) -> list[Tensor]:
-    """The maps of `sources` in one forward pass; those that stand in for a level they do not have are resampled."""
+def collect(model: nn.Module, images: Tensor, sources: Sequence[MapSource], *, resampled: bool = True) -> list[Tensor]:
+    """The maps of `sources` in one forward pass.
+
+    Args:
+        resampled: those that stand in for a level they do not have are brought to its stride.
+    """
     wanted = {(source.module, source.call): source for source in sources}
     found: dict[tuple[str, int], Tensor] = {}
     seen: Counter[str] = Counter()
@@ -113,8 +117,9 @@ def collect(model: nn.Module, images: Tensor, sources: Sequence[MapSource]) -> l
     finally:
         for handle in handles:
             handle.remove()
-    return [at_level(found[source.module, source.call], source.level, level, size)
-            for source, level in zip(sources, LEVELS)]
+    maps = [found[source.module, source.call] for source in sources]
+    return [at_level(value, source.level, level, size) for value, source, level in zip(maps, sources, LEVELS)] \
+        if resampled else maps
 
 
 def at_level(value: Tensor, level: int, wanted: int, image: tuple[int, int]) -> Tensor:

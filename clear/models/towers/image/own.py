@@ -71,10 +71,19 @@ class DictEncoder(ImageEncoder):
         Raises:
             ConfigError: if the network does not give them.
         """
+        maps, size = self.native_maps(images), tuple(images.shape[2:])
+        return [at_level(value, round(math.log2(size[0] / value.shape[2])), level, size)
+                for value, level in zip(maps, LEVELS)]
+
+    def native_maps(self, images: Tensor) -> list[Tensor]:
+        """The five maps as the network gives them, float32.
+
+        Raises:
+            ConfigError: if it does not.
+        """
         self._check_maps()
-        outputs, size = self.model(images), tuple(images.shape[2:])
-        return [at_level(outputs[name], round(math.log2(size[0] / outputs[name].shape[2])), level, size).float()
-                for name, level in zip(MAPS, LEVELS)]
+        outputs = self.model(images)
+        return [outputs[name].float() for name in MAPS]
 
     @property
     def map_channels(self) -> tuple[int, ...]:

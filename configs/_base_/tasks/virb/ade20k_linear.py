@@ -1,9 +1,8 @@
 # ADE20K (Zhou et al. 2017), the 150 classes of its challenge: one linear layer on the last map, as DINOv2's
 # evaluation has it (Oquab et al. 2023, arXiv:2304.07193, sec. 7.4, and its configs): adamw, 1e-3, 40,000 iterations of
 # 16, poly 1.0; windows of 512 pixels slide over images with a shorter side of 512, compared at the size of the truth.
-# Left out: the warm-up, and the limit on the share of one class in a crop. The last map of a transformer is its
-# tokens averaged to stride 32, where DINOv2 reads every token. Colours are torchvision's
-# jitter at about mmsegmentation's strengths.
+# Left out: the warm-up, and the limit on the share of one class in a crop. Colours are torchvision's jitter at about
+# mmsegmentation's strengths. Of a plain transformer every token of the last block is read.
 tasks = [dict(
     type='PixelwiseProbe', name='ade20k_linear', level='pixel', kind='semantic', seeds=3,
     head=dict(type='LinearPixelHead'), loss=dict(type='cross_entropy'), metric='miou',
