@@ -93,8 +93,8 @@ def test_only_levels_that_a_head_reads_are_stored(tables, tmp_path):
 def test_a_budget_is_checked_before_anything_is_encoded(tables, tmp_path, said):
     needed = (11 + 5) * PER_IMAGE
     encoder = StridedEncoder()
-    with pytest.raises(ConfigError, match=r'strided: the maps of 16 images, levels 0, 1, 2, 3, 4 in float32, take 0.00 '
-                                          r"GB, more than budget_gb = .*Raise it, or take cache='none'"):
+    with pytest.raises(ConfigError, match=r'strided: the maps of 16 images, levels 0, 1, 2, 3, 4 in float32, take '
+                                          r"2.2e-05 GB, more than budget_gb = .*Raise it, or take cache='none'"):
         task_of(budget_gb=(needed - 1) / 1e9).run(encoder, data_of(tables, tmp_path))
     assert not (tmp_path / 'pixel_maps').exists() and encoder.num_images <= 3
     result = task_of(budget_gb=(needed - 1) / 1e9, cache='auto').run(encoder, data_of(tables, tmp_path))
