@@ -22,20 +22,37 @@ Entry: TypeAlias = 'dict[str, Plain]'
 
 _MAX_NAME = 24
 _MISSING_COLOR = '0.85'
+_TERMINAL = 120  # columns
+_MAX_GROUPS = 8  # of bars side by side
 _MAX_LINES = 24  # that have a place in a legend
 _LINE_STYLES = ('-', '--', ':')
 
 
 def format_probe_table(results: Results) -> str:
-    """Encoders x tasks in fixed width: the metric of each task, ± its standard deviation where there are seeds."""
+    """Encoders x tasks in fixed width: the metric of each task, ± its standard deviation where there are seeds.
+
+    Where that is too wide for a terminal, tasks x encoders.
+    """
     cells = _cells(results)
     encoders, tasks = _names(cells)
-    header = ['encoder', *(f'{shorten(task, _MAX_NAME)} [{_metric_of(cells, task)}]' for task in tasks)]
-    table = [header] + [[shorten(encoder, _MAX_NAME), *(_text(cells.get((encoder, task))) for task in tasks)]
-                        for encoder in encoders]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    named = {task: f'{shorten(task, _MAX_NAME)} [{_metric_of(cells, task)}]' for task in tasks}
+    table = [['encoder', *named.values()]] + [[shorten(encoder, _MAX_NAME), *(_text(cells.get((encoder, task)))
+                                                                             for task in tasks)]
+                                             for encoder in encoders]
+    if _width(table) > _TERMINAL and len(tasks) > len(encoders):
+        table = [list(column) for column in zip(*table)]
+        table[0][0] = 'task'
+    widths = _widths(table)
     return '\n'.join('  '.join(text.ljust(width) if column == 0 else text.rjust(width)
                                for column, (text, width) in enumerate(zip(row, widths))) for row in table)
+
+
+def _widths(table: list[list[str]]) -> list[int]:
+    return [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+
+
+def _width(table: list[list[str]]) -> int:
+    return sum(_widths(table)) + 2 * (len(table[0]) - 1)
 
 
 def probe_figures(results: Results) -> dict[str, Figure]:
@@ -81,25 +98,45 @@ def heat_map(results: Results) -> Figure:
 
 
 def bar_chart(results: Results) -> Figure:
-    """A group of bars per task, one bar per encoder, with the standard deviation over seeds."""
+    """A group of bars per task, one bar per encoder, with the standard deviation over seeds.
+
+    Many tasks stand in several panels, those of one metric together, each with a scale of its own.
+    """
     cells = _cells(results)
     encoders, tasks = _names(cells)
-    figure = new_figure(max(5.0, 2 + 0.35 * len(tasks) * (len(encoders) + 1)), 4.2, results.name,
+    rows = _bar_rows(cells, tasks)
+    widest = max(len(row) for row in rows)
+    figure = new_figure(max(5.0, 2 + 0.35 * widest * (len(encoders) + 1)), 1.6 + 2.6 * len(rows), results.name,
                         'Value per task and encoder; whiskers: standard deviation over seeds')
-    axes = figure.subplots()
     width = 0.8 / len(encoders)
-    for index, encoder in enumerate(encoders):
-        found = [cells.get((encoder, task)) for task in tasks]
-        places = [place + (index - (len(encoders) - 1) / 2) * width for place in range(len(tasks))]
-        axes.bar(places, [_value(cell) for cell in found], width * 0.92, color=COLORS[index % len(COLORS)],
-                 yerr=[_deviation(cell) for cell in found], error_kw=dict(linewidth=1), label=plain_text(encoder, 40))
-    axes.set_xticks(range(len(tasks)), [plain_text(task, _MAX_NAME) for task in tasks], fontsize=8, rotation=20,
-                    ha='right', rotation_mode='anchor')
-    axes.set_ylabel('value')
-    axes.grid(axis='y', color='0.95')
-    axes.set_axisbelow(True)
-    figure.legend(loc='outside lower center', ncols=3, frameon=False, fontsize=8)
+    for axes, row in zip(figure.subplots(len(rows), squeeze=False).flat, rows):
+        for index, encoder in enumerate(encoders):
+            found = [cells.get((encoder, task)) for task in row]
+            places = [place + (index - (len(encoders) - 1) / 2) * width for place in range(len(row))]
+            axes.bar(places, [_value(cell) for cell in found], width * 0.92, color=COLORS[index % len(COLORS)],
+                     yerr=[_deviation(cell) for cell in found], error_kw=dict(linewidth=1),
+                     label=plain_text(encoder, 40))
+        axes.set_xticks(range(len(row)), [plain_text(task, _MAX_NAME) for task in row], fontsize=8, rotation=20,
+                        ha='right', rotation_mode='anchor')
+        axes.set_xlim(-0.6, widest - 0.4)
+        metrics = {_metric_of(cells, task) for task in row}
+        axes.set_ylabel(plain_text(metrics.pop(), 30) if len(metrics) == 1 else 'value')
+        axes.grid(axis='y', color='0.95')
+        axes.set_axisbelow(True)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc='outside lower center', ncols=3, frameon=False, fontsize=8)
     return figure
+
+
+def _bar_rows(cells: dict, tasks: list[str]) -> list[list[str]]:
+    """The tasks of each panel: all in one if they are few, else those of one metric together, `_MAX_GROUPS` a panel."""
+    if len(tasks) <= _MAX_GROUPS:
+        return [tasks]
+    by_metric: dict[str, list[str]] = {}
+    for task in tasks:
+        by_metric.setdefault(_metric_of(cells, task), []).append(task)
+    return [group[start:start + _MAX_GROUPS] for group in by_metric.values()
+            for start in range(0, len(group), _MAX_GROUPS)]
 
 
 def course_figure(name: str, task: str, courses: dict[str, dict[str, dict[str, list[float | None]]]], metric: str

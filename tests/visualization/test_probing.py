@@ -36,6 +36,14 @@ def test_table_by_hand(results):
     assert len({len(line) for line in lines}) == 1
 
 
+def test_a_wide_table_has_a_line_for_each_task():
+    jobs = {key: value for number in range(12) for encoder in 'ab' for key, value in
+            job(encoder, f'task{number}', number / 100).items()}
+    lines = format_probe_table(Results('suite', 'ProbeRunner', 'p', extras=dict(jobs=jobs))).splitlines()
+    assert [line.split() for line in lines[:3]] == [['task', 'a', 'b'], ['task0', '[top1]', '0.000', '0.000'],
+                                                    ['task1', '[top1]', '0.010', '0.010']] and len(lines) == 13
+
+
 def test_figures_show_the_values(results):
     figures = probe_figures(results)
     assert list(figures) == ['tasks_by_encoders', 'accuracy_bars', 'lr_sensitivity_linear']
@@ -50,6 +58,17 @@ def test_figures_show_the_values(results):
     assert curves['adam, cosine, decay 0'] == ([0.01, 0.1], [0.75, 0.7])
     crosses = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == 'x']
     assert [1.0] in crosses, 'the diverged learning rate'
+
+
+def test_bars_of_many_tasks_stand_in_panels_by_metric():
+    jobs = {key: value for number in range(11) for key, value in
+            job('a', f'task{number}', number / 10, 'l1' if number in (1, 4) else 'top1', number not in (1, 4)).items()}
+    panels = probe_figures(Results('suite', 'ProbeRunner', 'p', extras=dict(jobs=jobs)))['accuracy_bars'].axes
+    shown = [[label.get_text() for label in panel.get_xticklabels()] for panel in panels]
+    others = [f'task{number}' for number in range(11) if number not in (1, 4)]
+    assert shown == [others[:8], others[8:], ['task1', 'task4']]
+    assert [panel.get_ylabel() for panel in panels] == ['top1', 'top1', 'l1']
+    assert [bar.get_height() for bar in panels[2].patches] == [0.1, 0.4]
 
 
 def test_pixelwise_grids_and_learning_curves_are_drawn():
