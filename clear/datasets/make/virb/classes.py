@@ -32,7 +32,9 @@ def imagenet(given: Given) -> Layout:
             raise DataError(f'{given.archive} holds the training images; give ILSVRC2012_img_val.tar too (--lists).')
         given.mark_used(val)
     else:
-        base = given.holding('train', 'val')
+        # In Kaggle's archive annotations lie in folders of the same names, and before the images.
+        kaggle = given.find('Data/CLS-LOC')
+        base = given.holding('train', 'val') if kaggle is None else kaggle / 'Data' / 'CLS-LOC'
         folders, val = {folder.name: folder for folder in folders_in(base / 'train')}, base / 'val'
     train = [(name, path, folder / path) for name, folder in folders.items() for path in image_files(folder)]
     paths = image_files(val)

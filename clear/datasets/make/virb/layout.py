@@ -123,9 +123,16 @@ def class_readers(splits: Sequence[str]) -> list[dict[str, object]]:
 
 
 def split_by_class(layout: Layout, split: Mapping[str, Sequence[tuple[str, str, Path]]]) -> Layout:
-    """Add `<split>/<class>/<name>` for (class, name, source) of each split, and the readers of them."""
+    """Add `<split>/<class>/<name>` for (class, name, source) of each split, and the readers of them.
+
+    Raises:
+        DataError: for a file of two splits, as by lists of different pairs.
+    """
+    part_of: dict[Path, str] = {}
     for part, rows in split.items():
         for label, name, source in rows:
+            if part_of.setdefault(source, part) != part:
+                raise DataError(f'{source} is for both {part_of[source]} and {part}. Are the lists of one split?')
             layout.add(f'{part}/{label}/{name}', source)
     layout.readers += class_readers(list(split))
     return layout
