@@ -60,7 +60,7 @@ def read_array_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> object:
     data = read_bytes(path, max_bytes)
     try:
         check_instructions(data, _known, 'plain values and arrays')
-        return _arrays(_ArrayReader(io.BytesIO(data), encoding='bytes').load())
+        return _arrays(_ArrayReader(io.BytesIO(data), encoding='bytes').load(), {})
     except DataError as error:
         raise DataError(f'{path}: {error}') from error
     except Exception as error:  # the unpickler raises whatever a damaged stream leads to
@@ -141,14 +141,24 @@ def _text(value: str | bytes) -> str:
     return value.decode('latin1') if isinstance(value, bytes) else str(value)
 
 
-def _arrays(value: object) -> object:
-    """The same with arrays for what stands for them."""
-    if isinstance(value, _Array):
-        return value.value()
-    if isinstance(value, dict):
-        return {key: _arrays(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_arrays, value))
+def _arrays(value: object, made: dict[int, object]) -> object:
+    """The same with arrays for what stands for them.
+
+    Args:
+        made: id -> what was made of it. What stands in many places is one: a few bytes can name it billions of times.
+    """
+    if isinstance(value, (_Array, dict, list, tuple)):
+        if id(value) not in made:
+            made[id(value)] = _made(value, made)
+        return made[id(value)]
     if isinstance(value, (_Name, _Dtype, type)):
         raise DataError('it holds a name where a value should be.')
     return value
+
+
+def _made(value: _Array | dict | list | tuple, made: dict[int, object]) -> object:
+    if isinstance(value, _Array):
+        return value.value()
+    if isinstance(value, dict):
+        return {key: _arrays(each, made) for key, each in value.items()}
+    return type(value)(_arrays(each, made) for each in value)

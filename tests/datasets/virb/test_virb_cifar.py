@@ -76,6 +76,18 @@ def test_a_pickle_of_python_2(tmp_path):
     assert np.array_equal(np.asarray(images.open_image(0)), cifar_content([5])[1][0])
 
 
+def test_what_stands_in_many_places_is_one(tmp_path):
+    deep = [np.arange(3, dtype=np.int32)]
+    for _ in range(60):  # written out, 2^60 of them
+        deep = [deep, deep]
+    (tmp_path / 'deep').write_bytes(pickle.dumps(deep, 2))
+    found = read_array_pickle(tmp_path / 'deep')
+    for _ in range(60):
+        assert found[0] is found[1]
+        found = found[0]
+    assert found[0].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize('dtype', ['u1', '<i4', '>i2', '<f8', 'bool'])
 @pytest.mark.parametrize('order', 'CF')
 def test_arrays_of_numbers_come_back(tmp_path, dtype, order):
