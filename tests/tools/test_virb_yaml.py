@@ -228,6 +228,7 @@ def test_what_is_wrong_in_the_tasks_is_one_message(files, capsys, tasks, message
 @pytest.mark.parametrize('experiments, message', [
     ('SWAV_800: [1]\n', r'SWAV_800 in the experiment list is \[1\]; expected the file'),
     ('"a b": x.pt\n', "the experiment list: 'a b' is no name"),
+    ('A: "{{$HOME:}}/a.pt"\n', "a name or a path holds '{{', which a config reads as something to be replaced"),
     ('SWAV_800: a.pt\nSWAV_800: b.pt\n', "list.yaml: line 2: the key 'SWAV_800' is there twice."),
 ])
 def test_what_is_wrong_in_the_list_is_one_message(files, experiments, message):

@@ -209,7 +209,10 @@ def write(config: dict, notes: list[str]) -> str:
     """The text of a config file."""
     from mmengine.config import Config
 
-    return '\n'.join([*(f'# {" ".join(note.split())}.' for note in notes), Config(config).pretty_text])
+    text = '\n'.join([*(f'# {" ".join(note.split())}.' for note in notes), Config(config).pretty_text])
+    if '{{' in text:  # mmengine puts variables of the environment there, before the file is read as Python
+        raise _error("a name or a path holds '{{', which a config reads as something to be replaced.")
+    return text
 
 
 def _number(where: str, value: object, whole: bool = False) -> float | int:
