@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from clear.core.logs import logger
 from clear.core.programs.startup import set_threads
 from clear.engine.base import MeasuringProgram
 from clear.engine.probing.keys import KNOWN, check_probe_config, with_defaults
-from clear.engine.probing.work.folders import FOLDER, RESULT_FILE
+from clear.engine.probing.work.folders import FOLDER, RESULT_FILE, job_folder
 from clear.engine.probing.work.shards import Shard
 from clear.engine.work_dir import held, start_logs
 from clear.registry import RUNNERS
@@ -66,11 +66,18 @@ class ProbeProgram(MeasuringProgram):
         if args.resume and args.overwrite:
             raise ConfigError('--resume keeps what is finished, --overwrite does it again; give one of them.')
         self.shard = None if shard is None else Shard.parse(shard)
-        is_fresh = self.shard is None and not (args.resume or args.overwrite or args.dry_run)
-        if is_fresh and any(self.work_dir.glob(f'{FOLDER}/*/{RESULT_FILE}')):
+        is_fresh = not (args.resume or args.overwrite or args.dry_run)
+        if is_fresh and any(path.exists() for path in self._published()):
             raise ConfigError(f'{self.work_dir} already holds finished jobs. Continue with --resume, replace them with '
                               '--overwrite, or choose another folder with --work-dir.')
         super().run(args, on_built)
+
+    def _published(self) -> Iterator[Path]:
+        """Results that a run from the start would replace: of a shard those of its jobs, whoever did them."""
+        if self.shard is None:
+            yield from self.work_dir.glob(f'{FOLDER}/*/{RESULT_FILE}')
+        elif (self.work_dir / FOLDER).is_dir():
+            yield from (job_folder(self.work_dir, job.key) / RESULT_FILE for job in self.measuring().jobs)
 
     def _collect(self, args: argparse.Namespace, others: list[Path]) -> None:
         for option in ('resume', 'overwrite', 'amp'):

@@ -152,7 +152,9 @@ def test_the_options_of_the_program(root, monkeypatch):
         done = run_tool('train', 'suite.py', '--work-dir', 'work', '--shard', f'{place}/2')
         assert done.code == 0, done.err
     assert 'shard 1/2' in run_tool('train', 'suite.py', '--work-dir', 'work', '--shard', '1/2', '--dry-run').out
-    for options, says in [(['--shard', '1/2'], 'already holds a run'), ([], 'already holds finished jobs'),
+    # Of other shards, too: what is finished is not done again unasked.
+    for options, says in [(['--shard', '1/2'], 'already holds finished jobs'),
+                          (['--shard', '1/3'], 'already holds finished jobs'), ([], 'already holds finished jobs'),
                           (['--shard', '3/2'], '--shard is'), (['--shard', '1/2', '--collect'], 'give one of them'),
                           (['--resume', '--overwrite'], 'give one of them'),
                           (['--collect', '--resume'], '--resume: --collect trains nothing'),
