@@ -87,7 +87,8 @@ class Scores:
 
 
 def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = None) -> Scores:
-    """The tables of some runs, joined. The log names means of fewer seeds than others of their task.
+    """The tables of some runs, joined. The log names means of fewer seeds than others of their task, and encoders that
+    have a task but not its metric.
 
     Args:
         runs: folders of runs, or their `results.csv`.
@@ -133,6 +134,9 @@ def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = 
         seeds[row['seed']] = _number(row['value'], where)
     if not cells:
         raise DataError(f'{", ".join(map(str, runs))}: no finished job.')
+    for cell in dict.fromkeys((row['encoder'], row['task']) for _, _, row in rows):
+        if cell not in cells:
+            logger.warning('%s on %s is left out: it has no %s.', *cell, tasks[cell[1]].metric)
     _warn_of_missing_seeds(cells)
     return Scores(encoders, tasks, {cell: fmean(seeds.values()) for cell, seeds in cells.items()},
                   {cell: list(seeds.values()) for cell, seeds in cells.items()})

@@ -64,14 +64,29 @@ def test_runs_are_joined_and_seeds_averaged(tmp_path):
     assert other.values == {('x', 'depth'): .5} and other.tasks['depth'].metric == 'rmse'
 
 
-def test_a_mean_of_fewer_seeds_is_named(tmp_path, caplog, monkeypatch):
+@pytest.fixture
+def warned(caplog, monkeypatch):
+    """What `read_scores` warns of."""
     monkeypatch.setattr(logger, 'handlers', [])
     monkeypatch.setattr(logger, 'propagate', True)
+
+    def of(runs):
+        with caplog.at_level('WARNING', 'clear'):
+            read_scores(runs)
+        return [each.message for each in caplog.records]
+    return of
+
+
+def test_a_task_without_the_metric_of_the_others_is_named(tmp_path, warned):
+    runs = [write(tmp_path / 'a', [row('x', 'depth', .25)]), write(tmp_path / 'b', [
+        row('y', 'depth', .5, metric='rmse'), row('y', 'pets', .5)])]
+    assert warned(runs) == ['y on depth is left out: it has no l1.']
+
+
+def test_a_mean_of_fewer_seeds_is_named(tmp_path, warned):
     path = write(tmp_path / 'a', [row(name, 'pets', 0.5, seed) for name, seeds in dict(a='012', b='01').items()
                                             for seed in seeds])
-    with caplog.at_level('WARNING', 'clear'):
-        read_scores([path])
-    assert [each.message for each in caplog.records] == ['b on pets: the mean of 2 of 3 seeds.']
+    assert warned([path]) == ['b on pets: the mean of 2 of 3 seeds.']
 
 
 def test_correlations_are_scipys_on_axes_where_more_is_better(runs):
