@@ -16,6 +16,7 @@ from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError, nearest
 from clear.core.files import atomic_writer
 from clear.core.logs import logger, progress_bar
+from clear.engine.probing.keys import check_name, with_defaults
 from clear.evaluation.metrics.cka import BlockCKA
 from clear.features.build import make_encoder
 from clear.features.loading import image_batches
@@ -30,7 +31,7 @@ def pairs_of(cfg: dict, names: Sequence[str] | None = None) -> list[tuple[str, s
     """Every pair of the encoders of a probing config, or of those that are named; one alone is its own pair.
 
     Raises:
-        ConfigError: for a name that is none of them, or a name given twice.
+        ConfigError: for a name that is none of them or no name, or one given twice.
     """
     known = cfg.get('encoders') or {}
     names = list(known) if names is None else list(names)
@@ -38,6 +39,7 @@ def pairs_of(cfg: dict, names: Sequence[str] | None = None) -> list[tuple[str, s
         if name not in known:
             raise ConfigError(f"No encoder of the config is called '{name}'. Nearest: "
                               f'{nearest(name, known) or ", ".join(known) or "none"}.')
+        check_name('encoders', name)  # files are called so
         if 'bank' in known[name]:
             raise ConfigError(f'encoders.{name} is a folder of banks; blocks are read from encoders.')
     if len({*names}) < len(names) or not names:
@@ -106,7 +108,6 @@ def run(args: argparse.Namespace) -> int:
     from clear.core.logs import setup_logging
     from clear.core.programs.startup import choose_device
     from clear.datasets.readers.build import guess_reader, read_images
-    from clear.engine.probing.keys import with_defaults
     from clear.visualization.figures import write_figures
     from clear.visualization.suites.figures import matrix_figure
 

@@ -101,7 +101,7 @@ def check_probe_config(cfg: dict) -> None:
 
 
 def _check_encoder(name: str, encoder: object) -> None:
-    _check_name('encoders', name)
+    check_name('encoders', name)
     kinds = [key for key in ('type', 'bank', RUN_KEY) if isinstance(encoder, dict) and key in encoder]
     if not isinstance(encoder, dict) or len(kinds) > 1 or not (kinds or any(key in encoder for key in PAIR_KEYS)):
         both = f' It has both {" and ".join(kinds)}.' if len(kinds) > 1 else ''
@@ -128,7 +128,7 @@ def _check_task(where: str, task: object, cfg: dict) -> tuple[str, ...]:
         job_seeds(task, cfg['seed'])
     if task.get('device') is not None:
         choose_device(task['device'])
-    _check_name(f'{where}.name', task_name(task))
+    check_name(f'{where}.name', task_name(task))
     check_choice(f'{where}.features', task.get('features', FEATURES[0]), FEATURES)
     for key, choices in CLASSES_OF_TASKS.items():
         if key in task:
@@ -213,7 +213,12 @@ def check_encodes_text(where: str, task: dict, name: str, encoder: dict) -> None
                       'which encodes no text.')
 
 
-def _check_name(where: str, name: object) -> None:
+def check_name(where: str, name: object) -> None:
+    """Refuse what cannot be a name of an encoder or a task, since files and folders are called so.
+
+    Raises:
+        ConfigError: saying what may be in one.
+    """
     # Two hyphens separate encoder and task in the key of a job.
     if not isinstance(name, str) or not _NAME.fullmatch(name) or '--' in name:
         raise ConfigError(f'{where}: {name!r} is no name; use letters, digits, and after the first _ . + and single -.')

@@ -67,6 +67,8 @@ def test_pairs():
                            (None, 'encoders.d is a folder')):
         with pytest.raises(ConfigError, match=message):
             pairs_of(cfg, names)
+    with pytest.raises(ConfigError, match="'x/../../y' is no name"):  # a file is called so
+        pairs_of(dict(encoders={'a': RESNET, 'x/../../y': RESNET}))
 
 
 def test_the_program(folder, tmp_path, monkeypatch):
