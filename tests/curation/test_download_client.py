@@ -144,7 +144,9 @@ def test_memory_is_bounded_by_connections_and_max_bytes():
             tracemalloc.stop()
             gc.enable()
     assert {each.outcome for each in found} == {'too_large'}
-    assert most < peak < connections * (most + 600_000) + 3_000_000
+    # Beside a body at its limit: what a growing array keeps ahead (an eighth), the pieces under way on both sides (the
+    # server is in this process, too), and what does not grow with connections. Seen: 23.5 to 24.9 MB.
+    assert most < peak < connections * (most + 800_000) + 3_000_000
 
 
 def test_time_in_a_queue_does_not_count():
