@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow
 
+from clear.core.checks import check_choice
 from clear.core.errors import DataError
 from clear.datasets.dense.targets import DenseTable, TargetDecoder
-from clear.datasets.readers.image_files import first_missing
+from clear.datasets.readers.image_files import existing_folder, first_missing, image_files
 
 logger = logging.getLogger('clear')
 
@@ -24,6 +25,25 @@ def paired_table(root: Path, split: str, images: Sequence[str], targets: Sequenc
     """
     columns = dict(path=images, mask=targets, split=pyarrow.repeat(split, len(images)))
     return DenseTable.from_columns(root, columns, target_kind=kind, decode=decode, target_names=names)
+
+
+def paired_folders(root: str, split: str, folders: tuple[str, str], key: Callable[[str], str], kind: str,
+                   decode: TargetDecoder) -> DenseTable:
+    """`root/{train,test}/<folder of images>/...` with their targets in the other folder beside it.
+
+    Args:
+        key: of an image or a target, as for `targets_of`; kind, decode: as for `paired_table`.
+
+    Raises:
+        ConfigError: for a split that is neither 'train' nor 'test'.
+        DataError: if a folder or the target of an image is missing.
+    """
+    check_choice('split', split, ('train', 'test'))
+    base = existing_folder(root)
+    for folder in folders:
+        existing_folder(base / split / folder)
+    images, targets = (image_files(base, f'{split}/{folder}') for folder in folders)
+    return paired_table(base, split, images, targets_of(base, split, images, targets, key), kind, decode)
 
 
 def targets_of(root: Path, split: str, images: Sequence[str], targets: Sequence[str], key: Callable[[str], str]

@@ -9,14 +9,11 @@
 
 from __future__ import annotations
 
-from clear.core.checks import check_choice
 from clear.datasets.dense.decoders import FloatDepth, NonZero
-from clear.datasets.dense.targets import DenseTable, TargetDecoder
-from clear.datasets.readers.dense.matching import paired_table, stem, targets_of
-from clear.datasets.readers.image_files import existing_folder, image_files
+from clear.datasets.dense.targets import DenseTable
+from clear.datasets.readers.dense.matching import paired_folders, stem
 from clear.registry import READERS
 
-SPLITS = ('train', 'test')
 MOST_METRES = 10.0
 
 
@@ -31,7 +28,7 @@ def nyu_depth(root: str, split: str) -> DenseTable:
         ConfigError: for another split.
         DataError: if a folder or the depth of an image is missing.
     """
-    return _nyu(root, split, 'depths', 'depth', FloatDepth(MOST_METRES))
+    return paired_folders(root, split, ('images', 'depths'), stem, 'depth', FloatDepth(MOST_METRES))
 
 
 @READERS.register_module(name='NYUWalkable')
@@ -45,14 +42,4 @@ def nyu_walkable(root: str, split: str) -> DenseTable:
         ConfigError: for another split.
         DataError: if a folder or the mask of an image is missing.
     """
-    return _nyu(root, split, 'walkable', 'mask', NonZero())
-
-
-def _nyu(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -> DenseTable:
-    check_choice('split', split, SPLITS)
-    base = existing_folder(root)
-    for part in ('images', folder):
-        existing_folder(base / split / part)
-    images = image_files(base, f'{split}/images')
-    targets = targets_of(base, split, images, image_files(base, f'{split}/{folder}'), stem)
-    return paired_table(base, split, images, targets, kind, decode)
+    return paired_folders(root, split, ('images', 'walkable'), stem, 'mask', NonZero())

@@ -11,11 +11,10 @@ A name may end in `_domain_rgb`, `_domain_depth_zbuffer` and so on, as the offic
 
 from __future__ import annotations
 
-from clear.core.checks import check_choice, check_flag
+from clear.core.checks import check_flag
 from clear.datasets.dense.decoders import GreyLevels, RelativeDepth, WholeDepth
-from clear.datasets.dense.targets import DenseTable, TargetDecoder
-from clear.datasets.readers.dense.matching import paired_table, targets_of
-from clear.datasets.readers.image_files import existing_folder, image_files
+from clear.datasets.dense.targets import DenseTable
+from clear.datasets.readers.dense.matching import paired_folders
 from clear.registry import READERS
 
 PER_METRE, UNKNOWN = 512, 65535
@@ -37,8 +36,8 @@ def taskonomy_depth(root: str, split: str, legacy: bool = False) -> DenseTable:
         DataError: if a folder or the depth of an image is missing.
     """
     if check_flag('legacy', legacy):
-        return _taskonomy(root, split, 'depth_zbuffer', 'edges', RelativeDepth(_MOST_EARLIER))
-    return _taskonomy(root, split, 'depth_zbuffer', 'depth', WholeDepth(PER_METRE, UNKNOWN))
+        return paired_folders(root, split, ('rgb', 'depth_zbuffer'), _view, 'edges', RelativeDepth(_MOST_EARLIER))
+    return paired_folders(root, split, ('rgb', 'depth_zbuffer'), _view, 'depth', WholeDepth(PER_METRE, UNKNOWN))
 
 
 @READERS.register_module(name='TaskonomyEdges')
@@ -52,17 +51,7 @@ def taskonomy_edges(root: str, split: str) -> DenseTable:
         ConfigError: for another split.
         DataError: if a folder or the edges of an image are missing.
     """
-    return _taskonomy(root, split, 'edges', 'edges', GreyLevels())
-
-
-def _taskonomy(root: str, split: str, folder: str, kind: str, decode: TargetDecoder) -> DenseTable:
-    check_choice('split', split, ('train', 'test'))
-    base = existing_folder(root)
-    for part in ('rgb', folder):
-        existing_folder(base / split / part)
-    images = image_files(base, f'{split}/rgb')
-    targets = targets_of(base, split, images, image_files(base, f'{split}/{folder}'), _view)
-    return paired_table(base, split, images, targets, kind, decode)
+    return paired_folders(root, split, ('rgb', 'edges'), _view, 'edges', GreyLevels())
 
 
 def _view(path: str) -> str:
