@@ -103,15 +103,7 @@ def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = 
     for run in runs:
         path = Path(run) / TABLE_FILE if Path(run).is_dir() else Path(run)
         rows += [(path, number, row) for number, row in enumerate(_rows(path), start=2)]
-    known = {row['task']: [] for _, _, row in rows}
-    for _, _, row in rows:
-        known[row['task']].append(row['metric'])
-    for task, metric in metrics.items():
-        if metric not in known.get(task, ()):
-            names = list(dict.fromkeys(known.get(task, known)))
-            what = f"Task {task} has no metric '{metric}'" if task in known else f"The tables have no task '{task}'"
-            near = nearest(metric if task in known else task, names) or ', '.join(names)
-            raise DataError(f'{what}. Nearest: {near}.')
+    known = _known_metrics(rows, metrics)
     encoders: dict[str, Encoder] = {}
     tasks: dict[str, SuiteTask] = {}
     cells: dict[tuple[str, str], dict[str, float]] = {}
@@ -140,6 +132,25 @@ def read_scores(runs: Sequence[str | Path], metrics: Mapping[str, str] | None = 
     _warn_of_missing_seeds(cells)
     return Scores(encoders, tasks, {cell: fmean(seeds.values()) for cell, seeds in cells.items()},
                   {cell: list(seeds.values()) for cell, seeds in cells.items()})
+
+
+def _known_metrics(rows: Sequence[tuple[Path, int, Mapping[str, str]]], asked: Mapping[str, str]
+                   ) -> dict[str, list[str]]:
+    """Task -> the metrics of its rows, in their order.
+
+    Raises:
+        DataError: if a metric is asked for that a task does not have.
+    """
+    known: dict[str, list[str]] = {}
+    for _, _, row in rows:
+        known.setdefault(row['task'], []).append(row['metric'])
+    for task, metric in asked.items():
+        if task not in known:
+            raise DataError(f"The tables have no task '{task}'. Nearest: {nearest(task, known) or ', '.join(known)}.")
+        if metric not in known[task]:
+            near = nearest(metric, known[task]) or ', '.join(dict.fromkeys(known[task]))
+            raise DataError(f"Task {task} has no metric '{metric}'. Nearest: {near}.")
+    return known
 
 
 def _warn_of_missing_seeds(cells: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
