@@ -20,6 +20,7 @@ from clear.evaluation.image.grid.points import OPTIMIZERS, GridPoint
 from clear.evaluation.image.grid.stacked import StackedHeads
 from clear.evaluation.image.grid.updates import Course, updates_of
 from clear.evaluation.image.rows import shuffled
+from clear.models.heads.linear_gradient import softmax_errors
 
 _LOGITS_PER_CHUNK = 2**24  # bounds the memory of an evaluation: 64 MB of float32 logits
 
@@ -141,8 +142,7 @@ def train_grid(features: Tensor, labels: Tensor, num_classes: int, points: Seque
 class _StackedTrainer:
     """The stacked heads with the state of their optimisers and the buffers that every iteration uses again.
 
-    Logits are kept as (G, C, B): softmax over a dimension that is not the last runs over the batch in vector
-    registers, which for few classes is several times faster than over rows of C numbers.
+    Logits are kept as (G, C, B), see `softmax_errors`.
     """
 
     def __init__(self, points: list[GridPoint], course: Course, sizes: Sequence[int], like: Tensor, batch_size: int,
@@ -151,7 +151,6 @@ class _StackedTrainer:
         self.diverged = torch.zeros(len(points), dtype=torch.bool, device=like.device)
         self._batch = like.new_empty(batch_size, sizes[0])
         self._outputs = [like.new_empty(len(points) * size * batch_size) for size in sizes[1:]]
-        self._minus_one = like.new_full((1, 1, 1), -1.0)
         self._updates = [(updates_of(weight, points, course), updates_of(bias, points, course))
                          for weight, bias in zip(self.heads.weights, self.heads.biases)]
         # The gradient of one update's columns at a time: it is used while it still lies in the cache.
@@ -163,7 +162,7 @@ class _StackedTrainer:
         """One iteration on the given rows; adds loss and hits of each column to `sums` (2, G)."""
         batch = torch.index_select(features, 0, rows, out=self._batch[:len(rows)])
         inputs = self._forward(batch)
-        errors = self._errors(inputs.pop(), labels[rows], sums)
+        errors = softmax_errors(inputs.pop(), labels[rows], sums)
         for layer in reversed(range(len(self.heads.weights))):
             below = inputs.pop() if layer else batch
             # Before the weights change.
@@ -184,19 +183,6 @@ class _StackedTrainer:
                 torch.addmm(bias.view(-1, 1), weight.view(-1, dim), batch.T, out=out.view(-1, len(batch)))
             found.append(out)
         return found
-
-    def _errors(self, logits: Tensor, targets: Tensor, sums: Tensor | None) -> Tensor:
-        """The gradient of the mean cross-entropy by the logits: softmax minus one-hot, over the batch size."""
-        num_columns, _, size = logits.shape
-        torch.softmax(logits, 1, out=logits)
-        index = targets.view(1, 1, size).expand(num_columns, 1, size)
-        own = None if sums is None else logits.gather(1, index).squeeze(1)  # (G, B)
-        logits.scatter_add_(1, index, self._minus_one.expand(num_columns, 1, size))
-        if own is not None:
-            # A probability of 0 is one below the smallest number: the loss is then a little too small, not infinite.
-            sums[0] -= own.clamp(min=torch.finfo(own.dtype).tiny).log_().sum(1)
-            sums[1] += (own > logits.amax(1)).sum(1)  # the own class has at most 0 left, and stands last among equals
-        return logits.div_(size)
 
     def _update(self, layer: int, errors: Tensor, inputs: Tensor, iteration: int) -> None:
         """Update weight and bias of a layer; its inputs are the batch (B, D), or what the layer before gave."""
