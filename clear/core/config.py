@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from clear.core.checks import check_flag
+from clear.core.configs.bases import MARK, configs_folder, package_bases, resolve_base
 from clear.core.errors import ClearError, ConfigError, nearest
 from clear.core.programs import signals
 
@@ -37,21 +38,14 @@ SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 _MIXED_CHAIN = 'configuration file type in the inheritance chain'
 
 
-def configs_folder() -> Path:
-    """The shipped configs: beside the package in a clone, inside it after `pip install`."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / 'configs', package / '_bundled' / 'configs'):
-        if (folder / '_base_').is_dir():
-            return folder
-    raise ConfigError(f'The shipped configs are neither beside nor inside {package}; reinstall clear-framework.')
-
-
 def find_config(path: str | Path) -> Path:
-    """`path` itself, or the shipped config of that name (`configs/` may be left out).
+    """`path` itself, the shipped config of that name (`configs/` may be left out), or what `package::path` names.
 
     Raises:
-        ConfigError: if there is neither, naming the nearest shipped configs; or if it is no file of a config.
+        ConfigError: if there is none, naming the nearest shipped configs; or if it is no file of a config.
     """
+    if MARK in str(path) and not Path(path).exists():
+        return resolve_base(str(path))
     path = Path(path)
     if path.is_file():
         if path.suffix not in SUFFIXES:
@@ -89,7 +83,7 @@ def load_config(path: str | Path, options: Options | None = None) -> tuple[Confi
 
     path = find_config(path)
     try:
-        with signals.stoppable(), plain_readers(), _own_modules(path) as keep:
+        with signals.stoppable(), plain_readers(), package_bases(), _own_modules(path) as keep:
             cfg = _from_file(path)
             if cfg.get('custom_imports'):
                 keep()
