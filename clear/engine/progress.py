@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from clear.core import dist
 from clear.core.logs import logger
+
+# Seconds between two looks at the numbers of a bar: each waits for the device.
+_BETWEEN_LOOKS_S = 0.5
 
 
 class Progress:
@@ -19,15 +23,17 @@ class Progress:
         unit: what is counted, if not iterations: then there are exactly `total`.
     """
 
-    def __init__(self, total: int, interval_s: float = 15.0, unit: str | None = None):
+    def __init__(self, total: int, interval_s: float = 10.0, unit: str | None = None):
         self.total = max(total, 1)
         self.done = 0
         self.interval_s = interval_s
         self._of = f'of {self.total} {unit}' if unit else f'of about {self.total} iterations'
         self._started = self._last_line = time.monotonic()
         self._begun_at = 0
+        self._next_look = 0.0
+        self._is_main = dist.is_main()
         self._bar = None
-        if dist.is_main() and sys.stderr.isatty():
+        if self._is_main and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.total, unit=f' {unit}' if unit else 'it', dynamic_ncols=True, leave=False)
@@ -39,15 +45,26 @@ class Progress:
         if self._bar is not None:
             self._bar.update(done)
 
-    def step(self, where: str) -> None:
-        """One more iteration; `where` says in which experience and epoch."""
+    def step(self, where: str, numbers: Callable[[], Mapping[str, float | None]] | None = None) -> None:
+        """One more iteration.
+
+        Args:
+            where: in which experience and epoch.
+            numbers: gives what is shown beside, as loss and learning rate; asked once a line, or twice a second for a
+                bar, and not in every step, as reading them may wait for the device. None among them is left out.
+        """
         self.done += 1
+        now = time.monotonic()
         if self._bar is not None:
+            if numbers is not None and now >= self._next_look:
+                self._bar.set_postfix_str(_text_of(numbers()), refresh=False)
+                self._next_look = now + _BETWEEN_LOOKS_S
             self._bar.set_description_str(where, refresh=False)
             self._bar.update()
-        elif time.monotonic() - self._last_line >= self.interval_s:
-            self._last_line = time.monotonic()
-            logger.info('%s  %d %s  ETA %s', where, self.done, self._of, self.eta())
+        elif self._is_main and now - self._last_line >= self.interval_s:
+            self._last_line = now
+            shown = _text_of(numbers()) if numbers is not None else ''
+            logger.info('%s  %d %s%s  ETA %s', where, self.done, self._of, shown and f'  {shown}', self.eta())
 
     def eta(self) -> str:
         """Time left at the mean speed so far, as h:mm:ss."""
@@ -65,3 +82,7 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _text_of(numbers: Mapping[str, float | None]) -> str:
+    return '  '.join(f'{name} {value:.4g}' for name, value in numbers.items() if value is not None)

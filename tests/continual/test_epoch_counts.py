@@ -42,8 +42,19 @@ def test_sums_are_those_of_a_loop_over_samples(count, divided):
     assert loss == pytest.approx(expected[0] / expected[1], rel=1e-5) and accuracy == expected[2] / expected[3]
 
 
+def test_a_look_at_the_loss_changes_no_sum():
+    looked, other, noted = EpochCounts(), EpochCounts(), list(batches(2 * FOLDED_BATCHES + 5))
+    for number, batch in enumerate(noted):
+        looked.note(*batch)
+        other.note(*batch)
+        expected = by_loop(noted[:number + 1])
+        assert looked.loss_so_far() == pytest.approx(expected[0] / expected[1], rel=1e-6)
+    assert looked.sums().tolist() == other.sums().tolist()
+
+
 def test_nothing_counted_has_no_mean():
     counts = EpochCounts()
+    assert counts.loss_so_far() is None
     assert counts.means() == (None, None)
     counts.note(torch.tensor(2.0), None, torch.tensor([0, 1]), 2)
     assert counts.means() == (2.0, None)

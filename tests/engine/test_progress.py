@@ -97,3 +97,39 @@ def test_what_is_counted_exactly_is_named(clock, caplog, monkeypatch):
         clock.now_s += 2
         progress.step('metadata')
     assert caplog.messages == ['metadata  1 of 7 shards  ETA 0:00:12']
+
+
+def test_numbers_are_read_once_a_line(clock, caplog, monkeypatch):
+    monkeypatch.setattr(module.logger, 'handlers', [])
+    monkeypatch.setattr(module.logger, 'propagate', True)
+    asked = []
+
+    def numbers():
+        asked.append(clock.now_s)
+        return dict(loss=0.123456, lr=1e-4, other=None)
+
+    progress = Progress(60, interval_s=10)
+    with caplog.at_level(logging.INFO, 'clear'):
+        for _ in range(20):
+            clock.now_s += 1
+            progress.step('epoch 1/2', numbers)
+    assert caplog.messages == ['epoch 1/2  10 of about 60 iterations  loss 0.1235  lr 0.0001  ETA 0:00:50',
+                               'epoch 1/2  20 of about 60 iterations  loss 0.1235  lr 0.0001  ETA 0:00:40']
+    assert asked == [1010.0, 1020.0]
+
+
+def test_a_bar_reads_numbers_twice_a_second(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal, clock, asked = Terminal(), Clock(), []
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    monkeypatch.setattr(module, 'time', clock)
+    progress = Progress(100)
+    for _ in range(100):
+        clock.now_s += 0.02
+        progress.step('epoch 1/1', lambda: asked.append(clock.now_s) or dict(loss=2.5))
+    progress._bar.refresh()
+    progress.close()
+    assert len(asked) == 4 and 'loss 2.5' in terminal.getvalue()

@@ -55,6 +55,18 @@ class EpochCounts:
         loss, rows, correct, judged = dist.sum_over_ranks(self.sums().to(self._folded.device)).tolist()
         return loss / rows if rows else None, correct / judged if judged else None
 
+    def loss_so_far(self) -> float | None:
+        """The mean loss of what was counted in this process, read from the device; None before the first batch.
+
+        The sums stay as they are: folding now would round them otherwise than a run that was not looked at.
+        """
+        loss, rows = self._folded[:2].tolist()
+        if self._batches:
+            losses, _, _, counts = zip(*self._batches)
+            loss += sum(value * count for value, count in zip(torch.stack(losses).tolist(), counts))
+            rows += sum(counts)
+        return loss / rows if rows else None
+
     def _fold(self) -> None:
         """Add the noted batches to the sums of the epoch: a few calls for all of them in place of some for each."""
         losses, outputs, targets, rows = zip(*self._batches)

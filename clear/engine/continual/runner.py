@@ -262,7 +262,12 @@ class ContinualRunner:
     def _on_iteration(self, strategy) -> None:
         clock = strategy.clock
         self.progress.step(f'experience {clock.train_exp_counter + 1}/{self.size} epoch {clock.train_exp_epochs + 1}/'
-                           f'{strategy.train_epochs}')
+                           f'{strategy.train_epochs}', self._numbers)
+
+    def _numbers(self) -> dict[str, float | None]:
+        """Mean loss of the epoch so far and learning rate, for the progress line."""
+        groups = getattr(self.strategy.optimizer, 'param_groups', None)
+        return dict(loss=self.strategy.epoch_counts.loss_so_far(), lr=groups[0]['lr'] if groups else None)
 
     def _save(self, experience: int) -> None:
         if self.work_dir is None or not dist.is_main():
