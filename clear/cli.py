@@ -13,6 +13,7 @@ PROGRAMS = {
     'curate': ('curate.py', 'make a data set from a photo stream, stage after stage'),
     'curate-app': ('curation/app.py', 'look at the banks of a curation in a web page'),
     'contact-sheet': ('curation/contact_sheet.py', 'the same as one HTML file'),
+    'doctor': ('doctor.py', 'what this machine has, what is missing, what will limit a run'),
     'print-config': ('print_config.py', 'print a config with its bases and options applied'),
     'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
