@@ -184,7 +184,7 @@ def test_heads_have_no_place_and_need_none():
 @pytest.mark.parametrize(('arguments', 'says'), [
     (dict(arch='keras/resnet50'), "'keras' is no known library"), (dict(arch='resnet51'), "'resnet50'"),
     (dict(arch='densenet121', target='mmpretrain'), 'names the tensors of densenet121 differently'),
-    (dict(target='keras'), "target is 'keras'"), (dict(source='dino'), "no source 'dino'"),
+    (dict(target='keras'), "target is 'keras'"), (dict(source='moko'), "no source 'moko'"),
 ])
 def test_wrong_arguments(tmp_path, trunk, arguments, says):
     save_tensors(tmp_path / 'in.pth', trunk)

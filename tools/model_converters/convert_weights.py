@@ -19,7 +19,9 @@ With the config of an alignment it is both towers, their heads and the scale, fo
 tools/test.py. The config describes the run that wrote IN; all of IN must find a place, or be named with --drop.
 """
 SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'humantorch', 'virb', 'byol', 'mmpretrain',
-           'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip')
+           'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip',
+           'dino', 'dino_vit', 'timm_vit', 'torchvision_vit', 'timm_convnext', 'lightly', 'lightly_teacher',
+           'lightly_student', 'lightly_resnet', 'solo')
 TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 
 

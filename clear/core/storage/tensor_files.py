@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,37 @@ class Record:
         self.state = state
 
 
-# What checkpoints of mmengine (message hub), timm and DINO (arguments) and people's own (best accuracies) hold beside
-# tensors. Nothing of these libraries is imported or called: `getattr`, too, is only a record of its arguments.
-_PATHS = [f'{module}.{name}' for module in ('pathlib', 'pathlib._local')
-          for name in ('Path', 'PosixPath', 'WindowsPath', 'PurePath', 'PurePosixPath', 'PureWindowsPath')]
-_NUMPY = ['numpy.ndarray', 'numpy.dtype', *(f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
-                                            for name in ('scalar', '_reconstruct'))]
-AS_RECORDS = ('mmengine.logging.history_buffer.HistoryBuffer', 'builtins.getattr', 'argparse.Namespace',
-              'types.SimpleNamespace', *_PATHS, *_NUMPY)
+def _dict_with_default(*factory: object) -> OrderedDict:
+    """Stands for `defaultdict`: what is missing from it is missing."""
+    return OrderedDict()
+
+
+# What checkpoints of other libraries hold beside tensors: mmengine's message hub and configs, arguments of timm and
+# DINO, hyper-parameters of Lightning (lightly) and OmegaConf (solo-learn), people's own best accuracies and dates.
+# Nothing of these libraries is imported or called: `getattr`, too, is only a record of its arguments.
+_RECORDS = {
+    'mmengine': ('logging.history_buffer.HistoryBuffer', 'config.config.Config', 'config.config.ConfigDict'),
+    'omegaconf': ('dictconfig.DictConfig', 'listconfig.ListConfig', 'base.Metadata', 'base.ContainerMetadata',
+                  *(f'nodes.{kind}Node' for kind in ('Any', 'String', 'Integer', 'Float', 'Boolean', 'Bytes', 'Path',
+                                                     'Enum', 'InterpolationResult'))),
+    'builtins': ('getattr', 'object', 'bool', 'int', 'float', 'complex', 'str', 'bytes', 'list', 'tuple', 'dict',
+                 'frozenset', 'range', 'slice'),
+    'argparse': ('Namespace',),
+    'types': ('SimpleNamespace',),
+    'typing': ('Any', 'Union', 'Optional'),
+    'datetime': ('datetime', 'date', 'time', 'timedelta', 'timezone'),
+    'numpy': ('ndarray', 'dtype', *(f'{core}.multiarray.{name}' for core in ('core', '_core')
+                                    for name in ('scalar', '_reconstruct'))),
+    **dict.fromkeys(('pathlib', 'pathlib._local'), ('Path', 'PosixPath', 'WindowsPath', 'PurePath', 'PurePosixPath',
+                                                    'PureWindowsPath')),
+}
+AS_RECORDS = tuple(f'{module}.{name}' for module, names in _RECORDS.items() for name in names)
+# Dicts with something added to them: torch's unpickler fills no other kinds.
+_AS_DICTS = {'collections.defaultdict': _dict_with_default,
+             **{f'{module}.AttributeDict': OrderedDict for module in (
+                 'pytorch_lightning.utilities.parsing', 'lightning.pytorch.utilities.parsing',
+                 'lightning_fabric.utilities.data', 'lightning.fabric.utilities.data')}}
+_STAND_INS = [*((Record, name) for name in AS_RECORDS), *((kind, name) for name, kind in _AS_DICTS.items())]
 
 
 def read_torch_file(path: Path, map_location: str) -> Any:
@@ -57,7 +81,7 @@ def read_torch_file(path: Path, map_location: str) -> Any:
         CheckpointError: if a part of the file does not match its checksum, or its values go beyond the bounds above
             or have no ordinary tensors. What torch raises on other damage is left to the caller.
     """
-    with path.open('rb') as file, torch.serialization.safe_globals([(Record, name) for name in AS_RECORDS]):
+    with path.open('rb') as file, torch.serialization.safe_globals(_STAND_INS):
         if not zipfile.is_zipfile(file):  # written before torch 1.6: no checksums
             value = torch.load(path, map_location=map_location, weights_only=True)
         else:
@@ -172,6 +196,8 @@ class _Bounds:
         else:
             return 1
         if id(value) not in self.counts:
+            if isinstance(value, Record):
+                self.counts[id(value)] = 1  # nodes of OmegaConf know the dict that holds them; nobody walks in circles
             if depth > MAX_DEPTH:
                 raise CheckpointError(f'{self.path} is nested more than {MAX_DEPTH} deep, or holds itself.')
             plain = set(map(type, parts)) <= _PLAIN_TYPES

@@ -15,8 +15,9 @@ from clear.core.logs import logger
 from clear.models.resizing import quiet_hooks, resize_tables
 from clear.models.weights.rules import SOURCES, without_a_place
 
-# Keys under which checkpoints keep their weights, tried in this order.
-_STATE_KEYS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'network', 'net')
+# Keys under which checkpoints keep their weights, tried in this order. DINO's hold student and teacher; the paper
+# evaluates the teacher.
+_STATE_KEYS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'network', 'net', 'teacher')
 # Where VISSL's checkpoints (PIRL, exemplar networks) keep the backbone.
 _NESTED_STATE = ('classy_state_dict', 'base_model', 'model', 'trunk')
 # Put in front of every name by a wrapper (data parallel, torch.compile) around the saved model.

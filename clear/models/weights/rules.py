@@ -10,6 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 
 from clear.models.weights.efficientnet import from_efficientnet_pytorch
+from clear.models.weights.families import translate
+from clear.models.weights.lightning import (
+    from_lightly,
+    from_lightly_resnet,
+    from_lightly_student,
+    from_lightly_teacher,
+    from_solo,
+)
 from clear.models.weights.virb import PREFIX
 
 # BYOL was never published in one place: online encoder of the common PyTorch versions, with what they nest in it.
@@ -19,7 +27,13 @@ _BYOL_HEADS = ('projector.', 'projection.', 'predictor.', 'fc.')
 # What files hold besides a backbone, by the beginning of the name after the rule.
 HEADS = ('fc.', 'head.', 'heads.', 'head_dist.', 'classifier.', 'last_linear.', 'neck.', 'projection_head.',
          'prototypes.', 'projector.', 'predictor.', 'data_preprocessor.', 'encoder_k.', 'queue', 'momentum_encoder.',
-         'target_generator.', 'AuxLogits.', 'aux1.', 'aux2.')
+         'target_generator.', 'AuxLogits.', 'aux1.', 'aux2.', 'dino_head.', 'ibot_head.', 'dino_loss.',
+         'ibot_patch_loss.', 'mask_token', 'prediction_head.', 'criterion.', 'online_classifier.',
+         'classification_head.', 'student_', 'teacher_', 'backbone_momentum.', 'projection_head_momentum.', 'momentum_')
+
+# DINOv2 groups the blocks of a network in training, and writes SwiGLU in other words than timm.
+_BLOCK_OF_CHUNK = re.compile(r'blocks\.\d+\.(?=\d+\.)')
+_SWIGLU = (('.mlp.w12.', '.mlp.fc1.'), ('.mlp.w3.', '.mlp.fc2.'))
 
 # What our own pretraining puts around the backbone that is evaluated, and what it keeps beside it.
 _CLEAR = re.compile(r'(?:encoder_q|encoder|teacher)\.backbone\.(?:backbone\.)?')
@@ -88,6 +102,39 @@ def _from_openclip_text(key: str) -> str | None:
     return None if key.startswith(('visual.', 'logit_')) else key.removeprefix('text.')
 
 
+def _from_dino(key: str) -> str | None:
+    # DINO and DINOv2: `backbone.` in a training's teacher, bare in what is published. The heads are for the loss.
+    key = key.removeprefix('backbone.')
+    if key.startswith(('head.', 'dino_head.', 'ibot_head.')):
+        return None
+    key = _BLOCK_OF_CHUNK.sub('blocks.', key)
+    for theirs, timm in _SWIGLU:
+        key = key.replace(theirs, timm)
+    return key
+
+
+def _from_dino_vit(key: str) -> str | None:
+    name = _from_dino(key)
+    return None if name is None else translate(name, 'vit', 'timm', 'mmpretrain')
+
+
+def _from_timm(key: str) -> str | None:
+    # timm calls a ResNet's classifier `fc`, ours is `head.fc`; transformers wraps models of timm.
+    return _from_torchvision(key.removeprefix('timm_model.'))
+
+
+def _from_timm_vit(key: str) -> str | None:
+    return translate(key.removeprefix('timm_model.'), 'vit', 'timm', 'mmpretrain')
+
+
+def _from_timm_convnext(key: str) -> str | None:
+    return translate(key.removeprefix('timm_model.'), 'convnext', 'timm', 'mmpretrain')
+
+
+def _from_torchvision_vit(key: str) -> str | None:
+    return translate(key, 'vit', 'torchvision', 'mmpretrain')
+
+
 def _below(key: str, prefix: str, but: str | None = None) -> str | None:
     name = key.removeprefix(prefix) if key.startswith(prefix) else None
     return None if name is None or (but is not None and name.startswith(but)) else name
@@ -99,7 +146,7 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'clear': _from_clear,
     'mmpretrain': _as_it_is,
     'torchvision': _from_torchvision,
-    'timm': _as_it_is,
+    'timm': _from_timm,
     'moco': _from_moco,
     'clsa': _from_moco,  # built on MoCo's code, with its names
     'swav': _from_swav,
@@ -114,6 +161,16 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'efficientnet_pytorch': from_efficientnet_pytorch,
     'itra': _from_itra,
     'protoclip': _from_openclip,  # built on open_clip's code, with its names
+    'dino': _from_dino,
+    'timm_vit': _from_timm_vit,  # into mmpretrain's VisionTransformer, as the next two
+    'dino_vit': _from_dino_vit,
+    'torchvision_vit': _from_torchvision_vit,
+    'timm_convnext': _from_timm_convnext,  # into mmpretrain's ConvNeXt
+    'lightly': from_lightly,
+    'lightly_teacher': from_lightly_teacher,
+    'lightly_student': from_lightly_student,
+    'lightly_resnet': from_lightly_resnet,
+    'solo': from_solo,
 }
 
 
