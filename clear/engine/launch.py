@@ -36,7 +36,7 @@ def read_run_config(args: argparse.Namespace, program: str = 'train') -> Config:
         ConfigError: for a missing file, a broken one, an option on a key that nobody reads, or what the runner refuses.
     """
     runners()  # before the file's custom_imports: of two runners of one name, the second is the user's
-    options = parse_options(args.cfg_options or [])
+    options = args.cfg_options if isinstance(args.cfg_options, dict) else parse_options(args.cfg_options or [])
     cfg, assigned = load_config(args.config, options)
     name = runner_type(cfg)
     runner = runners()[name]
@@ -57,29 +57,36 @@ def read_run_config(args: argparse.Namespace, program: str = 'train') -> Config:
 def train(args: argparse.Namespace) -> int:
     """Train as `tools/train.py` was told to. Returns the exit code."""
     with _processes(args.launcher):
-        runner = _runner_of(read_run_config(args))
-        for option in ('shard', 'collect'):
-            if getattr(args, option, None) is not None and option not in runner.OPTIONS:
-                raise ConfigError(f'--{option} is for probing configs, which have many jobs; leave it out.')
-        runner.run(args)
+        run(args)
     return 0
+
+
+def run(args: argparse.Namespace) -> RunnerProgram:
+    """Train in this process as `args` say; the runner that did it."""
+    runner = runner_of(read_run_config(args))
+    for option in ('shard', 'collect'):
+        if getattr(args, option, None) is not None and option not in runner.OPTIONS:
+            raise ConfigError(f'--{option} is for probing configs, which have many jobs; leave it out.')
+    runner.run(args)
+    return runner
 
 
 def test(args: argparse.Namespace) -> int:
     """Evaluate a checkpoint as `tools/test.py` was told to. Returns the exit code."""
     with _processes(args.launcher):
-        _runner_of(read_run_config(args, 'test')).test(args)
+        runner_of(read_run_config(args, 'test')).test(args)
     return 0
 
 
 def predict(args: argparse.Namespace) -> int:
     """Classify images with a checkpoint as `tools/predict.py` was told to. Returns the exit code."""
     setup_logging(None)
-    _runner_of(read_run_config(args, 'predict')).predict(args)
+    runner_of(read_run_config(args, 'predict')).predict(args)
     return 0
 
 
-def _runner_of(cfg: Config) -> RunnerProgram:
+def runner_of(cfg: Config) -> RunnerProgram:
+    """The runner that a checked config asks for."""
     return runners()[runner_type(cfg)](cfg)
 
 

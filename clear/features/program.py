@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from clear.datasets.table import ImageTable
 from clear.features.bank import FeatureBank
 from clear.features.build import make_encoder, typed
 from clear.features.extract import check_sizes, extract
-from clear.features.identity import Identity, bank_path, fingerprint_of, identity_of
+from clear.features.identity import ROOT, Identity, bank_path, fingerprint_of, identity_of
 
 if TYPE_CHECKING:
     from clear.core.types import Options
@@ -55,18 +56,32 @@ def make_bank(args: argparse.Namespace) -> FeatureBank | None:
         ConfigError, DataError, CheckpointError: as `run` does.
     """
     cfg = read_config(args)
+    return bank_of(cfg, cfg.get('out'), resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run)
+
+
+def bank_of(cfg: dict[str, object], out: str | Path | None = None, *, root: str | Path | None = None,
+            resume: bool = True, overwrite: bool = False, dry_run: bool = False) -> FeatureBank | None:
+    """The bank of a checked extraction config, finished where another run has left it; None of a dry run.
+
+    Args:
+        out: its folder; None finds one below `root` by what the features depend on.
+        resume, overwrite: as of `extract`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: as `run` does.
+    """
     if cfg.get('threads'):
         torch.set_num_threads(cfg['threads'])
     with building('The config'):
         encoder, source = make_encoder(cfg['encoder']), read_images(cfg['data'])
     options = {key: cfg.get(key, default) for key, default in DEFAULTS.items()}
     identity = identity_of(encoder, source, dtype=options['dtype'], maps=options['maps'])
-    out = Path(cfg['out']) if cfg.get('out') else bank_path(encoder, source, identity)
+    out = Path(out) if out else bank_path(encoder, source, identity, ROOT if root is None else root)
     logger.info('%s', _describe(encoder, source, out, identity))
-    if args.dry_run:
+    if dry_run:
         logger.info('dry run: nothing was encoded or written')
         return None
-    bank = extract(encoder, source, out, identity=identity, resume=args.resume, overwrite=args.overwrite, **options)
+    bank = extract(encoder, source, out, identity=identity, resume=resume, overwrite=overwrite, **options)
     logger.info('%s', _report(bank))
     return bank
 
@@ -82,8 +97,7 @@ def read_config(args: argparse.Namespace) -> dict[str, object]:
     if args.encoder:
         replaced['encoder'] = _encoder_option(args.encoder)
     if args.data:
-        is_config = Path(args.data).suffix == '.py'
-        replaced['data'] = _part_of(args.data, 'data') if is_config else guess_reader(args.data)
+        replaced['data'] = _data_option(args.data)
     others = {name: value for name, value in options.items() if name.split('.')[0] not in replaced}
     loaded, assigned = load_config(args.config, others)
     parts = Config(replaced)
@@ -95,13 +109,44 @@ def read_config(args: argparse.Namespace) -> dict[str, object]:
             logger.warning("The config assigns '%s', which nobody reads (read: %s).", name, near)
     for key in ('out', 'device'):
         cfg[key] = getattr(args, key) or cfg.get(key)
+    return _checked(cfg, str(args.config))
+
+
+def read_extraction(encoder: str | Path | Mapping | nn.Module, data: str | Path | Mapping | None, options: Options
+                    ) -> dict[str, object]:
+    """The config of an extraction whose parts are given in Python, its keys checked.
+
+    Args:
+        encoder: its config, 'TYPE:ARCH', a file with one, or the encoder itself; without data an extraction config.
+        data: config of a data source, a file with one, or a path that tells which it is.
+        options: further keys.
+
+    Raises:
+        ConfigError: for a missing or misspelt key.
+    """
+    check_keys('extract', set(options) - {'encoder', 'data', 'out'}, set(DEFAULTS) | {'threads'}, 'extract')
+    cfg: dict[str, object] = dict(options)
+    if data is None and isinstance(encoder, (str, Path, Mapping)):
+        whole = dict(encoder) if isinstance(encoder, Mapping) else load_config(encoder)[0].to_dict()
+        return _checked({**whole, **cfg}, 'The config')
+    cfg['encoder'] = _encoder_option(str(encoder)) if isinstance(encoder, (str, Path)) else encoder
+    cfg['data'] = _data_option(str(data)) if isinstance(data, (str, Path)) else data
+    return _checked(cfg, 'extract')
+
+
+def _checked(cfg: dict[str, object], name: str) -> dict[str, object]:
     if isinstance(cfg.get('encoder'), dict):
         cfg['encoder'] = typed(cfg['encoder'])
     for key in ('encoder', 'data'):
-        if not isinstance(cfg.get(key), dict) or 'type' not in cfg[key]:
-            raise ConfigError(f"{args.config} has no {key}=dict(type=...), and --{key} is not given.")
+        part = cfg.get(key)
+        if not isinstance(part, nn.Module) and (not isinstance(part, dict) or 'type' not in part):
+            raise ConfigError(f'{name} has no {key}=dict(type=...), and --{key} is not given.')
     _check_values(cfg)
     return cfg
+
+
+def _data_option(text: str) -> dict[str, object]:
+    return _part_of(text, 'data') if Path(text).suffix == '.py' else guess_reader(text)
 
 
 def _check_values(cfg: dict[str, object]) -> None:

@@ -35,7 +35,7 @@ def run_program(work: Callable[[], int | None]) -> int:
         except SystemExit:  # argparse
             raise
         except BaseException as error:
-            told = _told(error)
+            told = told_as(error)
             if told is None:
                 raise
             if signals.received():
@@ -45,7 +45,7 @@ def run_program(work: Callable[[], int | None]) -> int:
             signals.finish_in_peace()
 
 
-def _told(error: BaseException) -> ClearError | None:
+def told_as(error: BaseException) -> ClearError | None:
     """The error as the user is told of it; None if it is ours."""
     was_stopped = any(isinstance(each, signals.Stopped) for each in _chain(error))
     # What breaks after a signal breaks by it: a library that reports something else, a process whose peers have ended,

@@ -24,6 +24,7 @@ class _State:
     at_s = 0.0
     stop: Callable[[], None] | None = None
     orderly = False  # a `stop` has been called for it
+    is_guest = False  # the process is somebody else's, who goes on after us
     depth = 0
 
 
@@ -38,12 +39,16 @@ def interrupted() -> bool:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(is_guest: bool = False) -> Iterator[None]:
     """Take both signals inside the block: the first raises `Stopped`, or calls the innermost `on_stop`; a second
     Ctrl-C ends the process at once. Outside the main thread whoever runs us handles signals.
+
+    Args:
+        is_guest: the process is a notebook's or another program's; a second Ctrl-C raises `Stopped` too.
     """
     before = {}
     if _State.depth == 0:
+        _State.is_guest = is_guest
         with suppress(ValueError):  # not the main thread
             before = {number: signal.signal(number, _handle) for number in SIGNALS}
     _State.depth += 1
@@ -52,7 +57,7 @@ def stoppable() -> Iterator[None]:
     finally:
         _State.depth -= 1
         if _State.depth == 0:
-            _State.number, _State.orderly = None, False
+            _State.number, _State.orderly, _State.is_guest = None, False, False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -101,6 +106,8 @@ def _handle(number: int, frame: object) -> None:
             raise Stopped
         _State.orderly = True
         _State.stop()
+    elif number == signal.SIGINT and _State.is_guest:
+        raise Stopped
     elif number == signal.SIGINT and not ('RANK' in os.environ and time.monotonic() - _State.at_s < _SAME_S):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
