@@ -16,6 +16,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='exp_<i>.pth or latest.pth of a run, or a file of weights')
     parser.add_argument('images', nargs='+', help='image files')
     parser.add_argument('--top', type=int, default=3, help='how many classes to print per image (default: 3)')
+    parser.add_argument('--task', type=int, help='which head answers, of a model with one for each task')
     parser.add_argument('--device', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='override config fields')
     return parser.parse_args(argv)

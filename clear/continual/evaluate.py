@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from clear.continual.multitask import call
 from clear.continual.scenarios.base import TensorBucket
 from clear.core import dist
 from clear.core.modes import evaluation_mode
@@ -35,7 +36,7 @@ class TestCount:
 
 
 def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device: torch.device | str,
-                  num_workers: int = 0) -> TestCount:
+                  num_workers: int = 0, task: int | None = None) -> TestCount:
     """Count the samples of `dataset` whose highest logit is their target.
 
     Every process takes every W-th row, and the integer counts are summed, so the result does not depend on the
@@ -46,13 +47,14 @@ def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device
         model: maps a batch to (N, C) logits.
         dataset: a `TensorBucket`, or a map-style data set of (input, target).
         batch_size: rows per forward pass and process; of features more, up to 64 MB.
+        task: of all samples, for a model with a head for each.
     """
     rows = range(dist.rank(), len(dataset), dist.world_size())  # none, if there are more processes than samples
     counts = torch.zeros(2, dtype=torch.int64, device=device)
     bad_rows: list[int] = []
     with evaluation_mode(model):
         for inputs, targets in _batches(dataset, rows, batch_size, num_workers, bad_rows):
-            logits = model(inputs.to(device, non_blocking=True))
+            logits = call(model, inputs.to(device, non_blocking=True), task)
             correct = (logits.argmax(1) == targets.to(device, non_blocking=True)).sum()
             counts += torch.stack([correct, correct.new_tensor(len(targets))])
     correct, total = dist.sum_over_ranks(counts).tolist()

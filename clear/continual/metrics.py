@@ -19,15 +19,17 @@ Matrix: TypeAlias = 'Sequence[Sequence[float | None]] | np.ndarray | torch.Tenso
 Metrics: TypeAlias = dict[str, 'float | None | dict[str, float | None]']
 
 # iid and streaming are CLEAR's; every test set has all classes in the first three. In a class-incremental stream each
-# experience has classes of its own; with one test set all rows are tested on the same images.
-PROTOCOLS = ('iid', 'streaming', 'domain-incremental', 'class-incremental', 'one-test-set')
+# experience has classes of its own; in a task-incremental one the model is told the task of each sample, and has no
+# head for tasks to come; with one test set all rows are tested on the same images.
+PROTOCOLS = ('iid', 'streaming', 'domain-incremental', 'class-incremental', 'task-incremental', 'one-test-set')
 CLEAR_METRICS = ('in_domain', 'next_domain', 'accuracy', 'backward_transfer', 'forward_transfer', 'final_domain',
                  'forgetting', 'challenge_score')
 # The CVPR 2022 CLEAR challenge: equal weights; ties were broken by next_domain.
 CHALLENGE_METRICS = ('in_domain', 'next_domain', 'backward_transfer', 'forward_transfer')
 # Metrics that use an entry with i >= j. Under the streaming protocol those entries measure training data.
 OVERLAPPED_METRICS = ('in_domain', 'accuracy', 'backward_transfer', 'forgetting', 'challenge_score')
-# Of streams where an entry above the diagonal measures classes that nobody has seen: no transfer, no next domain.
+# Of streams where an entry above the diagonal measures classes that nobody has seen, or a task without a head: no
+# transfer, no next domain.
 CLASS_INCREMENTAL_METRICS = ('final_accuracy', 'average_incremental_accuracy', 'learning_accuracy', 'forgetting')
 ONE_TEST_SET_METRICS = ('final_accuracy', 'mean_accuracy')
 
@@ -53,16 +55,16 @@ def clear_metrics(acc_matrix: Matrix, protocol: str = 'iid') -> Metrics:
         acc_matrix: N x N fractions as lists, array or tensor; None or NaN where nothing was measured (yet). N x 1
             with one test set.
         protocol: `'iid'` and `'domain-incremental'` (train and test images of a bucket are disjoint), `'streaming'`
-            (they are the same, so entries with i >= j measure training data), `'class-incremental'` or
-            `'one-test-set'`.
+            (they are the same, so entries with i >= j measure training data), `'class-incremental'`,
+            `'task-incremental'` or `'one-test-set'`.
 
     Returns:
         The metrics in the order of `CLEAR_METRICS`, then `'train_overlap'`. A metric that needs a missing entry,
         or has no entries at all (N = 1), is None. Under streaming the metrics in `OVERLAPPED_METRICS` are None
         as well and their numbers stand in the dict `'train_overlap'`, which is empty otherwise.
 
-        For a class-incremental stream those in `CLASS_INCREMENTAL_METRICS`: the mean of the last row, the mean over
-        rows of the mean of j <= i (Rebuffi et al. 2017, arXiv:1611.07725, there over samples), the mean of the
+        For a class- or task-incremental stream those in `CLASS_INCREMENTAL_METRICS`: the mean of the last row, the mean
+        over rows of the mean of j <= i (Rebuffi et al. 2017, arXiv:1611.07725, there over samples), the mean of the
         diagonal, and `forgetting`. With one test set those in `ONE_TEST_SET_METRICS`: the last row and the mean.
 
     Raises:
@@ -71,7 +73,7 @@ def clear_metrics(acc_matrix: Matrix, protocol: str = 'iid') -> Metrics:
     """
     _check_protocol(protocol)
     matrix = _checked_matrix(acc_matrix, columns=1 if protocol == 'one-test-set' else None)
-    if protocol == 'class-incremental':
+    if protocol in ('class-incremental', 'task-incremental'):
         return _class_incremental(matrix)
     if protocol == 'one-test-set':
         values = [row[0] for row in matrix]

@@ -46,6 +46,7 @@ class LaMAML(AvalancheLaMAML):
         kwargs: as in Avalanche; the learning rates per parameter start at `alpha_init`.
     """
 
+    one_head = True
     method_version = 2
     method_remedy = ''
     rebuilt = ('optimizer_alpha', 'initial_fast_params', 'meta_losses')
@@ -119,6 +120,8 @@ class LaMAMLHigher(LaMAML):
 @STRATEGIES.register_module()
 class MER(AvalancheMER):
     """Meta-experience replay (Riemer et al. 2019, arXiv:1810.11910), as in Avalanche. Its arguments are Avalanche's."""
+
+    one_head = True
 
     def __init__(self, **kwargs):
         _quietly(super().__init__, **kwargs)

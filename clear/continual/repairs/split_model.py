@@ -26,6 +26,7 @@ from mmpretrain.models.heads import (  # noqa: E402
     VisionTransformerClsHead,
 )
 
+from clear.continual.multitask import MultiTaskMixin  # noqa: E402
 from clear.core.modes import evaluation_mode  # noqa: E402
 from clear.models.classifier import ComposedClassifier  # noqa: E402
 
@@ -145,6 +146,8 @@ def split(model: nn.Module, wanted_by: str) -> nn.Module:
         return model
     if not isinstance(model, ComposedClassifier):
         raise ConfigError(f'{wanted_by} reads the features of the model, which a {type(model).__name__} does not show.')
+    if isinstance(model, MultiTaskMixin):
+        raise ConfigError(f'{wanted_by} reads the features before the last layer; this model has a head for each task.')
     if model.head is None or isinstance(model.head, _UNCUT):
         raise ConfigError(f'{wanted_by} reads the features of the model before its last layer; model.head '
                           f"{'is missing' if model.head is None else type(model.head).__name__ + ' hides them'}. "

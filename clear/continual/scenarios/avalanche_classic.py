@@ -126,6 +126,8 @@ def classic_benchmark(name: str, *, data_root: str | None = None, download: bool
                                       bad_samples=info.bad_samples)
             datasets.append(as_block(images) if cache == 'ram' and draws_nothing(transform) else images)
     info.fingerprint = _fingerprint(name, options, info)
+    if options.get('return_task_id') and len(test) == len(labels):
+        info.task_labels = list(labels)
     return make_benchmark(info, labels, labels if len(test) == len(labels) else labels[-1:])
 
 

@@ -48,6 +48,7 @@ class ScenarioInfo:
         rest: the training samples of each bucket as they are when tested on, where a run of the iid protocol also
             measures whole buckets before it trains on them.
         test_names: the names of the test sets where they differ from the training experiences (one test set for all).
+        task_labels: the task of each training experience and of the test set beside it, where the stream names tasks.
     """
 
     class_names: list[str]
@@ -60,6 +61,7 @@ class ScenarioInfo:
     bad_samples: BadSamples | None = None
     test_names: list[str] | None = None
     rest: list[Dataset] | None = None
+    task_labels: list[int] | None = None
 
     @property
     def num_classes(self) -> int:

@@ -25,6 +25,8 @@ class Traits:
         needs_optimizer: of a strategy, whether it learns by gradients; closed-form learners do not.
         embeds_in_training: of a strategy, whether the model gives embeddings and no logits while it trains, so that
             there is no training accuracy.
+        one_head: of a strategy or plugin, whether it is only for models whose samples all go to one head, and not for
+            those with a head for each task.
         is_classifier: of a strategy, whether there is an accuracy to measure.
         is_joint: of a strategy, whether it is given all experiences at once.
         is_cumulative: of a strategy, whether it trains on all buckets seen so far and divides each batch over them.
@@ -51,6 +53,7 @@ class Traits:
     own_loss: bool | str = False
     needs_optimizer: bool = True
     embeds_in_training: bool = False
+    one_head: bool = False
     is_classifier: bool = True
     is_joint: bool = False
     is_cumulative: bool = False

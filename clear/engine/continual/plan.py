@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from clear.continual.multitask import MultiTaskMixin, call, grows
 from clear.continual.scenarios import ScenarioInfo
 from clear.continual.scenarios.base import TensorBucket
 from clear.continual.strategies.build import strategy_class
@@ -32,16 +33,41 @@ def check_fit(cfg: dict, model: nn.Module, info: ScenarioInfo, device: torch.dev
     Raises:
         ConfigError: saying which two values disagree and what to set.
     """
-    if model.num_classes != info.num_classes:
+    _check_tasks(model, info)
+    if not grows(model) and model.num_classes != info.num_classes:
         raise ConfigError(f'model.head has num_classes={model.num_classes}, but the data have {info.num_classes} '
                           f"classes ({', '.join(info.class_names[:4])}, ...). Set "
                           f'model.head.num_classes={info.num_classes}.')
     strategy = strategy_class(cfg['cl_strategy']['type'])
+    check_one_head(model, strategy, f"cl_strategy.type {cfg['cl_strategy']['type']}")
     if not strategy.is_classifier:
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} trains a generator, which classifies "
                           'nothing: a run has no accuracy to measure. GenerativeReplay trains one beside a classifier.')
     _check_forward(model, info, device)
     _check_strategy_fits(strategy, cfg['cl_strategy'], len(info.train))
+
+
+def _check_tasks(model: nn.Module, info: ScenarioInfo) -> None:
+    """Refuse a model with a head for each task where the stream names none.
+
+    Raises:
+        ConfigError: saying what to set.
+    """
+    if not isinstance(model, MultiTaskMixin):
+        return
+    if info.task_labels is None:
+        raise ConfigError('The model has a head for each task, but the scenario names no tasks. Set scenario.'
+                          'task_labels=True (experience i is task i) or a list of labels, for a classic of Avalanche '
+                          'scenario.return_task_id=True, or take a head such as LinearClsHead.')
+    if info.rest is not None:
+        raise ConfigError("scenario.evaluation_protocol='both' measures buckets before their time, for which a model "
+                          "with a head for each task has no head yet. Use 'iid'.")
+
+
+def check_one_head(model: nn.Module, part: object, name: str) -> None:
+    """Refuse a model with a head for each task beside a strategy or plugin that is for one head."""
+    if isinstance(model, MultiTaskMixin) and trait(part, 'one_head'):
+        raise ConfigError(f'{name} is for models with one head; this one has a head for each task.')
 
 
 def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -> None:
@@ -54,11 +80,16 @@ def _check_forward(model: nn.Module, info: ScenarioInfo, device: torch.device) -
                               "Is dict(type='ToTensor') missing?")
         try:
             with evaluation_mode(model):
-                model(torch.stack([sample, sample]).to(device))
+                call(model, torch.stack([sample, sample]).to(device), _first_task(model))
         except RuntimeError as error:
             raise ConfigError(f'The model cannot take the data: an input of shape {tuple(sample.shape)} from scenario.'
                               f'{key} gives "{error}". Compare head.in_channels, the backbone and the transforms.'
                               ) from error
+
+
+def _first_task(model: nn.Module) -> int | None:
+    """A task whose head a model has from the start, if it is told tasks."""
+    return 0 if isinstance(model, MultiTaskMixin) else None
 
 
 def first_readable(dataset: Dataset) -> object | None:
@@ -99,7 +130,7 @@ def check_last_batches(cfg: dict, strategy: SupervisedTemplate, info: ScenarioIn
     sample = first_readable(info.train[0]) if found else None
     if sample is None:
         return
-    reason = refusal(strategy.model, lambda trial: trial(torch.stack([sample]).to(device)))
+    reason = refusal(strategy.model, lambda trial: call(trial, torch.stack([sample]).to(device), _first_task(trial)))
     if reason is None:
         return
     fitting = [other for other in range(2, 2 * size + 3) if all(_smallest(count, other) > 1 for count in counts)]

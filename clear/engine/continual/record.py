@@ -166,6 +166,9 @@ class RunRecord:
             extras['streaming'] = streaming_results(self.acc_matrix, self.streaming_matrix)
         if self.branched_from is not None:
             extras['branched_from'] = self.branched_from
+        if info.protocol == 'task-incremental':
+            extras['task_labels'] = info.task_labels
+            extras['task_accuracy'] = self._by_task(info)
         if cfg['amp']:
             extras['amp'] = cfg['amp']
         if info.bad_samples is not None:
@@ -176,6 +179,16 @@ class RunRecord:
             overlap_mask=overlap_mask(len(self.acc_matrix), info.protocol), config_hash=config_hash(cfg),
             seeds=dict(train=cfg['seed'], split=cfg['scenario'].get('seed')), **software(),
             world_size=dist.world_size(), timing=self.timing, joint=self.is_joint, extras=extras)
+
+
+    def _by_task(self, info: ScenarioInfo) -> dict[str, float | None]:
+        """Accuracy on each task after the last finished experience; the mean, where a task has several test sets."""
+        row = self.acc_matrix[max(len(self.train_log) - 1, 0)]
+        by_task: dict[str, list[float]] = {str(task): [] for task in info.task_labels}
+        for task, value in zip(info.task_labels, row):
+            if value is not None:
+                by_task[str(task)].append(value)
+        return {task: sum(values) / len(values) if values else None for task, values in by_task.items()}
 
 
 def _unmeasured(rows: int, columns: int) -> Matrix:

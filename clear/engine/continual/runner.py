@@ -20,7 +20,7 @@ from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.branch import branch_run
 from clear.engine.continual.keys import check_continual_config, with_defaults
-from clear.engine.continual.plan import check_fit, check_last_batches, describe, planned_iterations
+from clear.engine.continual.plan import check_fit, check_last_batches, check_one_head, describe, planned_iterations
 from clear.engine.continual.record import RunRecord
 from clear.engine.continual.resume import resume_run
 from clear.engine.continual.state import RunState
@@ -79,6 +79,7 @@ class ContinualRunner:
             ConfigError, DataError, CheckpointError: for parts that do not fit together.
         """
         from clear.continual.loggers import build_evaluator, needs_evaluation_pass
+        from clear.continual.multitask import takes_tasks
         from clear.continual.strategies import build_strategy, quiet_avalanche
         from clear.continual.strategies.build import check_distributed
         from clear.continual.training.precision import set_precision
@@ -101,6 +102,10 @@ class ContinualRunner:
             self.runs_avalanche_eval = needs_evaluation_pass(evaluator)
             self.strategy = build_strategy(self.cfg['cl_strategy'], self.model, device=self.device, evaluator=evaluator)
             self.model = self.strategy.model  # some strategies need another than the config's, or more of it
+            for plugin in self.strategy.plugins:
+                check_one_head(self.model, plugin, type(plugin).__name__)
+            if takes_tasks(self.model) and self.info.task_labels is not None:
+                self.info.protocol = 'task-incremental'
             check_last_batches(self.cfg, self.strategy, self.info, self.device)
             self.scaler = set_precision(self.model, self.cfg['amp'], self.device)
             self.experiences = list(self.benchmark.train_stream)
@@ -130,8 +135,10 @@ class ContinualRunner:
     @building('The config')
     def build_model(self) -> None:
         """Build the model from the seed, load weights, freeze: `self.model`."""
+        from clear.continual.multitask import with_task_labels
+
         seed_everything(derive_seed(self.cfg['seed'], 'model'))
-        self.model = build_classifier(self.cfg['model'])
+        self.model = with_task_labels(build_classifier(self.cfg['model']))
         load_from = self.cfg['load_from']
         if load_from:
             options = dict(load_from) if isinstance(load_from, dict) else dict(path=load_from)
@@ -230,7 +237,7 @@ class ContinualRunner:
         """Accuracies on the test sets, and on the whole buckets that training has not reached."""
         row, whole_buckets = [], [None] * len(self.info.test)
         for index, dataset in enumerate(self.info.test):
-            count = self._count(dataset)
+            count = self._count(dataset, index)
             row.append(count.accuracy)
             self._leave_out(index, count.bad_rows)
             self.strategy.agree_to_stop()
@@ -241,13 +248,19 @@ class ContinualRunner:
             self.strategy.eval(self.test_experiences, num_workers=self.cfg['num_workers'])
         return row, whole_buckets
 
-    def _count(self, dataset: Dataset) -> TestCount:
+    def _count(self, dataset: Dataset, index: int) -> TestCount:
+        """Of the test set of a bucket; nothing where it is of a task that the model has no head for."""
+        from clear.continual.multitask import known_tasks
+
+        task = self.info.task_labels[index] if self.info.protocol == 'task-incremental' else None
+        if task is not None and task not in known_tasks(self.model):
+            return TestCount(0, 0, [])
         return count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
-                             device=self.device, num_workers=self.cfg['num_workers'])
+                             device=self.device, num_workers=self.cfg['num_workers'], task=task)
 
     def _whole_bucket(self, index: int, tested: TestCount) -> float | None:
         """Accuracy on all images of a bucket that training has not reached, from the count on its test images."""
-        count = self._count(self.info.rest[index])
+        count = self._count(self.info.rest[index], index)
         total = tested.total + count.total
         return (tested.correct + count.correct) / total if total else None
 
@@ -321,7 +334,7 @@ class ContinualRunner:
     def test(self, checkpoint: Path) -> list[float | None]:
         """Top-1 accuracy of a checkpoint's weights on the test set of every bucket."""
         load_model_weights(self.model, checkpoint)
-        return [self._count(dataset).accuracy for dataset in self.info.test]
+        return [self._count(dataset, index).accuracy for index, dataset in enumerate(self.info.test)]
 
 
 def _fraction(value: float | None) -> str:

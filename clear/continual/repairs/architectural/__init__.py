@@ -10,7 +10,8 @@ from clear.continual.repairs.architectural.generators import (
     GenerativeReplayPlugin,
     VAETraining,
 )
+from clear.continual.repairs.architectural.heads import IncrementalClassifier, MultiHeadClassifier
 
 __all__ = ['AETraining', 'AR1', 'CWRStar', 'CWRStarPlugin', 'CoPE', 'CoPEPlugin', 'ExpertGatePlugin',
-           'ExpertGateStrategy', 'GenerativeReplay', 'GenerativeReplayPlugin', 'LearningToPrompt',
-           'PNNStrategy', 'PackNet', 'SCR', 'VAETraining']
+           'ExpertGateStrategy', 'GenerativeReplay', 'GenerativeReplayPlugin', 'IncrementalClassifier',
+           'LearningToPrompt', 'MultiHeadClassifier', 'PNNStrategy', 'PackNet', 'SCR', 'VAETraining']

@@ -35,6 +35,7 @@ class CWRStarPlugin(SupervisedPlugin):
         legacy: frozen weights in train mode.
     """
 
+    one_head = True
     method_version = 2
     method_remedy = 'legacy=True brings it back'
 
@@ -103,6 +104,7 @@ class CWRStar(Naive):
         freeze_remaining_model, legacy: the plugin's.
     """
 
+    one_head = True
     unmixed_batches = 'every'
 
     def __init__(self, *, freeze_remaining_model: bool = True, legacy: bool = False, plugins: list | None = None,
@@ -128,6 +130,7 @@ class AR1(Naive):
         inc_lr: learning rate from the second experience on; None keeps the first.
     """
 
+    one_head = True
     unmixed_batches = 'first'
 
     @staticmethod
@@ -231,6 +234,8 @@ class PNNStrategy(Naive):
         hidden_features_per_column, adapter: of the network.
     """
 
+    one_head = True
+
     @staticmethod
     def prepare_model(model: nn.Module, *, device, in_features: int | None = None, num_layers: int = 1,
                       hidden_features_per_column: int = 100, adapter: str = 'mlp', **_) -> nn.Module:
@@ -292,6 +297,8 @@ class PackNet(Naive):
         post_prune_epochs: the last epochs of each experience, after pruning; fewer than train_epochs.
         prune_proportion: share of the weights that is freed, one number or one for each experience.
     """
+
+    one_head = True
 
     @staticmethod
     def prepare_model(model: nn.Module, **_) -> nn.Module:

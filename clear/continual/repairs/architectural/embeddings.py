@@ -43,6 +43,7 @@ class SCR(AvalancheSCR):
         legacy: Avalanche's mixed means, projections of any length, and shares of the memory.
     """
 
+    one_head = True
     own_loss = True
     embeds_in_training = True
     method_version = 2
@@ -127,6 +128,7 @@ class CoPEPlugin(AvalancheCoPEPlugin):
         legacy: move prototypes at the end of an experience only; Avalanche's shares of the memory.
     """
 
+    one_head = True
     method_version = 2
     method_remedy = 'legacy=True, of CoPE or its plugin, brings the earlier form back'
 
@@ -184,6 +186,7 @@ class CoPE(AvalancheCoPE):
         max_it_cnt, legacy: the plugin's.
     """
 
+    one_head = True
     unmixed_batches = 'first'  # in later ones too, once its pass over the memory has ended
     own_loss = True
     embeds_in_training = True
@@ -244,6 +247,7 @@ class LearningToPrompt(AvalancheLearningToPrompt):
         use_cls_features: see `PromptedClassifier`.
     """
 
+    one_head = True
     POOL = dict(prompt_pool=True, pool_size=20, prompt_length=5, top_k=5, prompt_key=True, embedding_key='cls',
                 prompt_init='uniform', batchwise_prompt=False, head_type='prompt', use_prompt_mask=False)
 

@@ -48,6 +48,8 @@ class GenerativeReplayPlugin(AvalancheGenerativeReplayPlugin):
         weight_replay_loss_factor: the weight is multiplied by it after every iteration.
     """
 
+    one_head = True
+
     def __init__(self, generator: dict | None = None, generator_epochs: int = 10, generator_lr: float = 1e-3,
                  replay_size: int | None = None, increasing_replay_size: bool = False,
                  is_weighted_replay: bool = False, weight_replay_loss_factor: float = 1.0,
@@ -109,6 +111,7 @@ class GenerativeReplayPlugin(AvalancheGenerativeReplayPlugin):
 class GenerativeReplay(Naive):
     """Fine-tuning with a `GenerativeReplayPlugin`, whose arguments these are."""
 
+    one_head = True
     unmixed_batches = 'every'
 
     def __init__(self, *, generator: dict | None = None, generator_epochs: int = 10, generator_lr: float = 1e-3,
@@ -289,6 +292,7 @@ class ExpertGateStrategy(Naive):
         rest: the plugin's.
     """
 
+    one_head = True
     unmixed_batches = 'every'
 
     @staticmethod

@@ -169,6 +169,8 @@ class GSS_greedyPlugin(AvalancheGSSPlugin):
         legacy: keep Avalanche's behaviour; `input_size` is then needed.
     """
 
+    one_head = True
+
     def __init__(self, mem_size: int = 200, mem_strength: int = 5, input_size: list[int] | None = None, *,
                  legacy: bool = False):
         if legacy and input_size is None:
@@ -234,6 +236,7 @@ class GSS_greedy(AvalancheGSS):
         legacy: keep Avalanche's behaviour.
     """
 
+    one_head = True
     unmixed_batches = 'first'
 
     def __init__(self, *, mem_size: int = 200, mem_strength: int = 1, input_size: list[int] | None = None,
@@ -259,6 +262,7 @@ class RARPlugin(AvalancheRARPlugin):
         kwargs: as in Avalanche.
     """
 
+    one_head = True
     method_version = 2
     method_remedy = ''
 

@@ -42,6 +42,7 @@ class DER(AvalancheDER):
     """
 
     division = 'gather'
+    one_head = True
     unmixed_batches = 'first'
     penalty_keys = ('alpha',)
     method_version = 2
