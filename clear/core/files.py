@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import struct
 import tempfile
@@ -83,6 +85,20 @@ def regular_file(path: str | Path) -> Path:
     except (OSError, ValueError) as error:  # ValueError: NUL or half a surrogate pair
         raise DataError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
     raise DataError(f'{path} is not a regular file.')
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a regular file, as lower-case hex."""
+    with regular_file(path).open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def require_space(folder: str | Path, needed_bytes: int, purpose: str) -> None:
+    """Raise a DataError if the disk of `folder` has less room than `needed_bytes`."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DataError(f'{purpose} needs {needed_bytes / 2**30:.1f} GiB, but the disk of {folder} has only '
+                        f'{free / 2**30:.1f} GiB left.')
 
 
 def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:

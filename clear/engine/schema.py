@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A name of a config file that nobody reads and that is this like a known one is a misspelling, not a helper.
 MISSPELT = 0.85
-LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched'}
+LOAD_FROM_KEYS = {'path', 'source', 'prefix_map', 'min_matched', 'sha256'}
 
 
 def filled_in(cfg: Config | dict, defaults: Options) -> dict[str, Any]:
@@ -70,18 +70,21 @@ def check_names(assigned: Iterable[str], known: Set[str]) -> None:
 
 
 def check_load_from(value: object) -> None:
-    """`load_from` of any run: None, a path, or a dict with `path`.
+    """`load_from` of any run: None, a path or http(s) address, or a dict with one as `path`.
 
     Raises:
         ConfigError: naming the key.
     """
+    from clear.models.weights import check_address  # with torch
+
     if isinstance(value, dict):
         check_keys('load_from', value, LOAD_FROM_KEYS, 'load_from')
-        check_text('load_from.path', value.get('path'))
+        path = check_text('load_from.path', value.get('path'))
+        check_address('load_from', path, value.get('sha256'))
         if value.get('min_matched') is not None:
             check_number('load_from.min_matched', value['min_matched'], 0, 1)
     elif value is not None:
-        check_text('load_from', value)
+        check_address('load_from', check_text('load_from', value))
 
 
 def computed_config(cfg: dict, execution: Collection[str] = EXECUTION_KEYS, known: Set[str] | None = None

@@ -9,8 +9,8 @@ import pytest
 from download_server import QUICK, offer_clear10, serving
 
 from clear.core.errors import ConfigError, DataError
+from clear.core.storage.fetch import TransferError, fetch
 from clear.datasets.make.download import download_clear
-from clear.datasets.make.fetch import TransferError, fetch
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ def main(argv=None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     from clear.core.logs import progress_bar
+    from clear.core.storage.fetch import parse_hashes
     from clear.curation.metadata.acquire import download_metadata, files_of, urls_of
-    from clear.datasets.make.fetch import parse_hashes
     from clear.datasets.make.obtain import archive_state, read_record
 
     only, mirrors = ([value for values in given for value in values] for given in (args.only, args.mirror))

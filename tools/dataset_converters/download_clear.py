@@ -39,8 +39,8 @@ def main(argv=None) -> int:
 def run(args: argparse.Namespace) -> None:
     from clear.core.errors import ConfigError
     from clear.core.logs import progress_bar
+    from clear.core.storage.fetch import parse_hashes
     from clear.datasets.make.download import archive_urls, archives_of, download_clear
-    from clear.datasets.make.fetch import parse_hashes
     from clear.datasets.make.merge import merge_official
     from clear.datasets.make.obtain import archive_state, read_record
 

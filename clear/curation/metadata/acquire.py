@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.datasets.make.archives import sha256_of
-from clear.datasets.make.fetch import BACKOFF_S, TIMEOUT_S, check_url
+from clear.core.files import sha256_of
+from clear.core.storage.fetch import BACKOFF_S, TIMEOUT_S, check_url
 from clear.datasets.make.obtain import (
     Bars,
     archive_state,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import posixpath
-import shutil
 import stat
 import struct
 import zipfile
@@ -13,19 +11,13 @@ import zlib
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.core.files import regular_file
+from clear.core.files import require_space, sha256_of
 from clear.core.logs import Report
 
 # What zipfile raises on bytes that are no sound archive; RuntimeError for encrypted members.
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
                LookupError, OverflowError, struct.error)
 _BLOCK_BYTES = 1 << 20
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a regular file, as lower-case hex."""
-    with regular_file(path).open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def verify_archive(path: str | Path, sha256: str | None = None) -> str:
@@ -114,11 +106,3 @@ def unsafe_name(name: str) -> str | None:
     if '\0' in name or name.startswith('/') or '..' in name and posixpath.normpath(name).split('/')[0] == '..':
         return f"member '{name}' leads out of the folder"
     return None
-
-
-def require_space(folder: str | Path, needed_bytes: int, purpose: str) -> None:
-    """Raise a DataError if the disk of `folder` has less room than `needed_bytes`."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise DataError(f'{purpose} needs {needed_bytes / 2**30:.1f} GiB, but the disk of {folder} has only '
-                        f'{free / 2**30:.1f} GiB left.')

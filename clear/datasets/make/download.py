@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.storage.fetch import BACKOFF_S, TIMEOUT_S, check_url
 from clear.datasets.make.archives import extract_archive, verify_archive
-from clear.datasets.make.fetch import BACKOFF_S, TIMEOUT_S, check_url
 from clear.datasets.make.obtain import (
     Bars,
     archive_state,

@@ -13,7 +13,7 @@ from pathlib import Path
 from clear.core.errors import DataError
 from clear.core.files import read_json, write_json
 from clear.core.logs import Report
-from clear.datasets.make.fetch import BACKOFF_S, TIMEOUT_S, TransferError, discard, fetch, remembered
+from clear.core.storage.fetch import BACKOFF_S, TIMEOUT_S, TransferError, discard, fetch, remembered
 
 RECORD = 'archives.json'
 _RECORD_TYPES = {'sha256': str, 'bytes': int, 'source': str, 'state': str, 'entries': list}

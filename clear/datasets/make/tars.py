@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clear.core.errors import DataError
-from clear.core.files import inside, regular_file
+from clear.core.files import inside, regular_file, require_space, sha256_of
 from clear.core.logs import Report
-from clear.datasets.make.archives import require_space, sha256_of
 
 _BLOCK_BYTES = 1 << 20
 _END_BYTES = 1024

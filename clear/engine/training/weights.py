@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -12,6 +11,7 @@ from clear.core.files import load_tensors
 from clear.core.logs import logger
 from clear.engine.checkpoint import FORMAT
 from clear.models import load_weights
+from clear.models.weights import local_weights
 
 if TYPE_CHECKING:
     from clear.core.types import Options
@@ -24,7 +24,7 @@ def load_start_weights(model: nn.Module, load_from: str | Options) -> None:
     fits is taken, by the rules of `load_weights`.
 
     Args:
-        load_from: a path, or a dict with `path` and arguments of `load_weights` (`source`, `prefix_map` ...).
+        load_from: a path or http(s) address, or a dict of it as `path` and arguments of `load_weights`.
 
     Raises:
         CheckpointError: if the file cannot be read, or too little of it fits.
@@ -32,7 +32,7 @@ def load_start_weights(model: nn.Module, load_from: str | Options) -> None:
     options = dict(load_from) if isinstance(load_from, dict) else dict(path=load_from)
     if 'path' not in options:
         raise CheckpointError('load_from lacks path.')
-    path = Path(options.pop('path'))
+    path = local_weights(options.pop('path'), options.pop('sha256', None))
     if not options and not path.name.endswith('.safetensors'):
         state = load_tensors(path)
         if isinstance(state, dict) and state.get('format') == FORMAT and \

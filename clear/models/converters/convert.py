@@ -13,6 +13,7 @@ from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.build import build_encoder
+from clear.models.weights import local_weights
 from clear.models.weights.detectron2 import write_detectron2
 from clear.models.weights.load import LoadReport, read_state
 from clear.models.weights.moco import from_published, to_published
@@ -62,6 +63,7 @@ def convert_weights(path: str | Path, *, source: str = 'auto', arch: str = 'resn
         ConfigError: if `arch` is unknown, or has no such target.
     """
     _check_target(target, arch)
+    path = local_weights(path)
     encoder = build_encoder(dict(**_encoder_config(arch),
                                  weights=dict(path=str(path), source=source, min_matched=1.0)))
     report = encoder.load_report

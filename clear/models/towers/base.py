@@ -21,7 +21,7 @@ from clear.core.logs import logger
 from clear.models.checkpointing import set_grad_checkpointing
 from clear.models.freeze import Freezable
 from clear.models.locking import lock_by_config
-from clear.models.weights import package_weights
+from clear.models.weights import is_address, package_weights
 from clear.models.weights.load import LoadReport, load_weights
 
 if TYPE_CHECKING:
@@ -128,13 +128,13 @@ def load_tower_weights(model: nn.Module, weights: str | Path | Mapping | None, r
     if not path:
         raise ConfigError(f'weights must be a file or dict(path=..., source=...), got {weights!r}.')
     origin = options.pop('origin', None)
-    unknown = sorted(set(options) - {'source', 'prefix_map', 'min_matched'})
+    unknown = sorted(set(options) - {'source', 'prefix_map', 'min_matched', 'sha256'})
     if unknown:
         raise ConfigError(f"weights: unknown option '{unknown[0]}'; there are path, source, prefix_map, min_matched, "
-                          'origin.')
+                          'sha256, origin.')
     if str(path).startswith('package:'):
         path = package_weights(str(path).removeprefix('package:'))
-    elif origin is not None and not Path(path).exists():
+    elif origin is not None and not is_address(path) and not Path(path).exists():
         check_text('weights.origin', origin)
         raise CheckpointError(f'Weights {path} do not exist. Nothing is downloaded: fetch them from {origin} to there.')
     report = load_weights(model, path, removed=removed, **{'source': source, **options})

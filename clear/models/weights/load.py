@@ -13,6 +13,7 @@ from clear.core.errors import CheckpointError, ConfigError, nearest
 from clear.core.files import load_tensors
 from clear.core.logs import logger
 from clear.models.resizing import quiet_hooks, resize_tables
+from clear.models.weights.download import local_weights
 from clear.models.weights.rules import SOURCES, without_a_place
 
 # Keys under which checkpoints keep their weights, tried in this order. DINO's hold student and teacher; the paper
@@ -81,7 +82,7 @@ class _Plan:
 
 def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
                  prefix_map: Mapping[str, str] | None = None, min_matched: float | None = None,
-                 removed: Sequence[str] | None = None) -> LoadReport:
+                 removed: Sequence[str] | None = None, sha256: str | None = None) -> LoadReport:
     """Load the tensors of a file that fit the model by name and shape; freezes nothing.
 
     Reads `.safetensors`, and files of torch that hold tensors and plain values only: a state dict, or a checkpoint
@@ -93,6 +94,7 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
     (adapters, LoRA) may be missing.
 
     Args:
+        path: a file, or an http(s) address, which `local_weights` downloads.
         source: format of the names, a key of `SOURCES`; `'auto'` takes the one that fits best.
         prefix_map: `{'old.': 'new.'}`, applied before that; the longest prefix that fits a name is replaced.
         min_matched: None wants every required tensor, and no weights of a larger network of the same kind in the
@@ -100,6 +102,7 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
             named in a warning.
         removed: for a frozen network: the modules that were taken off it. Everything that is left is then required,
             layers of its head and what was added to it among them.
+        sha256: of the file at an address.
 
     Raises:
         CheckpointError: if the file cannot be read or too little matches. The model is then unchanged.
@@ -110,6 +113,7 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
     if source != 'auto' and source not in SOURCES:
         near = nearest(source, SOURCES) or ', '.join(f"'{name}'" for name in ('auto', *SOURCES))
         raise ConfigError(f"load_from: no source '{source}' is known. Nearest: {near}.")
+    path = local_weights(path, sha256)
     tensors = _apply_prefix_map(read_state(path), prefix_map or {}, path)
     plans = [_plan(model, tensors, name, path, removed) for name in (SOURCES if source == 'auto' else [source])]
     best = max(plans, key=lambda plan: (plan.share, len(plan.report.matched), -len(plan.report.unexpected)))

@@ -15,6 +15,7 @@ from pyarrow import compute, parquet
 
 from clear.core.checks import check_text
 from clear.core.errors import ConfigError, DataError, printable
+from clear.core.files import sha256_of
 from clear.curation.manifest import TEMPORARY, Finished, Plan, StageFolder
 from clear.curation.metadata.records import Batch
 from clear.curation.metadata.side.join import Sorted, sort_side
@@ -22,7 +23,6 @@ from clear.curation.metadata.side.kinds import KINDS
 from clear.curation.metadata.streams import LineFile
 from clear.curation.metadata.writing import RECORDS, REJECTS, write_batches
 from clear.curation.stage import Inputs, Job, Stage
-from clear.datasets.make.archives import sha256_of
 from clear.registry import STAGES
 
 if TYPE_CHECKING:

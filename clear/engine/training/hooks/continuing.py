@@ -19,6 +19,7 @@ from clear.core.modes import eval_mode
 from clear.core.seeding import derive_seed, get_rng_state, set_rng_state
 from clear.models.checked import CheckedModel
 from clear.models.importance import IMPORTANCE_FILE, read_importance
+from clear.models.weights import local_weights
 from clear.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def start_of(runner: Runner) -> Path | None:
     start = runner.cfg.get('load_from')
     if not start:
         return None
-    path = start.get('path') if isinstance(start, dict) else start
+    start = start if isinstance(start, dict) else dict(path=start)
+    path = start.get('path')
     if path is None:
         raise CheckpointError('load_from lacks path.')
-    return Path(path)
+    return local_weights(path, start.get('sha256'))

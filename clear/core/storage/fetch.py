@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from clear.core.errors import ConfigError, DataError
-from clear.core.files import read_json, regular_file, write_json
+from clear.core.files import read_json, regular_file, require_space, write_json
 from clear.core.logs import Report
-from clear.datasets.make.archives import require_space
 
 TIMEOUT_S = 30.0
 TRIES = 3  # in a row without a new byte
