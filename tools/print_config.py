@@ -1,4 +1,4 @@
-"""Print a config as it is after its bases and the options are applied."""
+"""Print a config as it is after its bases and the options are applied, and above it the files that it is made of."""
 
 import argparse
 import sys
@@ -23,12 +23,14 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clear.core.config import load_config
+    from clear.core.config import base_tree, load_config
     from clear.core.configs.options import parse_options
 
     options = parse_options(args.cfg_options or [])
     cfg, assigned = load_config(args.config, options)
     check_new_keys({option for option in options if option.split('.')[0] not in assigned})
+    for line in base_tree(args.config):
+        print(f'# {line}')
     print(cfg.pretty_text)
     return 0
 

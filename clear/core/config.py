@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from clear.core.checks import check_flag
-from clear.core.configs.bases import MARK, configs_folder, package_bases, resolve_base
+from clear.core.configs.bases import MARK, configs_folder, package_bases, resolve_base, tree_of
 from clear.core.errors import ClearError, ConfigError, nearest
 from clear.core.programs import signals
 
@@ -98,6 +98,16 @@ def load_config(path: str | Path, options: Options | None = None) -> tuple[Confi
     apply_options(cfg, options or {})
     _rename_old_keys(cfg)
     return cfg, assigned
+
+
+def base_tree(path: str | Path) -> list[str]:
+    """The names of a config and of all its bases, indented below the file that names them; of one that can be read."""
+    from clear.core.configs.plain import plain_readers
+
+    path = find_config(path)
+    with plain_readers(), package_bases() as found, _own_modules(path):
+        _from_file(path)
+    return tree_of(path, found)
 
 
 @contextmanager

@@ -192,3 +192,20 @@ def test_python_closes_down_without_looking_for_garbage():
               'run_program(work)\n')
     done = subprocess.run([sys.executable, '-c', script], env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_output_that_nobody_reads_ends_a_program_in_silence(tmp_path):
+    """As `clear print-config CONFIG | head` does; an error of another pipe is still an error."""
+    code = 'import sys\nfrom clear.core.programs.program import run_program\n' \
+           'sys.exit(run_program(lambda: print("word " * 100_000)))'
+    script = tmp_path / 'talk.py'
+    script.write_text(code)
+    done = subprocess.run(['bash', '-c', f'{sys.executable} {script} | true; echo ${{PIPESTATUS[0]}}'],
+                          capture_output=True, text=True, env=environment())
+    assert (done.stdout, done.stderr) == ('141\n', '')
+
+    def other():
+        raise BrokenPipeError(errno.EPIPE, 'of a worker')
+
+    with pytest.raises(BrokenPipeError):
+        run_program(other)

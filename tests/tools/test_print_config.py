@@ -18,6 +18,7 @@ def test_output_reloads_to_the_same_config(path, tmp_path):
     assert finished.code == 0 and not finished.err
     printed = tmp_path / 'printed.py'
     printed.write_text(finished.out)
+    assert f'# clear::{path.relative_to(CONFIGS).as_posix()}' == finished.out.splitlines()[0]
     assert Config.fromfile(str(printed)).to_dict() == Config.fromfile(str(path)).to_dict()
 
 

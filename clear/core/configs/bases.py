@@ -54,6 +54,56 @@ def resolve_base(text: str) -> Path:
     raise ConfigError(f'{text} does not exist.{_hint(package, root, path)}')
 
 
+def shipped_file(name: str | Path) -> Path:
+    """A data file that a config names: `name` itself, or the one that lies with the shipped configs.
+
+    Args:
+        name: a path, 'clear::evaluation/demo_pairs.tsv', or the path in a clone, of which `configs/` may be left out.
+
+    Raises:
+        ConfigError: as `resolve_base`.
+    """
+    path = Path(name)
+    if path.exists() or path.is_absolute():
+        return path
+    if MARK in str(name):
+        return resolve_base(str(name))
+    inside = configs_folder() / Path(*path.parts[1:] if path.parts[:1] == ('configs',) else path.parts)
+    return inside if inside.is_file() else path
+
+
+def name_of(file: Path) -> str:
+    """What a config calls this file: `package::path` of a shipped one, else the path from the current folder."""
+    file = Path(_absolute(file))
+    for package in ('clear', *{each.name for each in file.parents if (each / _OF_OPENMMLAB).is_dir()}):
+        root = _configs_of(package)
+        if root is not None and file.is_relative_to(root):
+            return f'{package}{MARK}{file.relative_to(root).as_posix()}'
+    return file.relative_to(Path.cwd()).as_posix() if file.is_relative_to(Path.cwd()) else str(file)
+
+
+def tree_of(path: Path, found: Sequence[tuple[str, str]]) -> list[str]:
+    """The config and, indented below each file, its bases; last the modules that are imported in place of bases.
+
+    Args:
+        found: what `package_bases` found while the config was read.
+    """
+    below: dict[str, dict[str, None]] = {}
+    for parent, base in found:
+        below.setdefault(parent, {})[base] = None
+
+    def lines(file: str, depth: int) -> list[str]:
+        return [f'{"  " * depth}{name_of(Path(file))}',
+                *(line for base in below.get(file, ()) for line in lines(base, depth + 1))]
+
+    return [*lines(_absolute(path), 0), *(f'  import {module}' for module in below.get('', ()))]
+
+
+def _absolute(path: str | Path) -> str:
+    # As mmengine does: without `..`, and links stay what they are.
+    return os.path.normpath(Path(path).absolute())
+
+
 def _configs_of(package: str) -> Path | None:
     if package == 'clear':
         return configs_folder()
@@ -78,7 +128,7 @@ def _hint(package: str, root: Path, path: str) -> str:
 
 
 @contextmanager
-def package_bases() -> Iterator[None]:
+def package_bases() -> Iterator[list[tuple[str, str]]]:
     """Let mmengine find the bases of a config through `resolve_base`, and those that are imported as well.
 
     Of `clear::`, parts get no scope of their own: they are written for where they are used. mmengine marks those of
@@ -86,22 +136,26 @@ def package_bases() -> Iterator[None]:
 
     `with read_base(): from mmpretrain.configs.a.b import *` reads the file of the package, or, where the package ships
     no such modules (mmpretrain's wheel has none), its config `a/b.py` of the other kind; '-' is '_' in modules.
+
+    The block gets a list of what was found so far: (file, its base), or ('', module) of what is imported.
     """
     from mmengine.config import Config, config
 
+    found: list[tuple[str, str]] = []
     before = Config._get_cfg_path, Config._get_base_modules, config.get_installed_path
 
     def path_of(text: str, filename: str) -> tuple[str, str | None]:
-        if MARK not in text:
-            return before[0](text, filename)
-        scope = text.partition(MARK)[0]
-        return str(resolve_base(text)), None if scope == 'clear' else scope
+        scope = text.partition(MARK)[0] if MARK in text else None
+        path = before[0](text, filename)[0] if scope is None else str(resolve_base(text))
+        found.append((_absolute(filename), _absolute(path)))
+        return path, None if scope == 'clear' else scope
 
     with tempfile.TemporaryDirectory() as scratch:
         written: set[str] = set()
 
         def modules_of(nodes: Sequence[ast.stmt]) -> list[str]:
             modules = before[1](nodes)
+            found.extend(('', module) for module in modules)
             for module in modules:
                 package, _, rest = module.partition('.configs.')
                 if rest and not module.startswith('.') and _is_without_modules(package):
@@ -115,7 +169,7 @@ def package_bases() -> Iterator[None]:
         Config._get_cfg_path, Config._get_base_modules = staticmethod(path_of), staticmethod(modules_of)
         config.get_installed_path = place_of
         try:
-            yield
+            yield found
         finally:
             Config._get_cfg_path, Config._get_base_modules = map(staticmethod, before[:2])
             config.get_installed_path = before[2]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
+import signal
+import sys
 from collections.abc import Callable, Iterator
 
 from clear.core.errors import (
@@ -26,15 +30,19 @@ _LOST = re.compile(r'(gloo|TCPStore|store|NCCL).*(Connection closed by peer|Conn
 def run_program(work: Callable[[], int | None]) -> int:
     """Call `work` and return the exit code of the program, after one line on stderr if it could not be done.
 
-    0, or what `work` returns; 2 for an error that the user can mend; 143 after SIGTERM and 130 after Ctrl-C. Other
-    errors are ours and come with their traceback.
+    0, or what `work` returns; 2 for an error that the user can mend; 143 after SIGTERM, 130 after Ctrl-C, and 141 where
+    whoever read the output (`| head`) has gone. Other errors are ours and come with their traceback.
     """
     with signals.stoppable():
         try:
-            return work() or 0
+            code = work() or 0
+            sys.stdout.flush()
+            return code
         except SystemExit:  # argparse
             raise
         except BaseException as error:
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
+                return 128 + signal.SIGPIPE
             told = told_as(error)
             if told is None:
                 raise
@@ -43,6 +51,20 @@ def run_program(work: Callable[[], int | None]) -> int:
             return report_error(told)
         finally:
             signals.finish_in_peace()
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads what this program prints any more, as after `| head`; the rest of it then goes nowhere."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file behind it
+        return False
+    pipe = select.poll()
+    pipe.register(output, 0)
+    if not pipe.poll(0):  # errors are reported unasked
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def told_as(error: BaseException) -> ClearError | None:

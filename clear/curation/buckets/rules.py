@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from clear.core.checks import check_choice, check_text, check_whole
-from clear.core.config import configs_folder
+from clear.core.configs.bases import shipped_file
 from clear.core.configs.signatures import check_keys
 from clear.core.errors import ConfigError, DataError
 from clear.core.files import read_json, regular_file
@@ -182,7 +181,7 @@ class Periods(Rule):
 
     def _read(self) -> list[tuple[datetime, datetime]]:
         source = self.periods if isinstance(self.periods, str) else 'rule.periods'
-        listed = read_json(_shipped(self.periods)) if isinstance(self.periods, str) else self.periods
+        listed = read_json(shipped_file(self.periods)) if isinstance(self.periods, str) else self.periods
         if not isinstance(listed, Sequence) or not listed or not all(
                 isinstance(each, dict) and set(each) >= {'start', 'end'} for each in listed):
             raise ConfigError(f'{source} is no list of dict(start=..., end=...).')
@@ -223,10 +222,3 @@ def made_rule(given: Options) -> Rule:
     made = RULES[given['type']]
     check_keys('rule', options, {each.name for each in fields(made)}, given['type'])
     return made(**options)
-
-
-def _shipped(name: str) -> Path:
-    """A file, or the shipped one of that name; `configs/` may be left out."""
-    path = Path(name)
-    inside = configs_folder() / Path(*path.parts[1:] if path.parts[:1] == ('configs',) else path.parts)
-    return inside if not path.exists() and not path.is_absolute() and inside.is_file() else path

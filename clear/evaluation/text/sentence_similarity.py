@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clear.core.checks import check_choice, check_text
+from clear.core.configs.bases import shipped_file
 from clear.core.errors import ConfigError, DataError
 from clear.evaluation.metrics.correlation import pearson, spearman
 from clear.evaluation.task import TaskData, TaskResult
@@ -40,7 +41,8 @@ class SentenceSimilarity:
     Args:
         dataset: 'sts12' ... 'sts16', 'sts-b', 'sick-r', or a list of them.
         root: the folder `downstream` of SentEval. 'sts-b' is read from `stsbenchmark.tsv.gz` where that lies in it.
-        path: a table in place of `dataset` and `root`: score, sentence1, sentence2, between tabs.
+        path: a table in place of `dataset` and `root`: score, sentence1, sentence2, between tabs. A shipped one may be
+            named from any folder.
         split: of 'sts-b' and 'sick-r': 'train', 'dev' or 'test'.
         aggregate: of sub-sets: 'all' correlates over all pairs at once, 'mean' is the mean of the sub-sets'
             correlations, 'wmean' that weighted by their pairs.
@@ -66,7 +68,7 @@ class SentenceSimilarity:
         if (path is None) == (root is None) or (root is None) != (dataset is None):
             raise ConfigError('SentenceSimilarity reads a dataset of a root, or the table at path: give '
                               "dataset='sts-b', root='data/text/downstream', or path='pairs.tsv'.")
-        self.path = None if path is None else Path(check_text('path', path))
+        self.path = None if path is None else shipped_file(check_text('path', path))
         self.root = None if root is None else Path(check_text('root', root))
         self.is_one = dataset is None or isinstance(dataset, str)
         self.datasets = [] if dataset is None else [dataset] if isinstance(dataset, str) else list(dataset)

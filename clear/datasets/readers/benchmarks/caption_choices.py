@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from clear.core.configs.bases import shipped_file
 from clear.core.errors import DataError
 from clear.core.files import parse_json, read_json, read_text
 from clear.datasets.readers.image_files import IMAGE_SUFFIXES, existing_folder
@@ -53,13 +54,13 @@ def sugar_crepe(root: str, files: str | list[str]) -> ImageTable:
 
     Args:
         root: the folder of the images, COCO's val2017.
-        files: JSON files, or a folder of them.
+        files: JSON files, or a folder of them; a shipped one may be named from any folder.
 
     Raises:
         DataError: if a file is missing or of another shape, a caption is empty, or an image is not there.
     """
     base = existing_folder(root)
-    paths = [Path(file) for file in ([files] if isinstance(files, str) else files)]
+    paths = [shipped_file(file) for file in ([files] if isinstance(files, str) else files)]
     if len(paths) == 1 and paths[0].is_dir():
         folder, paths = paths[0], sorted(paths[0].glob('*.json'))
         if not paths:
