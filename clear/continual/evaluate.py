@@ -61,6 +61,22 @@ def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device
     return TestCount(correct, total, bad_rows)
 
 
+def count_confusions(model: nn.Module, dataset: Dataset, num_classes: int, *, batch_size: int,
+                     device: torch.device | str, num_workers: int = 0) -> torch.Tensor:
+    """How often samples of class i (row) have their highest logit in class j (column), as (C, C) int64.
+
+    The diagonal sums to what `count_correct` counts, which says what the arguments are and what is left out.
+    """
+    rows = range(dist.rank(), len(dataset), dist.world_size())
+    counts = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
+    with evaluation_mode(model):
+        for inputs, targets in _batches(dataset, rows, batch_size, num_workers, []):
+            predicted = model(inputs.to(device, non_blocking=True)).argmax(1)
+            pairs = targets.to(device, non_blocking=True) * num_classes + predicted
+            counts += torch.bincount(pairs, minlength=num_classes * num_classes)
+    return dist.sum_over_ranks(counts).reshape(num_classes, num_classes).cpu()
+
+
 def _batches(dataset: Dataset, rows: range, batch_size: int, num_workers: int, bad_rows: list[int]
              ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     if isinstance(dataset, TensorBucket):

@@ -113,8 +113,30 @@ def test(cfg: Config, checkpoint: Path, out: str | None) -> None:
     Raises:
         ConfigError: if the config has neither.
     """
-    from clear.engine.checkpoint import load_model_weights
     from clear.engine.training.hooks.results import measured_value
+
+    split, measured, _ = measure(cfg, checkpoint)
+    metrics = {name: value for name, found in measured.items() if (value := measured_value(found)) is not None}
+    for name, value in metrics.items():
+        logger.info('%s %s', name, value if isinstance(value, list) else f'{value:.4g}')
+    if out and dist.is_main():
+        write_json(out, dict(checkpoint=str(checkpoint), split=split, metrics=metrics))
+
+
+def measure(cfg: Config, checkpoint: Path, evaluator: dict | None = None
+            ) -> tuple[str, dict[str, object], Runner]:
+    """What the evaluators of a config find of a checkpoint.
+
+    Args:
+        evaluator: in place of the config's.
+
+    Returns:
+        The split that was measured, 'test', or 'val' where the config has no other; what was found; the runner.
+
+    Raises:
+        ConfigError: if the config has neither.
+    """
+    from clear.engine.checkpoint import load_model_weights
 
     split = 'test' if cfg.get('test_dataloader') is not None else 'val'
     if cfg.get(f'{split}_dataloader') is None:
@@ -124,15 +146,12 @@ def test(cfg: Config, checkpoint: Path, out: str | None) -> None:
         logger.info('The config has no test data; these are the numbers of its validation data.')
         cfg = dict(cfg, test_dataloader=cfg['val_dataloader'], test_cfg={}, test_evaluator=cfg['val_evaluator'])
     kept = {key: value for key, value in cfg.items() if key not in _TRAINING_KEYS}
+    if evaluator is not None:
+        kept['test_evaluator'] = evaluator
     with tempfile.TemporaryDirectory() as scratch:
         runner = build_runner(dict(kept, work_dir=scratch), is_training=False)
         load_model_weights(runner.bare_model, checkpoint)
-        measured = runner.test()
-    metrics = {name: value for name, found in measured.items() if (value := measured_value(found)) is not None}
-    for name, value in metrics.items():
-        logger.info('%s %s', name, value if isinstance(value, list) else f'{value:.4g}')
-    if out and dist.is_main():
-        write_json(out, dict(checkpoint=str(checkpoint), split=split, metrics=metrics))
+        return split, runner.test(), runner
 
 
 def set_precision(cfg: Config, amp: bool | None) -> None:
