@@ -171,6 +171,9 @@ def load_ours(path: Path, shape: Shape, kind: str | None = None) -> dict[str, An
     if not isinstance(checkpoint, dict) or checkpoint.get('format') != FORMAT:
         raise CheckpointError(f'{path} is no checkpoint of this framework (format {FORMAT}). To start from its weights '
                               f"use load_from='{path}' in the config.")
+    if checkpoint.get('published'):
+        raise CheckpointError(f'{path} was published: it holds weights alone, and no run can be resumed from it. To '
+                              f"start from them use load_from='{path}' in the config.")
     progress = checkpoint.get('progress')
     was = progress.get('kind') if isinstance(progress, dict) else None if 'strategy' in checkpoint else kind
     if was != kind:
