@@ -28,6 +28,12 @@ PROGRAMS = {
     'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),
     'export-towers': ('model_converters/export_towers.py', 'trained towers as open_clip or transformers write theirs'),
     'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
+    'analyze-logs': ('analysis_tools/analyze_logs.py', 'curves and times of what runs logged'),
+    'browse-dataset': ('visualization/browse_dataset.py', 'samples as the model sees them'),
+    'vis-scheduler': ('visualization/vis_scheduler.py', 'the learning rate of a config over its iterations'),
+    'confusion-matrix': ('analysis_tools/confusion_matrix.py', 'which classes a checkpoint takes for which others'),
+    'get-flops': ('analysis_tools/get_flops.py', 'multiply-adds and parameters of the model of a config'),
+    'publish-model': ('model_converters/publish_model.py', 'weights alone, in a file named by its hash'),
     'leak-guard': ('analysis_tools/leak_guard.py', 'find copies of training images in later tests'),
     'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
 }

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 IMAGE = (3, 224, 224)
 # Operators without multiplications of matrices: a value or a few per element.
-CHEAP = {f'aten::{name}' for name in '''
-    abs adaptive_avg_pool2d adaptive_max_pool2d add add_ arange avg_pool2d batch_norm clamp clamp_min copy_
-    div dropout erf exp expand_as feature_dropout fill_ floor_divide gelu group_norm hardsigmoid hardswish_
-    hardtanh_ index_put_ layer_norm linalg_vector_norm masked_fill masked_fill_ max max_pool2d mean min mul
-    mul_ neg norm ones_like pad pow repeat roll rsqrt rsub scatter sigmoid sigmoid_ silu silu_ softmax sqrt
-    sub sum tanh triu upsample_bicubic2d upsample_bilinear2d upsample_nearest2d zeros_like
-'''.split()}
+CHEAP = {f'aten::{name}' for name in (
+    'abs', 'adaptive_avg_pool2d', 'adaptive_max_pool2d', 'add', 'add_', 'arange', 'avg_pool2d', 'batch_norm',
+    'clamp', 'clamp_min', 'copy_', 'div', 'dropout', 'erf', 'exp', 'expand_as', 'feature_dropout', 'fill_',
+    'floor_divide', 'gelu', 'group_norm', 'hardsigmoid', 'hardswish_', 'hardtanh_', 'index_put_', 'layer_norm',
+    'linalg_vector_norm', 'masked_fill', 'masked_fill_', 'max', 'max_pool2d', 'mean', 'min', 'mul', 'mul_', 'neg',
+    'norm', 'ones_like', 'pad', 'pow', 'repeat', 'roll', 'rsqrt', 'rsub', 'scatter', 'sigmoid', 'sigmoid_', 'silu',
+    'silu_', 'softmax', 'sqrt', 'sub', 'sum', 'tanh', 'triu', 'upsample_bicubic2d', 'upsample_bilinear2d',
+    'upsample_nearest2d', 'zeros_like')}
 
 
 @dataclass
