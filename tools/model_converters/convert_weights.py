@@ -15,6 +15,10 @@ repository would; --target clear turns that repository's checkpoints into ours, 
 
   python tools/model_converters/convert_weights.py epoch_32.pt weights/itra.pth --config configs/my/run.py
 
+  python tools/model_converters/convert_weights.py work_dirs/run/exp_3.pth run.pth --to mmpretrain
+
+A run of ours, backbone and classifier, for mmpretrain, timm or torchvision, which load it strictly.
+
 With the config of an alignment it is both towers, their heads and the scale, for load_from, AlignedEncoder and
 tools/test.py. The config describes the run that wrote IN; all of IN must find a place, or be named with --drop.
 """
@@ -22,6 +26,7 @@ SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'human
            'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip',
            'dino', 'dino_vit', 'timm_vit', 'torchvision_vit', 'timm_convnext', 'lightly', 'lightly_teacher',
            'lightly_student', 'lightly_resnet', 'solo')
+RUN_TARGETS = ('mmpretrain', 'timm', 'torchvision', 'lightly')
 TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 
 
@@ -35,6 +40,8 @@ def parse_args(argv=None) -> argparse.Namespace:
                         'cifar/resnet18 (3 x 3 stem)')
     parser.add_argument('--target', choices=TARGETS, default='torchvision',
                         help='whose names OUT uses (default: those of the library of --arch)')
+    parser.add_argument('--to', choices=RUN_TARGETS, help='IN is a run of ours: write its backbone and classifier as '
+                        'that library has them')
     parser.add_argument('--config', metavar='CONFIG', help='IN is a pair of towers: the config of an alignment whose '
                         'model OUT is for')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
@@ -56,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not (args.overwrite or args.dry_run):
         raise ConfigError(f'{args.output} exists; replace it with --overwrite.')
+    if args.to:
+        return run_export(args)
     if args.config:
         return run_pair(args)
     for name in ('cfg_options', 'drop'):
@@ -76,6 +85,30 @@ def run(args: argparse.Namespace) -> int:
         print('dry run: nothing was written')
         return 0
     write_weights(args.output, done.state, args.target)
+    print(f'wrote {args.output}')
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from clear.core.errors import ConfigError
+    from clear.core.logs import setup_logging
+    from clear.models.converters.convert import check_output, write_weights
+    from clear.models.converters.runs import export_run
+
+    for name, default in (('source', 'auto'), ('arch', 'resnet50'), ('target', 'torchvision'), ('config', None),
+                          ('cfg_options', None), ('drop', []), ('sanity', None)):
+        if getattr(args, name) != default:
+            raise ConfigError(f'--{name.replace("_", "-")} does not go with --to: the run says what it is.')
+    check_output(args.output, 'clear' if args.to == 'mmpretrain' else args.to)
+    setup_logging(None)
+    done = export_run(args.input, args.to)
+    print(f'{args.input}: -> {args.to}, {done.num_backbone} tensors of the backbone, {done.num_head} of the classifier')
+    if done.left_out:
+        print(f'left out ({len(done.left_out)}): {", ".join(done.left_out[:4])}{" ..." if done.left_out[4:] else ""}')
+    if args.dry_run:
+        print('dry run: nothing was written')
+        return 0
+    write_weights(args.output, done.content)
     print(f'wrote {args.output}')
     return 0
 

@@ -56,7 +56,7 @@ def translate(name: str, family: str, source: str, target: str) -> str | None:
     for pattern, template in _rules(family, LIBRARIES.index(source), LIBRARIES.index(target)):
         found = pattern.match(name)
         if found:
-            return template and template.format(*found.groups()) + name[found.end():]
+            return None if template is None else template.format(*found.groups()) + name[found.end():]
     return None
 
 

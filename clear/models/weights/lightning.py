@@ -6,7 +6,7 @@ import re
 
 # lightly's tutorials cut the classifier off by `nn.Sequential(*children[:-1])`, so that layers go by their position:
 # of torchvision's ResNet, and of lightly's own for small images, which has no layers between stem and stages.
-_OF_TORCHVISION = {'0': 'conv1', '1': 'bn1', '4': 'layer1', '5': 'layer2', '6': 'layer3', '7': 'layer4'}
+OF_TORCHVISION = {'0': 'conv1', '1': 'bn1', '4': 'layer1', '5': 'layer2', '6': 'layer3', '7': 'layer4'}
 _OF_LIGHTLY = {'0': 'conv1', '1': 'bn1', '2': 'layer1', '3': 'layer2', '4': 'layer3', '5': 'layer4'}
 _NUMBERED = re.compile(r'(\d+)\.(.+)')
 # In whole runs of lightly's command line, in MaskedVisionTransformerTIMM and ...Torchvision.
@@ -57,4 +57,4 @@ def _by_name(key: str) -> str:
     for inner in _INNER:
         key = key.removeprefix(inner)
     found = _NUMBERED.fullmatch(key)
-    return f'{_OF_TORCHVISION[found[1]]}.{found[2]}' if found and found[1] in _OF_TORCHVISION else key
+    return f'{OF_TORCHVISION[found[1]]}.{found[2]}' if found and found[1] in OF_TORCHVISION else key
