@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.training import linear_head
 from clear.continual.training.counts import EpochCounts, sums_of_batch
 from clear.continual.training.hooks import Hooks
 from clear.continual.training.loaders import BatchIterator, translate, translate_iterator
@@ -46,6 +47,9 @@ class EngineMixin:
     Mixed precision: the model's own forward runs under autocast (`amp_dtype` of the model), so that teachers and
     importances see it too. float16 losses are scaled in `backward` and gradients unscaled there; plugins see true
     gradients.
+
+    Linear classifiers on features: no graph is built where the loss is cross-entropy and nobody adds to it, see
+    `linear_head`.
 
     The engine attributes are set by `attach`, after construction. What strategies declare of themselves: see `traits`.
     """
@@ -194,6 +198,7 @@ class EngineMixin:
         hooks = Hooks(self, kwargs)
         # A plugin may put terms into the loss before the criterion does.
         is_loss_shared = hooks.listens('before_forward', 'after_forward', 'before_backward')
+        layer = None if is_loss_shared else self._lone_layer()
         for batch in self._read_batches():
             self.mbatch = batch
             if self._stop_training:
@@ -201,21 +206,38 @@ class EngineMixin:
             self._unpack_minibatch()
             hooks.call('before_training_iteration')
             self.optimizer.zero_grad()
-            if is_loss_shared:
-                self.loss = self._make_empty_loss()
-            hooks.call('before_forward')
-            self.mb_output = self.forward()
-            hooks.call('after_forward')
-            criterion = self.criterion()
-            self.loss = self.loss + criterion if is_loss_shared else criterion
-            hooks.call('before_backward')
-            self.backward()
+            if layer is not None and linear_head.fits(layer, self.mb_x):
+                self.loss, self.mb_output = linear_head.learn(layer, self._criterion, self.mb_x, self.mb_y)
+                self._batch_loss = self.loss
+            else:
+                self._learn_by_autograd(hooks, is_loss_shared)
             hooks.call('after_backward')
             hooks.call('before_update')
             self.optimizer_step()
             hooks.call('after_update')
             self._after_training_iteration(**kwargs)
             del batch
+
+    def _learn_by_autograd(self, hooks: Hooks, is_loss_shared: bool) -> None:
+        if is_loss_shared:
+            self.loss = self._make_empty_loss()
+        hooks.call('before_forward')
+        self.mb_output = self.forward()
+        hooks.call('after_forward')
+        criterion = self.criterion()
+        self.loss = self.loss + criterion if is_loss_shared else criterion
+        hooks.call('before_backward')
+        self.backward()
+
+    def _lone_layer(self) -> nn.Linear | None:
+        """The layer of a model that is nothing else, if its batches need no graph."""
+        from avalanche.training.templates.base_sgd import BaseSGDTemplate
+        from avalanche.training.templates.problem_type.supervised_problem import SupervisedProblem
+
+        is_plain = self._is_plain_forward and super().criterion.__func__ is SupervisedProblem.criterion and \
+            super().backward.__func__ is BaseSGDTemplate.backward and self.scaler is None and \
+            not self.retain_graph and (dist.world_size() == 1 or self.mode == 'replicate')
+        return linear_head.lone_layer(self.model, self._criterion) if is_plain else None
 
     def _read_batches(self) -> Iterator[list[Tensor]]:
         """The batches of an epoch; where they are read at once, each after the one before it was let go of."""
