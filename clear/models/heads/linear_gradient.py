@@ -11,7 +11,7 @@ from torch import Tensor, nn
 # What `F.cross_entropy` leaves out of its mean, and `reduction='mean'` of torch's kernels.
 _IGNORED, _MEAN = -100, 1
 # Numbers of a batch from which on classes come before samples: of few classes the product then takes two thirds of the
-# time and softmax a tenth. Smaller ones keep autograd's last bits, so that toy runs can be compared with others' exactly.
+# time and softmax a tenth. Smaller ones keep autograd's last bits: toy runs can be compared with others' exactly.
 _LARGE = 2**12
 _nll_loss, _nll_loss_slope = torch.ops.aten.nll_loss_forward.default, torch.ops.aten.nll_loss_backward.default
 _log_softmax_slope = torch.ops.aten._log_softmax_backward_data.default
