@@ -9,7 +9,10 @@ is an error that names its path, never skipped.
 from __future__ import annotations
 
 import copy
+import dataclasses
+import enum
 import inspect
+import io
 import operator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from clear.continual.plain_kinds import PLAIN_KINDS, empty_dict, kind_of_dict, plain, unplain
 from clear.continual.samples import SampleIndex, attribute_values
 from clear.continual.training.loaders import BatchIterator, IndexLoader
 from clear.continual.training.traits import rebuilt_fields
@@ -38,8 +42,13 @@ Kept = TypeVar('Kept')
 KIND = '__kind__'
 # In place of the fields of an object that was asked for its state; no attribute can have this name.
 ASKED = 'state_dict()'
-KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'dict', 'list', 'tuple', 'set', 'frozenset', 'object')
+KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'scalar', 'leaf', 'optimizer', 'dict', 'list', 'tuple',
+         'set', 'frozenset', 'object', *PLAIN_KINDS)
 LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
+
+
+class OpenFileError(CheckpointError):
+    """An open file among what is to be saved."""
 
 
 def encode(value: object, index: SampleIndex, path: str) -> Encoded:
@@ -51,14 +60,22 @@ def encode(value: object, index: SampleIndex, path: str) -> Encoded:
     from avalanche.benchmarks.utils.data import AvalancheDataset
     from avalanche.training.utils import ParamData
 
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     if isinstance(value, np.generic):
-        return value.item()
+        # A float32 computes in other numbers than a float of Python's, which is a float64.
+        is_alike = isinstance(value, (np.float64, np.int64)) or not isinstance(value, np.number)
+        return value.item() if is_alike else {KIND: 'scalar', 'data': _of_array(np.asarray(value), path)}
+    if value is None or isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum):
+        return value
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone()
+        data = value.detach().cpu().clone()
+        is_leaf = value.requires_grad and value.is_leaf  # an optimiser may hold it
+        return {KIND: 'leaf', 'data': data, 'grad': encode(value.grad, index, path)} if is_leaf else data
     if isinstance(value, np.ndarray):
-        return {KIND: 'array', 'data': torch.from_numpy(value.copy())}
+        return {KIND: 'array', 'data': _of_array(value, path)}
+    if isinstance(value, io.IOBase):
+        raise OpenFileError(f'{path}: an open file cannot be saved in a checkpoint. Declare it in its class, '
+                            f"rebuilt = ({path.rpartition('.')[2]!r},), and open it where it is there again after a "
+                            'resume: in the constructor or before_training_exp. Or open it for every write.')
     if isinstance(value, ParamData):
         return {KIND: 'param', 'name': value.name, 'data': encode(value.data, index, path), 'device': str(value.device)}
     if isinstance(value, nn.Module):
@@ -71,17 +88,36 @@ def encode(value: object, index: SampleIndex, path: str) -> Encoded:
         return {KIND: 'dataset', 'experience': experience, 'rows': rows, 'attributes': _tensor_attributes(value)}
     if isinstance(value, (IndexLoader, BatchIterator)):
         return _encode_batches(value, index, path)
+    if isinstance(value, torch.optim.Optimizer):
+        return {KIND: 'optimizer', 'state': encode(value.state_dict(), index, path)}
+    # Records of Avalanche's and ours are saved as the objects that they are.
+    parts = None if dataclasses.is_dataclass(value) and _is_stateful(value) else plain(value, path)
+    if parts is not None:
+        return {KIND: parts['kind'], 'class': parts.get('cls'), 'parts': encode(parts['parts'], index, path)}
     if isinstance(value, dict):
-        return {KIND: 'dict', 'items': [[encode(key, index, path), encode(item, index, f'{path}[{key!r}]')]
-                                        for key, item in value.items()]}
+        kind = kind_of_dict(value)
+        items = [[encode(key, index, path), encode(item, index, f'{path}[{key!r}]')] for key, item in value.items()]
+        return {KIND: 'dict', **({'as': kind} if kind else {}), 'items': items}
     if isinstance(value, (list, tuple, set, frozenset)):
         kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind)).__name__
-        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        items = sorted(value, key=_order) if isinstance(value, (set, frozenset)) else value
         return {KIND: kind, 'items': [encode(item, index, f'{path}[{number}]') for number, item in enumerate(items)]}
     if _says_its_state(value) or _is_stateful(value):
         return encode_object(value, index, path)
     advice = ' Give its class state_dict() and load_state_dict(state).' if _is_plain_object(value) else ''
     raise CheckpointError(f'{path}: a {type(value).__name__} cannot be saved in a checkpoint.{advice}')
+
+
+def _of_array(value: np.ndarray, path: str) -> torch.Tensor:
+    try:
+        return torch.from_numpy(value.copy())
+    except TypeError as error:
+        raise CheckpointError(f'{path}: a NumPy array of {value.dtype} cannot be saved in a checkpoint.') from error
+
+
+def _order(item: object) -> tuple[str, object]:
+    # Of one type by value, as sets are saved since the first checkpoints; of several by type first.
+    return type(item).__name__, item if isinstance(item, (int, float, str, bytes, tuple)) else repr(item)
 
 
 def _tensor_attributes(dataset) -> dict[str, torch.Tensor]:
@@ -130,7 +166,7 @@ def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
 
 
 def _says_its_state(value: object) -> bool:
-    # Of an optimiser only the strategy's own is saved, with the names of its parameters: a model may grow.
+    # An optimiser of a plugin has a kind of its own; the strategy's is saved with the names of its parameters.
     return isinstance(value, Stateful) and not isinstance(value, (nn.Module, torch.optim.Optimizer, type))
 
 
@@ -227,6 +263,8 @@ class Decoder:
         if kind not in KINDS:
             raise CheckpointError(f'The checkpoint holds a value of unknown kind {kind!r}: it is damaged, or a newer '
                                   'version wrote it.')
+        if kind in PLAIN_KINDS:
+            return self._plain(encoded, existing)
         return getattr(self, f'_{kind}')(encoded, existing)
 
     def into_object(self, target: Kept, encoded: dict) -> Kept:
@@ -261,6 +299,25 @@ class Decoder:
         if device.type != 'cpu':  # that of the process that wrote it; another rank, or another machine, has its own
             device = next(self.model.parameters()).device
         return ParamData(encoded['name'], init_tensor=encoded['data'].to(device), device=device)
+
+    def _scalar(self, encoded: dict, _existing: object) -> np.generic:
+        return encoded['data'].numpy()[()]
+
+    def _leaf(self, encoded: dict, existing: object) -> torch.Tensor:
+        data = encoded['data']
+        if not (isinstance(existing, torch.Tensor) and existing.is_leaf and existing.shape == data.shape):
+            existing = data.requires_grad_()
+        with torch.no_grad():
+            existing.copy_(data)  # in place: an optimiser may hold it
+        grad = self.value(encoded['grad'])
+        existing.grad = None if grad is None else grad.to(existing.device)
+        return existing
+
+    def _optimizer(self, encoded: dict, existing: object) -> torch.optim.Optimizer:
+        if not isinstance(existing, torch.optim.Optimizer):
+            raise CheckpointError('The checkpoint holds an optimiser of a plugin, which the constructor does not make.')
+        existing.load_state_dict(self.value(encoded['state']))
+        return existing
 
     def _array(self, encoded: dict, _existing: object) -> np.ndarray:
         return encoded['data'].numpy()
@@ -304,7 +361,7 @@ class Decoder:
     def _dict(self, encoded: dict, existing: object) -> dict:
         # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.
         old = dict(existing) if isinstance(existing, dict) else {}
-        target = existing if isinstance(existing, dict) else {}
+        target = existing if isinstance(existing, dict) else empty_dict(encoded.get('as'))
         # Metrics keep one object per task in a defaultdict, whose own factory makes those that are not there yet.
         make = getattr(existing, 'default_factory', None) or (lambda: None)
         target.clear()
@@ -312,6 +369,9 @@ class Decoder:
             key = self.value(key)
             target[key] = self.value(item, old[key] if key in old else make())
         return target
+
+    def _plain(self, encoded: dict, existing: object) -> object:
+        return unplain(encoded[KIND], encoded.get('class'), self.value(encoded['parts']), existing)
 
     def _list(self, encoded: dict, existing: object) -> list:
         old = list(existing) if isinstance(existing, (list, tuple)) else []

@@ -71,6 +71,7 @@ def test_plain_values_return_with_their_types(value, index, tmp_path):
 
 def test_numpy_scalars_return_as_plain_numbers(index):
     assert encode(np.float64(0.5), index, 'x') == 0.5 and type(encode(np.int64(3), index, 'x')) is int
+    assert type(Decoder(index, None).value(encode(np.float32(0.1), index, 'x'))) is np.float32
 
 
 @pytest.mark.parametrize('tensor', [torch.randn(3, 2), torch.tensor(4), torch.zeros(0), torch.tensor([True]),
@@ -177,7 +178,7 @@ def test_a_buffer_returns_with_samples_and_keys(index, experiences, tmp_path):
 
 @pytest.mark.parametrize('value, path', [
     (Point(), 'x'), ([1, Point()], r'x\[1\]'), ({'a': {'b': Point()}}, r"x\['a'\]\['b'\]"), (lambda: 0, 'x'),
-    (torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), 'x'), (iter([1]), 'x')],
+    (iter([1]), 'x')],
     ids=lambda value: type(value).__name__)
 def test_an_unknown_kind_is_refused_with_its_path(value, path, index):
     with pytest.raises(CheckpointError, match=f'^{path}: a .* cannot be saved in a checkpoint'):

@@ -28,6 +28,7 @@ from clear.engine.schema import computed_config
 
 if TYPE_CHECKING:
     from clear.continual.resumable_loggers import ResumableLogger
+    from clear.continual.state import StrategyState
     from clear.continual.training.mixin import EngineMixin
     from clear.core.types import State
     from clear.engine.continual.runner import ContinualRunner
@@ -50,6 +51,7 @@ class RunState:
     def __init__(self, runner: ContinualRunner):
         self.runner = runner
         self._can_save_iterations = True
+        self._is_tried = False
         self._next_save = time.monotonic() + SECONDS_BETWEEN
         self._settings: dict[str, State] = {}
 
@@ -84,7 +86,12 @@ class RunState:
     def save_iteration(self) -> None:
         """Write `iteration.pth` if it is time to, or if the run is about to stop."""
         runner, strategy = self.runner, self.runner.strategy
-        if runner.work_dir is None or not dist.is_main() or not self._can_save_iterations or not self._is_due():
+        if runner.work_dir is None or not dist.is_main():
+            return
+        if not self._is_tried:
+            self._is_tried = True
+            self._try_users_state()
+        if not self._can_save_iterations or not self._is_due():
             return
         try:
             started = time.monotonic()
@@ -95,6 +102,35 @@ class RunState:
         except (CheckpointError, TrainingError) as error:
             self._can_save_iterations = False
             logger.warning('Nothing is saved inside experiences: %s', error)
+
+    def _try_users_state(self) -> None:
+        """At the first iteration: whether what a user's plugins and strategy hold by now can be saved and put back.
+
+        Raises:
+            CheckpointError: for an open file, and for objects that no checkpoint can make.
+        """
+        from clear.continual.encoding import OpenFileError
+        from clear.continual.restorable import users_parts
+        from clear.continual.state import strategy_state
+
+        runner = self.runner
+        if not users_parts(runner.strategy):
+            return
+        try:
+            state = strategy_state(runner.strategy, runner.sample_index())
+        except OpenFileError:
+            raise
+        except CheckpointError as error:
+            self._can_save_iterations = False
+            logger.warning('Nothing is saved inside experiences: %s If it is still there when the experience ends, the '
+                           'run stops then.', error)
+            return
+        self._check_restorable(state)
+
+    def _check_restorable(self, state: StrategyState) -> None:
+        from clear.continual.restorable import check_restorable
+
+        check_restorable(self.runner.strategy, state, self._settings, self.runner.sample_index())
 
     def _is_due(self) -> bool:
         strategy = self.runner.strategy
@@ -110,6 +146,7 @@ class RunState:
 
         runner = self.runner
         state, record = strategy_state(runner.strategy, runner.sample_index()), runner.record.state()
+        self._check_restorable(state)
         # PackNet and LFL freeze parameters when an experience ends.
         frozen = [name for name, value in runner.strategy.model.named_parameters() if not value.requires_grad]
         return dict(
