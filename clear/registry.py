@@ -159,7 +159,7 @@ class Registry(MMRegistry):
 
     def hidden_by(self, key: str) -> str | None:
         """The full name of what our `key` hides in mmpretrain or mmengine, None if it hides nothing."""
-        if self.get_own(key) is None:
+        if self.get_own(key) is None and (self._readers is None or self._of_reader(key) is None):
             return None
         return next((f'{registry.scope}.{key}' for registry in self._import_parents() if key in registry.module_dict),
                     None)

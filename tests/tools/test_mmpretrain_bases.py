@@ -14,8 +14,9 @@ from PIL import Image
 from short_runs import TOOLS, environment
 
 from clear.engine.training.hooks import CheckpointHook, ParamSchedulerHook
-from clear.engine.training.keys import check_runner_config, in_our_scope
+from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
+from clear.engine.training.scopes import settle
 
 DATA = """
 plain = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
@@ -58,9 +59,10 @@ def config(tmp_path, monkeypatch):
 @pytest.mark.parametrize('base', BASES)
 def test_hooks_are_ours_and_the_model_is_theirs(config, base):
     cfg = Config.fromfile(config(base))
-    in_our_scope(cfg)
+    settle(cfg)
     check_runner_config(cfg)
-    assert cfg.model._scope_ == 'mmpretrain' and '_scope_' not in cfg.default_hooks.checkpoint
+    assert cfg.model.type == dict(resnet='ImageClassifier', moco='mmpretrain.MoCo')[base]
+    assert '_scope_' not in cfg.default_hooks.checkpoint
     unchanged = Config.fromfile(f'{base}.py')
     unchanged['work_dir'], unchanged['model'] = 'run', torch.nn.Linear(1, 1)
     runner = Runner.from_cfg(unchanged)

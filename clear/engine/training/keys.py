@@ -23,6 +23,7 @@ from clear.core.errors import ConfigError
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
 from clear.engine.training.loading import is_read_by_workers
+from clear.engine.training.scopes import THEIRS
 from clear.engine.training.timm_optimizers import PREFIX
 
 if TYPE_CHECKING:
@@ -53,34 +54,9 @@ CLIP_KEYS = {'norm': ('max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'),
 _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
               'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
               'activation_checkpointing', 'find_unused_parameters', 'custom_imports', 'banks'}
-# What the Runner itself builds. With the `_scope_` of a base of another library, that library's hook or loop would take
-# the place of ours, which saves, resumes and stops.
-_BUILT_BY_RUNNER = ('default_hooks', 'custom_hooks', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg',
-                    'test_cfg', 'visualizer', 'vis_backends')
-_BUILT_BY_LOADER = ('sampler', 'batch_sampler', 'collate_fn')
 _PLACES = ('data_root', 'shards', 'index_dir')
 _LOADER_EXECUTION = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout',
                      'disable_subprocess_warning')
-
-
-def in_our_scope(cfg: Config | dict) -> None:
-    """Let the parts of the Runner be ours also where a base of another library (`mmpretrain::...`) names them.
-
-    Model, data and metrics keep the `_scope_` that mmengine gives them: that base means its own MoCo. Changes `cfg`.
-    """
-    for key in _BUILT_BY_RUNNER:
-        _drop_scope(cfg.get(key))
-    for kind in ('train', 'val', 'test'):
-        loader = cfg.get(f'{kind}_dataloader')
-        for key in _BUILT_BY_LOADER if isinstance(loader, dict) else ():
-            _drop_scope(loader.get(key))
-
-
-def _drop_scope(part: object) -> None:
-    if isinstance(part, dict):
-        part.pop('_scope_', None)
-    for item in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
-        _drop_scope(item)
 
 
 def check_runner_config(cfg: Config | dict, assigned: Iterable[str] = (), is_training: bool = True) -> None:
@@ -170,21 +146,25 @@ def _check_model(model: dict, where: str = 'model', scope: str | None = None) ->
 
 def _check_type(where: str, cfg: dict, registry: Registry, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
                 scope: str | None = None) -> None:
-    if callable(cfg['type']):
-        return  # a class itself, as mmengine's pure Python configs have
-    check_text(f'{where}.type', cfg['type'])
-    if '.' in cfg['type'] or '/' in cfg['type'] and not cfg['type'].startswith(PREFIX):
-        return
-    scope = cfg.get('_scope_', scope)
-    owner = registry.require(cfg['type'] if scope in (None, 'clear') else f"{scope}.{cfg['type']}")
+    if callable(cfg['type']):  # a class itself, as mmengine's pure Python configs have
+        owner, name, other = cfg['type'], getattr(cfg['type'], '__name__', str(cfg['type'])), None
+    else:
+        check_text(f'{where}.type', cfg['type'])
+        name, scope = cfg['type'], cfg.get('_scope_', scope)
+        library, _, bare = name.rpartition('.')
+        if library not in ('', 'clear', *THEIRS) or '/' in name and not name.startswith(PREFIX):
+            return
+        owner = registry.require(name if scope in (None, 'clear') or library else f'{scope}.{name}')
+        other = registry.hidden_by(bare)
+        if other == name:
+            other = f'clear.{bare}'
     accepted = accepted_arguments(owner)
     if accepted is not None:
         accepted = (accepted | set(extra)) - set(given_by_us)
     try:
-        check_keys(where, set(cfg) - {'type', '_scope_'}, accepted, cfg['type'])
+        check_keys(where, set(cfg) - {'type', '_scope_'}, accepted, name)
     except ConfigError as error:
-        hidden = registry.hidden_by(cfg['type']) if scope in (None, 'clear') else None
-        raise ConfigError(f"{error} Is '{hidden}' meant?") if hidden else error from None
+        raise ConfigError(f"{error} Is '{other}' meant?") if other else error from None
 
 
 def _check_dataloader(where: str, cfg: dict) -> None:

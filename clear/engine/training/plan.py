@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from clear.engine.training.runner import Runner
 
 
-def describe_run(runner: Runner, work_dir: Path) -> str:
-    """Data, model, steps, memory and disk of a built runner."""
+def describe_run(runner: Runner, work_dir: Path, notes: Sequence[str] = ()) -> str:
+    """Data, model, steps, memory and disk of a built runner, and `notes` on its config."""
     loop, model = runner.train_loop, runner.bare_model
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -42,6 +43,7 @@ def describe_run(runner: Runner, work_dir: Path) -> str:
         *_order(loop.dataloader),
         f'model     {type(model).__name__}  {sum(item.numel() for item in parameters):,} parameters, {trained:,} '
         'trained',
+        *notes,
         *describe_banks(runner),
         *(line for hook in runner.hooks if isinstance(hook, PlansAhead) for line in hook.plan()),
         f'training  {length}{loop.max_iters:,} iterations  batch {batch} x {dist.world_size()} process(es)'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from clear.core.results import RESULTS_FILE
 from clear.core.storage.tracking import EVENT_FILES, WANDB_ID, wandb_files
 from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
-from clear.engine.training.keys import KNOWN, check_runner_config, in_our_scope
+from clear.engine.training.keys import KNOWN, check_runner_config
+from clear.engine.training.scopes import settle
 from clear.registry import RUNNERS
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class TrainingProgram(RunnerProgram):
     FILES = (LATEST, ITERATION, 'best.pth', 'epoch_*.pth', 'iter_*.pth', '[0-9]*.log', 'vis_data/*.*', WANDB_ID,
              'figures/*.png', f'tensorboard/{EVENT_FILES}', *wandb_files('wandb'), *wandb_files('vis_data/wandb'))
 
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.notes = settle(cfg).lines()
+
     @staticmethod
     def from_cfg(cfg: Config) -> Runner:
         """The Runner itself, for whoever builds it from the registry as mmengine does."""
@@ -47,11 +53,12 @@ class TrainingProgram(RunnerProgram):
 
     @classmethod
     def check(cls, cfg: Config, program: str = 'train') -> None:
-        """See `check_runner_config`; lets parts of a foreign base be ours (see `in_our_scope`)."""
+        """See `check_runner_config`, of the config as `settle` leaves it."""
         if program == 'predict':
             raise ConfigError('tools/predict.py reads continual configs (those with cl_strategy) so far.')
-        in_our_scope(cfg)
-        check_runner_config(cfg, is_training=program == 'train')
+        settled = copy.deepcopy(cfg)
+        settle(settled)
+        check_runner_config(settled, is_training=program == 'train')
 
     def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
         """See `RunnerProgram.run`.
@@ -73,7 +80,7 @@ class TrainingProgram(RunnerProgram):
     def describe(self) -> str:
         from clear.engine.training.plan import describe_run
 
-        return describe_run(self.runner, self.work_dir)
+        return describe_run(self.runner, self.work_dir, self.notes)
 
     def train(self, args: argparse.Namespace) -> None:
         """Train in a work_dir that is ready for it.

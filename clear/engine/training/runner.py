@@ -37,7 +37,7 @@ from clear.engine.training.backends import prepare_wandb
 from clear.engine.training.banks import find_tower_banks, read_banks
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
-from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, in_our_scope, runner_config_hash
+from clear.engine.training.keys import NORM_PER_PARAMETER, computed_config, runner_config_hash
 from clear.engine.training.loading import build_train_dataloader, data_fingerprint
 from clear.engine.training.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from clear.engine.training.optimisation import (
@@ -47,6 +47,7 @@ from clear.engine.training.optimisation import (
     leave_held_parameters,
     wrappers_of,
 )
+from clear.engine.training.scopes import settle
 from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
 from clear.engine.training.state import resume_run, rng_of_rank
 from clear.engine.training.weights import load_start_weights
@@ -89,11 +90,10 @@ class Runner(MMRunner):
         check_shared_keys(dict(default_scope=kwargs.get('default_scope')))
         kwargs['default_scope'] = 'clear'  # in theirs, our names would not resolve
         randomness = dict(kwargs.get('randomness') or {})
-        if randomness.get('diff_rank_seed'):
-            raise ConfigError('randomness.diff_rank_seed would also give every process another order of the data. '
-                              'Leave it out: each process draws noise of its own in any case.')
-        if randomness.get('seed') is None:
-            randomness['seed'] = cfg.get('seed', 0)
+        # diff_rank_seed would also give every process another order of the data.
+        randomness.pop('diff_rank_seed', None)
+        if cfg.get('seed') is not None or randomness.get('seed') is None:
+            randomness['seed'] = cfg.get('seed') or 0
         kwargs['randomness'] = randomness
         for key in ('val_evaluator', 'test_evaluator'):
             if isinstance(kwargs.get(key), tuple):
@@ -115,7 +115,7 @@ class Runner(MMRunner):
     def from_cfg(cls, cfg: Config | dict) -> Runner:
         """The Runner of a config in mmengine's keys; `cfg` is not changed."""
         cfg = copy.deepcopy(cfg)
-        in_our_scope(cfg)
+        settle(cfg)
         return super().from_cfg(cfg)
 
     # What mmengine's constructor calls
