@@ -90,6 +90,7 @@ SHADOWED: dict[str, str] = {
     'SimSiam': "mmpretrain's is tied to its own neck and head; ours takes any encoder",
     'StreamingLDA': "writes its solution into the model's head, and takes whole batches at once",
     'SwAV': "mmpretrain's keeps its queue in files beside the checkpoint, and Sinkhorn sums go wrong over processes",
+    'SwAVHook': "mmpretrain's keeps the queue in a file, which a stop in an epoch leaves behind and a new run reads",
     'SwAVLoss': "mmpretrain's sums over processes only where a prototype is unused; ours takes scores",
     'SynapticIntelligence': "Avalanche's does nothing on a CPU; legacy=True gives it back",
     'SynapticIntelligencePlugin': "Avalanche's does nothing on a CPU",

@@ -13,10 +13,10 @@ from mmengine.config import Config
 from PIL import Image
 from short_runs import TOOLS, environment
 
+from clear.engine.scopes import settle
 from clear.engine.training.hooks import CheckpointHook, ParamSchedulerHook
 from clear.engine.training.keys import check_runner_config
 from clear.engine.training.runner import Runner
-from clear.engine.training.scopes import settle
 
 DATA = """
 plain = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]

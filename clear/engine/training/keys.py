@@ -22,8 +22,8 @@ from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
 from clear.engine import schema
 from clear.engine.schema import check_load_from, check_names
+from clear.engine.scopes import THEIRS
 from clear.engine.training.loading import is_read_by_workers
-from clear.engine.training.scopes import THEIRS
 from clear.engine.training.timm_optimizers import PREFIX
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _check_model(model: dict, where: str = 'model', scope: str | None = None) ->
 def _check_type(where: str, cfg: dict, registry: Registry, extra: Iterable[str] = (), given_by_us: Iterable[str] = (),
                 scope: str | None = None) -> None:
     if callable(cfg['type']):  # a class itself, as mmengine's pure Python configs have
-        owner, name, other = cfg['type'], getattr(cfg['type'], '__name__', str(cfg['type'])), None
+        owner, other = cfg['type'], None
+        name = owner.__name__ if inspect.isclass(owner) else str(owner)
     else:
         check_text(f'{where}.type', cfg['type'])
         name, scope = cfg['type'], cfg.get('_scope_', scope)

@@ -19,8 +19,8 @@ from clear.core.results import RESULTS_FILE
 from clear.core.storage.tracking import EVENT_FILES, WANDB_ID, wandb_files
 from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.scopes import settle
 from clear.engine.training.keys import KNOWN, check_runner_config
-from clear.engine.training.scopes import settle
 from clear.registry import RUNNERS
 
 if TYPE_CHECKING:

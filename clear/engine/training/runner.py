@@ -33,6 +33,7 @@ from clear.core.seeding import RngState, set_rng_state
 from clear.datasets import BadSamples, ImageTextPairs, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
 from clear.engine.progress import Progress
+from clear.engine.scopes import settle
 from clear.engine.training.backends import prepare_wandb
 from clear.engine.training.banks import find_tower_banks, read_banks
 from clear.engine.training.hooks.progress import ProgressHook
@@ -47,7 +48,6 @@ from clear.engine.training.optimisation import (
     leave_held_parameters,
     wrappers_of,
 )
-from clear.engine.training.scopes import settle
 from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
 from clear.engine.training.state import resume_run, rng_of_rank
 from clear.engine.training.weights import load_start_weights

@@ -7,6 +7,7 @@ from clear.engine.training.hooks.param_scheduler import ParamSchedulerHook
 from clear.engine.training.hooks.progress import ProgressHook
 from clear.engine.training.hooks.results import ResultsHook
 from clear.engine.training.hooks.runtime_info import RuntimeInfoHook
+from clear.engine.training.hooks.swav_queue import SwAVHook
 
 __all__ = ['CheckpointHook', 'ImportanceHook', 'NaNGuardHook', 'ParamSchedulerHook', 'ProgressHook', 'ResultsHook',
-           'RuntimeInfoHook', 'WeightInterpolationHook']
+           'RuntimeInfoHook', 'SwAVHook', 'WeightInterpolationHook']

@@ -10,9 +10,9 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from clear.core.config import load_config
 from clear.core.errors import ConfigError
+from clear.engine.scopes import settle
 from clear.engine.training.keys import KNOWN, check_runner_config
 from clear.engine.training.runner import Runner
-from clear.engine.training.scopes import settle
 from clear.registry import DATASETS, HOOKS, MODELS
 
 mmpretrain = pytest.importorskip('mmpretrain')
