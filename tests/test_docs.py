@@ -185,8 +185,10 @@ def test_example_config(name, here, monkeypatch):
 
 
 @pytest.mark.parametrize('name', sorted(name for name in EXAMPLES if not name.startswith('configs/')))
-def test_example_code(name, here):
-    runpy.run_path(str(here / name), run_name='__main__')
+def test_example_code(name, here, monkeypatch):
+    monkeypatch.syspath_prepend((here / name).parent)
+    loss = runpy.run_path(str(here / name), run_name='__main__').get('loss')
+    assert loss is None or bool(loss.isfinite())
 
 
 @pytest.mark.parametrize('page, text', python_fragments())

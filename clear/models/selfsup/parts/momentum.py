@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TypeVar
 
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from clear.core.errors import ConfigError
-from clear.models.selfsup.parts.encoder import Encoder
+
+Module = TypeVar('Module', bound=nn.Module)
 
 
-def momentum_copy(encoder: Encoder) -> Encoder:
+def momentum_copy(encoder: Module) -> Module:
     """A copy that takes no gradient. It stays in train mode: BatchNorm in it uses its own batches and statistics.
 
     Stochastic depth is for the one that learns: targets keep all of their layers.
