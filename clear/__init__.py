@@ -1,7 +1,7 @@
 """`clear`: learning from images and text over time, from configs.
 
-In a notebook or a script: `clear.train`, `clear.evaluate`, `clear.extract` and `clear.Run`. They are imported when they
-are asked for: `import clear` alone stays quick.
+In a notebook or a script: `clear.train`, `clear.evaluate`, `clear.extract`, `clear.Predictor` and `clear.Run`
+(docs/notebook.md). They are imported when they are asked for: `import clear` alone stays quick.
 """
 
 TYPE_CHECKING = False  # as typing's, which would be one more import
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from clear.engine.api import evaluate as evaluate
     from clear.engine.api import extract as extract
     from clear.engine.api import train as train
+    from clear.engine.prediction.predictor import Predictor as Predictor
     from clear.engine.views import Run as Run
 
 __version__ = '0.1.0'
 
 # Name -> the module that has it.
 _PLACES = {**dict.fromkeys(('train', 'evaluate', 'extract'), 'clear.engine.api'), 'Run': 'clear.engine.views',
+           'Predictor': 'clear.engine.prediction.predictor',
            **dict.fromkeys(('ClearError', 'ConfigError', 'DataError', 'CheckpointError', 'TrainingError',
                             'Interrupted'), 'clear.core.errors')}
 

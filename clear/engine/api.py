@@ -6,42 +6,21 @@
 
 from __future__ import annotations
 
-import argparse
-import ast
-import copy
-import re
-import signal
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-
-from clear.core.config import find_config
 from clear.core.errors import ConfigError
 from clear.core.files import read_json
-from clear.core.logs import setup_logging
-from clear.core.programs import signals
-from clear.core.programs.guest import as_guest
-from clear.core.programs.program import told_as
 from clear.core.results import Results, software
 from clear.engine import launch
+from clear.engine.calls import NO_CONFIG, arguments, as_file, called
 from clear.engine.views import Bank, Run
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from torch import nn
-
-    from clear.core.types import Options
-
-# What a message for the command line says -> what is written in Python.
-_WORDS = [(r', --overwrite\)', ')'), (r'--cfg-options ', ''), (r'--no-resume\b', 'resume=False'),
-          (r'--resume\b', 'resume=True'), (r'--overwrite\b', 'overwrite=True'), (r'--work-dir\b', 'work_dir=...'),
-          (r'--branch\b', 'branch=...'), (r'--device (\w+)', r"device='\1'"), (r'--seed N\b', 'seed=N'),
-          (r'--encoder is\b', 'encoder is'), (r'--(encoder|data) is not given', r'\1 is not given')]
-# In place of a config: calls may give all of it as options.
-_NO_CONFIG: Mapping[str, object] = {}
 
 
 def train(config: str | Path | Mapping, work_dir: str | Path | None = None, *, resume: bool | str = False,
@@ -65,17 +44,17 @@ def train(config: str | Path | Mapping, work_dir: str | Path | None = None, *, r
         ClearError: what the program would report, among it `ConfigError` if the folder holds a run and neither
             `resume` nor `overwrite` is set, and `Interrupted`.
     """
-    with _guest():
-        args = _arguments(config, options, work_dir=work_dir, resume=resume, overwrite=overwrite, branch=branch,
+    with called():
+        args = arguments(config, options, work_dir=work_dir, resume=resume, overwrite=overwrite, branch=branch,
                           dry_run=dry_run)
-        with _as_file(args):
+        with as_file(args):
             runner = launch.run(args)
         if dry_run and not runner.work_dir.is_dir():
             return Run(None, Results(runner.cfg['name'], type(runner).__name__, 'dry run'))
         return Run(runner.work_dir)
 
 
-def evaluate(config: str | Path | Mapping = _NO_CONFIG, checkpoint: str | Path | None = None,
+def evaluate(config: str | Path | Mapping = NO_CONFIG, checkpoint: str | Path | None = None,
              work_dir: str | Path | None = None, *, resume: bool = False, overwrite: bool = False,
              **options: object) -> Run:
     """Measure a checkpoint of training as `tools/test.py` does, or frozen encoders on tasks as probing configs do.
@@ -89,17 +68,17 @@ def evaluate(config: str | Path | Mapping = _NO_CONFIG, checkpoint: str | Path |
     Raises:
         ClearError: what the program would report.
     """
-    with _guest():
-        args = _arguments(config, options, work_dir=work_dir, resume=resume, overwrite=overwrite)
+    with called():
+        args = arguments(config, options, work_dir=work_dir, resume=resume, overwrite=overwrite)
         if checkpoint is None:
-            with _as_file(args):
+            with as_file(args):
                 runner = launch.runner_of(launch.read_run_config(args))
                 if not hasattr(runner, 'measuring'):
                     raise ConfigError("evaluate: give checkpoint='work_dirs/.../latest.pth'. Without one it runs "
                                       'probing configs, which have encoders and tasks.')
                 runner.run(args)
             return Run(runner.work_dir)
-        with _as_file(args), tempfile.TemporaryDirectory() as scratch:
+        with as_file(args), tempfile.TemporaryDirectory() as scratch:
             args.checkpoint, args.out = str(checkpoint), str(Path(scratch) / 'measured.json')
             cfg = launch.read_run_config(args, 'test')
             launch.runner_of(cfg).test(args)
@@ -125,92 +104,10 @@ def extract(encoder: str | Mapping | nn.Module, data: str | Path | Mapping | Non
     """
     from clear.features.program import bank_of, read_extraction
 
-    with _guest():
+    with called():
         cfg = read_extraction(encoder, data, options)
         place = out if out is not None else cfg.get('out')
         return Bank(bank_of(cfg, place, root=root, resume=resume, overwrite=overwrite))
-
-
-@contextmanager
-def _guest() -> Iterator[None]:
-    """Around a call: signals end it in order, errors are told in the words of Python, all else is left as it was."""
-    number = None
-    try:
-        with as_guest(), signals.stoppable(is_guest=True):
-            setup_logging(None)
-            try:
-                yield
-            except BaseException as error:
-                told = told_as(error)
-                if told is None:
-                    raise
-                told.args = (_in_python(str(told)), *told.args[1:])
-                raise told from (error.__cause__ if told is error else error)
-            finally:
-                number = signals.received()
-    finally:
-        if number == signal.SIGTERM:
-            signal.raise_signal(number)  # all is saved: whoever sent it meant the whole process
-
-
-def _in_python(message: str) -> str:
-    for pattern, words in _WORDS:
-        message = re.sub(pattern, words, message)
-    return message
-
-
-def _arguments(config: str | Path | Mapping, options: Options, **others: object) -> argparse.Namespace:
-    """What the command line would give, with options as values."""
-    for key, value in options.items():
-        _as_text(key, value)
-    options = dict(options)
-    given = {**dict.fromkeys(('branch', 'amp', 'shard', 'collect')), 'dry_run': False, 'launcher': 'none',
-             **{key: options.pop(key, None) for key in ('seed', 'device')},
-             **{key: str(value) if isinstance(value, Path) else value for key, value in others.items()}}
-    return argparse.Namespace(config=config, cfg_options=options, **given)
-
-
-@contextmanager
-def _as_file(args: argparse.Namespace) -> Iterator[None]:
-    """Configs are read from files, with bases and modules of their own: one that is an object becomes a file here."""
-    config = args.config
-    if isinstance(config, (str, Path)):
-        yield
-        return
-    if not isinstance(config, Mapping):
-        raise ConfigError(f'config is a {type(config).__name__}; expected a path, the name of a shipped config, a dict '
-                          "or mmengine's Config.")
-    if config is _NO_CONFIG:
-        config, args.cfg_options = dict(runner_type='ProbeRunner', **args.cfg_options), {}
-    plain = config.to_dict() if isinstance(config, Config) else copy.deepcopy(dict(config))
-    if (bases := plain.get('_base_')) is not None:
-        plain['_base_'] = [base if '::' in str(base) else str(find_config(base).resolve())
-                           for base in ([bases] if isinstance(bases, (str, Path)) else bases)]
-    name = Path(config.filename).stem if isinstance(config, Config) and config.filename else plain.get('name')
-    with tempfile.TemporaryDirectory() as scratch:
-        args.config = Path(scratch) / f'{_file_name(name)}.py'
-        args.config.write_text('\n'.join(f'{key} = {_as_text(key, value)}' for key, value in plain.items()) + '\n')
-        yield
-
-
-def _as_text(key: str, value: object) -> str:
-    """A value as Python writes it.
-
-    Raises:
-        ConfigError: for one that only lives in this process: a run keeps its config.
-    """
-    text = repr(value)
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise ConfigError(f'{key} is {text[:200]}; a config holds numbers, texts, lists and dicts, which can be '
-                          "written down. Name a class by its type, dict(type='...').") from error
-    return text
-
-
-def _file_name(name: object) -> str:
-    """A name as that of a file, which names the run where nothing else does."""
-    return re.sub(r'[^\w.-]', '_', str(name)) if name else 'run'
 
 
 def _as_results(cfg: Config, measured: dict[str, object]) -> Results:

@@ -39,12 +39,21 @@ class _SourceReader(RowReader[Image.Image]):
 
     def __getitem__(self, row: int) -> Image.Image:
         image = self._source.open_image(row)
-        # A strip of 1 x 60000 pixels whose shorter side becomes 224 would take ten gigabytes.
-        scale = (self._resize or 0) / min(image.size)
-        if image.width * image.height * scale**2 > MAX_PIXELS:
-            raise UnreadableImage(f'{image.width} x {image.height} pixels: with the shorter side resized to '
-                                  f'{self._resize}, more than {MAX_PIXELS}')
+        check_resized(image, self._resize)
         return image
+
+
+def check_resized(image: Image.Image, resize: int | None) -> None:
+    """Refuse an image that becomes too large when its shorter side is resized.
+
+    Raises:
+        UnreadableImage: with its size.
+    """
+    # A strip of 1 x 60000 pixels whose shorter side becomes 224 would take ten gigabytes.
+    scale = (resize or 0) / min(image.size)
+    if image.width * image.height * scale**2 > MAX_PIXELS:
+        raise UnreadableImage(f'{image.width} x {image.height} pixels: with the shorter side resized to {resize}, more '
+                              f'than {MAX_PIXELS}')
 
 
 class SourceImages(Dataset):

@@ -104,18 +104,18 @@ def assert_same_run(one, other):
     assert without_timing(read_results(one)) == without_timing(read_results(other))
 
 
-def stopping(monkeypatch, *numbers):
+def stopping(monkeypatch, *sent):
     """Send this process signals at its second iteration."""
     from clear.engine.progress import Progress
 
     step, calls = Progress.step, []
 
-    def stop(self, where):
+    def stop(self, where, numbers=None):
         calls.append(where)
         if len(calls) == 2:
-            for number in numbers:
+            for number in sent:
                 signal.raise_signal(number)
-        step(self, where)
+        step(self, where, numbers)
 
     monkeypatch.setattr(Progress, 'step', stop)
 
@@ -124,7 +124,7 @@ def test_importing_is_quick_and_brings_what_is_asked_for():
     code = '''
 import sys, clear
 assert not {'torch', 'numpy', 'mmengine', 'typing', 'argparse'} & set(sys.modules) - set(sys.argv[1].split(','))
-assert {'train', 'evaluate', 'extract', 'Run', 'ConfigError'} <= set(dir(clear))
+assert {'train', 'evaluate', 'extract', 'Predictor', 'Run', 'ConfigError'} <= set(dir(clear))
 assert clear.ConfigError.__mro__[1] is clear.ClearError and 'torch' not in sys.modules
 try:
     clear.trian
@@ -174,7 +174,7 @@ def test_the_process_is_left_as_it_was(ends, config, monkeypatch, as_a_user_left
         with pytest.raises(clear.Interrupted, match='resume=True'):
             clear.train('config.py', work_dir='run')
     else:
-        monkeypatch.setattr('clear.engine.progress.Progress.step', lambda self, where: 1 / 0)
+        monkeypatch.setattr('clear.engine.progress.Progress.step', lambda self, where, numbers=None: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             clear.train('config.py', work_dir='run')
     after = process()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from clear_trees import write_clear_tree
 from PIL import Image
-from short_runs import FEATURE_CONFIG, IMAGE_CONFIG, listed, run, train, write_config
+from short_runs import IMAGE_CONFIG, listed, run, train, write_config
 
 from clear.core.results import Results, write_results
-from clear.engine.predict import class_names_of
+from clear.engine.prediction.class_names import class_names_of
 from clear.models import build_classifier
 
 MODEL = dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
@@ -99,7 +99,7 @@ def test_class_names_are_those_of_the_folders(tmp_path, monkeypatch):
     assert class_names_of(dict(scenario=scenario), tmp_path / 'latest.pth', 3) == ['a', 'b', 'c']
 
 
-def test_what_cannot_be_classified_is_refused(config, tree, tmp_path):
+def test_what_cannot_be_classified_is_refused(config, tree):
     train(config, '--work-dir', 'run')
     Path('text.jpg').write_text('no image')
     for arguments, words in [
@@ -110,6 +110,5 @@ def test_what_cannot_be_classified_is_refused(config, tree, tmp_path):
         finished = run('predict', *arguments)
         assert finished.code == 2 and finished.err.startswith('error: ') and words in finished.err
         assert len(finished.err.splitlines()) == 1
-    write_config('features.py', FEATURE_CONFIG, tmp_path)
-    finished = run('predict', 'features.py', 'run/latest.pth', 'text.jpg')
+    finished = run('predict', 'config.py', 'run/latest.pth', tree, '--cfg-options', 'scenario.eval_transform=None')
     assert finished.code == 2 and 'eval_transform' in finished.err

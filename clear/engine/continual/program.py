@@ -26,6 +26,8 @@ from clear.registry import RUNNERS
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from clear.engine.prediction.base import Classifier
+
 
 @RUNNERS.register_module('ContinualRunner')
 class ContinualProgram(RunnerProgram):
@@ -130,8 +132,14 @@ class ContinualProgram(RunnerProgram):
             write_json(args.out, dict(checkpoint=str(args.checkpoint), protocol=runner.info.protocol, mean=mean,
                                       accuracy=dict(zip(names, accuracies)), config=to_plain(runner.cfg)))
 
+    def classifier(self, checkpoint: Path, task: int | None = None) -> Classifier:
+        """The model of a checkpoint, with all that its input needs."""
+        from clear.engine.prediction.continual import ContinualClassifier
+
+        return ContinualClassifier(self.cfg, checkpoint, task)
+
     def predict(self, args: argparse.Namespace) -> None:
         """Print the likeliest classes of images."""
-        from clear.engine.predict import predict
+        from clear.engine.prediction.program import predict
 
-        predict(self.cfg, args)
+        predict(self.classifier(Path(args.checkpoint), args.task), args)

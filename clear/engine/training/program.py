@@ -7,6 +7,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from clear.registry import RUNNERS
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from clear.engine.prediction.base import Classifier
     from clear.engine.training.runner import Runner
 
 _TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
@@ -54,8 +56,6 @@ class TrainingProgram(RunnerProgram):
     @classmethod
     def check(cls, cfg: Config, program: str = 'train') -> None:
         """See `check_runner_config`, of the config as `settle` leaves it."""
-        if program == 'predict':
-            raise ConfigError('tools/predict.py reads continual configs (those with cl_strategy) so far.')
         settled = copy.deepcopy(cfg)
         settle(settled)
         check_runner_config(settled, is_training=program == 'train')
@@ -96,6 +96,24 @@ class TrainingProgram(RunnerProgram):
     def test(self, args: argparse.Namespace) -> None:
         """Evaluate a checkpoint on the test data, or on the validation data if there are no others."""
         test(self.cfg, Path(args.checkpoint), args.out)
+
+    def classifier(self, checkpoint: Path, task: int | None = None) -> Classifier:
+        """The model of a checkpoint, with all that its input needs.
+
+        Raises:
+            ConfigError: also for a task, which models with one head have not.
+        """
+        from clear.engine.prediction.ordinary import OrdinaryClassifier
+
+        if task is not None:
+            raise ConfigError('--task is for models with a head for each task; this one has one head.')
+        return OrdinaryClassifier(self.cfg, checkpoint, partial(build_runner, is_training=False))
+
+    def predict(self, args: argparse.Namespace) -> None:
+        """Print the likeliest classes of images."""
+        from clear.engine.prediction.program import predict
+
+        predict(self.classifier(Path(args.checkpoint), args.task), args)
 
 
 def prepare(cfg: Config, args: argparse.Namespace) -> None:

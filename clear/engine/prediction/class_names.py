@@ -1,0 +1,69 @@
+"""What the classes of a checkpoint are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clear.core.errors import ClearError
+from clear.core.logs import logger
+from clear.core.results import RESULTS_FILE, read_results
+from clear.datasets.readers.clear.clear_files import read_class_names
+
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
+
+    from clear.core.types import Options
+
+
+def class_names_of(cfg: Config | dict, checkpoint: Path, num_classes: int) -> list[str]:
+    """The name of each class of a continual run: from the results beside its checkpoint, else from the data.
+
+    Where they are nowhere, or are of another number of classes, the places are the names, and the log says so. A model
+    whose outputs grow may have fewer of them than the stream has classes.
+    """
+    scenario = cfg['scenario']
+    return first_names([lambda: _of_the_run(checkpoint), lambda: _beside_the_data(scenario),
+                        lambda: _of_the_bank(scenario), lambda: _of_the_scenario(scenario)], num_classes)
+
+
+def first_names(places: Iterable[Callable[[], object]], num_classes: int) -> list[str]:
+    """The first list of names that is long enough, else numbers."""
+    for read in places:
+        try:
+            names = read()
+        except ClearError:
+            continue  # not there; the next place may have them
+        if isinstance(names, (list, tuple)) and len(names) >= num_classes:
+            return [str(name) for name in names]
+    logger.warning('No class names beside the checkpoint (%s) nor with the data: classes are called by their place.',
+                   RESULTS_FILE)
+    return [str(index) for index in range(num_classes)]
+
+
+def _of_the_run(checkpoint: Path) -> object:
+    return read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names')
+
+
+def _beside_the_data(scenario: Options) -> list[str] | None:
+    root = Path(scenario.get('data_root') or '.')
+    places = [path for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt') if path.is_file()]
+    return read_class_names(places[0]) if places else None
+
+
+def _of_the_bank(scenario: Options) -> list[str] | None:
+    from clear.features import FeatureBank
+
+    bank = (scenario.get('feature') or {}).get('bank')
+    return None if bank is None else FeatureBank.open(bank).class_names
+
+
+def _of_the_scenario(scenario: ConfigDict) -> list[str] | None:
+    from clear.continual.scenarios import build_scenario
+
+    if scenario.get('feature'):
+        # A bank may have to be extracted first; the same stream of images has the names too, and reads none of them.
+        as_tensor = [dict(type='ToTensor')]
+        scenario = {**scenario, 'feature': None, 'train_transform': as_tensor, 'eval_transform': as_tensor}
+    return build_scenario(scenario).info.class_names
