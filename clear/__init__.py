@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from clear.engine.api import evaluate as evaluate
     from clear.engine.api import extract as extract
     from clear.engine.api import train as train
+    from clear.engine.notebook.views import Run as Run
     from clear.engine.prediction.predictor import Predictor as Predictor
-    from clear.engine.views import Run as Run
 
 __version__ = '0.1.0'
 
 # Name -> the module that has it.
-_PLACES = {**dict.fromkeys(('train', 'evaluate', 'extract'), 'clear.engine.api'), 'Run': 'clear.engine.views',
+_PLACES = {**dict.fromkeys(('train', 'evaluate', 'extract'), 'clear.engine.api'), 'Run': 'clear.engine.notebook.views',
            'Predictor': 'clear.engine.prediction.predictor',
            **dict.fromkeys(('ClearError', 'ConfigError', 'DataError', 'CheckpointError', 'TrainingError',
                             'Interrupted'), 'clear.core.errors')}

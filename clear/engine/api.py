@@ -15,8 +15,8 @@ from clear.core.errors import ConfigError
 from clear.core.files import read_json
 from clear.core.results import Results, software
 from clear.engine import launch
-from clear.engine.calls import NO_CONFIG, arguments, as_file, called
-from clear.engine.views import Bank, Run
+from clear.engine.notebook.calls import NO_CONFIG, arguments, as_file, called
+from clear.engine.notebook.views import Bank, Run
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -8,7 +8,7 @@ import pytest
 
 from clear.core.errors import DataError
 from clear.core.results import Results, write_results
-from clear.engine.views import Picture, Run, Table
+from clear.engine.notebook.views import Picture, Run, Table
 
 MATRIX = [[0.5, 0.25], [0.125, 1.0]]
 

@@ -16,11 +16,11 @@ from clear.core.checks import check_number, check_whole
 from clear.core.errors import ClearError, ConfigError, DataError
 from clear.datasets.images.decode import UnreadableImage, decode_image
 from clear.engine import launch
-from clear.engine.calls import arguments, as_file, called
+from clear.engine.notebook.calls import arguments, as_file, called
+from clear.engine.notebook.views import Picture, Table
 from clear.engine.prediction.base import Classifier, Prediction
 from clear.engine.prediction.inputs import find_files, read_files
 from clear.engine.progress import Progress
-from clear.engine.views import Picture, Table
 
 if TYPE_CHECKING:
     from clear.engine.prediction.base import Sample
