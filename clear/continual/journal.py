@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from clear.continual.metrics import clear_metrics, overlap_mask
+from clear.continual.metrics import clear_metrics, overlap_mask, without_unseen
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import parse_json, write_text
 from clear.core.results import Results, find_results, read_results, write_results
@@ -106,10 +106,11 @@ def read_run(run: str | Path) -> Results:
     return results
 
 
-def streaming_results(matrix: list[list[float | None]], streaming: list[list[float | None]]) -> dict[str, object]:
+def streaming_results(matrix: list[list[float | None]], streaming: list[list[float | None]],
+                      unseen: list[list[bool]] | None = None) -> dict[str, object]:
     """What an iid run gives under the streaming protocol, and how much the iid protocol overestimates."""
-    metrics = clear_metrics(streaming, 'streaming')
-    both = (clear_metrics(matrix, 'iid')['in_domain'], metrics['next_domain'])
+    metrics = clear_metrics(without_unseen(streaming, unseen), 'streaming')
+    both = (clear_metrics(without_unseen(matrix, unseen), 'iid')['in_domain'], metrics['next_domain'])
     return dict(acc_matrix=streaming, overlap_mask=overlap_mask(len(streaming), 'streaming'),
                 metrics={name: metrics[name] for name in ('next_domain', 'forward_transfer', 'final_domain')},
                 inflation_gap=None if None in both else both[0] - both[1])
@@ -120,12 +121,13 @@ def _complete(results: Results, entries: list[Entry], measured: int) -> None:
         results.acc_matrix[entry['experience']] = entry['row']
         results.extras['train_log'].append({name: None if value != value else value
                                             for name, value in entry['log'].items()})
-    results.metrics = clear_metrics(results.acc_matrix, results.protocol.split('/')[1])
+    unseen = results.extras.get('unseen_mask')
+    results.metrics = clear_metrics(without_unseen(results.acc_matrix, unseen), results.protocol.split('/')[1])
     if 'streaming' in results.extras:
         streaming = results.extras['streaming']['acc_matrix']
         for entry in entries[measured:]:
             streaming[entry['experience']] = entry['whole_buckets']
-        results.extras['streaming'] = streaming_results(results.acc_matrix, streaming)
+        results.extras['streaming'] = streaming_results(results.acc_matrix, streaming, unseen)
 
 
 def _line(entry: Entry) -> str:

@@ -108,6 +108,13 @@ def overlap_mask(n: int, protocol: str) -> list[list[bool]]:
     return [[protocol == 'streaming' and i >= j for j in range(columns)] for i in range(n)]
 
 
+def without_unseen(acc_matrix: list[list[float | None]], unseen: list[list[bool]] | None) -> list[list[float | None]]:
+    """The matrix, None where the test list has classes that training had not brought yet (`ScenarioInfo.unseen`)."""
+    if unseen is None:
+        return acc_matrix
+    return [[None if is_unseen else value for value, is_unseen in zip(*pair)] for pair in zip(acc_matrix, unseen)]
+
+
 def _check_protocol(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; CLEAR knows 'iid' and 'streaming', other streams are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -66,6 +67,21 @@ class ScenarioInfo:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @functools.cached_property
+    def unseen(self) -> list[list[bool]] | None:
+        """Where test list j has a class that no training list through i has: (buckets) x (buckets).
+
+        CLEAR's metrics compare the same classes at other times, and have no meaning there. None where there is no such
+        place, or the protocol's metrics are made for it.
+        """
+        if self.protocol not in ('iid', 'streaming', 'domain-incremental'):
+            return None
+        tested, known, rows = [set(dataset.targets) for dataset in self.test], set(), []
+        for dataset in self.train:
+            known |= set(dataset.targets)
+            rows.append([not classes <= known for classes in tested])
+        return rows if any(map(any, rows)) else None
 
     @property
     def column_names(self) -> list[str]:

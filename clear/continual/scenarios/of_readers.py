@@ -8,9 +8,13 @@ from clear.continual.scenarios.bank_features import add_bank_features
 from clear.continual.scenarios.base import ScenarioInfo, make_benchmark
 from clear.continual.scenarios.bucket_images import add_images
 from clear.core.configs.signatures import accepted_arguments, joined_signature
+from clear.core.logs import logger
+from clear.datasets import ClearData
 from clear.datasets.images.cache import check_cache
 from clear.datasets.readers.by_time import SplitOptions
+from clear.datasets.readers.clear.lacking_classes import quoted
 from clear.datasets.streams import read_stream_of
+from clear.datasets.table import ImageTable
 from clear.registry import READERS
 
 
@@ -53,16 +57,38 @@ def _build(cfg: dict, /, *, evaluation_protocol: str = 'iid', seed: int | None =
     check_cache(cache, cache_dir, where='scenario.')
     seed = 0 if seed is None and evaluation_protocol == 'iid' else seed
     data, images = read_stream_of(cfg, SplitOptions(evaluation_protocol, seed, shot, test_ratio), 'scenario')
+    reading = dict(cache=cache, cache_dir=cache_dir, decoder=decoder)
+    return benchmark_of(data, images, feature, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
+
+
+def benchmark_of(data: ClearData, images: ImageTable, feature: dict | None, train_transform: list[dict] | None,
+                 eval_transform: list[dict] | None, reading: dict, max_bad_fraction: float, work_dir: str | None):
+    """The benchmark of a stream that was read and divided; see `_build`.
+
+    Args:
+        images: all of them in an order that no split changes.
+        reading: cache, cache_dir and decoder.
+    """
     # The metrics of CLEAR compare the same classes at other times; buckets without a common class have none.
-    protocol = 'class-incremental' if data.protocol == 'iid' and data.is_class_incremental else data.protocol
+    is_class_incremental = data.protocol == 'iid' and data.is_class_incremental
+    if is_class_incremental:
+        logger.info('%s: no two of the %d buckets share a class, so the stream is class-incremental: %s', data.root,
+                    len(data.train), _classes_by_bucket(data))
+    protocol = 'class-incremental' if is_class_incremental else data.protocol
     info = ScenarioInfo(class_names=data.class_names, bucket_names=[bucket.name for bucket in data.train],
                         protocol=protocol, fingerprint=data.fingerprint, train=[], test=[])
     if feature is not None:
         add_bank_features(info, data, feature, max_bad_fraction, work_dir, images)
     else:
-        reading = dict(cache=cache, cache_dir=cache_dir, decoder=decoder)
         add_images(info, data, train_transform, eval_transform, reading, max_bad_fraction, work_dir)
     return make_benchmark(info)
+
+
+def _classes_by_bucket(data: ClearData, most: int = 5) -> str:
+    """Which classes come when, of the first buckets."""
+    found = [f'{bucket.name}: {quoted([data.class_names[label] for label in sorted(set(bucket.targets.tolist()))])}'
+             for bucket in data.train[:most]]
+    return '; '.join(found) + (f'; and {len(data.train) - most} more' if len(data.train) > most else '')
 
 
 OPTIONS = accepted_arguments(_build)

@@ -189,13 +189,14 @@ def _time_names(root: Path, holders: list[Path], times: Sequence[str] | None) ->
 
 
 def order_times(names: list[str], source: Path) -> list[str]:
-    """Names in the order of their numbers if all are numbers, else of their dates.
+    """Names in the order of their numbers if all are numbers, or one text and a number (`exp_1`), else of their dates.
 
     Raises:
         ConfigError: if some are neither, or two are the same time.
     """
-    if all(re.fullmatch(r'\d+', name) for name in names):
-        keys = {name: int(name) for name in names}
+    numbered = [re.fullmatch(r'([^\W\d]*[ _-]?)(\d+)', name) for name in names]
+    if all(numbered) and len({match[1] for match in numbered}) == 1:
+        keys = {name: int(match[2]) for name, match in zip(names, numbered)}
     else:
         try:
             keys = {name: parse_time(name) for name in names}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from clear.continual.metrics import CLEAR_METRICS, OVERLAPPED_METRICS, clear_metrics, without_unseen
 from clear.continual.multitask import MultiTaskMixin, call, grows
 from clear.continual.scenarios import ScenarioInfo
 from clear.continual.scenarios.base import TensorBucket
@@ -17,8 +18,10 @@ from clear.continual.strategies.build import strategy_class
 from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.core.errors import ConfigError
+from clear.core.logs import logger
 from clear.core.modes import evaluation_mode
 from clear.datasets import BadSampleError
+from clear.datasets.readers.clear.lacking_classes import quoted
 from clear.engine.trial import refusal
 from clear.models.classifier import ComposedClassifier
 from clear.registry import PLUGINS
@@ -62,6 +65,21 @@ def _check_tasks(model: nn.Module, info: ScenarioInfo) -> None:
     if info.rest is not None:
         raise ConfigError("scenario.evaluation_protocol='both' measures buckets before their time, for which a model "
                           "with a head for each task has no head yet. Use 'iid'.")
+
+
+def warn_of_unseen(info: ScenarioInfo, is_joint: bool) -> None:
+    """Say which of CLEAR's metrics a run will not give, because classes come later than a bucket is tested."""
+    if is_joint or info.unseen is None:
+        return
+    place = next(j for j in range(len(info.test)) if info.unseen[0][j])
+    new = sorted(set(info.test[place].targets) - set(info.train[0].targets))
+    values = clear_metrics(without_unseen([[0.0] * len(row) for row in info.unseen], info.unseen), info.protocol)
+    absent = [name for name in CLEAR_METRICS if values[name] is None and (
+        info.protocol != 'streaming' or name not in OVERLAPPED_METRICS)]
+    logger.warning("Not all classes are there from the first bucket on: '%s' tests %s, which '%s' does not train on. "
+                   'The matrix is measured; metrics that would compare classes nobody has seen are not given: %s.',
+                   info.column_names[place], quoted([info.class_names[label] for label in new]), info.bucket_names[0],
+                   ', '.join(absent) or 'none')
 
 
 def check_one_head(model: nn.Module, part: object, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.continual.journal import Entry, is_self_contained, require_entries, streaming_results
-from clear.continual.metrics import clear_metrics, overlap_mask
+from clear.continual.metrics import clear_metrics, overlap_mask, without_unseen
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.config import config_hash
@@ -155,6 +155,7 @@ class RunRecord:
             runner: name of its class.
         """
         config = computed_config(cfg)
+        unseen = None if self.is_joint else info.unseen  # joint training has seen all classes
         extras = dict(bucket_names=info.column_names, class_names=info.class_names,
                       strategy=config['cl_strategy']['type'], config_text=config_text(config),
                       data_fingerprint=info.fingerprint, train_log=self.train_log)
@@ -163,9 +164,11 @@ class RunRecord:
         if budget:
             extras['budget'] = budget
         if info.rest is not None:
-            extras['streaming'] = streaming_results(self.acc_matrix, self.streaming_matrix)
+            extras['streaming'] = streaming_results(self.acc_matrix, self.streaming_matrix, unseen)
         if self.branched_from is not None:
             extras['branched_from'] = self.branched_from
+        if unseen is not None:
+            extras['unseen_mask'] = unseen
         if info.protocol == 'task-incremental':
             extras['task_labels'] = info.task_labels
             extras['task_accuracy'] = self._by_task(info)
@@ -175,7 +178,7 @@ class RunRecord:
             extras['bad_samples'] = info.bad_samples.counts()
         return Results(
             name=cfg['name'] or 'run', runner=runner, protocol=f'clear/{info.protocol}/v1',
-            metrics=clear_metrics(self.acc_matrix, info.protocol), acc_matrix=self.acc_matrix,
+            metrics=clear_metrics(without_unseen(self.acc_matrix, unseen), info.protocol), acc_matrix=self.acc_matrix,
             overlap_mask=overlap_mask(len(self.acc_matrix), info.protocol), config_hash=config_hash(cfg),
             seeds=dict(train=cfg['seed'], split=cfg['scenario'].get('seed')), **software(),
             world_size=dist.world_size(), timing=self.timing, joint=self.is_joint, extras=extras)

@@ -20,7 +20,14 @@ from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import find_checkpoint, load_model_weights
 from clear.engine.continual.branch import branch_run
 from clear.engine.continual.keys import check_continual_config, with_defaults
-from clear.engine.continual.plan import check_fit, check_last_batches, check_one_head, describe, planned_iterations
+from clear.engine.continual.plan import (
+    check_fit,
+    check_last_batches,
+    check_one_head,
+    describe,
+    planned_iterations,
+    warn_of_unseen,
+)
 from clear.engine.continual.record import RunRecord
 from clear.engine.continual.resume import resume_run
 from clear.engine.continual.state import RunState
@@ -110,6 +117,7 @@ class ContinualRunner:
             self.scaler = set_precision(self.model, self.cfg['amp'], self.device)
             self.experiences = list(self.benchmark.train_stream)
             self.test_experiences = list(self.benchmark.test_stream)
+        warn_of_unseen(self.info, self.is_joint)
         self.size = len(self.experiences)
         self.iterations = planned_iterations(self.cfg, self.info)
         self.record = RunRecord.empty(self.size, len(self.info.test), is_joint=self.is_joint)
