@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 PROGRAMS = {
+    'init': ('init.py', 'write a first config, and say what to run'),
     'train': ('train.py', 'train from a config'),
     'test': ('test.py', 'evaluate a checkpoint without training'),
     'predict': ('predict.py', 'classify images with a checkpoint'),
@@ -37,6 +40,12 @@ PROGRAMS = {
     'leak-guard': ('analysis_tools/leak_guard.py', 'find copies of training images in later tests'),
     'report': ('analysis_tools/make_report.py', 'redraw figures and report.html of a run'),
 }
+# Of several processes: shell scripts, which start the programs above.
+SCRIPTS = {
+    'dist-train': ('dist_train.sh', 'train on several GPUs (or CPU processes): CONFIG GPUS'),
+    'dist-test': ('dist_test.sh', 'the same for test: CONFIG CHECKPOINT GPUS'),
+    'slurm-train': ('slurm_train.sh', 'train on a Slurm cluster: PARTITION JOB_NAME CONFIG'),
+}
 
 
 def tools_folder() -> Path:
@@ -57,7 +66,7 @@ def _run() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in ('-h', '--help'):
         print('usage: clear PROGRAM [arguments]\n\nprograms:')
-        print('\n'.join(f'  {program:<18}{text}' for program, (_, text) in PROGRAMS.items()))
+        print('\n'.join(f'  {program:<18}{text}' for program, (_, text) in {**PROGRAMS, **SCRIPTS}.items()))
         print('\nclear PROGRAM --help tells more, e.g.: clear train configs/demo/replay_lenet5_demo.py')
         return 0
     if name == '--version':
@@ -65,12 +74,29 @@ def _run() -> int:
 
         print(__version__)
         return 0
+    if name in SCRIPTS:
+        _become([str(tools_folder() / SCRIPTS[name][0]), *sys.argv[2:]])
     if name not in PROGRAMS:
-        print(f"error: no program '{name}'. Known: {', '.join(PROGRAMS)}.", file=sys.stderr)
+        print(f"error: no program '{name}'. Known: {', '.join([*PROGRAMS, *SCRIPTS])}.", file=sys.stderr)
         return 2
     sys.argv = [f'clear {name}', *sys.argv[2:]]
     runpy.run_path(str(tools_folder() / PROGRAMS[name][0]), run_name='__main__')
     return 0
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Run a shell script in place of this process, so that signals reach it; its processes take this Python.
+
+    Raises:
+        ConfigError: if there is no bash.
+    """
+    # Not by the bit that says it can be run: some installers drop it.
+    try:
+        os.execvpe('bash', ['bash', *command], {'PYTHON': sys.executable, **os.environ})
+    except FileNotFoundError as error:
+        from clear.core.errors import ConfigError
+
+        raise ConfigError(f'{command[0]} needs bash, which is not installed here.') from error
 
 
 if __name__ == '__main__':
