@@ -142,10 +142,14 @@ def _from_file(path: Path) -> Config:
     from mmengine.config import Config
 
     try:
-        return Config.fromfile(str(path))
+        cfg = Config.fromfile(str(path))
     except Exception as error:
         if _MIXED_CHAIN not in str(error):
             raise
+    else:
+        # Imported classes are values of `type`; by their own names they are no keys.
+        kept = {key: value for key, value in cfg.items() if key not in getattr(cfg, '_imported_names', ())}
+        return Config(kept, filename=cfg.filename) if len(kept) < len(cfg) else cfg
     cfg = Config.fromfile(str(path), lazy_import=False)
     return Config({key: value for key, value in cfg.items() if not inspect.ismodule(value)}, filename=cfg.filename)
 

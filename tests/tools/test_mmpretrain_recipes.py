@@ -89,3 +89,53 @@ def test_a_recipe_trains_stops_resumes_and_is_tested(name, data, tmp_path, monke
     assert tested.code == 0, tested.err
     measured = json.loads((tmp_path / 'tested.json').read_text())['metrics']
     assert measured == {key.removeprefix('val_'): value for key, value in logs[0][-1].items() if key.startswith('val_')}
+
+
+IMPORTED = """
+from mmengine.config import read_base
+with read_base():
+    from mmpretrain.configs.resnet.resnet18_8xb16_cifar10 import *
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop
+from mmpretrain.datasets import CustomDataset, LoadImageFromFile, PackInputs
+from mmpretrain.evaluation import Accuracy, SingleLabelMetric
+from torch.optim import AdamW
+
+split = 'training_folder/testset_ratio_0.3/split_0/1'
+images = dict(type=CustomDataset, data_root='data/demo', pipeline=[dict(type=LoadImageFromFile), dict(type=PackInputs)])
+train_dataloader.update(batch_size=16, num_workers=0)
+train_dataloader.dataset = dict(images, ann_file=f'{split}/train.txt')
+val_dataloader.update(num_workers=0)
+val_dataloader.dataset = dict(images, ann_file=f'{split}/test.txt')
+test_dataloader = val_dataloader
+val_evaluator = [dict(type=Accuracy, topk=(1, 5)), dict(type=SingleLabelMetric)]
+test_evaluator = val_evaluator
+model.backbone.update(base_channels=8, stem_channels=8)
+model.head.update(in_channels=64)
+default_hooks.update(checkpoint=dict(type=CheckpointHook, save_best='single-label/recall', save_last=True))
+train_cfg = dict(type=EpochBasedTrainLoop, max_epochs=2)
+optim_wrapper = dict(optimizer=dict(type=AdamW, lr=1e-3))
+"""
+
+
+def test_a_config_of_imported_classes(data, tmp_path, monkeypatch):
+    """Stopped, resumed from the config that the run has saved, and tested."""
+    monkeypatch.chdir(data)
+    path = tmp_path / 'imported.py'
+    path.write_text(IMPORTED)
+    more = ['--work-dir', tmp_path / 'run', '--cfg-options', 'threads=1', 'device=cpu', 'optim_wrapper.optimizer.lr=0.01']
+    build = Runner.build
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, 'build', lambda runner: (runner.register_hook(StopAt(7)), build(runner))[1])
+        assert run('train', path, *more).code == 143
+    log = (tmp_path / 'run' / 'run.log').read_text()
+    assert 'replaced  ParamSchedulerHook, CheckpointHook, EpochBasedTrainLoop: ours' in log
+    assert 'CheckpointHook.save_last' in log and 'AdamW lr 0.01' in log
+    resumed = run('train', path, '--resume', *more)
+    assert resumed.code == 0 and 'resumed from' in resumed.out + resumed.err, resumed.err
+    metrics = read_results(tmp_path / 'run')['metrics']
+    assert {'val_accuracy/top1', 'val_accuracy/top5', 'val_single-label/f1-score'} <= set(metrics)
+    tested = run('test', path, tmp_path / 'run' / 'best.pth', '--out', tmp_path / 'tested.json')
+    assert tested.code == 0, tested.err
+    best = max(entry['val_single-label/recall'] for entry in read_results(tmp_path / 'run')['extras']['train_log'])
+    assert json.loads((tmp_path / 'tested.json').read_text())['metrics']['single-label/recall'] == best
