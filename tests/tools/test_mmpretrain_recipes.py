@@ -25,8 +25,9 @@ SMALL = {
     'mocov3_vit-small-p16_demo': ['model.backbone.arch=deit-tiny', 'model.neck.in_channels=192',
                                   'model.neck.hid_channels=64', 'model.head.predictor.hid_channels=64'],
     'swav_resnet50_demo': ['model.backbone.depth=18', 'model.backbone.base_channels=8',
-                           'model.backbone.stem_channels=8', 'model.neck.in_channels=64', 'custom_hooks.0.batch_size=16',
-                           'custom_hooks.0.epoch_queue_starts=1', 'custom_hooks.0.queue_length=32',
+                           'model.backbone.stem_channels=8', 'model.neck.in_channels=64',
+                           'custom_hooks.0.batch_size=16', 'custom_hooks.0.epoch_queue_starts=1',
+                           'custom_hooks.0.queue_length=32',
                            'custom_hooks.0.frozen_layers_cfg.prototypes=2'],
 }
 PRETRAINING = ('mae', 'mocov3', 'swav')
@@ -123,7 +124,8 @@ def test_a_config_of_imported_classes(data, tmp_path, monkeypatch):
     monkeypatch.chdir(data)
     path = tmp_path / 'imported.py'
     path.write_text(IMPORTED)
-    more = ['--work-dir', tmp_path / 'run', '--cfg-options', 'threads=1', 'device=cpu', 'optim_wrapper.optimizer.lr=0.01']
+    more = ['--work-dir', tmp_path / 'run', '--cfg-options', 'threads=1', 'device=cpu',
+            'optim_wrapper.optimizer.lr=0.01']
     build = Runner.build
     with monkeypatch.context() as patch:
         patch.setattr(Runner, 'build', lambda runner: (runner.register_hook(StopAt(7)), build(runner))[1])

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from toy_runs import StopAt, assert_same, outcome, toy_run, toy_runner
 
 from clear.core.errors import ConfigError, DataError, Interrupted, TrainingError
+from clear.engine.progress import Progress
 from clear.engine.training.hooks import CheckpointHook
 from clear.evaluation.online import OnlineKNNHook, OnlineLinearHook, read_images, undisturbed
 
@@ -265,3 +266,13 @@ def test_curves_of_what_a_hook_measures_begin_before_training(tmp_path, monkeypa
     (line,) = drawn['measured'].axes[0].lines
     assert (line.get_label(), line.get_xydata().tolist()) == ('steps', [[0, 0.5], [1, 1], [2, 2], [3, 3]])
     assert [list(line.get_xdata()) for line in drawn['loss'].axes[0].lines] == [[1, 2, 3]] * 3
+
+
+def test_progress_shows_the_loss_and_the_rate(tmp_path, monkeypatch):
+    """Those of the last iteration; with several optimisers the rate of the first."""
+    seen = []
+    monkeypatch.setattr(Progress, 'step', lambda bar, where, numbers: seen.append((where, numbers())))
+    runner = toy_run(tmp_path, train_cfg__max_epochs=2)
+    losses = runner.message_hub.get_scalar('train/loss').data[0].tolist()
+    assert [numbers['loss'] for _, numbers in seen] == pytest.approx(losses, abs=1e-6) and len(seen) == 12
+    assert seen[0][0] == 'epoch 1/2' and seen[-1][1]['lr'] < seen[0][1]['lr'] == pytest.approx(0.05)
