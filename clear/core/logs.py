@@ -13,6 +13,7 @@ from pathlib import Path
 from clear.core import dist
 from clear.core.errors import printable, unwritable
 from clear.core.files import write_text
+from clear.core.programs.cells import CellBar, in_notebook
 
 logger = logging.getLogger('clear')
 
@@ -70,9 +71,9 @@ def write_environment(path: Path, versions: dict[str, str | None], git: dict | N
 
 @contextmanager
 def progress_bar(title: str, unit: str = 'files') -> Iterator[Report]:
-    """Show a bar with an ETA on stderr, from the first report on. The block gets the function to report with.
+    """Show a bar with an ETA on stderr, in a notebook below the cell, from the first report on.
 
-    With `unit='B'` the counts are bytes and shown as MiB, GiB.
+    The block gets the function to report with. With `unit='B'` the counts are bytes and shown as MiB, GiB.
     """
     from tqdm import tqdm
 
@@ -81,7 +82,9 @@ def progress_bar(title: str, unit: str = 'files') -> Iterator[Report]:
 
     def report(done: int, total: int | None) -> None:
         nonlocal bar
-        if bar is None:
+        if bar is None and in_notebook():
+            bar = CellBar(title, total, unit, done if scaled else 0)
+        elif bar is None:
             bar = tqdm(desc=title, unit=unit if scaled else f' {unit}', unit_scale=scaled, unit_divisor=1024,
                        total=total, initial=done if scaled else 0,  # a resumed download does not start at zero
                        mininterval=0.2 if sys.stderr.isatty() else 10.0)

@@ -1,4 +1,4 @@
-"""How far a run is and how long it will take: a bar on a terminal, a line now and then in a log."""
+"""How far a run is and how long it will take: a bar on a terminal or below a cell, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from clear.core import dist
 from clear.core.logs import logger
+from clear.core.programs.cells import CellBar, in_notebook
 
 # Seconds between two looks at the numbers of a bar: each waits for the device.
 _BETWEEN_LOOKS_S = 0.5
@@ -37,6 +38,8 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.total, unit=f' {unit}' if unit else 'it', dynamic_ncols=True, leave=False)
+        elif self._is_main and in_notebook():
+            self._bar = CellBar(total=self.total, unit=unit or 'iterations')
 
     def start_at(self, done: int) -> None:
         """Count from `done`, after a resume; the speed is measured from here on."""

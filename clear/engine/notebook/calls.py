@@ -8,6 +8,7 @@ import copy
 import re
 import signal
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ def called() -> Iterator[None]:
     try:
         with as_guest(), signals.stoppable(is_guest=True):
             setup_logging(None)
+            # tqdm's, where a library imports its automatic bar; ours needs no widgets.
+            warnings.filterwarnings('ignore', 'IProgress not found')
             try:
                 yield
             except BaseException as error:

@@ -193,10 +193,10 @@ class Run:
         shown = [f'<p><b>{escape(self.name)}</b> {escape(self._heading().removeprefix(self.name))}</p>',
                  self.table()._repr_html_()]
         figures = self.figures()
-        for place, picture in enumerate(figures.values()):
-            shown.append(picture._repr_html_() if place == 0 else
-                         f'<details><summary>{escape(picture.name.replace("_", " "))}</summary>'
-                         f'{picture._repr_html_()}</details>')
+        shown += [picture._repr_html_() for picture in list(figures.values())[:1]]
+        if len(figures) > 1:
+            # A figure is a hundred kilobytes of the notebook's file.
+            shown.append(f'<p><code>.figures()</code> has {len(figures)}: {escape(", ".join(figures))}</p>')
         return '\n'.join(shown)
 
     def _heading(self) -> str:

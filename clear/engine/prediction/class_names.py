@@ -24,7 +24,7 @@ def class_names_of(cfg: Config | dict, checkpoint: Path, num_classes: int) -> li
     whose outputs grow may have fewer of them than the stream has classes.
     """
     scenario = cfg['scenario']
-    return first_names([lambda: _of_the_run(checkpoint), lambda: _beside_the_data(scenario),
+    return first_names([lambda: _of_the_run(checkpoint), lambda: beside_the_data(scenario),
                         lambda: _of_the_bank(scenario), lambda: _of_the_scenario(scenario)], num_classes)
 
 
@@ -46,8 +46,9 @@ def _of_the_run(checkpoint: Path) -> object:
     return read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names')
 
 
-def _beside_the_data(scenario: Options) -> list[str] | None:
-    root = Path(scenario.get('data_root') or '.')
+def beside_the_data(data: Options) -> list[str] | None:
+    """Those of the `class_names.txt` in the `data_root` of a scenario or data set; None without one."""
+    root = Path(data.get('data_root') or '.')
     places = [path for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt') if path.is_file()]
     return read_class_names(places[0]) if places else None
 

@@ -14,7 +14,7 @@ from clear.core.contracts import GivesFeatures
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.datasets.images.decode import UnreadableImage
-from clear.engine.prediction.class_names import first_names
+from clear.engine.prediction.class_names import beside_the_data, first_names
 from clear.engine.prediction.inputs import FEATURES
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class OrdinaryClassifier:
         self.batch_size, self.num_workers = cfg[split].get('batch_size', 1), cfg[split].get('num_workers', 0)
 
     def class_names(self, num_classes: int) -> list[str]:
-        return first_names([lambda: _of_the_checkpoint(self._checkpoint), lambda: _of_the_data(self._dataset)],
-                           num_classes)
+        return first_names([lambda: _of_the_checkpoint(self._checkpoint), lambda: beside_the_data(self._dataset),
+                            lambda: _of_the_data(self._dataset)], num_classes)
 
     def scores(self, samples: Sequence[dict[str, object]]) -> torch.Tensor:
         batch = {key: [sample[key] for sample in samples] for key in samples[0]}
