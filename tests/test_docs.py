@@ -58,6 +58,15 @@ STRATEGY_PAGE = 'continual_learning.md'
 # Fixtures
 
 
+def write_lightnings_checkpoint(path):
+    """A SimCLR of lightly's tutorial as Lightning saves it: the layers of its ResNet go by position."""
+    from torchvision.models import resnet18
+
+    backbone = torch.nn.Sequential(*list(resnet18(weights=None).children())[:-1])
+    state = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    torch.save({'state_dict': {**state, 'projection_head.layers.0.weight': torch.rand(8, 512)}, 'epoch': 1}, path)
+
+
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder like a clone in which `make demo` has run and a CLEAR-10 lies, with the examples of all pages."""
@@ -78,6 +87,7 @@ def workspace(tmp_path_factory):
     write_sqlite(root / 'data' / 'yfcc100m_sqlite' / 'yfcc100m_dataset.sql', rows)
     write_posts(root / 'data' / 'own_stream' / 'posts.csv')
     write_own_photos(root / 'data' / 'own_photos')
+    write_lightnings_checkpoint(root / 'last.ckpt')
     (root / 'CLIP' / 'data').mkdir(parents=True)
     (root / 'CLIP' / 'data' / 'prompts.md').write_text("## Birdsnap\n```bash\nclasses = ['Barn Owl', 'Crow']\n```\n")
     photos = write_tree(root / 'data' / 'yfcc')
@@ -219,15 +229,16 @@ def test_architecture_names_what_there_is():
 
 
 def test_every_page_is_listed():
-    listed = {target for target in links(DOCS / 'index.md') if '/' not in target}
-    missing = {page.name for page in DOCS.glob('*.md')} - {'index.md'} - listed
+    listed = set(links(DOCS / 'index.md'))
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob('*.md')}
+    missing = pages - {'index.md'} - listed
     assert not missing, f'docs/index.md does not list {sorted(missing)}'
 
 
 def test_pictures_are_small_and_shown():
     pictures = sorted((DOCS / 'images').iterdir())
     assert [path.name for path in pictures] == ['curate_app.png', 'demo_matrix.png']
-    pages = ''.join(page.read_text() for page in (*DOCS.glob('*.md'), *ROOT.glob('*.md')))
+    pages = ''.join(page.read_text() for page in (*DOCS.rglob('*.md'), *ROOT.glob('*.md')))
     assert all(path.stat().st_size < 150_000 and f'images/{path.name})' in pages for path in pictures)
 
 

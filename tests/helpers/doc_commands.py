@@ -47,6 +47,8 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return [*arguments, '--dry-run']
     of_reader = ('convert_weights.py', 'export_towers.py', 'review.py', 'verify_features.py', 'app.py',
                  'contact_sheet.py', 'evaluate_checkpoints.py')
+    if name == 'convert_weights.py' and arguments[0] == 'last.ckpt':
+        return arguments
     if name in of_reader or name == 'convert_features.py' and any('bucket_11' in each for each in arguments):
         return [*arguments, '--help']  # of a file that only the reader has
     if name == 'curate.py' and ('features_clip' in arguments[0] or 'retrieve_' in arguments[0]):

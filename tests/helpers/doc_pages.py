@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / 'README.md', ROOT / 'README_zh-CN.md']
-PAGES = [*READMES, *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [*READMES, *sorted((ROOT / 'docs').rglob('*.md'))]
 _FENCE = re.compile(r'^```(\S*)[ \t]*\n(.*?)^```[ \t]*$', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\]\(([^)\s]+)\)')
 _FILE_NAME = re.compile(r'# ([\w./-]+\.py)\n')
