@@ -64,7 +64,7 @@ _EXPERTS = 'its experiences hold expert models in place of images: there is noth
 _LATER = 'it came after avalanche-lib 0.6.0. Its images can be read with FolderByTime or TableByTime'
 REFUSED: dict[str, str] = {
     'ExMLMNIST': _EXPERTS, 'ExMLCIFAR10': _EXPERTS, 'ExMLCoRE50': _EXPERTS,
-    'CTrL': 'each of its tasks numbers its own classes from 0, so it needs a head per task; models here have one head',
+    'CTrL': 'its factory takes no transforms, and downloads the data sets that it is made of',
     'ConConDisjoint': _LATER, 'ConConStrict': _LATER, 'ConConUnconfounded': _LATER,
     'CLEARMetric': 'it is a metric, no benchmark', 'check_experts_accuracy': 'it is a check, no benchmark'}
 # Ours in place of the factory's: transforms, folder, download; and what runs of ours have.
