@@ -9,6 +9,7 @@ from avalanche.models import MultiTaskModule, avalanche_forward
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from clear.continual.training.linear_head import fits, lone_layer
 from clear.continual.training.loaders import IndexLoader
 from clear.core.logs import logger
 from clear.core.modes import eval_mode
@@ -27,7 +28,8 @@ def mean_over_samples(model: nn.Module, loss: SampleLoss, measure: Callable[[Ten
     where the model can be vectorised, else sample by sample; the numbers are the same.
 
     Args:
-        measure: of a gradient, element by element: its square, its magnitude.
+        measure: of a gradient, element by element: its square, its magnitude. Of a product it must be the product of
+            the factors' measures.
         dataset: gives (input, target, ..., task).
         batch_size: samples of a vectorised pass, at most.
 
@@ -57,6 +59,20 @@ def sum_vectorised(model: nn.Module, loss: SampleLoss, measure: Callable[[Tensor
         inputs: (N, ...)   targets: (N,)
         returns: by name, the shape of the parameter; None for a model that cannot be vectorised
     """
+    layer = lone_layer(model)
+    try:
+        if layer is not None and fits(layer, inputs):
+            return _sum_of_layer(model, layer, loss, measure, inputs, targets)
+        gradients = _gradients(model, loss, inputs, targets)
+    except (RuntimeError, NotImplementedError) as error:
+        logger.info('%s cannot be vectorised (%s); one backward pass per sample instead.', type(model).__name__,
+                    str(error).splitlines()[0])
+        return None
+    return {name: measure(gradient).sum(0) for name, gradient in gradients.items()}
+
+
+def _gradients(model: nn.Module, loss: SampleLoss, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The gradient of each sample by each trained parameter, with a first dimension of samples."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     trained = {name: value for name, value in parameters.items() if model.get_parameter(name).requires_grad}
     fixed = {**parameters, **dict(model.named_buffers())}
@@ -64,13 +80,20 @@ def sum_vectorised(model: nn.Module, loss: SampleLoss, measure: Callable[[Tensor
     def loss_of(weights: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
         return loss(functional_call(model, {**fixed, **weights}, (one[None],)), target[None])
 
-    try:
-        gradients = vmap(grad(loss_of), in_dims=(None, 0, 0), randomness='error')(trained, inputs, targets)
-    except (RuntimeError, NotImplementedError) as error:
-        logger.info('%s cannot be vectorised (%s); one backward pass per sample instead.', type(model).__name__,
-                    str(error).splitlines()[0])
-        return None
-    return {name: measure(gradient).sum(0) for name, gradient in gradients.items()}
+    return vmap(grad(loss_of), in_dims=(None, 0, 0), randomness='error')(trained, inputs, targets)
+
+
+def _sum_of_layer(model: nn.Module, layer: nn.Linear, loss: SampleLoss, measure: Callable[[Tensor], Tensor],
+                  inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The gradient of a sample is its slope at the logits times its input, so the sum of what is measured is one
+    product of two matrices: single gradients, which fill the memory, are never made.
+    """
+    def loss_of(logits: Tensor, target: Tensor) -> Tensor:
+        return loss(logits[None], target[None])
+
+    slopes = measure(vmap(grad(loss_of), randomness='error')(layer(inputs).detach(), targets))  # (N, C)
+    sums = {id(layer.weight): slopes.T.mm(measure(inputs)), id(layer.bias): slopes.sum(0)}
+    return {name: sums[id(value)] for name, value in model.named_parameters()}
 
 
 def sum_one_by_one(model: nn.Module, loss: SampleLoss, measure: Callable[[Tensor], Tensor], inputs: Tensor,

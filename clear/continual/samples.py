@@ -109,6 +109,11 @@ class Block:
             batch.append(torch.index_select(column, 0, rows, out=None if out is None else out[number]))
         return batch
 
+    def in_order(self, batch_size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs and targets of each batch, to be read only: where the samples lie in order, nothing is copied."""
+        inputs = self.columns[0] if self.rows is None else self.columns[0][self.rows]
+        return list(zip(inputs.split(batch_size), self.columns[1].split(batch_size)))
+
 
 def as_block(dataset: object) -> Block | None:
     """`dataset` as tensors, if all of its samples are rows of `TensorBucket`s that no transform changes, else None.

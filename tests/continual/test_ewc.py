@@ -1,11 +1,16 @@
 """Importances by samples and by batches against loops, and the penalties made of them by hand."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
 from own_strategies import HEAD, plugin, run, spy
 from tiny_runs import built, config, weights, write_stream
+from torch.utils.data import DataLoader
 
 from clear.continual.sample_gradients import sum_one_by_one, sum_vectorised
+from clear.continual.training.loaders import BatchIterator, batched_reads
 from clear.models import build_classifier
 
 
@@ -82,3 +87,32 @@ def test_ewc_penalty_of_the_second_experience(fisher, mode, stream):
     assert penalties[0] == (0.0, 0.0) and all(expected > 0 for _, expected in penalties[1:])
     for found, expected in penalties:
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_fisher_of_batches_is_avalanches(stream):
+    """The same numbers, gradients left behind and random numbers used as by the class that ours stands for."""
+    runner = built(config(stream, 'EWC', fisher='batch'))
+    run(runner)
+    found = []
+    for compute in (plugin(runner, 'EWCPlugin').compute_importances, AvalancheEWCPlugin(1.0).compute_importances):
+        torch.manual_seed(0)
+        importances = compute(runner.strategy.model, runner.strategy._criterion, runner.strategy.optimizer,
+                              runner.experiences[-1].dataset, torch.device('cpu'), 8)
+        gradients = [parameter.grad for parameter in runner.strategy.model.parameters()]
+        found.append(([value.data for value in importances.values()], gradients, torch.rand(1)))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-12)
+
+
+def test_loops_over_samples_read_by_batches(stream):
+    """Plugins' own loaders get the batches and use the random numbers that they always do."""
+    dataset = run(built(config(stream))).experiences[0].dataset
+    passes = []
+    for reads in (nullcontext(), batched_reads()):
+        torch.manual_seed(0)
+        with reads:
+            loader = DataLoader(dataset, batch_size=8, shuffle=True, collate_fn=dataset.collate_fn)
+            iterator = iter(loader)
+            passes.append(([list(batch) for batch in iterator], torch.rand(1)))
+    assert isinstance(iterator, BatchIterator)
+    torch.testing.assert_close(*passes, rtol=0, atol=0)
+    assert not isinstance(iter(DataLoader(dataset, batch_size=8)), BatchIterator)

@@ -10,6 +10,7 @@ import inspect
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import GeneratorType
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -279,6 +280,27 @@ def translate(loader: Given, *, repeat: bool = False, shard: tuple[int, int] | N
                                drop_last=loader.drop_last, repeat=repeat, num_workers=loader.num_workers,
                                pin_memory=loader.pin_memory, collate_fn=loader.collate_fn, shard=shard)
     return loader
+
+
+@contextmanager
+def batched_reads() -> Iterator[None]:
+    """Let torch's loaders that begin a pass over tensors read whole batches meanwhile, as `translate` does.
+
+    For the loops of strategies and plugins over the samples of an experience (importances, logits, class means):
+    their loaders are local variables, which nobody else can reach.
+    """
+    begin = DataLoader.__iter__
+
+    def begin_batched(loader: DataLoader) -> Iterator:
+        translated = translate(loader)
+        is_batched = isinstance(translated, IndexLoader) and translated.blocks is not None
+        return iter(translated) if is_batched else begin(loader)
+
+    DataLoader.__iter__ = begin_batched
+    try:
+        yield
+    finally:
+        DataLoader.__iter__ = begin
 
 
 def _translate_multi(loader: MultiDatasetDataLoader, repeat: bool, shard: tuple[int, int] | None) -> IndexLoader:

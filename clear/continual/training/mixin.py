@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from clear.continual.training import linear_head
 from clear.continual.training.counts import EpochCounts, sums_of_batch
 from clear.continual.training.hooks import Hooks
-from clear.continual.training.loaders import BatchIterator, translate, translate_iterator
+from clear.continual.training.loaders import BatchIterator, batched_reads, translate, translate_iterator
 from clear.continual.training.noise import NoiseStream
 from clear.continual.training.parallel import average_batch_norm
 from clear.continual.training.traits import trait
@@ -147,7 +147,8 @@ class EngineMixin:
         self._tell_context(experience, 0)
         self._noise = NoiseStream(self.device)
         self.seconds_used = 0.0
-        super()._before_training_exp(**kwargs)
+        with batched_reads():
+            super()._before_training_exp(**kwargs)
         self._translate_memory_loaders()
         if self._pending is not None:
             self._pending()
@@ -157,7 +158,8 @@ class EngineMixin:
 
     def _after_training_exp(self, **kwargs):
         average_batch_norm(self.model)
-        super()._after_training_exp(**kwargs)
+        with batched_reads():
+            super()._after_training_exp(**kwargs)
         self._translate_memory_loaders()
 
     def _before_training_epoch(self, **kwargs):
@@ -236,8 +238,9 @@ class EngineMixin:
 
         is_plain = self._is_plain_forward and super().criterion.__func__ is SupervisedProblem.criterion and \
             super().backward.__func__ is BaseSGDTemplate.backward and self.scaler is None and \
-            not self.retain_graph and (dist.world_size() == 1 or self.mode == 'replicate')
-        return linear_head.lone_layer(self.model, self._criterion) if is_plain else None
+            linear_head.is_cross_entropy(self._criterion) and not self.retain_graph and \
+            (dist.world_size() == 1 or self.mode == 'replicate')
+        return linear_head.lone_layer(self.model) if is_plain else None
 
     def _read_batches(self) -> Iterator[list[Tensor]]:
         """The batches of an epoch; where they are read at once, each after the one before it was let go of."""
