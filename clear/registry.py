@@ -45,6 +45,7 @@ SHADOWED: dict[str, str] = {
     'ER_ACE': "Avalanche's replays nothing while its memory is smaller than a batch",
     'ER_AML': "Avalanche's waits for ever where a class has few memories; takes our model",
     'EWC': "also has the Fisher information of single samples (fisher='sample')",
+    'EWCPlugin': 'the same numbers, without loading samples one by one for a linear layer',
     'EarlyStoppingPlugin': "Avalanche's never stops where its metric is not computed",
     'EpochBasedTrainLoop': "mmengine's begins at epochs only",
     'ExpertGateStrategy': "Avalanche's is tied to AlexNet and its download",
