@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clear.core.compat import patch_wandb
 from clear.core.configs.signatures import accepted_arguments, check_keys, required_arguments
+from clear.core.contracts import MeasuresMatrix
 from clear.core.errors import ConfigError
 from clear.core.storage.tracking import wandb_run_id
 from clear.registry import CL_METRICS, LOGGERS
@@ -98,6 +99,16 @@ def check_loggers_and_metrics(loggers: list[dict], metrics: list[dict]) -> None:
             missing = sorted(required_arguments(owner) - set(cfg))
             if missing:
                 raise ConfigError(f"{where}[{position}]: {cfg['type']} needs {', '.join(missing)}.")
+
+
+def split_metrics(metrics: list[dict]) -> tuple[list[dict], list[MeasuresMatrix]]:
+    """Configs of Avalanche's metrics, and, built, those that are functions of the accuracy matrix."""
+    own = [cfg for cfg in metrics if _is_of_matrix(CL_METRICS.require(cfg['type']))]
+    return [cfg for cfg in metrics if cfg not in own], [CL_METRICS.build(cfg) for cfg in own]
+
+
+def _is_of_matrix(owner: object) -> bool:
+    return isinstance(owner, type) and issubclass(owner, MeasuresMatrix)
 
 
 def build_evaluator(loggers: list[dict], metrics: list[dict], work_dir: Path | None, config: dict | None = None):

@@ -7,12 +7,16 @@ arXiv:2201.06289, section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, TypeAlias
+
+from clear.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from clear.core.contracts import MeasuresMatrix
 
 Matrix: TypeAlias = 'Sequence[Sequence[float | None]] | np.ndarray | torch.Tensor'
 # Fractions, None where nothing was measured; `train_overlap` has a dict of them.
@@ -93,6 +97,32 @@ def _class_incremental(matrix: list[list[float | None]]) -> Metrics:
     return dict(final_accuracy=_mean(matrix[-1]), average_incremental_accuracy=_mean(incremental),
                 learning_accuracy=_mean([matrix[i][i] for i in range(n)]), forgetting=_forgetting(matrix),
                 train_overlap={})
+
+
+def own_metrics(metrics: Sequence[MeasuresMatrix], acc_matrix: Matrix, taken: Container[str]) -> Metrics:
+    """What metrics of a config make of the accuracy matrix.
+
+    Args:
+        taken: names that the run has already.
+
+    Raises:
+        ConfigError: if one fails, gives a name that is taken, or a value that is no number.
+    """
+    found: Metrics = {}
+    for metric in metrics:
+        name = type(metric).__name__
+        try:
+            values = dict(metric.of_matrix([list(row) for row in acc_matrix]))
+        except Exception as error:
+            raise ConfigError(f'metrics: {name}.of_matrix failed: {type(error).__name__}: {error}. Entries that were '
+                              'not measured are None.') from error
+        for key, value in values.items():
+            if not isinstance(key, str) or key in found or key in taken:
+                raise ConfigError(f'metrics: {name} gives {key!r}, a name that is taken or no text.')
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ConfigError(f'metrics: {name} gives {key} = {value!r}; expected a number or None.')
+        found.update(values)
+    return found
 
 
 def overlap_mask(n: int, protocol: str) -> list[list[bool]]:

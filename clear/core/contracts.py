@@ -34,6 +34,18 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class MeasuresMatrix(Protocol):
+    """A metric of a continual run that is a function of its accuracy matrix; its numbers go into `results.json`."""
+
+    def of_matrix(self, acc_matrix: Sequence[Sequence[float | None]]) -> Mapping[str, float | None]:
+        """Name -> number, None where it needs an entry that was not measured. Called behind every experience.
+
+        Args:
+            acc_matrix: rows = trained through bucket i, columns = tested on bucket j, None where not measured (yet).
+        """
+
+
+@runtime_checkable
 class GivesFeatures(Protocol):
     """A model of the ordinary Runner that gives features, (N, 3, H, W) -> (N, D), to be evaluated while it trains."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import math
 import os
@@ -146,6 +147,18 @@ def software() -> Software:
 def config_text(config: Mapping[str, object]) -> str:
     """A plain config as Python, a key per line, as `extras.config_text` holds it."""
     return '\n'.join(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in config.items())
+
+
+def stored_config(results: Results) -> dict[str, object]:
+    """The resolved config that stands in a results file; empty if there is none that can be read."""
+    config = results.extras.get('config')
+    if isinstance(config, dict):
+        return config
+    try:
+        lines = ast.parse(str(results.extras.get('config_text') or '')).body
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    except (SyntaxError, ValueError, AttributeError, TypeError, RecursionError, MemoryError):
+        return {}
 
 
 def library_versions() -> dict[str, str | None]:

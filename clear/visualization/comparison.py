@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow is left out, it vanishes on white.
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+_MOST_PANELS = 24  # of a figure; tables have every metric
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
 
 
@@ -47,16 +49,18 @@ class RunGroup:
     def values(self, metric: str, overlapped: bool = False) -> list[float]:
         """The metric of every run that has it; `overlapped` reads those that measure training data."""
         tables = [(run.metrics.get('train_overlap') or {}) if overlapped else run.metrics for run in self.runs]
-        return [float(table[metric]) for table in tables if _is_number(table.get(metric))]
+        return [float(table[metric]) for table in tables if is_number(table.get(metric))]
 
 
-def group_runs(results: Sequence[Results], by: str = 'name',
-               sources: Sequence[str] | None = None) -> dict[str, list[RunGroup]]:
+def group_runs(results: Sequence[Results], by: str = 'name', sources: Sequence[str] | None = None,
+               repeats: Sequence[str | None] | None = None) -> dict[str, list[RunGroup]]:
     """Protocol -> groups, both in order of appearance. Numbers of different protocols never share a table.
 
     Args:
         by: `'name'` joins runs of one name and protocol with different seeds; `'none'` keeps every run apart.
         sources: where each result comes from (a path), for messages and to tell equal names apart.
+        repeats: the folder of repeats that each was found in, None for none: those of one folder belong together, and
+            with no others.
 
     Raises:
         ValueError: if `by` is neither.
@@ -65,14 +69,16 @@ def group_runs(results: Sequence[Results], by: str = 'name',
     if by not in ('name', 'none'):
         raise ValueError(f"by is {by!r}; runs are grouped by 'name' or 'none'.")
     sources = list(sources) if sources is not None else [f'run {k + 1}' for k in range(len(results))]
+    repeats = list(repeats) if repeats is not None else [None] * len(results)
     together: dict[tuple, list[int]] = {}
     for k, run in enumerate(results):
-        together.setdefault((run.protocol, run.name, k if by == 'none' else None), []).append(k)
+        together.setdefault((run.protocol, run.name, k if by == 'none' else repeats[k]), []).append(k)
     names = [(protocol, name) for protocol, name, _ in together]
     groups: dict[str, list[RunGroup]] = {}
     for (protocol, name, _), members in together.items():
         _check_repeats(name, [results[k] for k in members], [sources[k] for k in members])
-        label = name if names.count((protocol, name)) == 1 else f'{name} ({sources[members[0]]})'
+        source = repeats[members[0]] if by == 'name' and repeats[members[0]] else sources[members[0]]
+        label = name if names.count((protocol, name)) == 1 else f'{name} ({source})'
         groups.setdefault(protocol, []).append(RunGroup(label, [results[k] for k in members]))
     return groups
 
@@ -92,8 +98,41 @@ def group_value(group: RunGroup, metric: str, overlapped: bool = False) -> str:
     if not values:
         return '-'
     mean, std = mean_and_std(values)
-    spread = '' if std is None else f' ± {std:.3f}'
-    return f'{mean:.3f}{spread}' + (f' ({len(values)})' if len(group.runs) > 1 else '')
+    spread = '' if std is None else f' ± {number_text(std)}'
+    return f'{number_text(mean)}{spread}' + (f' ({len(values)})' if len(group.runs) > 1 else '')
+
+
+def difference_to(base: RunGroup, group: RunGroup, metric: str, overlapped: bool = False) -> str:
+    """`+0.031`: the mean less that of another group; empty where one of them has none."""
+    one, other = base.values(metric, overlapped), group.values(metric, overlapped)
+    if not one or not other:
+        return ''
+    change = statistics.fmean(other) - statistics.fmean(one)
+    return signed(change)
+
+
+def signed(change: float) -> str:
+    """`+0.031`; a zero has no sign."""
+    text = number_text(change)
+    return text if text.startswith('-') or change == 0 else f'+{text}'
+
+
+def number_text(value: float) -> str:
+    """Three decimals; what is too small or too large for them in four digits, as `1.2e-05` or `1.3e+06`."""
+    return f'{value:.3f}' if value == 0 or 0.0005 <= abs(value) < 1e5 else f'{value:.4g}'
+
+
+def data_note(groups: Sequence[RunGroup]) -> str:
+    """Which runs of one protocol were on other data, by its fingerprint; empty where all agree."""
+    by_data: dict[str, dict[str, None]] = {}
+    for group in groups:
+        for run in group.runs:
+            if run.extras.get('data_fingerprint') is not None:
+                by_data.setdefault(str(run.extras['data_fingerprint']), {})[group.label] = None
+    if len(by_data) < 2:
+        return ''
+    told = '; '.join(f'{fingerprint[:12]}: {", ".join(labels)}' for fingerprint, labels in by_data.items())
+    return f'These runs are on different data, so their numbers do not compare ({told}).'
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -132,7 +171,7 @@ def metrics_figure(groups: Sequence[RunGroup]) -> Figure:
     """One panel per metric, one row per run: the mean with its standard deviation, single runs as small dots."""
     from clear.visualization.figures import new_figure, plain_text
 
-    names = metric_names(groups)
+    names = metric_names(groups)[:_MOST_PANELS]
     labels = [plain_text(group.marked_label, 48) for group in groups]
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -189,8 +228,9 @@ def _draw_point(panel: Axes, row: int, values: Sequence[float]) -> None:
     panel.errorbar(mean, row, xerr=std, fmt=_MARKERS[row % len(_MARKERS)], color=color, capsize=3, markersize=6)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Whether it can be averaged: a finite number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_stream(run: Results) -> bool:

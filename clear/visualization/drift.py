@@ -11,7 +11,7 @@ import numpy as np
 
 from clear.visualization.clusters import samples_figure
 from clear.visualization.figures import new_figure, plain_text, set_bucket_ticks, to_png
-from clear.visualization.page import figure_of, table_of, write_page
+from clear.visualization.page import figure_of, head_of, table_of, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,8 +88,9 @@ def class_sheet(name: str, pictures: Mapping[str, Sequence[Image | None]], subti
 def write_drift_page(report: Mapping[str, Plain], path: Path, figures: Mapping[str, Figure],
                      sheets: Sequence[Figure] = ()) -> Path:
     """One page of everything."""
-    body = ['<h1>Drift report</h1>', f'<p>{escape(str(report["source"]))}: at most {report["most_rows"]:,} images a '
-            'bucket, chosen by a hash of their ids.</p>']
+    body = [head_of('Drift between buckets', 'Drift report', {
+        'Data': str(report['source']), 'Buckets': str(len(report['buckets'])),
+        'Images': f'at most {report["most_rows"]:,} a bucket, chosen by a hash of their ids'})]
     body.append(table_of(['bucket', 'rows', 'first', 'last'],
                          [[name, f'{each["rows"]:,}', each['first'] or '-', each['last'] or '-']
                           for name, each in report['buckets'].items()]))

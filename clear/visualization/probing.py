@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # A setting of a grid with its validation accuracy, as `results.json` has it.
 Entry: TypeAlias = 'dict[str, Plain]'
 
+# Figures of what the report shows as tables of its own.
+DRAWN_IN_PAGE = ('tasks_by_encoders', 'accuracy_bars')
 _MAX_NAME = 24
 _MISSING_COLOR = '0.85'
 _TERMINAL = 120  # columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from clear.visualization.comparison import RunGroup, group_value, metric_names
+from clear.visualization.comparison import RunGroup, group_value, metric_names, number_text
 
 if TYPE_CHECKING:
     from clear.core.types import Plain
@@ -67,10 +67,10 @@ def format_comparison(groups: Sequence[RunGroup], width: int = 120) -> str:
 
 
 def format_value(value: object) -> str:
-    """Three decimals for a float, a dash for None, anything else as it is."""
+    """Three decimals for a float of common size, a dash for None, anything else as it is."""
     if value is None:
         return MISSING
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def shorten(text: str, width: int) -> str:

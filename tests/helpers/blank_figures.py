@@ -1,6 +1,6 @@
 """Blank pages in place of figures: drawing those of a run takes longer than the run itself.
 
-The files have the same names, and are written and put into reports in the same way.
+The files have the same names, and are written in the same way.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from clear.visualization import figures, report
+from clear.visualization import figures
 
 _PNG = io.BytesIO()
 Image.new('L', (1, 1), 255).save(_PNG, 'PNG')
 BLANK = {(figures, name): lambda results: None for name in ('matrix_figure', 'timeline_figure', 'forgetting_figure')}
-BLANK |= {(module, 'to_png'): lambda figure: _PNG.getvalue() for module in (figures, report)}
+BLANK |= {(figures, 'to_png'): lambda figure: _PNG.getvalue()}
 DRAWN = {(module, name): getattr(module, name) for module, name in BLANK}
 
 

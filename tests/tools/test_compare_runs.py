@@ -1,4 +1,6 @@
+import csv
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clear.continual.metrics import clear_metrics, overlap_mask
-from clear.core.results import Results, write_results
+from clear.core.results import Results, read_results, write_results
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools'
 MATRIX = [[0.5, 0.25], [1.0, 0.75]]
@@ -44,9 +46,81 @@ def test_repeats_become_mean_and_spread(capsys, tmp_path):
     text = capsys.readouterr().out
     assert '0.675 ± 0.071 (2)' in table_row(text, 'naive')
     assert '±' not in table_row(text, 'ewc') and '0.625' in table_row(text, 'ewc')
-    written = ['metrics_clear-iid-v1.png', 'next_domain_clear-iid-v1.png', 'report.html']
+    written = ['comparison.csv', 'comparison.md', 'comparison.tex', 'metrics_clear-iid-v1.png',
+               'next_domain_clear-iid-v1.png', 'report.html']
     assert sorted(path.name for path in Path('out').iterdir()) == written
     assert all(f'wrote out/{name}' in text for name in written)
+
+
+def test_numbers_go_into_tables_for_other_programs():
+    save('a', seed=0)
+    save('b', seed=1, matrix=[[0.7, 0.25], [1.0, 0.75]])
+    own = read_results(save('c', 'e_w&c|', 2) + '/results.json')
+    own.metrics['own'] = 12.5
+    write_results('c/results.json', own)
+    assert compare_runs(['a', 'b', 'c', '--out', 'out']) == 0
+    rows = csv.DictReader(Path('out/comparison.csv').read_text().splitlines())
+    found = {(row['run'], row['metric']): row for row in rows}
+    naive = found['naive', 'in_domain']
+    assert (float(naive['mean']), float(naive['std']), naive['n'], naive['measures_training_data']) == (
+        pytest.approx(0.675), pytest.approx(0.05 * 2 ** 0.5), '2', 'False')
+    assert found['e_w&c|', 'own']['mean'] == '12.5' and ('naive', 'own') not in found
+    lines = Path('out/comparison.md').read_text().splitlines()
+    assert lines[2] == r'| metric | naive | e_w&c\| |' and '| own | - | 12.500 |' in lines
+    text = Path('out/comparison.tex').read_text()
+    assert r'metric & naive & e\_w\&c| \\' in text and r'in\_domain & 0.675 $\pm$ 0.071 (2) & 0.625 \\' in text
+    assert r'own & -- & 12.500 \\' in text and text.count(r'\begin{tabular}{lrr}') == 1
+
+
+def test_a_folder_of_seeds_stands_for_its_runs(capsys):
+    for seed in (0, 1, 10):
+        save(f'five/seed_{seed}', seed=seed, matrix=[[0.5 + seed / 100, 0.25], [1.0, 0.75]])
+        save(f'other/seed_{seed}', seed=seed)
+    assert compare_runs(['five', 'other', '--dry-run']) == 0
+    text = capsys.readouterr().out
+    assert '0.643 ± 0.028 (3)' in table_row(text, 'naive (five)')
+    assert '0.625 ± 0.000 (3)' in table_row(text, 'naive (other)')
+    assert compare_runs(['five', '--group-by', 'none', '--dry-run']) == 0
+    names = [line.split('  ')[0] for line in capsys.readouterr().out.splitlines() if line.startswith('naive')]
+    assert names[:3] == ['naive (five/seed_0)', 'naive (five/seed_1)', 'naive (five/seed_10)']
+
+
+def test_a_sweep_stands_for_a_group_per_value(capsys):
+    entries = []
+    for lr in (0.1, 0.01):
+        for seed in (0, 1):
+            save(f'sweep/lr_{lr}/seed_{seed}', seed=seed)
+        entries.append(dict(values={'cl_strategy.optimizer.lr': lr}, folder=f'/moved/since/lr_{lr}', metrics={}))
+    Path('sweep/summary.json').write_text(json.dumps(dict(name='naive', sweep=entries)))
+    assert compare_runs(['sweep', '--dry-run']) == 0
+    text = capsys.readouterr().out
+    assert '(2)' in table_row(text, 'naive lr=0.1') and '(2)' in table_row(text, 'naive lr=0.01')
+    for damaged, message in ((3, 'no summary of a sweep'), (dict(values={}, folder='..'), 'names .., which is not in'),
+                             (dict(values={}, folder='gone'), 'names gone')):
+        Path('sweep/summary.json').write_text(json.dumps(dict(sweep=[damaged])))
+        assert compare_runs(['sweep', '--dry-run']) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_other_data_is_said(capsys):
+    for name in 'ab':
+        results = read_results(save(name, name) + '/results.json')
+        results.extras['data_fingerprint'] = name * 20
+        write_results(f'{name}/results.json', results)
+    assert compare_runs(['a', 'b', '--dry-run']) == 0
+    told = 'different data, so their numbers do not compare (aaaaaaaaaaaa: a; bbbbbbbbbbbb: b)'
+    assert told in capsys.readouterr().out
+
+
+def test_runs_of_every_runner_have_a_part(capsys):
+    save('a')
+    for name, runner, protocol, metrics in (('b', 'Runner', 'training/v1', dict(loss=1.5)),
+                                            ('c', 'ProbeRunner', 'clear/probe/v1', {'x/knn/top1': 0.25})):
+        write_results(f'{name}/results.json', Results(name=name, runner=runner, protocol=protocol, metrics=metrics))
+    assert compare_runs(['a', 'b', 'c', '--out', 'out']) == 0
+    text = capsys.readouterr().out
+    assert text.startswith('These runs follow different protocols')
+    assert '1.500' in table_row(text, 'b') and '0.250' in table_row(text, 'c')
 
 
 def test_ungrouped_runs_have_a_row_each(capsys):

@@ -124,7 +124,9 @@ def test_work_dir_holds_everything_about_the_run(config, drawn_figures):
     for line in ('experience 3/3', 'in_domain', 'report   run/report.html'):
         assert line in finished.out and line in log
     assert f'torch: {torch.__version__.split("+")[0]}' in Path('run/env.txt').read_text()
-    assert Path('run/report.html').read_text().count('data:image/png;base64') == 3
+    page = Path('run/report.html').read_text()
+    assert page.count('<table class="matrix') == 1 and page.count('aria-label="tested on ') == 3
+    assert all(f'<h2>{title}</h2>' in page for title in ('Accuracy matrix', 'Accuracy over time', 'Forgetting'))
 
 
 def test_saved_config_gives_the_same_run(config):

@@ -7,7 +7,7 @@ from clear.core.errors import DataError
 from clear.core.results import Results
 from clear.visualization.report import write_report
 
-VOID = {'meta', 'img', 'br'}
+VOID = {'meta', 'img', 'br', 'wbr'}
 MATRIX = [[0.5, 0.25], [1.0, 0.75]]
 
 
@@ -37,11 +37,19 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if 'style' not in self.open:
             self.texts.append(data)
-        if self.open and self.open[-1] in ('td', 'th'):
+        if {'td', 'th'} & {*self.open}:
             self.tables[-1][-1][-1] += data
 
     def find(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
+
+    def tables_of(self, kind):
+        classes = [attrs.get('class') or '' for attrs in self.find('table')]
+        return [table for table, names in zip(self.tables, classes, strict=True) if kind in names.split()]
+
+    @property
+    def text(self):
+        return ''.join(self.texts)
 
 
 def run(name='naive', seed=0, protocol='iid', matrix=MATRIX, **changes):
@@ -61,12 +69,29 @@ def test_report_holds_everything_about_the_run(tmp_path):
     found = page(tmp_path, run(extras={'config_text': 'lr = 0.1', 'bucket_names': ['2004', '2005']}))
     rows = [row for table in found.tables for row in table]
     for row in (['protocol', 'clear/iid/v1'], ['seeds', 'train: 0'], ['config hash', 'ab12'], ['in_domain', '0.625'],
-                ['torch', '9.8'], ['commit', 'c0ffee'], ['dirty', 'true'], ['total_s', '1.500'],
+                ['torch', '9.8'], ['git commit', 'c0ffee'], ['git dirty', 'true'], ['total_s', '1.500'],
                 ['experiences_s', '0.500, 1.000']):
         assert row in rows
-    assert [['bucket', '2004', '2005'], ['2004', '0.500', '0.250'], ['2005', '1.000', '0.750']] in found.tables
+    assert found.tables_of('matrix') == [[['bucket', '2004', '2005'], ['2004', '.500', '.250'],
+                                          ['2005', '1.00', '.750']]]
     assert 'lr = 0.1' in found.texts
-    assert len(found.find('img')) == 3
+    assert [attrs['aria-label'] for attrs in found.find('svg') if attrs.get('role') == 'img'] == [
+        f'tested on {name}. accuracy after training through each bucket' for name in ('2004', '2005')]
+    assert [['2004', '', '-0.500']] in found.tables  # what was forgotten
+
+
+def test_the_head_has_what_was_run_and_three_numbers(tmp_path):
+    config = "scenario = {'type': 'CLEAR', 'data_name': 'clear10'}\nmodel = " \
+             "{'backbone': {'type': 'ResNet', 'depth': 50}}"
+    path = write_report(run(extras={'config_text': config, 'strategy': 'Replay', 'class_names': ['a', 'b', 'c']}),
+                        tmp_path / 'report.html', date=0.0)
+    head = path.read_text(encoding='utf-8').split('<header>')[1].split('</header>')[0]
+    text = Page(head).text
+    for expected in ('Continual learning', 'naive', 'Replay · ResNet-50', 'CLEAR clear10 · 2 buckets · 3 classes',
+                     'clear/iid/v1', 'train 0', '1970-01-01 00:00 UTC', '0.625in_domain', '0.250next_domain',
+                     '1.000backward_transfer'):
+        assert expected in text
+    assert head.count('class="value"') == 3
 
 
 def test_report_asks_for_nothing_from_outside(tmp_path):
@@ -95,20 +120,23 @@ def test_text_is_escaped_everywhere(tmp_path):
 
 def test_training_accuracy_is_no_headline(tmp_path):
     found = page(tmp_path, run(protocol='streaming'))
-    _, headline, overlapped, matrix, *_ = found.tables
+    headline, overlapped, *_ = found.tables_of('facts')
     assert [row[0] for row in headline] == ['next_domain', 'forward_transfer', 'final_domain']
     assert [row[0] for row in overlapped] == ['in_domain', 'accuracy', 'backward_transfer', 'forgetting',
                                               'challenge_score']
     assert any('measures training data' in text for text in found.texts)
-    marked = [attrs['class'] for attrs in found.find('td') if 'number' in attrs.get('class', '')]
-    assert [mark == 'number overlap' for mark in marked] == [True, False, True, True]
+    cells = [attrs.get('class', '').split() for attrs in found.find('td')][:4]
+    assert ['overlap' in kinds for kinds in cells] == [True, False, True, True]
+    numbers = found.text.split('final_domain')[0]
+    assert 'next_domain' in numbers and 'in_domain' not in numbers.replace('final_domain', '')
 
 
 def test_unfinished_run_says_how_far_it_got(tmp_path):
     found = page(tmp_path, run(matrix=[[0.5, 0.25], [None, None]]))
     assert 'Unfinished: 1 of 2 buckets measured.' in found.texts
     assert ['2', '-', '-'] in [row for table in found.tables for row in table]
-    assert [attrs.get('class') for attrs in found.find('td')].count('number missing') == 2
+    kinds = [attrs.get('class', '').split() for attrs in found.find('td')]
+    assert sum('missing' in each for each in kinds) == 2
 
 
 def test_a_run_without_matrix_has_a_report(tmp_path):
@@ -125,16 +153,68 @@ def test_several_runs_are_compared_first(tmp_path):
     assert header[:4] == ['run', 'buckets', 'in_domain', 'next_domain']
     assert naive[:4] == ['naive', '2 of 2', '0.675 ± 0.071 (2)', '0.250 ± 0.000 (2)']
     assert ewc[:4] == ['ewc', '2 of 2', '0.625', '0.250']
-    assert len(found.find('section')) == 3
+    assert [attrs['class'] for attrs in found.find('section')] == ['run'] * 3
     assert ['source', 'runs/b'] in [row for table in found.tables for row in table]
-    assert [attrs['alt'] for attrs in found.find('img')] == ['metrics clear-iid-v1', 'next domain clear-iid-v1']
+    assert [['naive', '', '0.675± 0.071 (2)', ''], ['ewc', '', '0.625', '-0.050']] in found.tables
+
+
+def test_matrices_stand_side_by_side_and_less_the_first(tmp_path):
+    found = page(tmp_path, [run(), run('ewc', matrix=[[0.7, 0.25], [1.0, None]]), run('wide', matrix=[[0.5] * 3] * 3,
+                                                                                    overlap_mask=None)])
+    naive, ewc, wide, change = found.tables_of('matrix')
+    assert naive[1:] == [['1', '.500', '.250'], ['2', '1.00', '.750']] and ewc[2] == ['2', '1.00', '-']
+    assert len(wide) == 4  # other buckets: there is no difference to the first
+    assert change[1:] == [['1', '+.200', '.000'], ['2', '.000', '-']]
+    assert found.text.count('0.25') >= 1 and 'Difference to naive' in found.text
+
+
+def test_what_only_some_runs_measured_is_left_blank(tmp_path):
+    runs = [run(metrics=dict(clear_metrics(MATRIX), flops=3e9)), run('ewc')]
+    found = page(tmp_path, runs)
+    assert [['naive', '', '3e+09', ''], ['ewc', '', '-', '']] in found.tables
+
+
+def test_other_data_under_one_protocol_is_said(tmp_path):
+    runs = [run(extras=dict(data_fingerprint='aa')), run('ewc', extras=dict(data_fingerprint='bb')), run('lwf')]
+    assert 'different data, so their numbers do not compare (aa: naive; bb: ewc)' in page(tmp_path, runs).text
+    assert 'different data' not in page(tmp_path, runs[1:]).text
+
+
+def test_configs_are_compared_with_the_first(tmp_path):
+    texts = ("optimizer = {'type': 'SGD', 'lr': 0.1}\nseed = 0", "optimizer = {'type': 'SGD', 'lr': 0.01}\nseed = 0")
+    found = page(tmp_path, [run(name, extras=dict(config_text=text)) for name, text in zip('ab', texts)])
+    assert [['optimizer.lr', '0.1 → 0.01']] in found.tables
+
+
+def test_a_training_shows_its_curves(tmp_path):
+    log = [dict(epoch=k, iteration=9 * k, loss=1 / k, lr=0.1, val_top1=None if k == 2 else 0.1 * k, table=[1, 2])
+           for k in (1, 2, 3)]
+    runs = [Results(name=name, runner='Runner', protocol='training/v1', metrics=dict(loss=0.3, val_top1=0.3),
+                    extras=dict(train_log=log)) for name in ('one', 'two')]
+    for results in (runs[0], runs):
+        found = page(tmp_path, results)
+        assert [attrs['aria-label'].split('.')[0] for attrs in found.find('svg') if attrs.get('role') == 'img'] == [
+            'loss', 'val_top1', 'lr']
+    assert 'val_top1' in found.text.split('Overview')[0]
+
+
+def test_a_probing_run_shows_its_tasks(tmp_path):
+    jobs = {'a--t': dict(encoder='a', task='t', state='done', result=dict(
+        metric='rmse', value=0.5, higher_is_better=False, extras=dict(std=dict(rmse=0.125)))),
+            'b--t': dict(encoder='b', task='t', state='done', result=dict(metric='rmse', value=0.75,
+                                                                          higher_is_better=False)),
+            'c--t': dict(encoder='c', task='t', state='failed')}
+    found = page(tmp_path, Results(name='p', runner='ProbeRunner', protocol='clear/probe/v1',
+                                   metrics={'a/t/rmse': 0.5}, extras=dict(jobs=jobs)))
+    assert [['a', '', '0.500± 0.125'], ['b', '', '0.750'], ['c', '', 'failed']] in found.tables
+    assert 't [rmse]lowest of 3 encoders: a' in found.text
 
 
 def test_protocols_have_separate_tables(tmp_path):
-    found = page(tmp_path, [run(), run(protocol='streaming')], figures=[])
-    iid, streaming, overlapped, *_ = found.tables
-    assert 'in_domain' in iid[0] and 'in_domain' not in streaming[0] and 'in_domain' in overlapped[0]
-    assert any('different protocols' in text for text in found.texts)
+    found = page(tmp_path, [run(), run(protocol='streaming')])
+    iid, streaming = found.tables_of('overview')
+    assert 'in_domain' in iid[0] and 'in_domain' not in streaming[0]
+    assert 'each of these measures training data' in found.text and 'different protocols' in found.text
 
 
 def test_given_figures_are_embedded_as_they_are(tmp_path):
@@ -147,7 +227,7 @@ def test_given_figures_are_embedded_as_they_are(tmp_path):
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path):
-    write_report(run(), tmp_path / 'report.html', figures=[])
+    write_report(run(), tmp_path / 'report.html', figures=())
     before = (tmp_path / 'report.html').read_bytes()
     with pytest.raises(DataError, match='same seeds'):
         write_report([run(), run()], tmp_path / 'report.html')

@@ -29,7 +29,8 @@ def make_report(args: argparse.Namespace) -> None:
     from clear.continual.journal import read_run
     from clear.core.errors import DataError, printable
     from clear.core.results import find_results
-    from clear.visualization.figures import draw_figures
+    from clear.visualization.figures import run_figures, write_figures
+    from clear.visualization.probing import DRAWN_IN_PAGE, probe_figures
     from clear.visualization.report import write_report
     from clear.visualization.tables import format_matrix, format_metrics
 
@@ -44,8 +45,12 @@ def make_report(args: argparse.Namespace) -> None:
     print(printable(format_metrics(results.metrics)))
     if args.dry_run:
         return
-    figures = draw_figures(results, out / 'figures')
-    report = write_report(results, out / 'report.html', figures=figures)
+    figures = write_figures({**run_figures(results), **probe_figures(results)}, out / 'figures')
+    # What tasks of a probing run had drawn needs their data; it lies there.
+    left = sorted((path.parent / 'figures').glob('*.png')) if results.runner == 'ProbeRunner' else []
+    shown = {file.name: file for file in [*left, *figures] if results.runner == 'ProbeRunner'
+             and file.stem not in DRAWN_IN_PAGE}
+    report = write_report(results, out / 'report.html', figures=list(shown.values()), date=path.stat().st_mtime)
     print('\n'.join(f'wrote {path}' for path in [*figures, report]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.continual.journal import Entry, is_self_contained, require_entries, streaming_results
-from clear.continual.metrics import clear_metrics, overlap_mask, without_unseen
+from clear.continual.metrics import clear_metrics, overlap_mask, own_metrics, without_unseen
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.config import config_hash
@@ -17,6 +17,7 @@ from clear.core.storage.damage import damaged
 from clear.engine.schema import computed_config
 
 if TYPE_CHECKING:
+    from clear.core.contracts import MeasuresMatrix
     from clear.core.types import Plain
     from clear.engine.checkpoint import ContinualCheckpoint
 
@@ -36,6 +37,7 @@ class RunRecord:
         timing: seconds of training and of measuring.
         branched_from: the checkpoint of another run that this one began with, how many experiences it had finished
             and what the config changes.
+        own_metrics: of the config, computed from the matrix beside those of CLEAR.
     """
 
     acc_matrix: Matrix
@@ -44,6 +46,7 @@ class RunRecord:
     train_log: list[dict[str, float]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=lambda: dict(train_s=0.0, eval_s=0.0))
     branched_from: dict[str, Plain] | None = None
+    own_metrics: Sequence[MeasuresMatrix] = ()
 
     @classmethod
     def empty(cls, rows: int, columns: int, *, is_joint: bool = False) -> RunRecord:
@@ -178,11 +181,16 @@ class RunRecord:
             extras['bad_samples'] = info.bad_samples.counts()
         return Results(
             name=cfg['name'] or 'run', runner=runner, protocol=f'clear/{info.protocol}/v1',
-            metrics=clear_metrics(without_unseen(self.acc_matrix, unseen), info.protocol), acc_matrix=self.acc_matrix,
+            metrics=self._metrics(info.protocol, unseen), acc_matrix=self.acc_matrix,
             overlap_mask=overlap_mask(len(self.acc_matrix), info.protocol), config_hash=config_hash(cfg),
             seeds=dict(train=cfg['seed'], split=cfg['scenario'].get('seed')), **software(),
             world_size=dist.world_size(), timing=self.timing, joint=self.is_joint, extras=extras)
 
+    def _metrics(self, protocol: str, unseen: list[list[bool]] | None) -> dict[str, Plain]:
+        """CLEAR's, then those of the config, of what could be known."""
+        matrix = without_unseen(self.acc_matrix, unseen)
+        found = clear_metrics(matrix, protocol)
+        return {**found, **own_metrics(self.own_metrics, matrix, found)}
 
     def _by_task(self, info: ScenarioInfo) -> dict[str, float | None]:
         """Accuracy on each task after the last finished experience; the mean, where a task has several test sets."""

@@ -85,7 +85,7 @@ class ContinualRunner:
         Raises:
             ConfigError, DataError, CheckpointError: for parts that do not fit together.
         """
-        from clear.continual.loggers import build_evaluator, needs_evaluation_pass
+        from clear.continual.loggers import build_evaluator, needs_evaluation_pass, split_metrics
         from clear.continual.multitask import takes_tasks
         from clear.continual.strategies import build_strategy, quiet_avalanche
         from clear.continual.strategies.build import check_distributed
@@ -96,7 +96,7 @@ class ContinualRunner:
             self.build_data()
             self.build_model()
             check_fit(self.cfg, self.model, self.info, self.device)
-            metrics, loggers = self.cfg['metrics'], self.cfg['loggers']
+            (metrics, own), loggers = split_metrics(self.cfg['metrics']), self.cfg['loggers']
             if dist.world_size() > 1 and (metrics or loggers):
                 logger.warning("Avalanche's metrics and loggers see the samples of one process only; with %d processes "
                                'they are off. The accuracy matrix and the loss cover all.', dist.world_size())
@@ -121,6 +121,9 @@ class ContinualRunner:
         self.size = len(self.experiences)
         self.iterations = planned_iterations(self.cfg, self.info)
         self.record = RunRecord.empty(self.size, len(self.info.test), is_joint=self.is_joint)
+        self.record.own_metrics = own
+        if own:
+            self.results()  # so that one that fails does so before training
         self._are_results_due, self._next_results = False, 0.0
         self.state = RunState(self)
 
@@ -335,8 +338,8 @@ class ContinualRunner:
     def _write_report(self, results: Results) -> None:
         from clear.visualization import draw_figures, write_report
 
-        figures = draw_figures(results, self.work_dir / 'figures')
-        write_report(results, self.work_dir / 'report.html', figures=figures)
+        draw_figures(results, self.work_dir / 'figures')
+        write_report(results, self.work_dir / 'report.html', date=time.time())
         logger.info('report   %s', self.work_dir / 'report.html')
 
     def test(self, checkpoint: Path) -> list[float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -231,7 +231,7 @@ class ProbeRunner:
     def _finish(self) -> Results:
         from clear.visualization.figures import write_figures
         from clear.visualization.pixels import example_figures
-        from clear.visualization.probing import format_probe_table, probe_figures
+        from clear.visualization.probing import DRAWN_IN_PAGE, format_probe_table, probe_figures
         from clear.visualization.probing_figures import task_figures
         from clear.visualization.report import write_report
 
@@ -242,10 +242,8 @@ class ProbeRunner:
             folders = {job.key: job_folder(self.work_dir, job.key) for job in self.jobs if job.state == 'done'}
             figures = write_figures({**probe_figures(results), **task_figures(results, self._picture),
                                      **example_figures(folders)}, self.place / 'figures')
-            # The page shows metrics and figures; every candidate of every grid stays in results.json.
-            page = dataclasses.replace(results, extras={key: value for key, value in results.extras.items()
-                                                        if key not in ('rows', 'jobs')})
-            write_report(page, self.place / 'report.html', figures=figures)
+            write_report(results, self.place / 'report.html', date=time.time(),
+                         figures=[path for path in figures if path.stem not in DRAWN_IN_PAGE])
             logger.info('\nresults  %s\ntable    %s\nreport   %s', self.place / RESULTS_FILE,
                         self.place / TABLE_FILE, self.place / 'report.html')
         failed = [job for job in self.jobs if job.state == 'failed']

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError, nearest
 from clear.core.files import atomic_writer
 from clear.visualization.figures import to_png
-from clear.visualization.page import figure_of, table_of, write_page
+from clear.visualization.page import figure_of, fold_of, head_of, table_of, write_page
 from clear.visualization.suites.figures import suite_figures
 from clear.visualization.suites.statistics import best_encoders, correlations, dataset_effects, mean_ranks
 from clear.visualization.tables import MISSING
@@ -89,12 +88,11 @@ def write_suite(scores: Scores, reference: str, supervised: str | None, out: Pat
         with atomic_writer(paths[-1]) as file:
             file.write(image)
     heading = f'{len(scores.encoders)} encoders on {len(scores.tasks)} tasks'
-    about = f'Reference: {reference}. ' + (f'Supervised: {supervised}.' if supervised else 'No supervised encoder.')
-    body = [f'<h1>{escape(heading)}</h1>', f'<p>{escape(about)}</p>']
-    for name, rows in tables.items():
-        if len(rows) > 1:
-            body += [f'<h2>{escape(_TITLES[name])}</h2>', table_of(rows[0], [_shown(row) for row in rows[1:]])]
-    body += [f'<h2>{escape(stem.replace("_", " "))}</h2>{figure_of(stem, image)}' for stem, image in images.items()]
+    body = [head_of('Frozen encoders on tasks', heading,
+                    {'Reference': reference, 'Supervised': supervised or 'no supervised encoder'})]
+    body += [fold_of(_TITLES[name], [table_of(rows[0], [_shown(row) for row in rows[1:]])])
+             for name, rows in tables.items() if len(rows) > 1]
+    body += [fold_of(stem.replace('_', ' ').capitalize(), [figure_of(stem, image)]) for stem, image in images.items()]
     return [*paths, write_page(heading, body, out / 'index.html')]
 
 

@@ -1,0 +1,89 @@
+"""The runs that lie in a folder: one, repeats with several seeds, or the settings of a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clear.continual.journal import read_run
+from clear.core.errors import DataError
+from clear.core.files import read_json
+from clear.core.results import RESULTS_FILE, Results, find_results
+from clear.engine.repeats import SUMMARY_FILE
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was found.
+
+    Args:
+        source: its folder or file, as it was named.
+        repeats: the folder of repeats that it lies in, None for a run alone.
+    """
+
+    results: Results
+    path: Path
+    source: str
+    repeats: str | None = None
+
+
+def find_runs(places: Sequence[str]) -> list[Run]:
+    """The runs of all these places.
+
+    A place is a work_dir or its `results.json`, the folder of a run with `seeds` (`seed_<n>/`), or that of a `sweep`
+    (`summary.json` names a folder for each value).
+
+    Raises:
+        DataError: if a place has no results, or a run is named twice.
+    """
+    runs = [run for place in places for run in _runs_of(Path(place), str(place))]
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise DataError('A run is named twice; each counts once: ' + ', '.join(str(run.path) for run in runs))
+    return runs
+
+
+def _runs_of(folder: Path, source: str) -> Iterator[Run]:
+    if not folder.is_dir() or (folder / RESULTS_FILE).is_file():
+        path = find_results(folder)
+        yield Run(read_run(path), path, source)
+        return
+    swept = _sweep_of(folder)
+    for values, part in swept:
+        of = ', '.join(f'{key.rpartition(".")[2]}={value}' for key, value in values.items())
+        for run in _runs_of(part, f'{source}/{part.relative_to(folder)}'):
+            yield dataclasses.replace(run, results=dataclasses.replace(run.results, name=f'{run.results.name} {of}'))
+    if swept:
+        return
+    # By number: seed_10 comes after seed_9.
+    seeds = sorted((path for path in folder.glob(f'seed_*/{RESULTS_FILE}')),
+                   key=lambda path: (len(path.parent.name), path.parent.name))
+    if not seeds:
+        find_results(folder)
+    for path in seeds:
+        yield Run(read_run(path), path, f'{source}/{path.parent.name}', repeats=source)
+
+
+def _sweep_of(folder: Path) -> list[tuple[dict[str, object], Path]]:
+    """(values, folder) of every setting of a sweep, as its summary has them; none if it is no sweep.
+
+    Raises:
+        DataError: if the summary is damaged, or names a folder outside of its own.
+    """
+    path = folder / SUMMARY_FILE
+    summary = read_json(path) if path.is_file() else {}
+    entries = summary.get('sweep', []) if isinstance(summary, dict) else None
+    if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and isinstance(entry.get('values'), dict) and isinstance(entry.get('folder'), str)
+            for entry in entries):
+        raise DataError(f"{path} is no summary of a sweep: each entry of 'sweep' has 'values' and a 'folder'.")
+    found = []
+    for entry in entries:
+        # By its last name alone: the folder may have been moved as a whole, and leads nowhere else.
+        name = Path(entry['folder']).name
+        part = folder / name
+        if name in ('', '..') or not part.is_dir():
+            raise DataError(f'{path} names {entry["folder"]}, which is not in {folder}.')
+        found.append((entry['values'], part))
+    return found
