@@ -61,7 +61,7 @@ pre { font-size: .8rem; line-height: 1.45; white-space: pre-wrap; margin: .5rem 
   align-items: start; }
 .grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .grid > * { min-width: 0; margin: 0; }
-.single { max-width: 30rem; }
+.single { max-width: 26rem; }
 .panel > figcaption, .rows caption { color: var(--ink); font-weight: 600; font-size: .9rem; padding-bottom: .25rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 10.5px; fill: var(--soft); font-variant-numeric: tabular-nums; }

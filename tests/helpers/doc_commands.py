@@ -46,7 +46,7 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
     if name in ('download_clear.py', 'download_yfcc.py'):
         return [*arguments, '--dry-run']
     of_reader = ('convert_weights.py', 'export_towers.py', 'review.py', 'verify_features.py', 'app.py',
-                 'contact_sheet.py', 'evaluate_checkpoints.py')
+                 'contact_sheet.py', 'evaluate_checkpoints.py', 'screenshots.py')
     if name == 'convert_weights.py' and arguments[0] == 'last.ckpt':
         return arguments
     if name in of_reader or name == 'convert_features.py' and any('bucket_11' in each for each in arguments):
