@@ -72,7 +72,7 @@ def process():
         deterministic=torch.get_deterministic_debug_mode(), collector=gc.isenabled(), filters=warnings.filters[:],
         group=torch.distributed.is_initialized(),
         rc=dict(dict.items(matplotlib.rcParams)) if matplotlib else None,
-        kept={kind.__name__: list(kind._instance_dict.items()) for kind in kinds(ManagerMixin)})
+        kept={kind.__name__: list(kind._instance_dict.items()) for kind in kinds(ManagerMixin) if kind._instance_dict})
 
 
 def disturb():
@@ -159,13 +159,15 @@ def test_an_ordinary_run_is_that_of_the_command_line(tmp_path, monkeypatch):
     assert [row[0] for row in found.table().rows] and 'figures' not in found.table().columns
 
 
-@pytest.mark.parametrize('ends', ['well', 'with an error', 'by the user', 'on the way'])
+@pytest.mark.parametrize('ends', ['well', 'ordinarily', 'with an error', 'by the user', 'on the way'])
 def test_the_process_is_left_as_it_was(ends, config, monkeypatch, as_a_user_left_it):
     clear.train('features.py', work_dir='imports')  # what is imported stays
     disturb()
     before = process()
     if ends == 'well':
         clear.train('config.py', work_dir='run')
+    elif ends == 'ordinarily':
+        clear.train(TOY, work_dir='toy')
     elif ends == 'with an error':
         with pytest.raises(clear.DataError):
             clear.train('config.py', work_dir='run', scenario=dict(data_root='nowhere'))

@@ -76,6 +76,19 @@ class FeatureReader:
         return self.images.prepare(image)
 
 
+@dataclass
+class NoReader:
+    """Of a stream that lies in memory, such as the built-in digits: the model is asked with tensors alone."""
+
+    refusal: str
+
+    def read(self, path: str) -> list[torch.Tensor]:
+        raise ConfigError(self.refusal)
+
+    def prepare(self, image: Image) -> torch.Tensor:
+        raise ConfigError(self.refusal)
+
+
 def read_features(path: str) -> torch.Tensor:
     """The features of a NumPy file, (N, D) float32; of a single one (1, D).
 
@@ -103,7 +116,7 @@ class ContinualClassifier:
         task: which head answers, of a model with one for each task.
 
     Raises:
-        ConfigError: if nobody knows how its input is made, or `task` names no task of the model.
+        ConfigError: if `task` names no task of the model.
         CheckpointError: as of `tools/test.py`.
     """
 
@@ -186,7 +199,7 @@ def checked_task(model: nn.Module, task: int | None) -> int | None:
 
 
 def _input_of(scenario: Options, device: torch.device
-              ) -> tuple[nn.Module | None, torch.dtype, ImageReader | FeatureReader]:
+              ) -> tuple[nn.Module | None, torch.dtype, ImageReader | FeatureReader | NoReader]:
     """What encodes images before the model, the dtype its features are kept in, and what reads files."""
     if scenario.get('feature_type') is not None:
         return None, torch.float32, FeatureReader(None, 'The run reads features that are stored with its data '
@@ -195,8 +208,8 @@ def _input_of(scenario: Options, device: torch.device
     feature = scenario.get('feature')
     if feature is None:
         if not scenario.get('eval_transform'):
-            raise ConfigError('The config has no scenario.eval_transform, which says how an image becomes the input of '
-                              'the model; set it.')
+            return None, torch.float32, NoReader('The config has no scenario.eval_transform, which says how an image '
+                                                 'becomes the input of the model; set it.')
         return None, torch.float32, ImageReader(build_transform(scenario['eval_transform'], 'scenario.eval_transform'))
     encoder, dtype = _encoder_of(feature)
     if encoder is None:

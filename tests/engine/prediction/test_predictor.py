@@ -261,3 +261,17 @@ def test_names_of_a_run_on_features_are_those_of_its_data(tmp_path):
         write_images(tmp_path / 'data' / '2011', count=2, size=8, classes=(name,))
     scenario = dict(type='FolderByTime', data_root=str(tmp_path / 'data'), feature=dict(encoder=ENCODER))
     assert class_names_of(dict(scenario=scenario), tmp_path / 'latest.pth', 3) == ['1', '10', '2']
+
+
+def test_a_head_for_each_task_is_asked_by_its_label(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = 'demo/naive_lenet5_task-digits.py'
+    run_dir = clear.train(config, work_dir='run', max_iters_per_experience=1).work_dir
+    digits = torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    first, second = (clear.Predictor(config, run_dir / 'latest.pth', task=task)(digits, top=10) for task in (0, 1))
+    assert [each.labels for each in first] != [each.labels for each in second] and len(first) == 5
+    with pytest.raises(ConfigError, match='has a head for each task'):
+        clear.Predictor(config, run_dir / 'latest.pth')
+    Image.new('RGB', (8, 8)).save('x.png')
+    with pytest.raises(ConfigError, match='eval_transform'):
+        clear.Predictor(config, run_dir / 'latest.pth', task=1)('x.png')
