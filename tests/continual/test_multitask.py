@@ -112,6 +112,25 @@ def test_heads_resume_exactly(name, stream, tmp_path):
     assert_same_run(whole, trained(built(stream, name, tmp_path / 'parts'), resume=True))
 
 
+@pytest.mark.parametrize('name', ['PackNet', pytest.param('PNNStrategy', marks=pytest.mark.slow)])
+def test_networks_with_a_part_for_each_task_are_told_it(name, stream, tmp_path):
+    def make(work_dir=None, **scenario):
+        cfg = settings(stream, name)
+        cfg['scenario'].update(scenario)
+        runner = ContinualRunner(cfg, work_dir)
+        runner.build()
+        return runner
+
+    whole = trained(make(tmp_path / 'whole', task_labels=True))
+    stopped(make(tmp_path / 'parts', task_labels=True), 1, 3)
+    seed_everything(987654321)
+    assert_same_run(whole, trained(make(tmp_path / 'parts', task_labels=True), resume=True))
+    untold = trained(make())  # the newest part answers for all
+    assert (whole.info.protocol, untold.info.protocol) == ('task-incremental', 'iid')
+    assert whole.record.acc_matrix[-1][-1] == untold.record.acc_matrix[-1][-1]
+    assert whole.record.acc_matrix[-1] != untold.record.acc_matrix[-1]
+
+
 def test_results_name_tasks_and_weights_find_their_heads(stream, tmp_path):
     runner = trained(built(stream, 'Naive', tmp_path))
     results = json.loads((tmp_path / 'results.json').read_text())

@@ -80,11 +80,13 @@ class PackedNetwork(PackNetModel):
         except ValueError as error:
             raise ConfigError(f'PackNet masks the weights of linear and convolution layers: {error}') from error
 
-    def forward(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, task_labels: Tensor | int | None = None) -> Tensor:
         if task_labels is None:
             task = self.task_count if self.training or self.task_count == 0 else self.task_count - 1
             self.activate_task(task)
             return self.wrappee(x)
+        if isinstance(task_labels, int):
+            task_labels = torch.full((len(x),), task_labels)
         return super().forward(x, task_labels)
 
 
