@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from clear.core.checks import check_flag
+from clear.core.compat import patch_libraries
 from clear.core.configs.bases import MARK, configs_folder, package_bases, resolve_base, tree_of
 from clear.core.errors import ClearError, ConfigError, nearest
 from clear.core.programs import signals
@@ -147,9 +148,12 @@ def _from_file(path: Path) -> Config:
         if _MIXED_CHAIN not in str(error):
             raise
     else:
-        # Imported classes are values of `type`; by their own names they are no keys.
-        kept = {key: value for key, value in cfg.items() if key not in getattr(cfg, '_imported_names', ())}
-        return Config(kept, filename=cfg.filename) if len(kept) < len(cfg) else cfg
+        imported = getattr(cfg, '_imported_names', ())
+        if not imported:
+            return cfg
+        patch_libraries()  # the classes are imported when they are looked at
+        # They are values of `type`; by their own names they are no keys.
+        return Config({key: value for key, value in cfg.items() if key not in imported}, filename=cfg.filename)
     cfg = Config.fromfile(str(path), lazy_import=False)
     return Config({key: value for key, value in cfg.items() if not inspect.ismodule(value)}, filename=cfg.filename)
 

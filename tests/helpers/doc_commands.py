@@ -57,6 +57,9 @@ def adapted(script: str, arguments: list[str]) -> list[str]:
         return arguments
     if arguments[0].endswith('suites/smoke.py'):
         return [*arguments, '--help']  # with weights that take the reader an hour; test_smoke_suite.py runs it
+    if arguments[0].endswith('mmpretrain/resnet18_demo.py'):
+        more = [] if '--resume' in arguments else ['--overwrite']
+        return [*arguments, *more, '--cfg-options', 'train_cfg.max_epochs=1', 'threads=1']
     if 'lenet5_demo' not in arguments[0]:
         if '--branch' in arguments:  # from a run that only the reader has
             at = arguments.index('--branch')
