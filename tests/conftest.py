@@ -11,6 +11,7 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('WANDB_MODE', 'offline')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('CLEAR_SILENCE_S', '0')  # a busy machine would add lines to what programs are expected to say
 
 sys.path.insert(0, str(Path(__file__).parent / 'helpers'))  # imported by name, from every folder of tests
 

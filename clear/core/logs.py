@@ -14,6 +14,7 @@ from clear.core import dist
 from clear.core.errors import printable, unwritable
 from clear.core.files import write_text
 from clear.core.programs.cells import CellBar, in_notebook
+from clear.core.programs.heartbeat import said
 
 logger = logging.getLogger('clear')
 
@@ -24,6 +25,7 @@ class _Printable(logging.Formatter):
     """Names of files and classes may hold control characters: the log shows them as escapes."""
 
     def format(self, record: logging.LogRecord) -> str:
+        said()
         return printable(super().format(record))
 
 
@@ -87,9 +89,10 @@ def progress_bar(title: str, unit: str = 'files') -> Iterator[Report]:
         elif bar is None:
             bar = tqdm(desc=title, unit=unit if scaled else f' {unit}', unit_scale=scaled, unit_divisor=1024,
                        total=total, initial=done if scaled else 0,  # a resumed download does not start at zero
-                       mininterval=0.2 if sys.stderr.isatty() else 10.0)
+                       mininterval=0.2 if sys.stderr.isatty() else 8.0)
         bar.total = total
-        bar.update(done - bar.n)
+        if bar.update(done - bar.n):
+            said()
 
     try:
         yield report

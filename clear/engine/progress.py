@@ -10,6 +10,7 @@ from datetime import timedelta
 from clear.core import dist
 from clear.core.logs import logger
 from clear.core.programs.cells import CellBar, in_notebook
+from clear.core.programs.heartbeat import said
 
 # Seconds between two looks at the numbers of a bar: each waits for the device.
 _BETWEEN_LOOKS_S = 0.5
@@ -24,7 +25,7 @@ class Progress:
         unit: what is counted, if not iterations: then there are exactly `total`.
     """
 
-    def __init__(self, total: int, interval_s: float = 10.0, unit: str | None = None):
+    def __init__(self, total: int, interval_s: float = 8.0, unit: str | None = None):
         self.total = max(total, 1)
         self.done = 0
         self.interval_s = interval_s
@@ -63,7 +64,8 @@ class Progress:
                 self._bar.set_postfix_str(_text_of(numbers()), refresh=False)
                 self._next_look = now + _BETWEEN_LOOKS_S
             self._bar.set_description_str(where, refresh=False)
-            self._bar.update()
+            if self._bar.update():
+                said()
         elif self._is_main and now - self._last_line >= self.interval_s:
             self._last_line = now
             shown = _text_of(numbers()) if numbers is not None else ''

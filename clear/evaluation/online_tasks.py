@@ -129,6 +129,7 @@ class TaskHook(EveryFewEpochs):
             raise ConfigError(f'TaskHook.tasks is {tasks!r}; expected a list of dict(type=TASK, ...).')
         if not isinstance(data, Mapping):
             raise ConfigError(f"TaskHook.data is {data!r}; expected dict(test=dict(type=READER, ...)).")
+        check_keys('TaskHook.data', data, {'train', 'val', 'test'}, 'it')
         self.data, self.num_workers = dict(data), num_workers
         self.ema = check_flag('TaskHook.ema', ema)
         self.wise_ft = check_wise_ft('TaskHook.wise_ft', wise_ft)

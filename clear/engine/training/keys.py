@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import json
@@ -50,6 +51,13 @@ NORM_PER_PARAMETER = 'norm_per_parameter'
 # Arguments of clip_grad by its type, the bound first.
 CLIP_KEYS = {'norm': ('max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'), 'value': ('clip_value', 'foreach'),
              NORM_PER_PARAMETER: ('max_norm',)}
+DEFAULT_HOOKS = ('runtime_info', 'nan_guard', 'progress', 'timer', 'sampler_seed', 'results', 'logger',
+                 'param_scheduler', 'checkpoint', 'visualization')
+DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+PARAMWISE_KEYS = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult',
+                  'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate'}
+# Of a group of parameters, beside the settings of its optimiser.
+GROUP_KEYS = {'lr_mult', 'decay_mult', 'fix_lr', 'fix_weight_decay', 'lars_exclude'}
 # How a run is executed and shown, not what it computes.
 _EXECUTION = {*EXECUTION_KEYS, 'default_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'env_cfg',
               'experiment_name', 'resume', 'default_scope', 'model_wrapper_cfg', 'runner_type', 'compile',
@@ -99,6 +107,7 @@ def check_runner_config(cfg: Config | dict, assigned: Iterable[str] = (), is_tra
     if cfg.get('optim_wrapper') is not None:
         _check_optimisation(cfg)
     _check_hooks(cfg)
+    _check_surroundings(cfg)
     if cfg.get('auto_scale_lr') is not None:
         _check_dict('auto_scale_lr', cfg['auto_scale_lr'])
         check_keys('auto_scale_lr', cfg['auto_scale_lr'], {'enable', 'base_batch_size'}, 'auto_scale_lr')
@@ -169,6 +178,7 @@ def _check_type(where: str, cfg: dict, registry: Registry, extra: Iterable[str] 
 
 
 def _check_dataloader(where: str, cfg: dict) -> None:
+    from mmengine.registry import FUNCTIONS
     from torch.utils.data import DataLoader
 
     from clear.registry import DATA_SAMPLERS, DATASETS
@@ -200,6 +210,16 @@ def _check_dataloader(where: str, cfg: dict) -> None:
             if 'type' not in cfg[key]:
                 raise ConfigError(f'{where}.{key} has no type.')
             _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
+
+
+    collate = cfg.get('collate_fn')
+    if isinstance(collate, dict):
+        if 'type' not in collate:
+            raise ConfigError(f'{where}.collate_fn has no type.')
+        function = FUNCTIONS.get(collate['type']) if isinstance(collate['type'], str) else collate['type']
+        if function is not None:
+            check_keys(f'{where}.collate_fn', set(collate) - {'type', '_scope_'}, accepted_arguments(function),
+                       str(collate['type']))
 
 
 def _check_pipeline(where: str, pipeline: Iterable[object] | None, scope: str | None) -> None:
@@ -239,6 +259,9 @@ def _check_optimisation(cfg: Config | dict) -> None:
     check_whole('optim_wrapper.accumulative_counts', wrapper.get('accumulative_counts', 1), 1)
     if wrapper.get('clip_grad') is not None:
         _check_clip_grad(wrapper['clip_grad'])
+    if wrapper.get('paramwise_cfg') is not None and \
+            wrapper.get('constructor', DEFAULT_CONSTRUCTOR) == DEFAULT_CONSTRUCTOR:
+        _check_paramwise(wrapper['paramwise_cfg'], optimizer)
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         if 'type' not in schedulers:
@@ -262,9 +285,57 @@ def _check_clip_grad(clip: object) -> None:
     check_number(f'optim_wrapper.clip_grad.{bound}', clip.get(bound), above=0)
 
 
+def _check_paramwise(paramwise: object, optimizer: object) -> None:
+    """What mmengine's default constructor reads; it looks keys up, so that it would pass others over in silence."""
+    from clear.registry import OPTIMIZERS
+
+    where = 'optim_wrapper.paramwise_cfg'
+    _check_dict(where, paramwise)
+    check_keys(where, paramwise, PARAMWISE_KEYS, 'it')
+    patterns = paramwise.get('custom_keys') or {}
+    _check_dict(f'{where}.custom_keys', patterns)
+    kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    settings = accepted_arguments(OPTIMIZERS.require(kind)) if isinstance(kind, str) else None
+    for pattern, values in patterns.items():
+        _check_dict(f"{where}.custom_keys['{pattern}']", values)
+        check_keys(f"{where}.custom_keys['{pattern}']", values,
+                   None if settings is None else settings - {'params'} | GROUP_KEYS, 'a group of parameters')
+
+
+def _check_surroundings(cfg: Config | dict) -> None:
+    """Keys of the parts around training, of which mmengine reads some and passes over the others."""
+    from clear.registry import EVALUATORS, LOG_PROCESSORS, LOOPS, METRICS, VISBACKENDS, VISUALIZERS
+
+    env = cfg.get('env_cfg') or {}
+    check_keys('env_cfg', env, {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}, 'it')
+    check_keys('env_cfg.dist_cfg', env.get('dist_cfg') or {}, {'backend', 'init_backend', 'timeout', 'port'}, 'it')
+    for kind, loop in (('val', 'ValLoop'), ('test', 'TestLoop')):
+        if cfg.get(f'{kind}_cfg') is not None:
+            _check_type(f'{kind}_cfg', {'type': loop, **cfg[f'{kind}_cfg']}, LOOPS,
+                        given_by_us=('runner', 'dataloader', 'evaluator'))
+        evaluators = cfg.get(f'{kind}_evaluator') or ()
+        for index, each in enumerate(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]):
+            if isinstance(each, Mapping) and 'type' in each:
+                where = f'{kind}_evaluator' + (f'[{index}]' if isinstance(evaluators, (list, tuple)) else '')
+                is_evaluator = each['type'] in ('Evaluator', 'mmengine.Evaluator')
+                _check_type(where, each, EVALUATORS if is_evaluator else METRICS)
+    for key, registry, default in (('log_processor', LOG_PROCESSORS, 'LogProcessor'),
+                                   ('visualizer', VISUALIZERS, 'Visualizer')):
+        if cfg.get(key) is not None:
+            _check_type(key, {'type': default, **cfg[key]}, registry)
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or ()
+    for index, backend in enumerate(backends if isinstance(backends, (list, tuple)) else [backends]):
+        if isinstance(backend, Mapping) and 'type' in backend:
+            _check_type(f'visualizer.vis_backends[{index}]', backend, VISBACKENDS, extra=('save_dir',))
+
+
 def _check_hooks(cfg: Config | dict) -> None:
     from clear.registry import HOOKS
 
+    for name in cfg.get('default_hooks') or {}:
+        if name not in DEFAULT_HOOKS and (close := difflib.get_close_matches(name, DEFAULT_HOOKS, 1, 0.75)):
+            raise ConfigError(f"default_hooks has '{name}', which would be a hook beside the default "
+                              f"'{close[0]}'. Did you mean that?")
     hooks = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
     hooks += [(f'custom_hooks[{index}]', hook) for index, hook in enumerate(cfg.get('custom_hooks') or [])]
     for where, hook in hooks:

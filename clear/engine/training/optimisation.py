@@ -278,6 +278,15 @@ def leave_held_parameters(optim_wrapper: OptimWrapper | OptimWrapperDict, model:
         wrapper.optimizer.register_step_pre_hook(skip)
 
 
+def unmatched_patterns(wrapper: object, model: nn.Module) -> list[str]:
+    """The patterns of `paramwise_cfg.custom_keys` that are part of no parameter's name, and so change nothing."""
+    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, Mapping) else None
+    patterns = paramwise.get('custom_keys') if isinstance(paramwise, Mapping) else None
+    # The default constructor joins module and parameter by a dot also where the module is the model itself.
+    names = [f'.{name}' for name, _ in model.named_parameters()]
+    return [pattern for pattern in patterns or () if not any(pattern in name for name in names)]
+
+
 def check_rates(where: str, wrapper: Options) -> None:
     """Refuse a learning rate that no optimiser can use, in a wrapper or in several by name.
 

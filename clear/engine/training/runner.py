@@ -46,6 +46,7 @@ from clear.engine.training.optimisation import (
     clip_each_parameter,
     hold_fixed_values,
     leave_held_parameters,
+    unmatched_patterns,
     wrappers_of,
 )
 from clear.engine.training.smallest_batch import check_training_batch, smallest_of_epoch
@@ -283,6 +284,8 @@ class Runner(MMRunner):
         with self._quiet():
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
             self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
+            for pattern in unmatched_patterns(self.cfg.get('optim_wrapper'), self.bare_model):
+                logger.warning("optim_wrapper.paramwise_cfg.custom_keys: no parameter has '%s' in its name.", pattern)
             leave_held_parameters(self.optim_wrapper, self.bare_model)
             if self.param_schedulers is not None:
                 self.param_schedulers = self.build_param_scheduler(self.param_schedulers)

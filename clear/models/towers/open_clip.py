@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError, nearest
 from clear.models.towers.base import changed_config
 
@@ -20,7 +22,7 @@ def open_clip_config(arch: str, model_args: Options | None = None) -> dict[str, 
         model_args: values that replace some of it, e.g. `dict(embed_dim=32, text_cfg=dict(width=64, heads=2))`.
 
     Raises:
-        ConfigError: naming the nearest known names, if there is no such model.
+        ConfigError: naming the nearest known names, if there is no such model, or no such value in its config.
     """
     import open_clip
 
@@ -28,7 +30,20 @@ def open_clip_config(arch: str, model_args: Options | None = None) -> dict[str, 
     if config is None:
         near = nearest(arch, open_clip.list_models()) or 'none; see open_clip.list_models()'
         raise ConfigError(f"open_clip has no model '{arch}'. Nearest: {near}.")
+    _check_args(model_args or {})
     return changed_config(copy.deepcopy(config), model_args, 'model_args')
+
+
+def _check_args(model_args: Options) -> None:
+    """A tower takes its own part of the config alone; a misspelt key of the other would go unseen."""
+    from open_clip.coca_model import MultimodalCfg
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    accepted = accepted_arguments(CLIP) | {'custom_text', 'multimodal_cfg', 'preprocess_cfg'}
+    check_keys('model_args', model_args, accepted, "open_clip's model")
+    for key, kind in (('vision_cfg', CLIPVisionCfg), ('text_cfg', CLIPTextCfg), ('multimodal_cfg', MultimodalCfg)):
+        if isinstance(model_args.get(key), Mapping):
+            check_keys(f'model_args.{key}', model_args[key], accepted_arguments(kind), f"open_clip's {key}")
 
 
 def tag_weights(arch: str, tag: str, allow_network: bool,

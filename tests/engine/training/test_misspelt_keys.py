@@ -1,0 +1,101 @@
+"""A key that nobody reads is an error wherever it stands in an ordinary config, with the nearest known one."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from short_runs import CONFIGS
+from torch import nn
+
+from clear.core.config import load_config
+from clear.core.errors import ConfigError
+from clear.engine.training.keys import check_runner_config
+from clear.engine.training.optimisation import unmatched_patterns
+from clear.evaluation.online_tasks import TaskHook
+from clear.models.towers.open_clip import open_clip_config
+
+# A config in which every part that mmengine knows is written out.
+PARTS = dict(
+    env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork'), dist_cfg=dict(backend='gloo')),
+    log_processor=dict(by_epoch=True, window_size=10), randomness=dict(deterministic=False),
+    visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+    auto_scale_lr=dict(enable=False, base_batch_size=64), val_cfg=dict(fp16=False),
+    val_dataloader=dict(batch_size=2, dataset=dict(type='CustomDataset', data_root='x'),
+                        collate_fn=dict(type='default_collate')),
+    val_evaluator=[dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric', items=['precision'])],
+    default_hooks=dict(logger=dict(type='LoggerHook', interval=5), timer=dict(type='IterTimerHook')))
+
+
+@pytest.fixture(scope='module')
+def parts():
+    cfg, _ = load_config(CONFIGS / 'selfsup' / 'mocov2_resnet18_1xb64-cos-4e_demo.py')
+    cfg = {**cfg.to_dict(), **PARTS}
+    cfg['optim_wrapper'].update(clip_grad=dict(max_norm=1.0), paramwise_cfg=dict(
+        norm_decay_mult=0.0, custom_keys={'bias': dict(lr_mult=0.5, fix_lr=True)}))
+    check_runner_config(Config(copy.deepcopy(cfg)))
+    return cfg
+
+
+@pytest.mark.parametrize('place, key, near', [
+    (('env_cfg',), 'cudnn_benchmrk', 'cudnn_benchmark'),
+    (('env_cfg', 'dist_cfg'), 'backnd', 'backend'),
+    (('log_processor',), 'window_siz', 'window_size'),
+    (('visualizer',), 'vis_backend', 'vis_backends'),
+    (('visualizer', 'vis_backends', 0), 'img_save_dr', 'img_save_dir'),
+    (('auto_scale_lr',), 'enabl', 'enable'),
+    (('val_cfg',), 'fp61', 'fp16'),
+    (('val_dataloader',), 'batchsize', 'batch_size'),
+    (('val_dataloader', 'collate_fn'), 'data_bach', 'data_batch'),
+    (('val_evaluator', 0), 'topkk', 'topk'),
+    (('val_evaluator', 1), 'item', 'items'),
+    (('default_hooks', 'logger'), 'intervall', 'interval'),
+    (('optim_wrapper',), 'clip_grd', 'clip_grad'),
+    (('optim_wrapper', 'clip_grad'), 'maxnorm', 'max_norm'),
+    (('optim_wrapper', 'optimizer'), 'momentun', 'momentum'),
+    (('optim_wrapper', 'paramwise_cfg'), 'norm_decay_mul', 'norm_decay_mult'),
+    (('optim_wrapper', 'paramwise_cfg', 'custom_keys', 'bias'), 'lr_mul', 'lr_mult'),
+    (('param_scheduler', 0), 'T_maxx', 'T_max'),
+    (('model',), 'queue_sice', 'queue_size'),
+    (('model', 'neck'), 'in_channel', 'in_channels'),
+    (('train_cfg',), 'max_epoch', 'max_epochs')], ids=lambda value: None if isinstance(value, tuple) else value)
+def test_key_of_a_part(parts, place, key, near):
+    cfg = copy.deepcopy(parts)
+    node = cfg
+    for step in place:
+        node = node[step]
+    node[key] = 1
+    with pytest.raises(ConfigError, match=f"no key '{key}'.*Did you mean '{near}'"):
+        check_runner_config(Config(cfg))
+
+
+@pytest.mark.parametrize('name, near', [('checkpoin', 'checkpoint'), ('time', 'timer'), ('loger', 'logger')])
+def test_name_of_a_default_hook(parts, name, near):
+    cfg = copy.deepcopy(parts)
+    cfg['default_hooks'][name] = None
+    with pytest.raises(ConfigError, match=f"'{name}', which would be a hook beside the default '{near}'"):
+        check_runner_config(Config(cfg))
+    cfg = copy.deepcopy(parts)
+    cfg['default_hooks']['my_own'] = dict(type='EMAHook')  # a name of another hook may be free
+    check_runner_config(Config(cfg))
+
+
+def test_patterns_that_match_no_parameter():
+    model = nn.ModuleDict(dict(fc=nn.Linear(2, 2), norm=nn.LayerNorm(2)))
+    wrapper = dict(paramwise_cfg=dict(custom_keys={'fc.bias': {}, 'nrm': {}, '.norm': {}, 'weight': {}}))
+    assert unmatched_patterns(wrapper, model) == ['nrm']
+    assert unmatched_patterns(dict(type='OptimWrapper'), model) == []
+    assert unmatched_patterns(torch.optim.SGD(model.parameters(), 0.1), model) == []
+
+
+@pytest.mark.parametrize('args, near', [
+    (dict(embed_dimm=8), 'embed_dim'), (dict(text_cfg=dict(widht=8)), 'width'),
+    (dict(vision_cfg=dict(layer=1)), 'layers')], ids=['model', 'text', 'vision'])
+def test_values_of_open_clip(args, near):
+    with pytest.raises(ConfigError, match=f"Did you mean .*'{near}'"):
+        open_clip_config('ViT-B-32', args)
+
+
+def test_split_of_a_task_hook():
+    with pytest.raises(ConfigError, match="no key 'tset'. Did you mean 'test'"):
+        TaskHook([dict(type='ZeroShot')], data=dict(tset=dict(type='BucketImages', data_root='x')))
