@@ -11,6 +11,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmpretrain import registry as mmpretrain_registry
 from clear.core.compat import patch_libraries
 from clear.core.errors import RegistryError
 
+_UNEXPECTED = re.compile(r'(\w+)\.__init__\(\) got an unexpected keyword argument')
 # Names of ours that hide one of mmpretrain, mmengine or a library on purpose, with the reason. A test compares
 # this list with what is registered.
 SHADOWED: dict[str, str] = {
@@ -194,14 +196,28 @@ class Registry(MMRegistry):
 
         Raises:
             RegistryError: if the type is unknown.
-            TypeError: if `cfg` is no dict or has no `type`.
+            TypeError: if `cfg` is no dict or has no `type`; for an argument that is meant for a class that one of ours
+                hides, it names that.
         """
         cfg = cfg._cfg_dict if isinstance(cfg, Config) else cfg
         if not isinstance(cfg, dict):
             raise TypeError(f'{self.name}: expected a dict with a type, got {cfg!r}.')
         if isinstance(cfg.get('type'), str) and '/' not in cfg['type']:
             self.require(cfg['type'])
-        return super().build(copy.deepcopy(cfg), *args, **kwargs)
+        try:
+            return super().build(copy.deepcopy(cfg), *args, **kwargs)
+        except TypeError as error:
+            hint = self._hidden_one(str(error))
+            if not hint:
+                raise
+            raise TypeError(f'{error}. {hint}') from error
+
+    def _hidden_one(self, message: str) -> str | None:
+        """How to name the class that the one of ours hides which did not know an argument."""
+        found = _UNEXPECTED.search(message)
+        name = found[1] if found and found[1] in SHADOWED and 'The class that ours hides' not in message else None
+        hidden = next((parent for parent in self._import_parents() if name in parent.module_dict), None)
+        return hidden and f"The class that ours hides is type='{hidden.scope}.{name}'."
 
     def known_names(self) -> dict[str, str]:
         """Every name that resolves here, with the place it comes from."""

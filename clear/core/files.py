@@ -218,7 +218,8 @@ def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
         asked = re.search(r'GLOBAL ([\w.]+)', str(error))
         what = f'it asks for {asked[1]}' if asked else 'not a pickle of tensors'
         raise CheckpointError(f'{path} holds more than tensors and plain values, or is damaged ({what}); it was not '
-                              'loaded, because doing so could run foreign code.') from error
+                              'loaded, because doing so could run foreign code. Of a whole model, save its '
+                              'state_dict().') from error
     # What torch's unpickler raises on bytes that are no checkpoint at all.
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError, AssertionError,
             OverflowError, MemoryError, struct.error, zipfile.BadZipFile) as error:

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from test_losses_contrastive import leaf, unit
 from torch import nn
 
@@ -51,6 +52,10 @@ def test_every_loss_is_here():
     assert set(CASES) == set(losses.__all__) - of_alignment
     assert all(MODELS.get(name) is getattr(losses, name) for name in CASES)
     assert 'SwAVLoss' in SHADOWED
+    with DefaultScope.overwrite_default_scope('clear'):
+        with pytest.raises(TypeError, match=r"feat_dim'\. The class that ours hides is type='mmpretrain.SwAVLoss'\.$"):
+            MODELS.build(dict(type='SwAVHead', loss=dict(type='SwAVLoss', feat_dim=4)))
+        assert MODELS.build(dict(type='SwAVHead', loss=dict(type='mmpretrain.SwAVLoss', feat_dim=4)))
 
 
 @pytest.mark.parametrize('name', CASES)
