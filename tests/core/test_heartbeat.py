@@ -9,6 +9,7 @@ from short_runs import environment
 
 from clear.core.logs import logger, setup_logging
 from clear.core.programs import heartbeat
+from clear.core.programs.program import run_program
 
 SLOW = '''
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import clear.core.files as files
 from clear.core.programs import heartbeat
+from clear.core.programs.program import run_program
 
 files.regular_file = lambda path: time.sleep(1) or Path(path)
 with heartbeat.heartbeat():
@@ -66,3 +68,8 @@ def test_the_place_is_the_innermost_function_of_ours(tmp_path):
     done = subprocess.run([sys.executable, str(tmp_path / 'slow.py')], capture_output=True, text=True, check=True,
                           env=environment(**{heartbeat.VARIABLE: '0.2'}))
     assert 'clear/core/files.py, read_bytes' in done.stderr, done.stderr
+
+
+def test_programs_have_one(capsys):
+    assert run_program(lambda: time.sleep(0.7)) == 0
+    assert 'still at work' in capsys.readouterr().err

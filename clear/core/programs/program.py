@@ -21,6 +21,7 @@ from clear.core.errors import (
     unwritable,
 )
 from clear.core.programs import signals
+from clear.core.programs.heartbeat import heartbeat
 
 # What torch's back ends and its store say in a process whose peer is gone: one that met an error ends at once.
 _LOST = re.compile(r'(gloo|TCPStore|store|NCCL).*(Connection closed by peer|Connection reset by peer|Broken pipe|'
@@ -33,7 +34,7 @@ def run_program(work: Callable[[], int | None]) -> int:
     0, or what `work` returns; 2 for an error that the user can mend; 143 after SIGTERM, 130 after Ctrl-C, and 141 where
     whoever read the output (`| head`) has gone. Other errors are ours and come with their traceback.
     """
-    with signals.stoppable():
+    with signals.stoppable(), heartbeat():
         try:
             code = work() or 0
             sys.stdout.flush()
