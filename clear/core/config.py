@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Keys that say where and how a run is executed, not what it computes: left out of the hash.
 EXECUTION_KEYS = ('work_dir', 'device', 'num_workers', 'threads', 'loggers', 'seed', 'name', 'timestamp', 'launcher',
-                  'checkpoint_config', 'report', 'workers', 'engine', 'ray_address', 'ray_gpus', 'tensorboard')
+                  'checkpoint_config', 'report', 'workers', 'engine', 'ray_address', 'ray_gpus', 'tensorboard', 'lane')
 
 # Where data and banks lie; what they hold has a fingerprint.
 _PLACES = (('scenario', 'data_root'), ('scenario', 'feature', 'root'), ('banks', 'root'))

@@ -38,14 +38,19 @@ def setup_logging(work_dir: Path | None) -> logging.Logger:
     console.setFormatter(_Printable('%(message)s'))
     logger.addHandler(console)
     if work_dir is not None and dist.is_main():
-        work_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            file = _RunLog(work_dir / 'run.log')
-        except OSError as error:
-            raise unwritable(work_dir / 'run.log', error) from error
-        file.setFormatter(_Printable('%(asctime)s %(levelname)s %(message)s'))
-        logger.addHandler(file)
+        logger.addHandler(run_log(work_dir))
     return logger
+
+
+def run_log(work_dir: Path) -> logging.Handler:
+    """What writes to `work_dir/run.log`; the folder is made if need be."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        file = _RunLog(work_dir / 'run.log')
+    except OSError as error:
+        raise unwritable(work_dir / 'run.log', error) from error
+    file.setFormatter(_Printable('%(asctime)s %(levelname)s %(message)s'))
+    return file
 
 
 class _RunLog(logging.FileHandler):

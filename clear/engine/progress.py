@@ -23,9 +23,10 @@ class Progress:
         total: expected iterations of the run, an estimate where a strategy decides on the way.
         interval_s: seconds between two log lines where there is no terminal.
         unit: what is counted, if not iterations: then there are exactly `total`.
+        is_silent: count only.
     """
 
-    def __init__(self, total: int, interval_s: float = 8.0, unit: str | None = None):
+    def __init__(self, total: int, interval_s: float = 8.0, unit: str | None = None, *, is_silent: bool = False):
         self.total = max(total, 1)
         self.done = 0
         self.interval_s = interval_s
@@ -33,7 +34,7 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         self._begun_at = 0
         self._next_look = 0.0
-        self._is_main = dist.is_main()
+        self._is_main = dist.is_main() and not is_silent
         self._bar = None
         if self._is_main and sys.stderr.isatty():
             from tqdm import tqdm

@@ -1,12 +1,10 @@
-"""Several seeds of one config as one command: a run per seed, then mean, spread and confidence interval."""
+"""Several seeds of one config: which, whether they are finished, then mean, spread and confidence interval."""
 
 from __future__ import annotations
 
 import ast
-import copy
-import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, TypedDict
@@ -61,31 +59,14 @@ def check_seeds(seeds: object) -> list[int]:
     return numbers
 
 
-def run_seeds(cfg: Config | dict, seeds: Sequence[int], work_dir: Path, run: Callable[[dict, Path], None]) -> Summary:
-    """Run a config once per seed, into `work_dir/seed_<n>`, and write `summary.json`.
+def seed_folder(work_dir: Path, seed: int) -> Path:
+    """Where the run of a seed lies."""
+    return work_dir / f'seed_{seed}'
 
-    Runs that are finished are left as they are, so an interrupted command is continued by the same command with
-    `--resume`.
 
-    Args:
-        cfg: of one run; `seed` and `work_dir` are filled in.
-        run: trains one config in its folder.
-
-    Returns:
-        What `summarise` gives.
-    """
-    for position, seed in enumerate(seeds):
-        folder = work_dir / f'seed_{seed}'
-        if is_finished(folder):
-            logger.info('seed %d is finished: %s', seed, folder)
-            continue
-        one = copy.deepcopy(cfg)
-        one.pop('seeds', None)
-        one['seed'], one['work_dir'] = seed, str(folder)
-        logger.info('\nseed %d (%d of %d)', seed, position + 1, len(seeds))
-        run(one, folder)
-        gc.collect()  # A runner is a circle, which would keep its data until the collector next looks at everything.
-    summary = summarise([read_results(work_dir / f'seed_{seed}' / RESULTS_FILE) for seed in seeds])
+def write_summary(folders: Sequence[Path], work_dir: Path) -> Summary:
+    """Write `summary.json` of the finished runs in `folders`, one of each seed, and show it."""
+    summary = summarise([read_results(folder / RESULTS_FILE) for folder in folders])
     if dist.is_main():
         write_json(work_dir / SUMMARY_FILE, summary)
         logger.info('\n%s\n\nsummary  %s', format_summary(summary), work_dir / SUMMARY_FILE)
@@ -101,49 +82,54 @@ def is_finished(folder: Path) -> bool:
     return measured == rows and (folder / 'report.html').is_file()
 
 
-def check_finished(cfg: Config | dict, seeds: Sequence[int], work_dir: Path) -> None:
-    """Refuse finished seeds that this config would not repeat: they must not be averaged with those to come.
+def check_finished(runs: Sequence[tuple[Config | dict, Path]]) -> None:
+    """Refuse finished runs that these configs would not repeat: they must not be averaged with those to come.
+
+    Args:
+        runs: the config of a single run, with its seed, and its folder.
 
     Raises:
         ConfigError: naming what differs: config, seed, protocol or data.
-        CheckpointError: if another form of the method wrote the seed.
+        CheckpointError: if another form of the method wrote the run.
     """
     from clear.continual.training.versions import check_versions
     from clear.engine.checkpoint import LATEST, load_checkpoint
     from clear.engine.continual.runner import ContinualRunner
 
-    finished = [seed for seed in seeds if is_finished(work_dir / f'seed_{seed}')]
-    if not finished:
-        return
-    runner = ContinualRunner({key: value for key, value in cfg.items() if key != 'seeds'})
-    runner.build()
-    for seed in finished:
-        folder = work_dir / f'seed_{seed}'
+    last: ContinualRunner | None = None
+    for cfg, folder in runs:
+        if not is_finished(folder):
+            continue
+        runner = ContinualRunner(cfg)
+        if last is not None and last.cfg['scenario'] == runner.cfg['scenario']:
+            runner.share_data(last)
+        runner.build()
+        last = runner
         results = read_results(folder / RESULTS_FILE)
-        changed = _differences(results, runner, seed)
+        changed = _differences(results, runner)
         if changed:
             raise ConfigError(f'{folder} holds a finished run that this command would not repeat: '
-                              f'{"; ".join(changed)}. Resume with the same config and data, replace every seed with '
+                              f'{"; ".join(changed)}. Resume with the same config and data, replace every run with '
                               '--overwrite, or choose another folder with --work-dir.')
         if (folder / LATEST).is_file():
             methods = load_checkpoint(folder / LATEST)['progress'].get('methods', {})
             check_versions(folder / LATEST, methods, runner.strategy)
 
 
-def _differences(results: Results, runner: ContinualRunner, seed: int) -> list[str]:
-    """Where a finished run is not what a built runner would do with this seed, as `key: there -> here`."""
+def _differences(results: Results, runner: ContinualRunner) -> list[str]:
+    """Where a finished run is not what a built runner would do, as `key: there -> here`."""
     from clear.continual.training.versions import without_remedies
 
     saved = _config_of(results)
     asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg
     changed = []
     if not is_hash_of(results.config_hash, asked):
-        there, here = (computed_config({**config, 'seed': seed}) for config in (saved, asked))
+        there, here = (computed_config({**config, 'seed': runner.cfg['seed']}) for config in (saved, asked))
         changed = differences(there, here) if saved else []
         changed = changed or [f'config_hash: {results.config_hash} -> {config_hash(asked)}']
     there = dict(seed=results.seeds.get('train'), protocol=results.protocol,
                  data_fingerprint=results.extras.get('data_fingerprint'))
-    here = dict(seed=seed, protocol=runner.results().protocol, data_fingerprint=runner.info.fingerprint)
+    here = dict(seed=runner.cfg['seed'], protocol=runner.results().protocol, data_fingerprint=runner.info.fingerprint)
     return changed + differences(there, here)
 
 

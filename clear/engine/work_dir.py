@@ -172,10 +172,15 @@ def _move(source: Path, target: Path) -> None:
 def start_logs(work_dir: Path, cfg: Config, is_resumed: bool) -> None:
     """Log into the folder from now on; keep the config and the environment there."""
     setup_logging(work_dir)
+    keep_config(work_dir, lambda: cfg.pretty_text, is_resumed)
+
+
+def keep_config(work_dir: Path, text: Callable[[], str], is_resumed: bool) -> None:
+    """Write the config of a run, whose text is asked for if need be, and the environment into its folder."""
     if dist.is_main():
         # A resume that is refused must leave the config of the run that is there.
         if not (is_resumed and (work_dir / 'config.py').is_file()):
-            write_text(work_dir / 'config.py', cfg.pretty_text)
+            write_text(work_dir / 'config.py', text())
         if not is_resumed:
             (work_dir / WANDB_ID).unlink(missing_ok=True)  # of a run that was killed before it saved anything
         write_environment(work_dir / 'env.txt', **software())

@@ -6,6 +6,7 @@ stay those of the original; only how the samples are fetched changes.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import weakref
 from collections import deque
@@ -18,7 +19,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader
 from torch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
-from clear.continual.samples import as_block
+from clear.continual.samples import Block, as_block
 
 if TYPE_CHECKING:
     from avalanche.benchmarks.utils import AvalancheDataset
@@ -85,11 +86,16 @@ class IndexLoader:
         # Weak: an iterator that is left in the middle must go at once, and its worker processes with it.
         self._iterator = lambda: None
         self._resume: dict | None = None
+
+    @functools.cached_property
+    def blocks(self) -> dict[int, Block] | None:
+        """The data sets that have samples as tensors; None if one cannot be."""
         # The own collate function of a data set stacks its samples, which is what a block gives.
-        plain = collate_fn is None or collate_fn == torch.utils.data.default_collate or \
-            collate_fn == getattr(self.datasets[0], 'collate_fn', None)
-        blocks = {group: as_block(dataset) for group, dataset in enumerate(datasets) if len(dataset)} if plain else {}
-        self.blocks = None if not blocks or None in blocks.values() else blocks
+        plain = self.collate_fn is None or self.collate_fn == torch.utils.data.default_collate or \
+            self.collate_fn == getattr(self.datasets[0], 'collate_fn', None)
+        blocks = {group: as_block(dataset) for group, dataset in enumerate(self.datasets) if len(dataset)} \
+            if plain else {}
+        return None if not blocks or None in blocks.values() else blocks
 
     def num_batches(self, group: int) -> int:
         """Batches in one pass over a data set."""
@@ -180,22 +186,22 @@ class BatchIterator:
         self.loader = loader
         self.shard_rows: tuple[int, int] | None = None  # own rows and rows of the batch handed out last
         self._state = state
-        self._fetch: Iterator | None = None
+        self._plan: Iterator | None = None
+        self._batches: Iterator | None = None
         self._peeked: list | None = None
 
     def __iter__(self) -> BatchIterator:
         return self
 
     def __next__(self) -> list[torch.Tensor]:
-        if self._fetch is None:  # not before the first batch: random numbers are drawn here
-            self._begin(self._state or dict(seeds=[], position=0))
+        self._begin_first()
         try:
-            batch = next(self._fetch)
+            batch = next(self._fetch())
         except StopIteration:
             if not self.loader.repeat:
                 raise
             self._begin(dict(seeds=[], position=0))
-            batch = next(self._fetch)
+            batch = next(self._fetch())
         self._position += 1
         if self.loader.shard is not None:
             self.shard_rows = self._shards.popleft()
@@ -205,29 +211,51 @@ class BatchIterator:
         """True if `next` will read a batch from the blocks: the one before it may be let go of first, so that its
         memory is used again. New memory for every batch would cost a fifth of the time of a linear head.
         """
-        if self._fetch is None:
-            self._begin(self._state or dict(seeds=[], position=0))
+        self._begin_first()
         if self.loader.blocks is not None and self._peeked is None:
             self._peeked = next(self._plan, None)
         return self._peeked is not None
 
+    def next_parts(self) -> list[tuple[int, torch.Tensor]] | None:
+        """The (data set, rows) parts of the next batch, which is not read; None at the end of the pass."""
+        self._begin_first()
+        parts = next(self._plan, None)
+        if parts is None and self.loader.repeat:
+            self._begin(dict(seeds=[], position=0))
+            parts = next(self._plan)
+        self._position += parts is not None
+        return parts
+
+    def move_to(self, state: PassState) -> None:
+        """Go to where an iterator of an equal loader is, whose `state_dict` this is."""
+        self._plan, self._state = None, state
+
     def state_dict(self) -> PassState:
         """Where the pass is: the seeds drawn for it, and the batches handed out."""
-        if self._fetch is None:
+        if self._plan is None:
             return self._state or dict(seeds=[], position=0)
         return dict(seeds=list(self._tape.seeds), position=self._position)
+
+    def _begin_first(self) -> None:
+        if self._plan is None:  # not before the first batch: random numbers are drawn here
+            self._begin(self._state or dict(seeds=[], position=0))
 
     def _begin(self, state: dict) -> None:
         self._tape = SeedTape(state['seeds'])
         self._position = state['position']
         self._shards: deque[tuple[int, int]] = deque()
-        base_seed = self._tape.draw()  # a torch loader draws one at the start of every pass
+        self._base_seed = self._tape.draw()  # a torch loader draws one at the start of every pass
         batches = self.loader.plan(self._tape)
         for _ in range(self._position):
             next(batches)
         own = _own_rows(batches, self.loader.shard, self._shards) if self.loader.shard is not None else batches
         self._plan = iter(own)
-        self._fetch = self._read() if self.loader.blocks is not None else self._load(self._plan, base_seed)
+        self._batches = None
+
+    def _fetch(self) -> Iterator:
+        if self._batches is None:
+            self._batches = self._read() if self.loader.blocks is not None else self._load(self._plan, self._base_seed)
+        return self._batches
 
     def _read(self) -> Iterator:
         while True:

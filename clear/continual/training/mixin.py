@@ -56,8 +56,8 @@ class EngineMixin:
 
     rebuilt = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
-        'on_iteration', 'on_epoch', 'save_iteration', 'stop_requested', '_stop_wanted', 'epoch_loss', 'epoch_accuracy',
-        'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise', '_pending', '_resumed', '_dataloader',
+        'on_iteration', 'on_epoch', 'save_iteration', 'own_loop', 'stop_requested', '_stop_wanted', 'epoch_loss',
+        'epoch_accuracy', 'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise', '_pending', '_resumed', '_dataloader',
         '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
@@ -86,6 +86,7 @@ class EngineMixin:
         self.on_iteration = on_iteration
         self.on_epoch = on_epoch
         self.save_iteration = save_iteration
+        self.own_loop: Callable[[], None] | None = None  # trains an experience in place of the loop below
         self.stop_requested = self._stop_wanted = False
         self.epoch_loss = float('nan')
         self.epoch_accuracy = float('nan')
@@ -179,6 +180,9 @@ class EngineMixin:
 
     def _train_exp(self, experience, eval_streams=None, **kwargs):
         """Avalanche's loop over epochs, which may begin in the middle of one."""
+        if self.own_loop is not None:
+            self.own_loop()
+            return
         while self.clock.train_exp_epochs < self.train_epochs:
             if self._resumed:  # also where training was about to stop: the epoch ends as it would have
                 self._resumed = False

@@ -19,9 +19,9 @@ DEFAULTS: Options = dict(
     name=None, loggers=[dict(type='TextLogger')],
     metrics=[dict(type='accuracy_metrics', epoch=True), dict(type='loss_metrics', epoch=True)],
     checkpoint_config=dict(interval=None), amp=False, report=True, max_iters_per_experience=None,
-    max_time_per_experience=None)
+    max_time_per_experience=None, lane=True)
 REQUIRED = ('scenario', 'model', 'cl_strategy')
-KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds'}
+KNOWN = {*DEFAULTS, *REQUIRED, 'runner_type', 'default_scope', 'seeds', 'sweep'}
 CHECKPOINT_KEYS = {'interval', 'iter_interval', 'max_keep'}
 
 
@@ -62,7 +62,7 @@ def _check_values(cfg: dict) -> None:
     if cfg['max_time_per_experience'] is not None:
         check_number('max_time_per_experience, in seconds,', cfg['max_time_per_experience'], above=0)
     check_choice('amp', cfg['amp'], (False, True, 'bf16', 'fp16'))
-    for key in ('freeze_bn', 'report'):
+    for key in ('freeze_bn', 'report', 'lane'):
         check_flag(key, cfg[key])
     for key in ('loggers', 'metrics', 'frozen'):
         if not isinstance(cfg[key], (list, tuple)):

@@ -1,4 +1,4 @@
-"""Continual learning, from command-line arguments to a finished run, of one seed or of several."""
+"""Continual learning, from command-line arguments to a finished run, or to several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from clear.core.storage.tracking import EVENT_FILES, WANDB_ID, wandb_files
 from clear.engine.base import RunnerProgram
 from clear.engine.checkpoint import ITERATION, LATEST
 from clear.engine.continual.keys import KNOWN, check_continual_config, with_defaults
-from clear.engine.work_dir import held, refuse_run, replacing
 from clear.registry import RUNNERS
 
 if TYPE_CHECKING:
@@ -31,10 +30,11 @@ if TYPE_CHECKING:
 
 @RUNNERS.register_module('ContinualRunner')
 class ContinualProgram(RunnerProgram):
-    """Trains a strategy over a stream (see `clear.engine.continual.runner`); with `seeds`, once for each."""
+    """Trains a strategy over a stream (see `clear.engine.continual.runner`); with `seeds` or `sweep`, once for each."""
 
     KEYS = KNOWN
-    FILES = (LATEST, ITERATION, JOURNAL, 'exp_*.pth', 'report.html', 'summary.json', 'figures/*.png', WANDB_ID,
+    FILES = (LATEST, ITERATION, JOURNAL, 'exp_*.pth', 'report.html', 'summary.json', 'sweep.csv', 'figures/*.png',
+             WANDB_ID,
              f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv', *wandb_files('wandb'))
     MARK = 'cl_strategy'
 
@@ -56,13 +56,13 @@ class ContinualProgram(RunnerProgram):
             cfg['amp'] = args.amp
         if args.branch and args.resume:
             raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
-        if args.dry_run or cfg.get('seeds') is None or args.seed is not None:
-            if not args.dry_run:
-                cfg.pop('seeds', None)
+        if args.seed is not None and not args.dry_run:
+            cfg.pop('seeds', None)
+        if args.dry_run or (cfg.get('seeds') is None and cfg.get('sweep') is None):
             self._run_one(args, on_built)
         else:
             set_threads(cfg.get('threads'))
-            self._run_seeds(args)
+            self._run_several(args)
 
     def _run_one(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:
         from clear.engine.continual.runner import ContinualRunner
@@ -70,30 +70,15 @@ class ContinualProgram(RunnerProgram):
         self.runner = ContinualRunner(self.cfg, None if args.dry_run else self.work_dir, is_checked=True)
         super().run(args, on_built)
 
-    def _run_seeds(self, args: argparse.Namespace) -> None:
-        from clear.engine.repeats import check_finished, check_seeds, run_seeds
+    def _run_several(self, args: argparse.Namespace) -> None:
+        from clear.engine.continual.several import run_several
 
-        cfg, work_dir = self.cfg, self.work_dir
-        seeds = check_seeds(cfg['seeds'])
-        if args.resume not in (None, False, True) or args.branch:
-            raise ConfigError('seeds: --resume takes no checkpoint, and --branch none of one seed; finished seeds are '
-                              'kept and the others continued. Use --seed N for one of them.')
-        folders = [work_dir / f'seed_{seed}' for seed in seeds]
-        with held(work_dir):
-            if not args.resume and not args.overwrite:
-                refuse_run(work_dir, folders)
-            if args.resume:
-                check_finished(cfg, seeds, work_dir)
-            with replacing(work_dir, args.overwrite and not args.resume, folders) as built:
+        def run(cfg: Config, folder: Path, resume: bool, built: Callable[[], None]) -> None:
+            options = copy.copy(args)
+            options.resume, options.overwrite, options.branch = resume, not resume, None
+            type(self)(cfg)._run_one(options, built)
 
-                def run(one: Config, folder: Path) -> None:
-                    options = copy.copy(args)
-                    has_begun = any((folder / name).is_file() for name in (LATEST, ITERATION))
-                    options.resume = bool(args.resume) and has_begun
-                    options.overwrite = not options.resume
-                    type(self)(one)._run_one(options, built)
-
-                run_seeds(cfg, seeds, work_dir, run)
+        run_several(self.cfg, self.work_dir, args, run)
 
     def build(self) -> None:
         self.runner.build()

@@ -114,6 +114,15 @@ def _load_inside(path: Path) -> ContinualCheckpoint:
     return checkpoint
 
 
+def place_inside(path: Path) -> tuple[int, ...] | None:
+    """Where an `iteration.pth` stands: finished experiences, epochs and iterations; None without one."""
+    if not path.is_file():
+        return None
+    checkpoint = _load_inside(path)
+    clock = _clock_of(checkpoint)
+    return checkpoint['progress']['experience'], clock['train_exp_epochs'], clock['train_exp_iterations']
+
+
 def _clock_of(checkpoint: ContinualCheckpoint) -> State:
     """Avalanche's counters as they were saved."""
     return next((plugin['fields'] for name, plugin in checkpoint['strategy']['plugins'].items()

@@ -74,6 +74,9 @@ class ContinualRunner:
             check_continual_config(self.cfg)
         self.device = choose_device(self.cfg['device'])
         self.strategy = None
+        self.benchmark = None  # set before `build` where runs share their data
+        self.label = ''  # begins the lines about an experience
+        self.lane_width: int | None = None  # of how many runs the steps are made together
         self.is_joint = trait(STRATEGIES.require(self.cfg['cl_strategy']['type']), 'is_joint')
 
     # Building
@@ -93,7 +96,8 @@ class ContinualRunner:
 
         check_distributed(self.cfg['cl_strategy'], dist.world_size())
         with quiet_avalanche():
-            self.build_data()
+            if self.benchmark is None:
+                self.build_data()
             self.build_model()
             check_fit(self.cfg, self.model, self.info, self.device)
             (metrics, own), loggers = split_metrics(self.cfg['metrics']), self.cfg['loggers']
@@ -126,6 +130,8 @@ class ContinualRunner:
             self.results()  # so that one that fails does so before training
         self._are_results_due, self._next_results = False, 0.0
         self.state = RunState(self)
+        self.count = self._count
+        self._index = None
 
     def _without_training_accuracy(self, metrics: list[dict]) -> list[dict]:
         """The metrics that do not take a training batch's output for logits: there it is embeddings."""
@@ -142,6 +148,10 @@ class ContinualRunner:
 
         self.benchmark = build_scenario(self.cfg['scenario'], self.work_dir)
         self.info = self.benchmark.info
+
+    def share_data(self, other: ContinualRunner) -> None:
+        """Let `build` take the data that a run of the same scenario has read."""
+        self.benchmark, self.info = other.benchmark, other.info
 
     @building('The config')
     def build_model(self) -> None:
@@ -165,7 +175,9 @@ class ContinualRunner:
         """Names the samples of the training stream by their position in it."""
         from clear.continual.samples import SampleIndex
 
-        return SampleIndex([item.dataset for item in self.experiences])
+        if self._index is None:
+            self._index = SampleIndex([item.dataset for item in self.experiences])
+        return self._index
 
     def describe(self) -> str:
         """What the run will do: data, model, steps, memory, disk."""
@@ -202,6 +214,23 @@ class ContinualRunner:
         """
         from clear.continual.strategies import quiet_avalanche
 
+        first = self.begin(resume, branch)
+        try:
+            with on_stop(self.strategy.request_stop), quiet_avalanche():
+                for experience in range(first, self.record.total):
+                    started = time.monotonic()
+                    self.learn(experience)
+                    self.conclude(experience, time.monotonic() - started)
+        finally:
+            self.close()
+        return self.finish()
+
+    def begin(self, resume: str | bool | None = None, branch: str | None = None, *, is_silent: bool = False) -> int:
+        """Make everything ready for training, as `train` is told to; how many experiences are finished.
+
+        Args:
+            is_silent: show no progress.
+        """
         self.strategy.attach(seed=self.cfg['seed'], context=self.info.context, mode=self._choose_mode(),
                              scaler=self.scaler, max_iterations=self.cfg['max_iters_per_experience'],
                              max_seconds=self.cfg['max_time_per_experience'], on_iteration=self._on_iteration,
@@ -213,42 +242,45 @@ class ContinualRunner:
         elif branch:
             first = branch_run(self, find_checkpoint(branch, self.work_dir))
         self.state.begin_journal()
-        self.progress = Progress(sum(self.iterations))
+        if self.lane_width is not None:
+            self._next_results = time.monotonic() + SECONDS_BETWEEN_RESULTS
+        self.progress = Progress(sum(self.iterations), is_silent=is_silent)
         self.progress.start_at(sum(self.iterations[:first]))
-        try:
-            with on_stop(self.strategy.request_stop), quiet_avalanche():
-                for experience in range(first, self.record.total):
-                    self._run_experience(experience)
-        finally:
-            self.progress.close()
-            self._write_results()
-        return self._finish()
+        return first
 
-    def _run_experience(self, experience: int) -> None:
-        started = time.monotonic()
+    def learn(self, experience: int) -> None:
+        """Train on an experience."""
         data = self.experiences if self.is_joint else self.experiences[experience]
         policy = self.cfg['cl_strategy'].get('optimizer_policy', 'reset')
         self.strategy.train(data, eval_streams=[], num_workers=self.cfg['num_workers'],
                             reset_optimizer_state=policy == 'reset')
         self.model = self.strategy.model
         self.state.check_ranks()
-        trained = time.monotonic()
+
+    def conclude(self, experience: int, train_s: float) -> None:
+        """Measure the row of an experience that is trained, save, and say what was measured."""
+        started = time.monotonic()
         row, whole_buckets = self._measure(experience)
-        self.record.add(row, whole_buckets, train_s=trained - started, eval_s=time.monotonic() - trained,
+        self.record.add(row, whole_buckets, train_s=train_s, eval_s=time.monotonic() - started,
                         loss=self.strategy.epoch_loss, accuracy=self.strategy.epoch_accuracy,
                         iterations=self.strategy.clock.train_exp_iterations)
         self._save(experience)
         self.progress.clear()
-        logger.info('experience %d/%d  bucket %s  train loss %.4f  own test bucket %s  mean of all %s  ETA %s',
-                    experience + 1, self.record.total, self.info.bucket_names[experience],
+        logger.info('%sexperience %d/%d  bucket %s  train loss %.4f  own test bucket %s  mean of all %s  ETA %s',
+                    self.label, experience + 1, self.record.total, self.info.bucket_names[experience],
                     self.strategy.epoch_loss, _fraction(row[min(experience, len(row) - 1)]), _fraction(_mean(row)),
                     self.progress.eta())
+
+    def close(self) -> None:
+        """Take the progress off the screen and write what is finished, also where training is broken off."""
+        self.progress.close()
+        self._write_results()
 
     def _measure(self, experience: int) -> tuple[list[float | None], list[float | None]]:
         """Accuracies on the test sets, and on the whole buckets that training has not reached."""
         row, whole_buckets = [], [None] * len(self.info.test)
         for index, dataset in enumerate(self.info.test):
-            count = self._count(dataset, index)
+            count = self.count(dataset, index)
             row.append(count.accuracy)
             self._leave_out(index, count.bad_rows)
             self.strategy.agree_to_stop()
@@ -271,7 +303,7 @@ class ContinualRunner:
 
     def _whole_bucket(self, index: int, tested: TestCount) -> float | None:
         """Accuracy on all images of a bucket that training has not reached, from the count on its test images."""
-        count = self._count(self.info.rest[index], index)
+        count = self.count(self.info.rest[index], index)
         total = tested.total + count.total
         return (tested.correct + count.correct) / total if total else None
 
@@ -299,7 +331,8 @@ class ContinualRunner:
         self.state.save_experience(experience)
         self._are_results_due = True
         # A long stream would spend its time on writing a file that grows with every experience.
-        if is_self_contained(self.size) or time.monotonic() >= self._next_results:
+        # A lane would write one for each of its runs.
+        if (is_self_contained(self.size) and self.lane_width is None) or time.monotonic() >= self._next_results:
             self._write_results()
 
     def _write_results(self) -> None:
@@ -314,9 +347,13 @@ class ContinualRunner:
 
     def results(self) -> Results:
         """The results of what is finished."""
-        return self.record.to_results(self.cfg, self.info, type(self).__name__)
+        results = self.record.to_results(self.cfg, self.info, type(self).__name__)
+        if self.lane_width is not None:
+            results.extras['lane'] = self.lane_width
+        return results
 
-    def _finish(self) -> Results:
+    def finish(self) -> Results:
+        """Write and show the results of the whole run."""
         results = self.results()
         if dist.is_main():
             from clear.visualization.tables import format_matrix, format_metrics

@@ -85,14 +85,17 @@ class RunState:
 
     def save_iteration(self) -> None:
         """Write `iteration.pth` if it is time to, or if the run is about to stop."""
-        runner, strategy = self.runner, self.runner.strategy
-        if runner.work_dir is None or not dist.is_main():
+        if self.runner.work_dir is None or not dist.is_main():
             return
         if not self._is_tried:
             self._is_tried = True
             self._try_users_state()
-        if not self._can_save_iterations or not self._is_due():
-            return
+        if self._can_save_iterations and self._is_due():
+            self.write_iteration()
+
+    def write_iteration(self) -> None:
+        """Write `iteration.pth`; a strategy that cannot be saved inside an experience is warned of once."""
+        runner, strategy = self.runner, self.runner.strategy
         try:
             started = time.monotonic()
             state = dict(self._common(strategy.clock.train_exp_counter), inside=iteration_state(strategy))

@@ -1,0 +1,152 @@
+"""One config as several runs: its seeds, the values of its sweep, or both; in lanes where they can be."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clear.core.errors import ConfigError, TrainingError
+from clear.core.logs import logger
+from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.continual.keys import with_defaults
+from clear.engine.continual.sweeps import Point, plan_sweep, with_values, write_sweep
+from clear.engine.repeats import check_finished, check_seeds, is_finished, seed_folder, write_summary
+from clear.engine.work_dir import held, refuse_run, replacing
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from clear.engine.continual.lanes import Seat
+
+# Trains one config in its folder, as `--resume` or anew; then calls what it was given, when the run is built.
+RunAlone = Callable[['Config', Path, bool, Callable[[], None]], None]
+
+
+def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone: RunAlone) -> None:
+    """Train a config once for every seed and value, and write what is said of all of them.
+
+    Raises:
+        ConfigError: for seeds or values that cannot be, before anything is read or written.
+        TrainingError: if the training of a seed diverged. Of a sweep such a value is noted, unless all of them did.
+    """
+    seeds = check_seeds(cfg['seeds']) if cfg.get('seeds') is not None and args.seed is None else None
+    points = plan_sweep(cfg)
+    if args.resume not in (None, False, True) or args.branch:
+        raise ConfigError('seeds and sweep: --resume takes no checkpoint, and --branch none of one run; finished runs '
+                          'are kept and the others continued. Use --seed N for one of the seeds.')
+    groups = [_seats(cfg, point, seeds, work_dir) for point in points]
+    seats = [seat for group in groups for seat in group]
+    is_sweep = cfg.get('sweep') is not None
+    with held(work_dir):
+        if not args.resume and not args.overwrite:
+            refuse_run(work_dir, [seat.folder for seat in seats])
+        if args.resume:
+            check_finished([(seat.cfg, seat.folder) for seat in seats])
+        parts = [] if is_sweep else [seat.folder for seat in seats]
+        with replacing(work_dir, args.overwrite and not args.resume, parts) as built:
+            for lane, reason in _lanes(cfg, seats):
+                _run_group(lane, reason, bool(args.resume), built, run_alone, is_sweep)
+        _conclude(cfg, points, groups, seeds, work_dir)
+
+
+def _seats(cfg: Config, point: Point, seeds: Sequence[int] | None, work_dir: Path) -> list[Seat]:
+    from clear.engine.continual.lanes import Seat
+
+    folder = work_dir / point.folder if point.folder else work_dir
+    seats = []
+    for seed in [None] if seeds is None else seeds:
+        one = with_values(cfg, point.values)
+        for key in ('seeds', 'sweep'):
+            one.pop(key, None)
+        one['seed'] = one.get('seed', 0) if seed is None else seed
+        place = folder if seed is None else seed_folder(folder, seed)
+        one['work_dir'] = str(place)
+        label = '  '.join(filter(None, [point.folder, None if seed is None else f'seed {seed}']))
+        seats.append(Seat(one, place, label))
+    return seats
+
+
+def _lanes(cfg: Config, seats: list[Seat]) -> list[tuple[list[Seat], str | None]]:
+    """Runs that go together, with the reason why they cannot be trained as a lane, if there is one."""
+    from clear.continual.lane.support import differing_keys, obstacle
+    from clear.engine.continual.lanes import MOST_RUNS
+
+    reason = obstacle(with_defaults(seats[0].cfg))
+    if reason is not None:
+        return [(seats, reason)]
+    swept = dict(cfg.get('sweep') or {})
+    apart = sorted(set(swept) - differing_keys(with_defaults(seats[0].cfg)))
+    if apart:
+        logger.info('one value after the other: a lane has one value of %s', ' and of '.join(apart))
+
+    def kind(seat: Seat) -> str:
+        """What the runs of a lane have in common: of a sweep the seed, so the order of samples."""
+        fixed = [repr(value_at(seat.cfg, key)) for key in apart]
+        return repr([*fixed, seat.cfg['seed'] if swept else None])
+
+    lanes = []
+    for _, members in groupby(sorted(seats, key=kind), key=kind):
+        same = list(members)
+        lanes += [(same[start:start + MOST_RUNS], None) for start in range(0, len(same), MOST_RUNS)]
+    return lanes
+
+
+def value_at(cfg: Config, key: str) -> object:
+    """The value of a dotted key."""
+    for part in key.split('.'):
+        cfg = cfg[part]
+    return cfg
+
+
+def _run_group(seats: list[Seat], reason: str | None, resume: bool, built: Callable[[], None], run_alone: RunAlone,
+               is_sweep: bool) -> None:
+    from clear.continual.lane.pool import NoLane
+    from clear.engine.continual.lanes import run_lane
+
+    if reason is None and len(seats) > 1:
+        try:
+            run_lane(seats, resume, built)
+        except NoLane as obstacle:
+            reason = str(obstacle)
+    if reason is not None:
+        logger.info('one run after the other: %s', reason)
+    for position, seat in enumerate(seats if reason is not None or len(seats) == 1 else ()):
+        logger.info('\n%s (%d of %d)', seat.label, position + 1, len(seats))
+        _run_seat(seat, resume, built, run_alone, is_sweep)
+    for seat in seats:
+        seat.runner = None  # and the data with it
+        if seat.error is not None and not is_sweep:
+            raise TrainingError(f'{seat.label}: {seat.error} The other runs are finished.')
+
+
+def _run_seat(seat: Seat, resume: bool, built: Callable[[], None], run_alone: RunAlone, is_sweep: bool) -> None:
+    if is_finished(seat.folder):
+        logger.info('%s is finished: %s', seat.label, seat.folder)
+        return
+    begun = any((seat.folder / name).is_file() for name in (LATEST, ITERATION))
+    try:
+        run_alone(seat.cfg, seat.folder, resume and begun, built)
+    except TrainingError as error:
+        if not is_sweep:
+            raise
+        seat.error = error
+        logger.warning('%s is given up: %s', seat.label, error)
+    gc.collect()  # A runner is a circle, which would keep its data until the collector next looks at everything.
+
+
+def _conclude(cfg: Config, points: Sequence[Point], groups: Sequence[Sequence[Seat]], seeds: Sequence[int] | None,
+              work_dir: Path) -> None:
+    failed = [seat for group in groups for seat in group if seat.error is not None]
+    if failed and len(failed) == sum(map(len, groups)):
+        raise TrainingError(f'No value of the sweep could be trained. {failed[0].label}: {failed[0].error}')
+    if seeds is not None:
+        for point, group in zip(points, groups):
+            if all(seat.error is None for seat in group):
+                write_summary([seat.folder for seat in group], work_dir / point.folder)
+    if cfg.get('sweep') is not None:
+        write_sweep(cfg, points, [[(seat.folder, seat.error) for seat in group] for group in groups], seeds, work_dir)
+
