@@ -44,8 +44,9 @@ def test_a_run_of_a_lane_equals_a_run_alone(kind, head, options, tmp_path, in_fl
             else:
                 torch.testing.assert_close(value, other[name], rtol=0, atol=1e-6 if kind == 'EWC' else 1e-10, msg=name)
         assert one['acc_matrix'] == alone['acc_matrix']
-        for name, value in one['scheduler']['scheduler'].items():
-            assert value == pytest.approx(alone['scheduler']['scheduler'][name]), name
+        for name in ('last_epoch', '_last_lr', 'best', 'num_bad_epochs'):
+            if name in one['scheduler']['scheduler']:
+                assert one['scheduler']['scheduler'][name] == pytest.approx(alone['scheduler']['scheduler'][name])
         for entry, expected in zip(one['progress']['train_log'], alone['progress']['train_log'], strict=True):
             assert entry == pytest.approx(expected, rel=1e-6)
         assert one.keys() == alone.keys() and one['config_hash'] == alone['config_hash']

@@ -116,7 +116,7 @@ class StackedAdam(StackedOptimizer):
     is_decoupled = False
 
     def _as_torch(self, state: dict[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
-        return dict(step=torch.tensor(float(self.steps), dtype=torch.float32), **state)
+        return dict(step=torch.tensor(float(self.steps)), **state)
 
     def step(self) -> None:
         lr, (beta1, beta2), decay = (self.settings[name] for name in ('lr', 'betas', 'weight_decay'))

@@ -56,9 +56,9 @@ class EngineMixin:
 
     rebuilt = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
-        'on_iteration', 'on_epoch', 'save_iteration', 'own_loop', 'stop_requested', '_stop_wanted', 'epoch_loss',
-        'epoch_accuracy', 'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise', '_pending', '_resumed', '_dataloader',
-        '_clock_started', '_is_plain_forward'})
+        'on_iteration', 'on_epoch', 'save_iteration', 'own_loop', 'stop_requested', '_stop_wanted',
+        'epoch_loss', 'epoch_accuracy', 'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise',
+        '_pending', '_resumed', '_dataloader', '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
