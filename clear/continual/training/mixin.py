@@ -88,8 +88,7 @@ class EngineMixin:
         self.save_iteration = save_iteration
         self.own_loop: Callable[[], None] | None = None  # trains an experience in place of the loop below
         self.stop_requested = self._stop_wanted = False
-        self.epoch_loss = float('nan')
-        self.epoch_accuracy = float('nan')
+        self.epoch_loss = self.epoch_accuracy = float('nan')
         self.epoch_counts = EpochCounts()
         self._batch_loss: Tensor | None = None
         self._batch_sums: Tensor | None = None  # what a batch adds to the sums, of all processes
@@ -394,8 +393,6 @@ class EngineMixin:
             return 'Try a smaller learning rate.'
         return (f"The likely cause is {' or '.join(keys)}: the penalty is too strong for the learning rate. Try a "
                 'tenth of it, or a smaller learning rate.')
-
-    # Resume
 
     def continue_from(self, restore: Callable[[], None]) -> None:
         """Let `restore` put back the state of an iteration, at the end of the next experience's prologue."""
