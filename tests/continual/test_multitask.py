@@ -20,6 +20,7 @@ from clear.continual.multitask import known_tasks, with_task_labels
 from clear.continual.repairs.architectural import MultiHeadClassifier
 from clear.continual.scenarios import TensorBucket, build_scenario
 from clear.core.errors import ConfigError
+from clear.core.results import read_results
 from clear.core.seeding import derive_seed, seed_everything
 from clear.engine.checkpoint import load_model_weights
 from clear.engine.continual.runner import ContinualRunner
@@ -138,6 +139,7 @@ def test_results_name_tasks_and_weights_find_their_heads(stream, tmp_path):
     row = results['acc_matrix'][-1]
     assert results['extras']['task_accuracy'] == dict(zip('012', row))
     assert results['metrics']['final_accuracy'] == pytest.approx(sum(row) / 3)
+    assert read_results(tmp_path / 'results.json').progress == (3, 3)
     fresh = built(stream, 'Naive')
     assert known_tasks(fresh.model) == set()
     assert fresh.test(tmp_path / 'latest.pth') == row
