@@ -125,14 +125,20 @@ def test_records_hold_data_and_run_nothing(tmp_path, monkeypatch):
     for module in (home, parsing):
         for end in (at for at, sign in enumerate(f'{module.__name__}.') if sign == '.'):
             monkeypatch.setitem(sys.modules, module.__name__[:end], module)
+    callbacks = types.ModuleType('pytorch_lightning.callbacks.model_checkpoint')
+    callbacks.ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': callbacks.__name__})
+    monkeypatch.setitem(sys.modules, 'pytorch_lightning.callbacks', callbacks)
+    monkeypatch.setitem(sys.modules, callbacks.__name__, callbacks)
     outer, inner = home.DictConfig(), home.DictConfig()
     outer._content, inner._parent = {'inner': inner}, outer
     file = save(tmp_path, dict(hyper_parameters=outer, hparams=parsing.AttributeDict(lr=0.1),
-                               state_dict={'x': torch.ones(1)}, hparams_type=home.DictConfig))
+                               state_dict={'x': torch.ones(1)}, hparams_type=home.DictConfig,
+                               callbacks={callbacks.ModelCheckpoint: {'best_model_path': 'x'}}))
     monkeypatch.undo()
     value = load_tensors(file)
     assert value['hparams'] == {'lr': 0.1} and isinstance(value['hparams'], OrderedDict)
     record = value['hyper_parameters'].state['_content']['inner']
+    assert [*value['callbacks'].values()] == [{'best_model_path': 'x'}]
     assert record.state['_parent'] is value['hyper_parameters'] and not hasattr(record, '_content')
 
 

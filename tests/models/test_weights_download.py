@@ -1,8 +1,10 @@
 """Weights from an address: named, compared, resumed, used again, refused in one message; against a host on loopback."""
 
 import hashlib
+import io
 import logging
 import threading
+import urllib.response
 
 import pytest
 import torch
@@ -113,6 +115,14 @@ def test_a_page_in_place_of_a_file(server):
     with pytest.raises(CheckpointError, match='a page of text'):
         local_weights(f'{server.url}/linear.pth')
     assert server.files and not list(local_folder().rglob('*.pth*'))
+
+
+@pytest.mark.parametrize('to', ['http://mirror/linear.pth', 'ftp://mirror/linear.pth'])
+def test_a_safe_address_may_not_lead_to_one_that_is_not(server, monkeypatch, to):
+    answer = urllib.response.addinfourl(io.BytesIO(b'x'), {}, to, 200)
+    monkeypatch.setattr('urllib.request.urlopen', lambda *args, **options: answer)
+    with pytest.raises(CheckpointError, match=f'it leads to {to}, which is less safe'):
+        local_weights('https://host/linear.pth', **QUICK)
 
 
 def local_folder():

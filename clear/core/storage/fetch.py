@@ -112,6 +112,8 @@ def _fetch_once(url: str, part: Path, timeout_s: float, progress: Report | None)
         retry = urlsplit(url).scheme != 'file' and not isinstance(error, ValueError)
         raise TransferError(_reason(error), retry=retry) from error
     with response:
+        if urlsplit(response.url).scheme not in (urlsplit(url).scheme, 'https'):
+            raise TransferError(f'it leads to {response.url}, which is less safe', retry=False)
         total, resumed = _place_in_file(response, part, start, known)
         done = start if resumed else 0
         if not resumed:

@@ -54,6 +54,10 @@ _RECORDS = {
     'omegaconf': ('dictconfig.DictConfig', 'listconfig.ListConfig', 'base.Metadata', 'base.ContainerMetadata',
                   *(f'nodes.{kind}Node' for kind in ('Any', 'String', 'Integer', 'Float', 'Boolean', 'Bytes', 'Path',
                                                      'Enum', 'InterpolationResult'))),
+    # Before 1.5 Lightning kept what callbacks remember under their classes.
+    'pytorch_lightning': tuple(f'callbacks.{name}' for name in (
+        'model_checkpoint.ModelCheckpoint', 'early_stopping.EarlyStopping', 'timer.Timer',
+        'finetuning.BackboneFinetuning')),
     'builtins': ('getattr', 'object', 'bool', 'int', 'float', 'complex', 'str', 'bytes', 'list', 'tuple', 'dict',
                  'frozenset', 'range', 'slice'),
     'argparse': ('Namespace',),
