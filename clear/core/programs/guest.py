@@ -25,17 +25,20 @@ _inside = threading.RLock()
 
 
 @contextmanager
-def as_guest() -> Iterator[None]:
+def as_guest(wait_s: float = 0.0) -> Iterator[None]:
     """Run the block with torch's own settings, and put back what it changes, however it ends.
 
     That is: the log's handlers, the states of the random generators, torch's settings, the garbage collector, the
     current folder, `sys.path`, the environment, filters of warnings, the start method of processes, threads of OpenCV,
     what mmengine keeps by name, and matplotlib's settings. What was imported stays imported.
 
+    Args:
+        wait_s: how long to wait for another thread of this process that is inside.
+
     Raises:
-        BusyError: if another thread of this process is inside: random numbers and signals are the process's.
+        BusyError: if it stays there: random numbers and signals are the process's.
     """
-    if not _inside.acquire(blocking=False):
+    if not _inside.acquire(timeout=wait_s):
         raise BusyError('Another run is under way in this process, and random numbers belong to the process. Wait for '
                         'it, or start a process for each.')
     try:

@@ -36,11 +36,15 @@ NO_CONFIG: Mapping[str, object] = {}
 
 
 @contextmanager
-def called() -> Iterator[None]:
-    """Around a call: signals end it in order, errors are told in the words of Python, all else is left as it was."""
+def called(wait_s: float = 0.0) -> Iterator[None]:
+    """Around a call: signals end it in order, errors are told in the words of Python, all else is left as it was.
+
+    Args:
+        wait_s: how long to wait for a call of another thread, see `as_guest`.
+    """
     number = None
     try:
-        with as_guest(), signals.stoppable(is_guest=True):
+        with as_guest(wait_s), signals.stoppable(is_guest=True):
             setup_logging(None)
             # tqdm's, where a library imports its automatic bar; ours needs no widgets.
             warnings.filterwarnings('ignore', 'IProgress not found')

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_BAD_FRACTION = 0.01
 _SHOWN, _THUMBNAIL = 50, 96
+_WAIT_S = 60.0  # for a call of another thread, as a server makes them
 
 
 class Predictions(list[Prediction]):
@@ -118,7 +119,7 @@ class Predictor:
         """
         check_whole('top', top, 1)
         given = list(images) if isinstance(images, (list, tuple)) else [images]
-        with called():
+        with called(_WAIT_S):
             if all(isinstance(each, (str, Path)) for each in given):
                 made, unreadable = [], {}
                 for predictions, bad in self.stream(self.find(given), top):

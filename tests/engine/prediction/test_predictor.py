@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,21 @@ def test_images_in_memory_are_classified_as_their_files(here, tree):
         predictor(3)
     with pytest.raises(ConfigError, match='cannot take an input of shape'):
         predictor(torch.zeros(5, 8))
+
+
+def test_threads_ask_one_after_the_other(here, tree):
+    predictor = clear.Predictor('config.py', 'run/latest.pth')
+    paths, _ = of_bucket(tree)
+    with ThreadPoolExecutor(3) as pool:
+        found = [*pool.map(lambda path: predictor(path)[0].scores, paths)]
+    assert found == [predictor(path)[0].scores for path in paths]
+
+
+def test_processes_that_read_files_give_the_same(here, tree):
+    path = of_bucket(tree)[0][0]
+    alone, helped = (run('predict', 'config.py', 'run/latest.pth', path, tree / 'labeled_images' / '1', '--cfg-options',
+                         f'num_workers={count}') for count in (0, 1))
+    assert alone.code == helped.code == 0 and alone.out == helped.out and len(alone.out.splitlines()) == 31
 
 
 def test_asking_leaves_the_random_states_alone(here, tree):
