@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from clear.continual.scenarios.base import TensorBucket
 from clear.core.errors import CheckpointError
+from clear.datasets.loaders.cropped import CroppedImages
 
 if TYPE_CHECKING:
     from avalanche.benchmarks.utils import AvalancheDataset
@@ -95,10 +96,13 @@ class Block:
     Attributes:
         columns: inputs, targets, then Avalanche's attributes of each sample (task label, stored logits ...).
         rows: (N,) rows of the first column only; the others are in sample order.
+        finish: makes the inputs of a batch from its rows of the first column and the numbers of its samples, where they
+            differ from epoch to epoch.
     """
 
     columns: list[torch.Tensor]
     rows: torch.Tensor | None
+    finish: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def take(self, index: torch.Tensor, out: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """The batch of those samples, one tensor per column; written into `out` if it is given."""
@@ -107,6 +111,8 @@ class Block:
             rows = self.rows.index_select(0, index) if number == 0 and self.rows is not None else index
             # Twice as fast as `column[rows]` where rows are wide.
             batch.append(torch.index_select(column, 0, rows, out=None if out is None else out[number]))
+        if self.finish is not None:
+            batch[0] = self.finish(batch[0], index)
         return batch
 
     def in_order(self, batch_size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -116,7 +122,8 @@ class Block:
 
 
 def as_block(dataset: object) -> Block | None:
-    """`dataset` as tensors, if all of its samples are rows of `TensorBucket`s that no transform changes, else None.
+    """`dataset` as tensors, if all of its samples are rows of `TensorBucket`s, or of `CroppedImages` of one
+    transform, that nothing else changes; else None.
 
     Labels come from the data set's `targets`: a benchmark may have given the classes other numbers than the bottom.
     """
@@ -125,21 +132,38 @@ def as_block(dataset: object) -> Block | None:
     if not isinstance(dataset, AvalancheDataset) or not len(dataset) or _transforms_inputs(dataset._flat_data):
         return None
     bottoms, which, rows = resolve(dataset)
-    if not bottoms or not all(isinstance(bottom, TensorBucket) for bottom in bottoms):
+    blocks = [_inputs_of(bottom) for bottom in bottoms]
+    if not blocks or any(inputs is None or inputs.shape[1:] != blocks[0].shape[1:] for inputs in blocks):
+        return None
+    finish = None
+    if isinstance(bottoms[0], CroppedImages):
+        if any(getattr(bottom, 'transform', None) is not bottoms[0].transform for bottom in bottoms):
+            return None
+        ids = [bottoms[position].ids[row] for position, row in zip(which.tolist(), rows.tolist())]
+
+        def finish(pixels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            return bottoms[0].finish(pixels, [ids[sample] for sample in index.tolist()])
+    elif any(isinstance(bottom, CroppedImages) for bottom in bottoms):
         return None
     targets = attribute_values(dataset.targets)
     extras = [attribute_values(item) for item in dataset._data_attributes.values() if item.use_in_getitem]
     if any(values is None for values in (targets, *extras)):
         return None
     if len(bottoms) > 1:  # a memory: copied once, so that a batch is one read
-        shape, first = bottoms[0].inputs.shape[1:], bottoms[0].inputs
-        inputs = torch.empty((len(rows), *shape), dtype=first.dtype)
-        for position, bottom in enumerate(bottoms):
+        inputs = blocks[0].new_empty((len(rows), *blocks[0].shape[1:]))
+        for position, block in enumerate(blocks):
             here = torch.from_numpy(np.flatnonzero(which == position))
-            inputs[here] = bottom.inputs[torch.from_numpy(rows[here.numpy()])]
-        return Block([inputs, targets, *extras], None)
+            inputs[here] = block[torch.from_numpy(rows[here.numpy()])]
+        return Block([inputs, targets, *extras], None, finish)
     whole = len(rows) == len(bottoms[0]) and bool((rows == np.arange(len(rows))).all())
-    return Block([bottoms[0].inputs, targets, *extras], None if whole else torch.from_numpy(rows))
+    return Block([blocks[0], targets, *extras], None if whole else torch.from_numpy(rows), finish)
+
+
+def _inputs_of(bottom: object) -> torch.Tensor | None:
+    """What lies at the bottom of a data set as one tensor, if it does."""
+    if isinstance(bottom, TensorBucket):
+        return bottom.inputs
+    return bottom.pixels if isinstance(bottom, CroppedImages) else None
 
 
 def attribute_values(attribute: DataAttribute) -> torch.Tensor | None:

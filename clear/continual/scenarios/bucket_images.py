@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from clear.continual.scenarios.base import ScenarioInfo, TensorBucket
 from clear.core.errors import ConfigError
 from clear.datasets import BadSamples, BucketDataset, ClearData, to_tensors
+from clear.datasets.loaders.cropped import CroppedImages
 from clear.datasets.transforms import build_transform
 
 
@@ -34,8 +35,8 @@ def add_images(info: ScenarioInfo, data: ClearData, train_transform: list[dict] 
     for buckets, transform, is_train, datasets in ((data.train, transforms[0], True, info.train),
                                                    (data.test, transforms[1], False, info.test)):
         for bucket in buckets:
-            images = BucketDataset(data.root, bucket, transform, is_train=is_train, context=info.context,
-                                  bad_samples=info.bad_samples, **reading)
+            images = CroppedImages(data.root, bucket, transform, is_train=is_train, context=info.context,
+                                   bad_samples=info.bad_samples, **reading)
             datasets.append(in_memory(images, transform, reading['cache']))
     if info.rest is not None:
         for bucket in data.train:  # without a list: what cannot be read is reported by the training set

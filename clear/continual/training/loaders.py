@@ -158,6 +158,8 @@ class IndexLoader:
         if len(parts) == 1:
             [(group, rows)] = parts
             return self.blocks[group].take(rows)
+        if any(self.blocks[group].finish is not None for group, _ in parts):
+            return [torch.cat(columns) for columns in zip(*(self.blocks[group].take(rows) for group, rows in parts))]
         first = self.blocks[parts[0][0]]
         count = sum(len(rows) for _, rows in parts)
         batch = [column.new_empty((count, *column.shape[1:])) for column in first.columns]
