@@ -124,7 +124,8 @@ svg.dots circle { fill: var(--accent); } svg.dots circle.one { opacity: .4; }
   table.overview td small { display: inline; }
 }
 @media print {
-  body { font-size: 9.5pt; background: none; } main { max-width: none; padding: 0; }
+  :root { color-scheme: only light; } body { font-size: 9.5pt; background: #fff; }
+  main { max-width: none; padding: 0; }
   body, td, i, svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   details::details-content { content-visibility: visible; block-size: auto; display: block; }
   summary { list-style: none; margin-left: 0; } summary::-webkit-details-marker { display: none; }

@@ -106,6 +106,8 @@ def test_themes_differ_and_paper_has_everything(browser, pages):
     tab.emulate_media(media='print', color_scheme='dark')
     assert tab.evaluate(is_shown) is True
     assert tab.evaluate('getComputedStyle(document.body).color') == colors['light'][0][0]
+    assert tab.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
+    assert tab.evaluate('getComputedStyle(document.documentElement).colorScheme') in ('only light', 'light only')
     assert len(tab.pdf(format='A4')) > 10_000
     tab.close()
 
