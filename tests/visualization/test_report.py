@@ -234,3 +234,16 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match='at least one run'):
         write_report([], tmp_path / 'report.html')
     assert (tmp_path / 'report.html').read_bytes() == before
+
+
+def test_matrices_of_tasks_share_a_scale(tmp_path):
+    matrices = {'knn/each': [[0.5, None]], 'lin/each': [[0.25, 0.75]], 'rmse/each': [[3.0, 4.0]]}
+    found = page(tmp_path, Results(
+        name='time', runner='RepresentationOverTime', protocol='over-time/v1', metrics={'knn/each/in_domain': 0.5},
+        acc_matrix=matrices['knn/each'], extras=dict(matrices=matrices, bucket_names=['a', 'b'],
+                                                     checkpoints=[dict(name='last', through='b', file=None)])))
+    assert [table[1] for table in found.tables_of('matrix')] == [['last', '.500', '-'], ['last', '.250', '.750'],
+                                                                 ['last', '3.00', '4.00']]
+    kinds = [attrs['class'] for attrs in found.find('td') if attrs.get('class', '')[:1] == 'h']
+    assert kinds == ['h5', 'h0', 'h10 own', 'h0', 'h10 own']
+    assert 'Representation over time' in found.text

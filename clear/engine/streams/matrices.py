@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from clear.core.types import Options, Plain
 
 PROTOCOL = 'clear/stream/v1'
-TABLE_FILE, FIGURES = 'results.csv', 'figures'
+TABLE_FILE, FIGURES, REPORT = 'results.csv', 'figures', 'report.html'
 EVALUATION_KEYS = {'data', 'tasks', 'batch_size', 'num_workers'}
 
 
@@ -106,6 +107,7 @@ def _label(task: Mapping) -> str:
 
 def _draw(results: Results, owns: Sequence[int], work_dir: Path) -> None:
     from clear.visualization.figures import write_figures
+    from clear.visualization.report import write_report
     from clear.visualization.representation import representation_figure
 
     extras = results.extras
@@ -114,3 +116,4 @@ def _draw(results: Results, owns: Sequence[int], work_dir: Path) -> None:
         matrix, rows, extras['bucket_names'], owns, results.name, f'{name.rsplit("/", 1)[0]}, on each bucket',
         name.rsplit('/', 1)[0])
         for name, matrix in extras['matrices'].items()}, work_dir / FIGURES)
+    write_report(results, work_dir / REPORT, date=time.time())

@@ -45,7 +45,7 @@ from clear.evaluation.task import ChecksClasses, ReadsFiles, Task, needs_of
 from clear.features import FeatureBank, extract, identity_of, planned_banks
 from clear.features.build import make_encoder
 
-CELLS_FILE, TABLE_FILE, FIGURES = 'cells.json', 'results.csv', 'figures'
+CELLS_FILE, TABLE_FILE, FIGURES, REPORT = 'cells.json', 'results.csv', 'figures', 'report.html'
 SCHEMA = 1
 PROTOCOL = 'clear/representation/v1'
 _HEADINGS = {PER_BUCKET: 'a probe per bucket, trained and tested there',
@@ -125,8 +125,8 @@ class RepresentationOverTime:
             logger.info('%s  %s  %d of %d checkpoints  ETA %s', checkpoint.name, self._row_text(index), index + 1,
                         len(self.checkpoints), progress.eta())
         progress.close()
-        self._draw()
         results = self.results(time.monotonic() - started)
+        self._draw(results)
         logger.info('%s\n\nresults  %s', format_results(results), self.work_dir / RESULTS_FILE)
         return results
 
@@ -250,8 +250,9 @@ class RepresentationOverTime:
                  for name, matrix in self.matrices().items()]
         return '  '.join(f'{name} {sum(values) / len(values):.3f}' for name, values in means if values)
 
-    def _draw(self) -> None:
+    def _draw(self, results: Results) -> None:
         from clear.visualization.figures import write_figures
+        from clear.visualization.report import write_report
         from clear.visualization.representation import representation_figure
 
         title = self.cfg['name'] or 'representation over time'
@@ -262,6 +263,7 @@ class RepresentationOverTime:
                 matrix, [each.name for each in self.checkpoints], self.bucket_names, self.owns, title,
                 f'{task}, {_HEADINGS[protocol]}', task if protocol == EACH_BUCKET else 'accuracy')
         write_figures(figures, self.work_dir / FIGURES)
+        write_report(results, self.work_dir / REPORT, date=time.time())
 
 
 def read_cells(path: Path) -> dict[str, float]:

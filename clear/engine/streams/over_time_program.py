@@ -22,7 +22,7 @@ class OverTimeProgram(MeasuringProgram):
     """Probes every checkpoint on every time bucket (see `clear.engine.streams.over_time`)."""
 
     KEYS = KNOWN
-    FILES = ('results.csv', 'cells.json', 'figures/*.png')
+    FILES = ('results.csv', 'cells.json', 'figures/*.png', 'report.html')
 
     @classmethod
     @building('The config')

@@ -81,7 +81,8 @@ class Scale:
 
 
 def matrix_of(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale: Scale, *, title: str = '',
-              overlap: Sequence[Sequence[bool]] | None = None, marks_own: bool = True, has_numbers: bool = True) -> str:
+              overlap: Sequence[Sequence[bool]] | None = None, owns: Sequence[int | None] | None = None,
+              has_numbers: bool = True) -> str:
     """A matrix as a table of coloured numbers; a large one as a picture, with its numbers folded below.
 
     Args:
@@ -89,20 +90,22 @@ def matrix_of(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale
         rows, columns: names of the buckets trained through, and tested on.
         title: of the table; what the axes are, if empty.
         overlap: (R, C) true where an entry measures training data.
-        marks_own: outline the diagonal of a square matrix.
+        owns: of each row the column of the bucket that was trained last, to be outlined; that of the diagonal in a
+            square matrix if None.
         has_numbers: whether the numbers of a large matrix follow its picture.
     """
     overlap = overlap or [[False] * len(columns)] * len(rows)
-    own = marks_own and len(rows) == len(columns) > 1
+    if owns is None:
+        owns = range(len(rows)) if len(rows) == len(columns) > 1 else [None] * len(rows)
     if len(columns) <= MOST_WRITTEN:
-        return _table(matrix, rows, columns, scale, title, overlap, own, range(len(columns)))
+        return _table(matrix, rows, columns, scale, title, overlap, owns, range(len(columns)))
     picture = _picture(matrix, rows, columns, scale, title)
     if not has_numbers:
         return picture
     if len(columns) > _MOST_LISTED:
         return picture + '\n<p class="soft">The numbers are in results.json.</p>'
     blocks = [_table(matrix, rows, columns, scale, f'tested on {columns[start]} to '
-                     f'{columns[min(start + _BLOCK, len(columns)) - 1]}', overlap, own,
+                     f'{columns[min(start + _BLOCK, len(columns)) - 1]}', overlap, owns,
                      range(start, min(start + _BLOCK, len(columns)))) for start in range(0, len(columns), _BLOCK)]
     return picture + fold_of('Numbers', [f'<div class="blocks">{"".join(blocks)}</div>'], False, level=3)
 
@@ -122,7 +125,7 @@ def mean_matrix(matrices: Sequence[Matrix]) -> list[list[float | None]]:
 
 
 def _table(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale: Scale, title: str,
-           overlap: Sequence[Sequence[bool]], own: bool, shown: range) -> str:
+           overlap: Sequence[Sequence[bool]], owns: Sequence[int | None], shown: range) -> str:
     longest = max(len(columns[j]) for j in shown)
     style = ' tilted' if longest > _LONG else ' named' if longest > _SHORT else ''
     style += ' signed' if scale.kind == 'd' else ''
@@ -137,7 +140,7 @@ def _table(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale: S
             value = matrix[i][j]
             kinds = ['missing'] if value is None else [f'{scale.kind}{scale.level(value)}']
             kinds += ['overlap'] if overlap[i][j] and value is not None else []
-            kinds += ['own'] if own and i == j else []
+            kinds += ['own'] if owns[i] == j else []
             cells.append(f'<td class="{" ".join(kinds)}">{scale.text(value)}</td>')
         lines.append(f'<tr><th scope="row" title="{escape(name)}">{escape(name)}</th>{"".join(cells)}</tr>')
     return '\n'.join([*lines, '</table></div>'])

@@ -143,17 +143,20 @@ def _matrices(run: Results) -> list[str]:
     """The accuracy matrix, or those of every task on one scale."""
     several = {name: matrix for name, matrix in (run.extras.get('matrices') or {}).items() if matrix}
     if several:
-        rows = [str(each.get('name')) for each in run.extras.get('checkpoints') or ()]
+        checkpoints = run.extras.get('checkpoints') or ()
+        rows = [str(each.get('name')) for each in checkpoints]
+        buckets = [str(name) for name in run.extras.get('bucket_names') or ()]
+        own = {name: column for column, name in enumerate(buckets)}
+        owns = [own.get(str(each.get('through'))) for each in checkpoints]
         fractions = [matrix for matrix in several.values() if _are_fractions(matrix)]
         common = Scale.of(fractions)
-        parts = [common.legend(['missing'])] if fractions else []
+        parts = [common.legend(['own', 'missing'])] if fractions else []
         tables = []
         for name, matrix in several.items():
-            own = matrix not in fractions
-            scale = Scale.of([matrix]) if own else common
-            names = rows if len(rows) == len(matrix) else [str(k + 1) for k in range(len(matrix))]
-            table = matrix_of(matrix, names, run.bucket_names, scale, title=name, marks_own=False)
-            tables.append(f'<div>{table}{scale.legend() if own else ""}</div>')
+            scale = common if matrix in fractions else Scale.of([matrix])
+            table = matrix_of(matrix, _fitting(rows, len(matrix)), _fitting(buckets, len(matrix[0])), scale, title=name,
+                              owns=owns if len(owns) == len(matrix) else None)
+            tables.append(f'<div>{table}{"" if scale is common else scale.legend()}</div>')
         return [fold_of('Matrices', [*parts, f'<div class="grid wide">{"".join(tables)}</div>'],
                         note='rows: encoders; columns: tested on bucket')]
     if run.acc_matrix is None:
@@ -165,6 +168,11 @@ def _matrices(run: Results) -> list[str]:
                                       ('overlap', any(map(any, mask or [])))) if there]
     return [fold_of('Accuracy matrix', [scale.legend(marks), matrix_of(run.acc_matrix, row_names(run),
                                                                        run.bucket_names, scale, overlap=mask)])]
+
+
+def _fitting(names: Sequence[str], count: int) -> Sequence[str]:
+    """The names, or numbers where there are not so many."""
+    return names if len(names) == count else [str(k + 1) for k in range(count)]
 
 
 def _over_time(run: Results) -> list[str]:
