@@ -214,3 +214,26 @@ def test_errors_that_say_what_to_do_pass_as_they_are():
 def test_a_bare_assertion_shows_its_line():
     with pytest.raises(ConfigError, match='x cannot be built: assert 1 > 2'), building('x'):
         assert 1 > 2  # noqa: PLR0133
+
+
+def test_validated_images_are_drawn(tmp_path, classifier):
+    """mmpretrain's visualizer and its hook, and the best by the second of two evaluators."""
+    changes = evaluated(classifier, [dict(type='Accuracy'), dict(type='SingleLabelMetric')])
+    runner = toy_run(
+        tmp_path / 'run', **changes, default_scope='mmpretrain',
+        visualizer=dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]), default_hooks=dict(
+            visualization=dict(type='VisualizationHook', enable=True, interval=2),
+            checkpoint=dict(type='CheckpointHook', save_best='single-label/recall'),
+            results=dict(type='ResultsHook', figures=False)))
+    assert type(runner.visualizer).__name__ == 'UniversalVisualizer'
+    assert len(list((tmp_path / 'run').rglob('*.png'))) == 3  # every second of six
+    assert (tmp_path / 'run' / 'best.pth').is_file()
+
+
+def test_margins_follow_the_data(tmp_path, classifier):
+    classifier['model'].update(backbone=dict(type='TinyBackbone'),
+                               head=dict(type='ArcFaceClsHead', num_classes=2, in_channels=4))
+    (tmp_path / 'data' / 'a' / '0.png').unlink()
+    runner = toy_run(tmp_path / 'run', **classifier, custom_hooks=[dict(type='SetAdaptiveMarginsHook')])
+    margins = runner.bare_model.head.margins
+    assert margins[0] > margins[1]  # two of the first class, three of the second

@@ -16,7 +16,13 @@ from clear.engine.training.runner import Runner
 from clear.registry import HOOKS
 
 HOOKS_OF_OTHERS = dict(
-    mmengine_average=dict(type='mmengine.EMAHook', momentum=0.1), mmpretrain_average=dict(type='EMAHook', momentum=0.1),
+    mmengine_average=dict(type='mmengine.EMAHook', momentum=0.1),
+    mmpretrain_average=dict(type='EMAHook', momentum=0.1, evaluate_on_origin=True),
+    several=[dict(type='PreciseBNHook', num_samples=8), dict(type='ClassNumCheckHook'), dict(
+        type='SwitchRecipeHook', schedule=[dict(
+            action_epoch=2, train_pipeline=[dict(type='LoadImageFromFile'), dict(type='RandomFlip', prob=0.5),
+                                            dict(type='PackInputs')],
+            batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))])],
     switched_loss=dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2, loss=dict(
         type='LabelSmoothLoss', label_smooth_val=0.4, num_classes=3))]),
     asks=dict(type='AsksBeforeTraining'))
@@ -53,7 +59,8 @@ def classifier(work_dir, images, hook, stop=None, resume=False):
         train_dataloader=data, train_cfg=dict(by_epoch=True, max_epochs=3),
         val_dataloader=dict(data, sampler=dict(type='DefaultSampler', shuffle=False)), val_cfg=dict(),
         val_evaluator=dict(type='Accuracy', topk=(1,)),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)), custom_hooks=[hook],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        custom_hooks=hook if isinstance(hook, list) else [hook],
         default_hooks=dict(results=dict(type='ResultsHook', figures=False)),
         visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
                                                          dict(type='TensorboardVisBackend')]))))
@@ -86,9 +93,21 @@ def test_a_resumed_run_ends_as_the_whole_one(name, stop, whole, images, tmp_path
 
 def test_the_hooks_do_something(whole):
     """Without it, equality above would say little."""
-    one, *others = (run.bare_model.state_dict()['head.fc.weight'] for name, run in whole.items()
-                    if name in ('asks', 'switched_loss'))
-    assert not torch.equal(one, others[0])
+    heads = {name: run.bare_model.state_dict()['head.fc.weight'] for name, run in whole.items()}
+    assert not any(torch.equal(heads['asks'], heads[name]) for name in ('switched_loss', 'several'))
+
+
+def test_both_values_of_an_average_are_in_the_results(whole, images):
+    """Those of the weights themselves, which are no part of what the validation returns."""
+    run = whole['mmpretrain_average']
+    assert all('val_accuracy/top1_origin' in entry for entry in run.train_log)
+    loop = run.val_loop
+    run.model.eval()
+    for number, batch in enumerate(loop.dataloader):
+        loop.run_iter(number, batch)
+    assert run.train_log[-1]['val_accuracy/top1_origin'] == loop.evaluator.evaluate(len(loop.dataloader.dataset))[
+        'accuracy/top1']
+    assert not any(key.endswith('_origin') for entry in whole['asks'].train_log for key in entry)
 
 
 class Crash(Hook):

@@ -44,7 +44,8 @@ class ResultsHook(Hook):
 
     An entry has `epoch` (from 1), `iteration` (so far), `lr` (of the first parameter group in the last iteration),
     the mean over iterations and processes of everything that the model's loss returns, and what validation and the
-    online evaluations measured. The sums are part of the checkpoint, so a resumed run logs the same numbers.
+    online evaluations measured; of mmpretrain's EMAHook also the numbers of the weights themselves, which it puts into
+    the message hub alone. The sums are part of the checkpoint, so a resumed run logs the same numbers.
 
     Args:
         figures: whether to draw the curves at the end, where matplotlib is installed.
@@ -58,6 +59,7 @@ class ResultsHook(Hook):
         self.counts: dict[str, int] = {}
         self._measured: dict[str, float | list] = {}
         self._lr: float | None = None
+        self._noted: dict[str, int] = {}
         self._started = time.monotonic()
 
     def state_dict(self) -> Sums:
@@ -76,6 +78,7 @@ class ResultsHook(Hook):
         self.sums = {name: sum(state['sums'][name] for state in states) / len(states) for name in states[0]['sums']}
 
     def before_train(self, runner: Runner) -> None:
+        self._noted = _notes(runner)
         self._started = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None,
@@ -108,6 +111,10 @@ class ResultsHook(Hook):
             means = torch.stack([value.to(runner.device) / self.counts[name] for name, value in self.sums.items()])
             means = (dist.sum_over_ranks(means) / dist.world_size()).tolist()
             entry.update(zip(self.sums, means))
+        before, self._noted = self._noted, _notes(runner)
+        for name, count in self._noted.items():
+            if count > before.get(name, 0):
+                self.add(f'val_{name}', runner.message_hub.get_scalar(f'val/{name}').current())
         entry.update(self._measured)
         runner.train_log.append(entry)
         now = time.monotonic()
@@ -133,6 +140,12 @@ class ResultsHook(Hook):
 
     def _write(self, runner: Runner) -> None:
         write_results(Path(runner.work_dir) / RESULTS_FILE, runner.results())
+
+
+def _notes(runner: Runner) -> dict[str, int]:
+    """What mmpretrain's EMAHook has put into the message hub: name -> how many values."""
+    return {name.removeprefix('val/'): len(history.data[0]) for name, history in runner.message_hub.log_scalars.items()
+            if name.startswith('val/') and name.endswith('_origin')}
 
 
 def measured_value(value: object) -> float | list | None:
