@@ -141,7 +141,7 @@ def test_results_name_tasks_and_weights_find_their_heads(stream, tmp_path):
     assert results['metrics']['final_accuracy'] == pytest.approx(sum(row) / 3)
     assert read_results(tmp_path / 'results.json').progress == (3, 3)
     fresh = built(stream, 'Naive')
-    assert known_tasks(fresh.model) == set()
+    assert known_tasks(fresh.model) == set() and fresh._choose_mode() == 'replicate'
     assert fresh.test(tmp_path / 'latest.pth') == row
     branch = built(stream, 'Naive', tmp_path / 'branch')
     branch.cfg['checkpoint_config']['interval'] = 1

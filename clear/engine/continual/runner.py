@@ -192,6 +192,8 @@ class ContinualRunner:
         options = self.cfg['cl_strategy']
         mode = choose_mode(trait(self.strategy, 'division'), options.get('plugins') or [],
                            tensors=all(isinstance(dataset, TensorBucket) for dataset in self.info.train))
+        if self.info.protocol == 'task-incremental':
+            mode = 'replicate'  # a process whose rows are of some tasks only would have gradients of some heads only
         if mode == 'shard' and loss_has_state(self.strategy):
             mode = 'gather'  # each process must see the whole batch, or each would count its own part
         if mode == 'replicate' and dist.world_size() > 1:
