@@ -19,6 +19,7 @@ PROGRAMS = {
     'doctor': ('doctor.py', 'what this machine has, what is missing, what will limit a run'),
     'print-config': ('print_config.py', 'print a config with its bases and options applied'),
     'make-demo': ('dataset_converters/make_demo_clear.py', 'write the demo data'),
+    'make-demo-scenes': ('dataset_converters/make_demo_scenes.py', 'write rendered scenes for the probing suite'),
     'check-data': ('dataset_converters/check_clear.py', 'report on a CLEAR folder'),
     'download': ('dataset_converters/download_clear.py', 'fetch the official CLEAR archives'),
     'download-yfcc': ('curation/download_yfcc.py', "fetch YFCC100M's metadata"),
@@ -28,6 +29,10 @@ PROGRAMS = {
     'make-splits': ('dataset_converters/make_splits.py', 'write train/test and few-shot splits'),
     'extract-features': ('extract_features.py', 'encode a data set into a feature bank'),
     'convert-features': ('dataset_converters/convert_features.py', 'features between a bank and the older layouts'),
+    'from-itra': ('dataset_converters/itra_options.py', 'the config of a command line of ITRA or ProtoCLIP'),
+    'from-virb': ('dataset_converters/virb_yaml.py', "the config of ViRB's YAML files"),
+    'probing-figures': ('analysis_tools/probing_figures.py', 'the figures of a probing suite'),
+    'evaluate-checkpoints': ('analysis_tools/evaluate_checkpoints.py', 'tasks for every checkpoint of a run'),
     'convert-weights': ('model_converters/convert_weights.py', 'published checkpoints to a plain backbone'),
     'export-towers': ('model_converters/export_towers.py', 'trained towers as open_clip or transformers write theirs'),
     'compare': ('analysis_tools/compare_runs.py', 'compare runs side by side'),
@@ -66,7 +71,7 @@ def _run() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in ('-h', '--help'):
         print('usage: clear PROGRAM [arguments]\n\nprograms:')
-        print('\n'.join(f'  {program:<18}{text}' for program, (_, text) in {**PROGRAMS, **SCRIPTS}.items()))
+        print('\n'.join(f'  {program:<22}{text}' for program, (_, text) in {**PROGRAMS, **SCRIPTS}.items()))
         print('\nclear PROGRAM --help tells more, e.g.: clear train configs/demo/replay_lenet5_demo.py')
         return 0
     if name == '--version':

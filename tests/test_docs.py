@@ -21,6 +21,7 @@ import pytest
 import torch
 from blank_figures import DRAWN, drawing_by
 from clear_trees import write_clear_tree
+from diary_files import write_pairs, write_study
 from doc_commands import COMMANDS, SCRIPTS, call, is_long, make_targets, promised_files, run, run_what_is_needed
 from doc_pages import (
     PAGES,
@@ -97,6 +98,8 @@ def workspace(tmp_path_factory):
         for text in DEMO_STEPS:
             arguments = run(Command('Makefile', text), monkeypatch, whole=True)
             assert all(path.exists() for path in promised_files(arguments))
+    write_pairs(root / 'data' / 'cc', sorted((root / 'data' / 'demo' / 'labeled_images' / '1').rglob('*.jpg'))[:32])
+    write_study(root)
     return root
 
 

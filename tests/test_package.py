@@ -87,3 +87,33 @@ def test_installed_package_works_without_the_tree(installed, tmp_path):
                    'cl_strategy.train_epochs=1')
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / 'work_dirs' / 'naive_lenet5_demo' / 'results.json').is_file()
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_file_of_git(installed):
+    """Also what is no Python: word lists, pages, tables, scripts."""
+    if not (ROOT / '.git').exists():
+        pytest.skip('this tree is no checkout')
+    done = subprocess.run(['git', 'ls-files', 'clear', 'configs', 'tools'], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    there = {path for path in done.stdout.splitlines() if (ROOT / path).is_file()}
+    wanted = {path if path.startswith('clear/') else f'clear/_bundled/{path}' for path in there}
+    assert wanted and wanted - relative_files(installed) == set()
+
+
+@pytest.mark.slow
+def test_first_folder_from_a_wheel(installed, tmp_path):
+    """`clear init`, a run with the user's own module, its report, another seed, and what two processes would do."""
+    assert call(installed, tmp_path, 'init', 'mine').returncode == 0
+    folder = tmp_path / 'mine'
+    short = ('--cfg-options', 'cl_strategy.train_epochs=1', 'report=False')
+    for arguments in (('make-demo', 'data/demo', '--limit', 100), ('train', 'config.py', *short),
+                      ('train', 'config.py', '--seed', 1, '--work-dir', 'work_dirs/seed1', *short),
+                      ('report', 'work_dirs/config'), ('compare', 'work_dirs/config', 'work_dirs/seed1')):
+        done = call(installed, folder, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert (folder / 'work_dirs' / 'config' / 'report.html').is_file()
+    planned = call(installed, folder, 'dist-train', 'config.py', 2, '--work-dir', 'work_dirs/two', '--dry-run')
+    assert planned.returncode == 0 and 'would start: ' in planned.stdout, planned.stderr
+    wrong = call(installed, folder, 'train', 'clear::demo/naive_lenet5.py')
+    assert wrong.returncode == 2 and "'demo/naive_lenet5_demo.py'" in wrong.stderr

@@ -6,4 +6,4 @@ if [ $# -lt 3 ]; then
   echo "usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
   exit 2
 fi
-exec "$(dirname "$0")/dist_run.sh" test.py "$3" "$1" "$2" "${@:4}"
+exec bash "$(dirname "$0")/dist_run.sh" test.py "$3" "$1" "$2" "${@:4}"

@@ -7,4 +7,4 @@ if [ $# -lt 2 ]; then
   echo "usage: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]" >&2
   exit 2
 fi
-exec "$(dirname "$0")/dist_run.sh" train.py "$2" "$1" "${@:3}"
+exec bash "$(dirname "$0")/dist_run.sh" train.py "$2" "$1" "${@:3}"

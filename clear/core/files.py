@@ -66,6 +66,18 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def write_new(path: str | Path, text: str) -> None:
+    """Write `text` to `path`, which must not be there yet.
+
+    Raises:
+        DataError: if it is.
+        WriteError: as `atomic_writer`.
+    """
+    if Path(path).exists():
+        raise DataError(f'{path} is there already, and nothing was written: name another file.')
+    write_text(path, text)
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write JSON with sorted structure kept as given; NaN and infinity are refused (JSON has none)."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')

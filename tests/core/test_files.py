@@ -21,6 +21,7 @@ from clear.core.files import (
     read_text,
     save_tensors,
     write_json,
+    write_new,
     write_text,
 )
 from clear.core.logs import logger, setup_logging
@@ -312,3 +313,10 @@ def test_the_log_of_a_run_stops_it_when_its_disk_is_full(tmp_path):
 
     found, message = outcome(500, log)
     assert found is WriteError and message.startswith(f'{tmp_path}/run.log cannot be written: File too large.')
+
+
+def test_write_new_leaves_what_is_there(tmp_path):
+    write_new(tmp_path / 'a' / 'b.py', 'mine')
+    with pytest.raises(DataError, match='is there already, and nothing was written'):
+        write_new(tmp_path / 'a' / 'b.py', 'other')
+    assert (tmp_path / 'a' / 'b.py').read_text() == 'mine'

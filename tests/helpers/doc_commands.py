@@ -10,6 +10,8 @@ import pytest
 from curated import curated
 from doc_pages import ROOT, Command, unique_commands
 
+from clear.cli import SCRIPTS as SHORT_NAMES
+
 COMMANDS = unique_commands()
 SCRIPTS = {'tools/dist_train.sh': 0, 'tools/slurm_train.sh': 2}  # position of the config among the arguments
 
@@ -111,6 +113,8 @@ def run(command: Command, monkeypatch, whole: bool) -> list[str] | None:
     A kind of command that this function does not know fails.
     """
     words = command.words
+    if words[0] == 'clear' and words[1] in SHORT_NAMES:  # it would take the place of this process
+        words = [f'tools/{SHORT_NAMES[words[1]][0]}', *words[2:]]
     if words[0] == 'make':
         assert len(words) == 2 and words[1] in make_targets()
     elif words[:2] == ['source', '.venv/bin/activate']:

@@ -307,3 +307,11 @@ def test_a_head_that_nothing_trains_is_said(text):
     config, notes = published(f'--train-data cc.csv --add-projection-head {text}')
     assert any(note.startswith('--add-projection-head: nothing trains it') for note in notes)
     assert config['model']['type'] == 'ImageTextAlignment' and 'prototypes' not in config['default_hooks']
+
+
+def test_config_goes_into_a_new_file(tmp_path):
+    printed, out = run('dataset_converters/itra_options', '--', *BASE), tmp_path / 'clip.py'
+    written = run('dataset_converters/itra_options', '--out', out, '--', *BASE)
+    assert written.code == 0 and written.out == f'wrote {out}\n'
+    assert out.read_text() == printed.out
+    assert run('dataset_converters/itra_options', '--out', out, '--', *BASE).code == 2  # it is the user's now

@@ -248,3 +248,12 @@ def test_options_go_together(files):
 def test_the_names_are_those_of_shipped_configs():
     for name in virb_yaml.TASKS.values():
         assert find_config(f'_base_/tasks/virb/{name}.py').is_file()
+
+
+def test_config_goes_into_a_new_file(files, tmp_path, capsys):
+    words = files(GRID)
+    assert virb_yaml.main(words) == 0
+    printed, out = capsys.readouterr().out, tmp_path / 'study.py'
+    assert virb_yaml.main([*words, '--out', str(out)]) == 0
+    assert out.read_text() == printed and capsys.readouterr().out == f'wrote {out}\n'
+    assert virb_yaml.main([*words, '--out', str(out)]) == 2

@@ -68,6 +68,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='itra_options.py', description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('options', nargs='*', help='the options of that system, after --')
+    parser.add_argument('--out', metavar='FILE', help='write the config there (default: print it)')
     return parser.parse_args(argv)
 
 
@@ -369,7 +370,14 @@ def write(config: dict, notes: list[str]) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    print(write(*convert(read_options(args.options))), end='')
+    text = write(*convert(read_options(args.options)))
+    if args.out is None:
+        print(text, end='')
+        return
+    from clear.core.files import write_new
+
+    write_new(args.out, text)
+    print(f'wrote {args.out}')
 
 
 def main(argv=None) -> int:

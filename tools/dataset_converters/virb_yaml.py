@@ -46,6 +46,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='FOLDER', help="where the data lie (default: data, as in ViRB)")
     parser.add_argument('--protocol', choices=('strict', 'virb'), default='strict', help="'virb': heads and schedules "
                         'in every detail as ViRB means them (default: strict)')
+    parser.add_argument('--out', metavar='FILE', help='write the config there (default: print it)')
     return parser.parse_args(argv)
 
 
@@ -56,7 +57,14 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError('Give either --experiment_list, or --name with --encoder_weights.')
     experiments = {args.name: args.encoder_weights} if args.name else read(args.experiment_list)
     shared = {} if args.protocol == 'strict' else dict(protocol=args.protocol)
-    print(write(*convert(experiments, read(args.virb_configs), args.data_root, shared)), end='')
+    text = write(*convert(experiments, read(args.virb_configs), args.data_root, shared))
+    if args.out is None:
+        print(text, end='')
+        return
+    from clear.core.files import write_new
+
+    write_new(args.out, text)
+    print(f'wrote {args.out}')
 
 
 def read(path: str) -> dict:
