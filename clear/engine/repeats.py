@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from clear.core.config import config_hash, is_hash_of, to_plain
 from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
-from clear.core.results import RESULTS_FILE, Results, read_results
+from clear.core.results import RESULTS_FILE, Results, read_results, stored_config
 from clear.engine.schema import computed_config, differences
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _differences(results: Results, runner: ContinualRunner) -> list[str]:
     """Where a finished run is not what a built runner would do, as `key: there -> here`."""
     from clear.continual.training.versions import without_remedies
 
-    saved = _config_of(results)
+    saved = stored_config(results)
     asked = without_remedies(to_plain(runner.cfg), saved, runner.strategy) if 'cl_strategy' in saved else runner.cfg
     changed = []
     if not is_hash_of(results.config_hash, asked):
@@ -131,15 +130,6 @@ def _differences(results: Results, runner: ContinualRunner) -> list[str]:
                  data_fingerprint=results.extras.get('data_fingerprint'))
     here = dict(seed=runner.cfg['seed'], protocol=runner.results().protocol, data_fingerprint=runner.info.fingerprint)
     return changed + differences(there, here)
-
-
-def _config_of(results: Results) -> dict[str, object]:
-    """The config that stands in a results file; empty if it cannot be read there."""
-    try:
-        lines = ast.parse(results.extras.get('config_text') or '').body
-        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
-    except (SyntaxError, ValueError, AttributeError, TypeError):
-        return {}
 
 
 def summarise(runs: Sequence[Results]) -> Summary:

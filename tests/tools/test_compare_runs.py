@@ -1,6 +1,7 @@
 import csv
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -85,14 +86,19 @@ def test_a_folder_of_seeds_stands_for_its_runs(capsys):
     assert names[:3] == ['naive (five/seed_0)', 'naive (five/seed_1)', 'naive (five/seed_10)']
 
 
-def test_a_sweep_stands_for_a_group_per_value(capsys):
+def test_a_sweep_stands_for_a_group_per_value(capsys, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
+    monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
     entries = []
     for lr in (0.1, 0.01):
         for seed in (0, 1):
             save(f'sweep/lr_{lr}/seed_{seed}', seed=seed)
         entries.append(dict(values={'cl_strategy.optimizer.lr': lr}, folder=f'/moved/since/lr_{lr}', metrics={}))
+    entries.append(dict(values={'cl_strategy.optimizer.lr': 9.0}, folder='lr_9.0', metrics={}, error='it diverged'))
     Path('sweep/summary.json').write_text(json.dumps(dict(name='naive', sweep=entries)))
-    assert compare_runs(['sweep', '--dry-run']) == 0
+    with caplog.at_level(logging.WARNING, 'clear'):
+        assert compare_runs(['sweep', '--dry-run']) == 0
+    assert caplog.messages == ['sweep/lr_9.0 is left out: it diverged']
     text = capsys.readouterr().out
     assert '(2)' in table_row(text, 'naive lr=0.1') and '(2)' in table_row(text, 'naive lr=0.01')
     for damaged, message in ((3, 'no summary of a sweep'), (dict(values={}, folder='..'), 'names .., which is not in'),

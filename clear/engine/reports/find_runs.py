@@ -10,6 +10,7 @@ from pathlib import Path
 from clear.continual.journal import read_run
 from clear.core.errors import DataError
 from clear.core.files import read_json
+from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, find_results
 from clear.engine.repeats import SUMMARY_FILE
 
@@ -50,9 +51,8 @@ def _runs_of(folder: Path, source: str) -> Iterator[Run]:
         yield Run(read_run(path), path, source)
         return
     swept = _sweep_of(folder)
-    for values, part in swept:
-        of = ', '.join(f'{key.rpartition(".")[2]}={value}' for key, value in values.items())
-        for run in _runs_of(part, f'{source}/{part.relative_to(folder)}'):
+    for of, part in swept:
+        for run in _runs_of(part, f'{source}/{part.name}'):
             yield dataclasses.replace(run, results=dataclasses.replace(run.results, name=f'{run.results.name} {of}'))
     if swept:
         return
@@ -65,8 +65,10 @@ def _runs_of(folder: Path, source: str) -> Iterator[Run]:
         yield Run(read_run(path), path, f'{source}/{path.parent.name}', repeats=source)
 
 
-def _sweep_of(folder: Path) -> list[tuple[dict[str, object], Path]]:
-    """(values, folder) of every setting of a sweep, as its summary has them; none if it is no sweep.
+def _sweep_of(folder: Path) -> list[tuple[str, Path]]:
+    """(`lr=0.1`, folder) of every setting of a sweep, as its summary has them; none if it is no sweep.
+
+    Settings that failed before they measured anything are named in the log and left out.
 
     Raises:
         DataError: if the summary is damaged, or names a folder outside of its own.
@@ -83,7 +85,12 @@ def _sweep_of(folder: Path) -> list[tuple[dict[str, object], Path]]:
         # By its last name alone: the folder may have been moved as a whole, and leads nowhere else.
         name = Path(entry['folder']).name
         part = folder / name
+        if entry.get('error') and not [*part.glob(RESULTS_FILE), *part.glob(f'seed_*/{RESULTS_FILE}')]:
+            logger.warning('%s is left out: %s', part, entry['error'])
+            continue
         if name in ('', '..') or not part.is_dir():
             raise DataError(f'{path} names {entry["folder"]}, which is not in {folder}.')
-        found.append((entry['values'], part))
+        last = [key.rpartition('.')[2] for key in entry['values']]
+        found.append((', '.join(f'{short if last.count(short) == 1 else key}={value}'
+                                for short, (key, value) in zip(last, entry['values'].items())), part))
     return found
