@@ -23,7 +23,7 @@ _MARKERS = ('m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z', 'm-2.7 -2.7h5.4v5.4h-5.4z', '
             'm0 -3.7l3.7 3.7l-3.7 3.7l-3.7 -3.7z', 'm0 3.4l3.3 -5.8h-6.6z',
             'm-1 -3.2h2v2.2h2.2v2h-2.2v2.2h-2v-2.2h-2.2v-2h2.2z')
 _MOST_MARKED = 24  # points of a line with markers
-_MOST_POINTS = 600  # of a line; more than a panel has pixels
+_MOST_POINTS = 200  # of a line, about the pixels of a panel; of longer ones every so many-th is drawn
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def line_panel(title: str, lines: Sequence[Line], ticks: Sequence[str], *, limit
     if mark is not None:
         parts.append(f'<path class="mark" d="M{x(mark):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
     if envelope:
-        parts.append(_area([(x(k), y(pair[0]), y(pair[1])) if pair else None for k, pair in enumerate(envelope)],
-                           'range'))
+        step = max(1, -(-len(envelope) // _MOST_POINTS))
+        parts.append(_area([(x(k), y(pair[0]), y(pair[1])) if pair else None for k, pair in enumerate(envelope)
+                            if k % step == 0], 'range'))
     for line in lines:
         places = range(0, len(line.values), max(1, -(-len(line.values) // _MOST_POINTS)))
         points = [None if line.values[k] is None else (x(k), y(line.values[k])) for k in places]

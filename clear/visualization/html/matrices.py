@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from typing import TypeAlias
 
 from clear.visualization.html.colors import LEVELS
@@ -147,18 +148,21 @@ def _table(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale: S
 
 
 def _picture(matrix: Matrix, rows: Sequence[str], columns: Sequence[str], scale: Scale, title: str) -> str:
-    """One path for each colour: a few bytes a cell, however large the matrix is."""
+    """One path for each colour, a rectangle for neighbours of one: a few bytes a cell, however large the matrix is."""
     paths: dict[str, list[str]] = {}
     width, height = 300 / len(columns), 300 / max(len(rows), len(columns))
     for i, row in enumerate(matrix):
-        for j, value in enumerate(row):
-            if value is not None:
-                paths.setdefault(f'{scale.kind}{scale.level(value)}', []).append(
-                    f'M{_short(j * width)} {_short(i * height)}h{_short(width)}v{_short(height)}h-{_short(width)}z')
+        levels = [None if value is None else scale.level(value) for value in row]
+        for level, cells in groupby(range(len(row)), key=levels.__getitem__):
+            first, *others = cells
+            if level is not None:
+                length = 1 + len(others)
+                paths.setdefault(f'{scale.kind}{level}', []).append(f'M{first} {i}h{length}v1h-{length}z')
     bottom = len(rows) * height
     gone = ''.join(f'M{_short(j * width)} {_short((i + 1) * height)}l{_short(width)} -{_short(height)}'
                    for i, row in enumerate(matrix) for j, value in enumerate(row) if value is None)
     cells = ''.join(f'<path class="{kind}" d="{"".join(path)}"/>' for kind, path in sorted(paths.items()))
+    cells = f'<g transform="scale({width:.4f} {height:.4f})">{cells}</g>'
     cells += f'<path class="gone" d="{gone}"/>' if gone else ''
     names = ''.join(f'<text x="{x:.1f}" y="{bottom + 13:.1f}" text-anchor="{anchor}">{escape(_cut(columns[j]))}</text>'
                     for j, x, anchor in ((0, 0, 'start'), (len(columns) - 1, 300, 'end')))
