@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -131,5 +132,12 @@ class SynchronisedBatchNorm3d(_Synchronised, nn.BatchNorm3d):
     """`nn.BatchNorm3d` that follows `synchronised`."""
 
 
-_SYNCHRONISED = {nn.BatchNorm1d: SynchronisedBatchNorm1d, nn.BatchNorm2d: SynchronisedBatchNorm2d,
-                 nn.BatchNorm3d: SynchronisedBatchNorm3d}
+class SynchronisedBatchNormXd(_Synchronised):
+    """What mmengine makes of an `nn.SyncBatchNorm` on a CPU, following `synchronised`; inputs of any rank."""
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
+        pass
+
+
+_SYNCHRONISED = {_BatchNormXd: SynchronisedBatchNormXd, nn.BatchNorm1d: SynchronisedBatchNorm1d,
+                 nn.BatchNorm2d: SynchronisedBatchNorm2d, nn.BatchNorm3d: SynchronisedBatchNorm3d}

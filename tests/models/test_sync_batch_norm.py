@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.distributed as torch_dist
+from mmengine.model import revert_sync_batchnorm
 from ranks import run_ranks
 from torch import nn
 
@@ -217,3 +218,12 @@ def test_other_kinds_of_batch_norm_are_refused():
 def test_number_of_rows_is_checked():
     with pytest.raises(ValueError, match='num_rows is -1'), synchronised(-1):
         pass
+
+
+def test_what_mmengine_makes_of_sync_bn_can_be_synchronised():
+    """A config of mmpretrain with norm_cfg=dict(type='SyncBN') trains in several processes on CPUs."""
+    model = revert_sync_batchnorm(nn.Sequential(nn.SyncBatchNorm(3)))
+    images = torch.randn(4, 3, 2, 2)
+    before = model(images)
+    assert convert_sync_batch_norm(model) == 1 and convert_sync_batch_norm(model) == 1
+    assert torch.equal(model(images), before) and type(model[0]).__name__ == 'SynchronisedBatchNormXd'
