@@ -6,7 +6,6 @@ torch is imported where it is used: `pause_collection` comes before it.
 from __future__ import annotations
 
 import gc
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,15 +29,24 @@ def resume_collection() -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch use so many threads; None divides the CPUs among the processes of a run without GPUs."""
+    """Let torch use so many threads; None leaves its choice, within what this process may use.
+
+    That is the CPUs it is bound to and the quota of its container, which torch does not look at; without GPUs the
+    processes of a run share it.
+    """
     import torch
 
     from clear.core import dist
+    from clear.core.machine.host import processor
 
     if threads is not None:
         torch.set_num_threads(threads)
-    elif dist.world_size() > 1 and not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.world_size()))
+        return
+    usable = processor().usable
+    if dist.world_size() > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, usable // dist.world_size()))
+    elif torch.get_num_threads() > usable:
+        torch.set_num_threads(usable)
 
 
 def choose_device(name: str | None) -> torch.device:
