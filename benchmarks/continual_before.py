@@ -1,10 +1,12 @@
-"""What continual training does once per experience, against an earlier commit.
+"""What continual training does once per experience, and epochs of augmented images, against an earlier commit.
 
 This checkout and a `git worktree` of `--commit` measure the same in turn, each in a process of its own: CPU seconds,
 one thread, medians of round-wise ratios. Features: 2,310 rows of 2,048 numbers in each of two buckets, 11 classes, a
 linear head.
 
-Measured is everything that follows an experience's last iteration: importances, logits, memory.
+- EWC, MAS, DER: everything that follows an experience's last iteration (importances, logits, memory);
+- LeNet5, linear: two epochs of 660 images of 32 x 32 in memory, as the demo's, with `RandomCrop` and
+  `RandomHorizontalFlip`, behind a first one that decodes them; a linear model shows the images alone.
 
     python benchmarks/continual_before.py --commit ec6192b --rounds 3
 """
@@ -55,6 +57,34 @@ def seconds_after_experiences(name, num_rows, dim) -> float:
     return sum(spent)
 
 
+LENET = dict(backbone=dict(type='LeNet5'), neck=dict(type='GlobalAveragePooling'),
+             head=dict(type='LinearClsHead', num_classes=10, in_channels=120))
+LINEAR = dict(neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=1))
+
+
+def seconds_of_epochs(root, model) -> float:
+    """CPU seconds of two epochs of augmented images."""
+    from clear.continual.strategies import quiet_avalanche
+    from clear.engine.continual.runner import ContinualRunner
+
+    end = [dict(type='ToTensor'), dict(type='Normalize', mean=[0.5], std=[0.5])]
+    crops = [dict(type='Grayscale'), dict(type='RandomCrop', size=32, padding=4), dict(type='RandomHorizontalFlip')]
+    runner = ContinualRunner(dict(
+        scenario=dict(type='CLEAR', data_root=str(root), evaluation_protocol='iid', seed=0, cache='ram', decoder='cv2',
+                      train_transform=[*crops, *end], eval_transform=[crops[0], *end]),
+        model=model, loggers=[], metrics=[], threads=1, device='cpu', cl_strategy=dict(
+            type='Naive', train_mb_size=64, eval_mb_size=64, train_epochs=2, optimizer=dict(type='SGD', lr=0.05))),
+        None)
+    runner.build()
+    runner.strategy.attach(seed=0, context=runner.info.context)
+    experience = next(iter(runner.benchmark.train_stream))
+    with quiet_avalanche():
+        runner.strategy.train(experience, eval_streams=[], num_workers=0)
+        started = time.process_time()
+        runner.strategy.train(experience, eval_streams=[], num_workers=0)
+        return time.process_time() - started
+
+
 def measure(small: bool) -> dict[str, float]:
     """CPU seconds of every part, with the `clear` that this process finds."""
     import warnings
@@ -64,7 +94,13 @@ def measure(small: bool) -> dict[str, float]:
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
     rows, dim = (64, 16) if small else (2310, 2048)
-    return {name: seconds_after_experiences(name, rows, dim) for name in PASSES}
+    found = {name: seconds_after_experiences(name, rows, dim) for name in PASSES}
+    sys.path.insert(0, str(ROOT / 'tests' / 'helpers'))
+    from clear_trees import write_clear_tree
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_clear_tree(folder, num_buckets=1, num_classes=10, per_class=10 if small else 94, image_size=32)
+        return {**found, 'LeNet5': seconds_of_epochs(root, LENET), 'linear': seconds_of_epochs(root, LINEAR)}
 
 
 def measured_in(checkout: Path, small: bool) -> dict[str, float]:
