@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class StreamProgram(TrainingProgram):
     """Ordinary runs on bucket after bucket (see `clear.engine.streams.pretraining`)."""
 
-    FILES = (*TrainingProgram.FILES, 'stream.json', 'results.csv', 'report.html', 'importance.pth')
+    FILES = (*TrainingProgram.FILES, 'stream.json', 'results.csv', 'importance.pth')
     MARK = 'stream'
 
     def run(self, args: argparse.Namespace, on_built: Callable[[], None] | None = None) -> None:

@@ -40,7 +40,8 @@ class TrainingProgram(RunnerProgram):
 
     KEYS = KNOWN
     FILES = (LATEST, ITERATION, 'best.pth', 'epoch_*.pth', 'iter_*.pth', '[0-9]*.log', 'vis_data/*.*', WANDB_ID,
-             'figures/*.png', f'tensorboard/{EVENT_FILES}', *wandb_files('wandb'), *wandb_files('vis_data/wandb'))
+             'report.html', 'figures/*.png', f'tensorboard/{EVENT_FILES}', *wandb_files('wandb'),
+             *wandb_files('vis_data/wandb'))
 
     def __init__(self, cfg: Config):
         super().__init__(cfg)
@@ -92,6 +93,8 @@ class TrainingProgram(RunnerProgram):
         for name, value in results.metrics.items():
             logger.info('%s %s', name, '-' if value is None else f'{value:.4g}')
         logger.info('\nresults  %s', self.work_dir / RESULTS_FILE)
+        if (self.work_dir / 'report.html').is_file():
+            logger.info('report   %s', self.work_dir / 'report.html')
 
     def test(self, args: argparse.Namespace) -> None:
         """Evaluate a checkpoint on the test data, or on the validation data if there are no others."""

@@ -17,6 +17,7 @@ from clear.core.contracts import Measures
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, write_results
 from clear.registry import HOOKS
+from clear.visualization import report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ class ResultsHook(Hook):
     the message hub alone. The sums are part of the checkpoint, so a resumed run logs the same numbers.
 
     Args:
-        figures: whether to draw the curves at the end, where matplotlib is installed.
+        figures: whether to write `report.html` at the end, and the curves as files where matplotlib is installed.
     """
 
     priority = 'NORMAL'
@@ -127,6 +128,7 @@ class ResultsHook(Hook):
             self._write(runner)
             if self.figures:
                 draw_curves(runner)
+                report.write_report(runner.results(), Path(runner.work_dir) / 'report.html')
 
     def after_epoch_saved(self, runner: Runner) -> None:
         if not dist.is_main():
