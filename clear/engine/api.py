@@ -15,6 +15,7 @@ from clear.core.errors import ConfigError
 from clear.core.files import read_json
 from clear.core.results import Results, software
 from clear.engine import launch
+from clear.engine.base import MeasuringProgram
 from clear.engine.notebook.calls import NO_CONFIG, arguments, as_file, called
 from clear.engine.notebook.views import Bank, Run
 
@@ -73,7 +74,7 @@ def evaluate(config: str | Path | Mapping = NO_CONFIG, checkpoint: str | Path | 
         if checkpoint is None:
             with as_file(args):
                 runner = launch.runner_of(launch.read_run_config(args))
-                if not hasattr(runner, 'measuring'):
+                if not isinstance(runner, MeasuringProgram):
                     raise ConfigError("evaluate: give checkpoint='work_dirs/.../latest.pth'. Without one it runs "
                                       'probing configs, which have encoders and tasks.')
                 runner.run(args)

@@ -62,6 +62,7 @@ def read_samples(cfg: Config, split: str = 'train', count: int = 16, epoch: int 
 def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | None, with_original: bool
                ) -> Iterator[Shown]:
     from clear.continual.scenarios import build_scenario
+    from clear.datasets import BucketDataset
 
     if split == 'val':
         raise ConfigError('A continual run has training and test images; say train or test.')
@@ -80,7 +81,7 @@ def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | No
         image, target = data[row]
         if not isinstance(image, Tensor) or image.ndim != 3:
             raise ConfigError('The config trains on stored features; there are no images to look at.')
-        original = [_as_array(data.image(row))] if with_original and hasattr(type(data), 'image') else []
+        original = [_as_array(data.image(row))] if with_original and isinstance(data, BucketDataset) else []
         yield Shown([*original, _picture(image, scale)], f'{name}: {info.class_names[int(target)]}')
 
 

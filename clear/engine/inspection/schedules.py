@@ -106,6 +106,8 @@ def read_schedule(cfg: Config, what: str = 'lr', dataset_size: int | None = None
 def _of_run(cfg: Config, what: str, dataset_size: int | None) -> Schedule:
     import tempfile
 
+    from mmengine.optim import ReduceOnPlateauParamScheduler
+
     from clear.engine.training.hooks.param_scheduler import ParamSchedulerHook
     from clear.engine.training.optimisation import wrappers_of
     from clear.engine.training.program import build_runner
@@ -120,7 +122,7 @@ def _of_run(cfg: Config, what: str, dataset_size: int | None) -> Schedule:
     kept['train_dataloader'] = {key: value for key, value in loader.items() if key != 'prefetch_factor'}
     with tempfile.TemporaryDirectory() as scratch:
         runner = build_runner({**kept, 'work_dir': scratch})
-    if any(hasattr(scheduler, 'patience') for scheduler in runner.all_schedulers()):
+    if any(isinstance(scheduler, ReduceOnPlateauParamScheduler) for scheduler in runner.all_schedulers()):
         raise ConfigError('The schedule lowers the rate when a measurement stands still: it shows in training alone.')
     hook = next((hook for hook in runner.hooks if isinstance(hook, ParamSchedulerHook)), None)
     optimizers = [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper)]
@@ -157,15 +159,16 @@ def _of_stream(cfg: Config, what: str) -> Schedule:
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
     from clear.continual.training.schedule import SchedulePlugin
+    from clear.continual.training.traits import trait
     from clear.engine.continual.runner import ContinualRunner
     from clear.features import planned_banks
 
     runner = ContinualRunner(cfg, is_checked=True)
     with planned_banks():
         runner.build()
-    optimizer = getattr(runner.strategy, 'optimizer', None)
-    if optimizer is None:
+    if not trait(runner.strategy, 'needs_optimizer'):
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} has no optimiser.")
+    optimizer = runner.strategy.optimizer
     plugin = next((each for each in runner.strategy.plugins if isinstance(each, SchedulePlugin)), None)
     epochs = cfg['cl_strategy'].get('train_epochs', 1)
     _check_length(sum(runner.iterations))

@@ -45,10 +45,12 @@ def asked_by_name(source: str) -> set[str]:
 
 
 def test_the_engine_asks_no_object_for_a_name_of_ours():
-    """Of other libraries: data sets, samplers, visualisers and configs of mmengine and torch, and a class of the user's
-    that was registered as a runner (`runners`)."""
+    """Of other libraries: data sets, samplers, visualisers and configs of mmengine and torch, models, preprocessors and
+    samples of mmpretrain, optimisers of a user, and a class of the user's that was registered as a runner (`runners`).
+    """
     foreign = {'metainfo', 'get_data_info', '__getitems__', 'set_epoch', 'epoch', 'drop_last', 'batch_size',
-               '_vis_backends', 'to_dict', 'logger'}
+               '_vis_backends', 'to_dict', 'logger', 'backbone', 'neck', 'head', 'fc', 'in_channels',
+               'data_preprocessor', 'to_rgb', 'predict', 'gt_label', 'pred_score', 'param_groups'}
     folder = Path(clear.engine.__file__).parent
     asked = {name for path in folder.rglob('*.py') for name in asked_by_name(path.read_text())}
     declared = {name for protocol in vars(contracts).values() if getattr(protocol, '_is_protocol', False)
