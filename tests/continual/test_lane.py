@@ -4,9 +4,11 @@ import pytest
 import torch
 from lane_rows import HEADS, OPTIONS, checkpoint_of, lane_config, run_alone, run_together, tensors_of
 
+from clear.continual.lane.objectives import _loss_and_hits
 from clear.continual.lane.pool import SamplePool
 from clear.continual.lane.stack import Stack, linear_layers
 from clear.continual.lane.support import differing_keys, obstacle
+from clear.continual.lane.updates import StackedSGD
 from clear.engine.continual.keys import with_defaults
 from clear.models import build_classifier
 
@@ -50,6 +52,36 @@ def test_a_run_of_a_lane_equals_a_run_alone(kind, head, options, tmp_path, in_fl
         for entry, expected in zip(one['progress']['train_log'], alone['progress']['train_log'], strict=True):
             assert entry == pytest.approx(expected, rel=1e-6)
         assert one.keys() == alone.keys() and one['config_hash'] == alone['config_hash']
+
+
+def test_no_dampening_where_there_is_no_momentum():
+    """As in torch's SGD, also beside learners that have momentum."""
+    torch.manual_seed(0)
+    models = [build_classifier(dict(head=HEADS['linear'])).double() for _ in range(3)]
+    alone = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, dampening=0.5)
+             for model, momentum in zip(models, (0.9, 0.0, 0.3))]
+    stack = Stack(models[0], 3)
+    stack.load(models)
+    together = StackedSGD(stack)
+    together.load(alone)
+    for _ in range(3):
+        for position, gradient in enumerate(stack.gradients):
+            gradient.normal_()
+            for place, model in enumerate(models):
+                parameter = list(model.parameters())[position]
+                parameter.grad = gradient[place].view_as(parameter).clone()
+        together.step()
+        for place, (model, optimizer) in enumerate(zip(models, alone)):
+            optimizer.step()
+            for mine, parameter in zip(stack.parameters, model.parameters()):
+                torch.testing.assert_close(mine[place].view_as(parameter), parameter.detach())
+
+
+def test_of_equal_logits_the_first_is_the_answer():
+    logits = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)[:, :, None].expand(2, 3, 4)
+    targets = torch.tensor([0, 1, 2, 1])
+    _, hits = _loss_and_hits(torch.zeros_like(logits), targets)
+    assert hits.tolist() == [1, 1] and _loss_and_hits(logits, targets)[1].tolist() == [2, 2]
 
 
 @pytest.mark.parametrize('rows', [1, 2, 7])

@@ -174,6 +174,8 @@ def test_what_is_no_known_loader_stays():
               DataLoader(datasets[0], batch_size=2, sampler=RandomSampler(datasets[0], replacement=True)),
               DataLoader(datasets[0], batch_size=2, sampler=RandomSampler(datasets[0], num_samples=3)),
               DataLoader(datasets[0], batch_size=2, shuffle=True, generator=torch.Generator()),
+              DataLoader(datasets[0], batch_size=2, generator=torch.Generator()),
+              DataLoader(datasets[0], batch_size=2, sampler=RandomSampler(datasets[0], generator=torch.Generator())),
               DataLoader(datasets[0], batch_size=None), [1, 2], None, model]
     assert all(translate(other) is other for other in others)
     assert translate_iterator(begun) is begun and translate_iterator(model) is model

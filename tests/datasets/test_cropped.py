@@ -45,6 +45,7 @@ def test_pixels_are_those_of_single_images(steps, tree):
     ([dict(type='CenterCrop', size=8)], {}), ([FLIP, dict(type='Resize', size=8)], {}),
     ([dict(type='ColorJitter', brightness=0.1)], {}), ([dict(type='RandomCrop', size=8, padding=1, fill=7)], {}),
     ([dict(type='RandomCrop', size=8, padding=1, padding_mode='reflect')], {}),
+    ([dict(type='ToImage'), FLIP], {}), ([dict(type='PILToTensor'), FLIP], {}),
     ([dict(type='RandomResizedCrop', size=8)], {}), ([dict(type='Resize', size=200), FLIP], {})])
 def test_other_transforms_and_large_images_are_read_one_by_one(steps, options, tree):
     assert images(tree, steps, **options).pixels is None

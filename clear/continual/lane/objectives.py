@@ -206,7 +206,8 @@ def _loss_and_hits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     logs = logits.log_softmax(1)
     index = targets.unsqueeze(-2).expand(len(logits), 1, logits.shape[2])
     own = logs.gather(1, index).squeeze(1)
-    return own.mean(1).neg_(), (own == logs.amax(1)).sum(1)
+    # Of equal logits the first, as argmax has it.
+    return own.mean(1).neg_(), (logits.max(1).indices == targets).sum(1)
 
 
 def _plugin(strategy: EngineMixin, field: str) -> object:

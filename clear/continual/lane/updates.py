@@ -90,6 +90,9 @@ class StackedSGD(StackedOptimizer):
     def step(self) -> None:
         lr, momentum, decay = (self.settings[name] for name in ('lr', 'momentum', 'weight_decay'))
         has_momentum = isinstance(momentum, Tensor) or momentum != 0
+        gain = 1 - self.settings['dampening']
+        if isinstance(momentum, Tensor) and gain != 1:  # torch has no dampening where there is no momentum
+            gain = torch.where(momentum == 0, 1.0, gain)
         buffers = self.state.get('momentum_buffer')
         if has_momentum and buffers is None:
             self.state['momentum_buffer'] = []
@@ -100,11 +103,11 @@ class StackedSGD(StackedOptimizer):
                 if buffers is None:  # torch's first step has no dampening
                     self.state['momentum_buffer'].append(gradient.clone())
                 else:
-                    buffers[position].mul_(momentum).add_(gradient, alpha=1 - self.settings['dampening'])
+                    _add(buffers[position].mul_(momentum), gradient, gain)
                 update = self.state['momentum_buffer'][position]
                 if self.settings['nesterov']:
                     update = gradient.add_(update * momentum)
-            _subtract(parameter, update, lr)
+            _add(parameter, update, -lr)
 
 
 class StackedAdam(StackedOptimizer):
@@ -135,7 +138,7 @@ class StackedAdam(StackedOptimizer):
             mean.lerp_(gradient, 1 - beta1)
             square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             update = mean / (square.sqrt().div_(root)).add_(self.settings['eps'])
-            _subtract(parameter, update, size)
+            _add(parameter, update, -size)
 
 
 class StackedAdamW(StackedAdam):
@@ -153,14 +156,13 @@ def _state_of(optimizer: Optimizer, position: int) -> dict:
 
 
 def _decay(gradient: Tensor, parameter: Tensor, decay: Setting) -> None:
-    if isinstance(decay, Tensor):
-        gradient.addcmul_(parameter, decay)
-    elif decay != 0:
-        gradient.add_(parameter, alpha=decay)
+    if isinstance(decay, Tensor) or decay != 0:
+        _add(gradient, parameter, decay)
 
 
-def _subtract(parameter: Tensor, update: Tensor, size: Setting) -> None:
-    if isinstance(size, Tensor):
-        parameter.addcmul_(update, size, value=-1)
+def _add(target: Tensor, values: Tensor, factor: Setting) -> None:
+    """Add values times a number, or times one of each learner."""
+    if isinstance(factor, Tensor):
+        target.addcmul_(values, factor)
     else:
-        parameter.add_(update, alpha=-size)
+        target.add_(values, alpha=factor)

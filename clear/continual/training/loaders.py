@@ -304,8 +304,10 @@ def translate(loader: Given, *, repeat: bool = False, shard: tuple[int, int] | N
         return _translate_multi(loader, repeat, shard)
     if isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler:
         sampler = loader.batch_sampler.sampler
-        if type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement
-                                                  and sampler._num_samples is None and loader.generator is None):
+        is_plain = type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement
+                                                          and sampler._num_samples is None
+                                                          and sampler.generator is None)
+        if is_plain and loader.generator is None:  # others do not draw from the global one
             return IndexLoader([loader.dataset], [loader.batch_size], shuffle=type(sampler) is RandomSampler,
                                drop_last=loader.drop_last, repeat=repeat, num_workers=loader.num_workers,
                                pin_memory=loader.pin_memory, collate_fn=loader.collate_fn, shard=shard)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -34,9 +35,12 @@ class CroppedImages(BucketDataset):
         fixed, pixels = self._crops[0], None
         for row in range(len(self)):
             try:
-                image = F.pil_to_tensor(fixed(self.read(row)))
+                image = fixed(self.read(row))
             except UnreadableImage:
                 return None  # reported where it is asked for, and another one stands in
+            if not isinstance(image, Image.Image):  # behind ToImage, say
+                return None
+            image = F.pil_to_tensor(image)
             if pixels is None:
                 if image.dtype != torch.uint8 or image[0].numel() > MAX_PIXELS:
                     return None

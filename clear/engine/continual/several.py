@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,27 +70,31 @@ def _seats(cfg: Config, point: Point, seeds: Sequence[int] | None, work_dir: Pat
 
 
 def _lanes(cfg: Config, seats: list[Seat]) -> list[tuple[list[Seat], str | None]]:
-    """Runs that go together, with the reason why they cannot be trained as a lane, if there is one."""
+    """Runs that go together, with the reason why they cannot be trained as a lane, if there is one.
+
+    Each is asked by its own config: a value of the sweep may be what no lane has, such as another loss.
+    """
     from clear.continual.lane.support import differing_keys, obstacle
     from clear.engine.continual.lanes import MOST_RUNS
 
-    reason = obstacle(with_defaults(seats[0].cfg))
-    if reason is not None:
-        return [(seats, reason)]
-    swept = dict(cfg.get('sweep') or {})
-    apart = sorted(set(swept) - differing_keys(with_defaults(seats[0].cfg)))
+    swept = list(cfg.get('sweep') or {})
+    groups: dict[tuple[str | None, str], list[Seat]] = {}
+    apart: set[str] = set()
+    for seat in seats:
+        one = with_defaults(seat.cfg)
+        reason, kind = obstacle(one), ''
+        if reason is None:
+            fixed = [key for key in swept if key not in differing_keys(one)]
+            apart.update(fixed)
+            # What the runs of a lane have in common: of a sweep the seed, so the order of samples.
+            kind = repr([*((key, value_at(seat.cfg, key)) for key in fixed), seat.cfg['seed'] if swept else None])
+        groups.setdefault((reason, kind), []).append(seat)
     if apart:
-        logger.info('one value after the other: a lane has one value of %s', ' and of '.join(apart))
-
-    def kind(seat: Seat) -> str:
-        """What the runs of a lane have in common: of a sweep the seed, so the order of samples."""
-        fixed = [repr(value_at(seat.cfg, key)) for key in apart]
-        return repr([*fixed, seat.cfg['seed'] if swept else None])
-
+        logger.info('one value after the other: a lane has one value of %s', ' and of '.join(sorted(apart)))
     lanes = []
-    for _, members in groupby(sorted(seats, key=kind), key=kind):
-        same = list(members)
-        lanes += [(same[start:start + MOST_RUNS], None) for start in range(0, len(same), MOST_RUNS)]
+    for (reason, _), same in groups.items():
+        size = MOST_RUNS if reason is None else len(same)
+        lanes += [(same[start:start + size], reason) for start in range(0, len(same), size)]
     return lanes
 
 

@@ -160,6 +160,28 @@ def test_seeds_and_values_together_with_keys_that_no_lane_has(tmp_path):
 
 
 @pytest.mark.parametrize('sweep, says', [
+    ({'cl_strategy.loss': [dict(type='CrossEntropyLoss'), dict(type='LabelSmoothLoss', label_smooth_val=0.3)]},
+     'the loss is LabelSmoothLoss'),
+    ({'cl_strategy.plugins': [[], [dict(type='MASPlugin', lambda_reg=1.0, alpha=0.5)]]}, 'it has cl_strategy.plugins')],
+    ids=['loss', 'plugins'])
+def test_values_that_no_lane_has_are_trained_alone(sweep, says, tmp_path):
+    """The first value could go into a lane; the others say that they cannot."""
+    options = lane_config(loss=dict(type='CrossEntropyLoss'))
+    cfg = write(tmp_path / 'config.py', options, sweep={'cl_strategy.optimizer.lr': [0.05, 0.02], **sweep})
+    finished = train(cfg, '--work-dir', tmp_path / 'runs')
+    assert '2 runs in one lane' in finished.out and f'one run after the other: {says}' in finished.out
+    train(cfg, '--work-dir', tmp_path / 'alone', '--cfg-options', 'lane=False')
+    entries = read_json(tmp_path / 'runs/summary.json')['sweep']
+    weights = []
+    for entry in entries:
+        one, other = (tensors_of(checkpoint_of(tmp_path / name / entry['folder'])['state_dict'])
+                      for name in ('runs', 'alone'))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        weights.append(one['.head.fc.weight'])
+    assert all(not torch.allclose(one, weights[0]) for one in weights[1:])
+
+
+@pytest.mark.parametrize('sweep, says', [
     ({'cl_strategy.optimzer.lr': [0.1]}, "'cl_strategy.optimzer' is not in the config. Did you mean 'optimizer'"),
     ({'cl_stratgy.optimizer.lr': [0.1]}, "nobody reads 'cl_stratgy.optimizer.lr'. Did you mean 'cl_strategy'"),
     ({'cl_strategy.optimizer.lrr': [0.1]}, "lr"), ({'cl_strategy.optimizer.lr': []}, 'expected a list of values'),
