@@ -9,7 +9,10 @@ from mmengine.config import Config
 from short_runs import CONFIGS, ROOT, run, train
 
 from clear.core.config import config_hash, load_config
+from clear.core.errors import ClearError
 from clear.engine.continual.keys import check_continual_config, with_defaults
+from clear.engine.scopes import settle
+from clear.engine.training.keys import check_runner_config
 
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 BASES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' in path.parts)
@@ -53,6 +56,21 @@ def test_dumped_config_reloads(path, tmp_path):
     again = Config.fromfile(str(tmp_path / 'dumped.py'))
     assert again.to_dict() == config.to_dict()
     assert config_hash(again) == config_hash(config)
+
+
+@pytest.mark.slow
+def test_every_ordinary_recipe_names_parts_and_keys_that_there_are():
+    seen = 0
+    for path in (path for path in ALL if path.relative_to(CONFIGS).parts[0] in ('alignment', 'mmpretrain', 'selfsup')):
+        config, assigned = load_config(path)
+        if 'train_dataloader' in config and 'stream' not in config:
+            settle(config)
+            try:
+                check_runner_config(config, assigned)
+            except ClearError as error:
+                pytest.fail(f'{path}: {error}')
+            seen += 1
+    assert seen > 80
 
 
 # A config file of the earlier demo

@@ -113,7 +113,7 @@ def extract(encoder: str | Mapping | nn.Module, data: str | Path | Mapping | Non
 
 def _as_results(cfg: Config, measured: dict[str, object]) -> Results:
     """What `tools/test.py` writes, as results: an accuracy per bucket and their mean, or what evaluators gave."""
-    metrics = measured.get('metrics') or {'mean': measured.get('mean'), **measured['accuracy']}
+    metrics = measured['metrics'] if 'metrics' in measured else {'mean': measured.get('mean'), **measured['accuracy']}
     return Results(name=str(cfg['name']), runner=launch.runner_type(cfg),
                    protocol=str(measured.get('protocol', 'test')), metrics=dict(metrics), **software(),
                    extras={key: measured[key] for key in ('checkpoint', 'split') if key in measured})

@@ -9,6 +9,7 @@ from tiny_runs import built, config, train, write_stream
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import load_tensors, save_tensors
 from clear.engine.checkpoint import load_model_weights
+from clear.engine.prediction.class_names import class_names_of
 from clear.engine.publish import publish
 
 
@@ -37,6 +38,13 @@ def test_nothing_but_weights_and_names(run, tmp_path):
     written = load_tensors(publish(runner.work_dir / 'latest.pth', tmp_path / 'model.pth'))
     assert set(written) <= {'state_dict', 'format', 'published', 'class_names'}
     assert written['class_names'] == runner.info.class_names
+
+
+def test_names_of_classes_go_with_it(run, tmp_path):
+    _, runner = run
+    written = publish(runner.work_dir / 'latest.pth', tmp_path / 'model.pth')
+    elsewhere = dict(scenario=dict(data_root=str(tmp_path)))
+    assert class_names_of(elsewhere, written, len(runner.info.class_names)) == runner.info.class_names
 
 
 def test_no_run_is_resumed_from_it(run, tmp_path):

@@ -19,6 +19,7 @@ class Server:
     def __init__(self):
         self.files: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
         self.ranges = True  # whether Range is honoured
         self.cut_after: list[int] = []  # for each next answer: bytes of the body after which the line drops
         self.failures: list[int] = []  # for each next request: an HTTP status in place of the file
@@ -44,6 +45,12 @@ class Server:
 
     def answer(self, request):
         name, wanted = request.path.lstrip('/'), request.headers.get('Range')
+        if name in self.redirects:
+            request.send_response(302)
+            request.send_header('Location', self.redirects[name])
+            request.send_header('Content-Length', '0')
+            request.end_headers()
+            return
         body, etag = self.files.get(name), self.etags.get(name)
         status = self.failures.pop(0) if self.failures else (404 if body is None else 200)
         if status != 200:

@@ -149,6 +149,15 @@ def test_vision_transformer(tmp_path, head):
             torch.testing.assert_close(network(IMAGES), model(IMAGES), rtol=0, atol=1e-6)
 
 
+def test_a_classifier_of_several_layers_is_not_cut_to_its_last(tmp_path):
+    cfg = dict(backbone=VIT, head=dict(type='VisionTransformerClsHead', num_classes=3, in_channels=24, hidden_dim=24))
+    path = save_run(tmp_path / 'latest.pth', build_classifier(cfg), cfg)
+    for to in ('timm', 'torchvision'):
+        done = export_run(path, to)
+        assert done.num_head == 0 and 'head.layers.head.weight' in done.left_out
+    assert export_run(path, 'mmpretrain').num_head == 4
+
+
 def test_convnext(tmp_path):
     from timm.models.convnext import ConvNeXt
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import logging
 import threading
-import urllib.response
+import urllib.request
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from clear.core.errors import CheckpointError, ConfigError
+from clear.core.storage.fetch import TransferError, _Redirects
 from clear.engine.schema import check_load_from
 from clear.engine.training.weights import load_start_weights
 from clear.models import load_weights
@@ -118,11 +119,20 @@ def test_a_page_in_place_of_a_file(server):
 
 
 @pytest.mark.parametrize('to', ['http://mirror/linear.pth', 'ftp://mirror/linear.pth'])
-def test_a_safe_address_may_not_lead_to_one_that_is_not(server, monkeypatch, to):
-    answer = urllib.response.addinfourl(io.BytesIO(b'x'), {}, to, 200)
-    monkeypatch.setattr('urllib.request.urlopen', lambda *args, **options: answer)
-    with pytest.raises(CheckpointError, match=f'it leads to {to}, which is less safe'):
-        local_weights('https://host/linear.pth', **QUICK)
+def test_a_safe_address_may_not_lead_to_one_that_is_not(to):
+    # The step itself is refused: from an unsafe host the next one may well be https again.
+    asked = urllib.request.Request('https://host/linear.pth')
+    with pytest.raises(TransferError, match=f'it leads to {to}, which is less safe') as caught:
+        _Redirects().redirect_request(asked, io.BytesIO(), 302, 'Found', {}, to)
+    assert not caught.value.retry
+
+
+def test_an_unsafe_address_may_lead_to_a_safe_one(server, weights):
+    safe = _Redirects().redirect_request(urllib.request.Request('http://host/a.pth'), io.BytesIO(), 302, 'Found', {},
+                                         'https://host/a.pth')
+    assert safe.full_url == 'https://host/a.pth'
+    server.files['linear.pth'], server.redirects['old.pth'] = weights[0], '/linear.pth'
+    assert local_weights(f'{server.url}/old.pth').read_bytes() == weights[0]
 
 
 def local_folder():

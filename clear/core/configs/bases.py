@@ -189,4 +189,4 @@ def _write_module(place: Path, package: str, name: str, read: Callable[..., dict
         raise ConfigError(f'{package}.configs.{name} does not exist.' + (f' Nearest: {close}.' if close else ''))
     place.parent.mkdir(parents=True, exist_ok=True)
     values = read(str(files[wanted])).to_dict()
-    place.with_suffix('.py').write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()))
+    place.with_suffix('.py').write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), 'utf-8')

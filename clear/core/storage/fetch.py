@@ -27,6 +27,16 @@ _MAX_DIGITS = 18
 _WORTH_A_RETRY = (408, 425, 429, 500, 502, 503, 504)
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Refuses a step to a less safe address: whoever answers there may send the next anywhere, to https again."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if urlsplit(newurl).scheme not in (urlsplit(req.full_url).scheme, 'https'):
+            fp.close()
+            raise TransferError(f'it leads to {newurl}, which is less safe', retry=False)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class TransferError(Exception):
     """One address did not deliver the file; `retry` says whether it may do so in a moment."""
 
@@ -98,7 +108,8 @@ def _fetch_once(url: str, part: Path, timeout_s: float, progress: Report | None)
     try:
         if urlsplit(url).scheme == 'file':
             regular_file(url2pathname(urlsplit(url).path))
-        response = urllib.request.urlopen(_request(url, start, known.get('etag')), timeout=timeout_s)
+        opener = urllib.request.build_opener(_Redirects)
+        response = opener.open(_request(url, start, known.get('etag')), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # asked for bytes behind the end: complete, or no longer the same file
@@ -112,8 +123,6 @@ def _fetch_once(url: str, part: Path, timeout_s: float, progress: Report | None)
         retry = urlsplit(url).scheme != 'file' and not isinstance(error, ValueError)
         raise TransferError(_reason(error), retry=retry) from error
     with response:
-        if urlsplit(response.url).scheme not in (urlsplit(url).scheme, 'https'):
-            raise TransferError(f'it leads to {response.url}, which is less safe', retry=False)
         total, resumed = _place_in_file(response, part, start, known)
         done = start if resumed else 0
         if not resumed:

@@ -99,7 +99,8 @@ def as_file(args: argparse.Namespace) -> Iterator[None]:
     name = Path(config.filename).stem if isinstance(config, Config) and config.filename else plain.get('name')
     with tempfile.TemporaryDirectory() as scratch:
         args.config = Path(scratch) / f'{_file_name(name)}.py'
-        args.config.write_text('\n'.join(f'{key} = {_as_text(key, value)}' for key, value in plain.items()) + '\n')
+        args.config.write_text('\n'.join(f'{key} = {_as_text(key, value)}' for key, value in plain.items()) + '\n',
+                               'utf-8')
         yield
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core.errors import ClearError
+from clear.core.files import load_tensors
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.readers.clear.clear_files import read_class_names
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
 
 
 def class_names_of(cfg: Config | dict, checkpoint: Path, num_classes: int) -> list[str]:
-    """The name of each class of a continual run: from the results beside its checkpoint, else from the data.
+    """The name of each class of a continual run: from the results beside its checkpoint, or that, else from the data.
 
     Where they are nowhere, or are of another number of classes, the places are the names, and the log says so. A model
     whose outputs grow may have fewer of them than the stream has classes.
     """
     scenario = cfg['scenario']
-    return first_names([lambda: _of_the_run(checkpoint), lambda: beside_the_data(scenario),
-                        lambda: _of_the_bank(scenario), lambda: _of_the_scenario(scenario)], num_classes)
+    return first_names([lambda: _of_the_run(checkpoint), lambda: of_the_checkpoint(checkpoint),
+                        lambda: beside_the_data(scenario), lambda: _of_the_bank(scenario),
+                        lambda: _of_the_scenario(scenario)], num_classes)
 
 
 def first_names(places: Iterable[Callable[[], object]], num_classes: int) -> list[str]:
@@ -44,6 +46,16 @@ def first_names(places: Iterable[Callable[[], object]], num_classes: int) -> lis
 
 def _of_the_run(checkpoint: Path) -> object:
     return read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names')
+
+
+def of_the_checkpoint(checkpoint: Path) -> object:
+    """Those that `publish` or mmengine has put into it; None without."""
+    saved = load_tensors(checkpoint)
+    if 'class_names' in saved:
+        return saved['class_names']
+    meta = saved.get('meta')
+    dataset_meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return dataset_meta.get('classes') if isinstance(dataset_meta, dict) else None
 
 
 def beside_the_data(data: Options) -> list[str] | None:

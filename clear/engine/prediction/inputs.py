@@ -89,6 +89,7 @@ class _Files(Dataset):
 def read_files(paths: Sequence[str], reader: Reader, batch_size: int, num_workers: int = 0
                ) -> Iterator[list[tuple[str, list[Sample] | torch.Tensor | None, str | None]]]:
     """Batches of (path, samples, None), or (path, None, reason); in the order of the paths."""
+    num_workers = min(num_workers, (len(paths) - 1) // batch_size)  # to start them takes longer than a single batch
     loader = DataLoader(_Files(paths, reader), batch_size=batch_size, num_workers=num_workers, collate_fn=list)
     start = 0
     for batch in loader:

@@ -14,7 +14,7 @@ from clear.core.contracts import GivesFeatures
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.datasets.images.decode import UnreadableImage
-from clear.engine.prediction.class_names import beside_the_data, first_names
+from clear.engine.prediction.class_names import beside_the_data, first_names, of_the_checkpoint
 from clear.engine.prediction.inputs import FEATURES
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class OrdinaryClassifier:
         self.batch_size, self.num_workers = cfg[split].get('batch_size', 1), cfg[split].get('num_workers', 0)
 
     def class_names(self, num_classes: int) -> list[str]:
-        return first_names([lambda: _of_the_checkpoint(self._checkpoint), lambda: beside_the_data(self._dataset),
+        return first_names([lambda: of_the_checkpoint(self._checkpoint), lambda: beside_the_data(self._dataset),
                             lambda: _of_the_data(self._dataset)], num_classes)
 
     def scores(self, samples: Sequence[dict[str, object]]) -> torch.Tensor:
@@ -140,14 +140,6 @@ def _reader_of(dataset: dict, is_rgb: bool) -> PipelineReader:
         return PipelineReader(steps, None, is_rgb)
     place = kinds.index(_LOADER)
     return PipelineReader(steps[place + 1:], steps[place], is_rgb=False)
-
-
-def _of_the_checkpoint(checkpoint: Path) -> object:
-    from clear.core.files import load_tensors
-
-    meta = load_tensors(checkpoint).get('meta')
-    dataset_meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    return dataset_meta.get('classes') if isinstance(dataset_meta, dict) else None
 
 
 def _of_the_data(dataset: dict) -> object:

@@ -210,8 +210,6 @@ def _check_dataloader(where: str, cfg: dict) -> None:
             if 'type' not in cfg[key]:
                 raise ConfigError(f'{where}.{key} has no type.')
             _check_type(f'{where}.{key}', cfg[key], DATA_SAMPLERS, given_by_us=('dataset',) if key == 'sampler' else ())
-
-
     collate = cfg.get('collate_fn')
     if isinstance(collate, dict):
         if 'type' not in collate:

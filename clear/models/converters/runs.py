@@ -90,6 +90,8 @@ def export_run(path: str | Path, target: str) -> ExportedRun:
     to = 'torchvision' if target == 'lightly' else target
     named = _named_backbone(model.get('backbone'), backbone, to)
     kept = {old: new for old in head if (new := _head_name(old, model, to)) is not None and target != 'lightly'}
+    if len(kept) < len(head):
+        kept = {}  # the last layer of a classifier of several says nothing without the others
     left_out += [name for name in head if name not in kept]
     if target == 'mmpretrain':
         state = {f'backbone.{name}': value for name, value in named.items()}

@@ -15,11 +15,11 @@ train_dataloader = dict(
     batch_size=32, num_workers=8, persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ImageNet', data_root='data/imagenet', split='train', pipeline=_train_pipeline))
+    dataset=dict(type='mmpretrain.ImageNet', data_root='data/imagenet', split='train', pipeline=_train_pipeline))
 val_dataloader = dict(
     batch_size=64, num_workers=8, persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ImageNet', data_root='data/imagenet', split='val', pipeline=_val_pipeline))
+    dataset=dict(type='mmpretrain.ImageNet', data_root='data/imagenet', split='val', pipeline=_val_pipeline))
 val_cfg = dict()
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

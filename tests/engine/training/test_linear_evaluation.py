@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from clear.core.config import configs_folder, load_config
 from clear.core.files import load_tensors, save_tensors
+from clear.engine.training.keys import check_runner_config
 from clear.registry import MODELS, PARAM_SCHEDULERS
 
 FOLDER = configs_folder() / 'selfsup' / 'linear'
@@ -47,6 +48,7 @@ def test_learning_rates():
 @pytest.mark.parametrize('path', [STEP, COS])
 def test_protocol(path):
     config = load_config(path)[0].to_dict()
+    check_runner_config(config)
     optimizer = config['optim_wrapper']['optimizer']
     assert (optimizer['type'], optimizer['momentum'], optimizer['weight_decay']) == ('SGD', 0.9, 0.0)
     assert config['train_dataloader']['batch_size'] * 8 == config['auto_scale_lr']['base_batch_size'] == 256
