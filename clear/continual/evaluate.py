@@ -62,16 +62,22 @@ def count_correct(model: nn.Module, dataset: Dataset, *, batch_size: int, device
 
 
 def count_confusions(model: nn.Module, dataset: Dataset, num_classes: int, *, batch_size: int,
-                     device: torch.device | str, num_workers: int = 0) -> torch.Tensor:
+                     device: torch.device | str, num_workers: int = 0, task: int | None = None) -> torch.Tensor:
     """How often samples of class i (row) have their highest logit in class j (column), as (C, C) int64.
 
     The diagonal sums to what `count_correct` counts, which says what the arguments are and what is left out.
+
+    Raises:
+        ValueError: if the model has more outputs than there are classes, so that an answer has no column.
     """
     rows = range(dist.rank(), len(dataset), dist.world_size())
     counts = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
     with evaluation_mode(model):
         for inputs, targets in _batches(dataset, rows, batch_size, num_workers, []):
-            predicted = model(inputs.to(device, non_blocking=True)).argmax(1)
+            logits = call(model, inputs.to(device, non_blocking=True), task)
+            if logits.shape[1] > num_classes:
+                raise ValueError(f'The model has {logits.shape[1]} outputs for {num_classes} classes.')
+            predicted = logits.argmax(1)
             pairs = targets.to(device, non_blocking=True) * num_classes + predicted
             counts += torch.bincount(pairs, minlength=num_classes * num_classes)
     return dist.sum_over_ranks(counts).reshape(num_classes, num_classes).cpu()

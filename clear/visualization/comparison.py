@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clear.core.config import EXECUTION_KEYS, config_hash
 from clear.core.errors import DataError
-from clear.core.results import Results
+from clear.core.results import Results, stored_config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,6 +134,40 @@ def data_note(groups: Sequence[RunGroup]) -> str:
         return ''
     told = '; '.join(f'{fingerprint[:12]}: {", ".join(labels)}' for fingerprint, labels in by_data.items())
     return f'These runs are on different data, so their numbers do not compare ({told}).'
+
+
+def repeats_note(groups: Sequence[RunGroup]) -> str:
+    """Which means are over runs whose configs differ in more than seeds, with the keys; empty where none is."""
+    told = []
+    for group in groups:
+        first, *others = [_without_seeds(stored_config(run)) for run in group.runs]
+        keys = dict.fromkeys(key for other in others if first and other and config_hash(first) != config_hash(other)
+                             for key in _different_keys(flat(first), flat(other)))
+        if keys:
+            told.append(f'{group.label}: {", ".join([*keys][:6])}{" ..." if len(keys) > 6 else ""}')
+    return f'Means are over runs that differ in more than their seeds ({"; ".join(told)}).' if told else ''
+
+
+def _different_keys(first: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    return [key for key in {**first, **other} if first.get(key) != other.get(key)
+            and key.partition('.')[0] not in EXECUTION_KEYS]
+
+
+def _without_seeds(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_seeds(item) for key, item in value.items() if 'seed' not in str(key)}
+    return value
+
+
+def flat(config: Mapping[str, object], prefix: str = '') -> dict[str, object]:
+    """Dotted keys of nested dicts."""
+    found: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found.update(flat(value, f'{prefix}{key}.'))
+        else:
+            found[f'{prefix}{key}'] = value
+    return found
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:

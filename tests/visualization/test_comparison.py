@@ -5,7 +5,7 @@ import pytest
 
 from clear.continual.metrics import clear_metrics
 from clear.core.errors import DataError
-from clear.core.results import Results
+from clear.core.results import Results, config_text
 from clear.visualization.comparison import (
     comparison_figures,
     group_runs,
@@ -15,6 +15,7 @@ from clear.visualization.comparison import (
     metrics_figure,
     next_domain_curve,
     next_domain_figure,
+    repeats_note,
 )
 
 
@@ -52,6 +53,19 @@ def test_runs_that_are_no_repeats_are_refused(other, message):
     with pytest.raises(DataError, match=message):
         group_runs([run(seed=0), other], sources=['a', 'b'])
     assert len(group_runs([run(seed=0), other], 'none')['clear/iid/v1']) == 2
+
+
+def test_a_mean_over_other_configs_is_told():
+    def note(*configs):
+        return repeats_note(group_runs([run(seed=k, config_text=config_text(config)) for k, config in
+                                        enumerate(configs)])['clear/iid/v1'])
+
+    here = dict(seed=0, scenario=dict(type='CLEAR', seed=0), cl_strategy=dict(optimizer=dict(lr=0.1)), work_dir='a')
+    seeds = dict(here, seed=1, scenario=dict(type='CLEAR', seed=1), work_dir='b', num_workers=4)
+    other = dict(seeds, cl_strategy=dict(optimizer=dict(lr=0.2), train_epochs=2))
+    assert note(here, seeds) == note(here) == note(here, {}) == ''
+    assert note(here, seeds, other) == ('Means are over runs that differ in more than their seeds '
+                                        '(naive: cl_strategy.optimizer.lr, cl_strategy.train_epochs).')
 
 
 def test_an_unknown_grouping_is_refused():

@@ -35,7 +35,7 @@ def compare(args: argparse.Namespace) -> None:
 
     from clear.core.errors import DataError, printable
     from clear.engine.reports.find_runs import find_runs
-    from clear.visualization.comparison import comparison_figures, data_note, group_runs
+    from clear.visualization.comparison import comparison_figures, data_note, group_runs, repeats_note
     from clear.visualization.exports import write_tables
     from clear.visualization.figures import write_figures
     from clear.visualization.report import write_report
@@ -50,7 +50,7 @@ def compare(args: argparse.Namespace) -> None:
     if len(groups) > 1:
         print('These runs follow different protocols; their numbers are not comparable and stand in separate tables.\n')
     for members in groups.values():
-        if note := data_note(members):
+        for note in filter(None, (data_note(members), repeats_note(members))):
             print(printable(f'{note}\n'))
     print(printable('\n\n'.join(format_comparison(members, width) for members in groups.values())))
     if args.dry_run:

@@ -293,12 +293,16 @@ class ContinualRunner:
             self.strategy.eval(self.test_experiences, num_workers=self.cfg['num_workers'])
         return row, whole_buckets
 
-    def _count(self, dataset: Dataset, index: int) -> TestCount:
-        """Of the test set of a bucket; nothing where it is of a task that the model has no head for."""
+    def task_of(self, index: int) -> tuple[bool, int | None]:
+        """Whether the model has a head for a test set, and the task that it is told; None where tasks have no names."""
         from clear.continual.multitask import known_tasks
 
         task = self.info.task_labels[index] if self.info.protocol == 'task-incremental' else None
-        if task is not None and task not in known_tasks(self.model):
+        return task is None or task in known_tasks(self.model), task
+
+    def _count(self, dataset: Dataset, index: int) -> TestCount:
+        is_known, task = self.task_of(index)
+        if not is_known:
             return TestCount(0, 0, [])
         return count_correct(self.model, dataset, batch_size=self.cfg['cl_strategy']['eval_mb_size'],
                              device=self.device, num_workers=self.cfg['num_workers'], task=task)

@@ -66,11 +66,14 @@ def _of_stream(cfg: Config, checkpoint: Path, bucket: str | None) -> tuple[torch
         near = nearest(bucket, names)
         raise ConfigError(f"There is no bucket '{bucket}'." + (f' Did you mean {near}?' if near else '')
                           + f" There are: {', '.join(names)}.")
-    matrix = sum(count_confusions(runner.model, dataset, runner.info.num_classes, device=runner.device,
-                                  batch_size=cfg['cl_strategy'].get('eval_mb_size', 64),
-                                  num_workers=cfg.get('num_workers') or 0)
-                 for name, dataset in zip(names, runner.info.test) if bucket in (None, name))
-    return matrix, list(runner.info.class_names)
+    count, found = runner.info.num_classes, []
+    for index, (name, dataset) in enumerate(zip(names, runner.info.test)):
+        is_known, task = runner.task_of(index)
+        if bucket in (None, name) and is_known:
+            found.append(count_confusions(runner.model, dataset, count, device=runner.device,
+                                          batch_size=runner.cfg['cl_strategy']['eval_mb_size'],
+                                          num_workers=runner.cfg['num_workers'], task=task))
+    return sum(found, torch.zeros(count, count, dtype=torch.int64)), list(runner.info.class_names)
 
 
 def confusion_lines(matrix: torch.Tensor, names: Sequence[str], most: int = 10) -> list[str]:

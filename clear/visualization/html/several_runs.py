@@ -10,10 +10,12 @@ from clear.visualization.comparison import (
     RunGroup,
     data_note,
     difference_to,
+    flat,
     group_value,
     mean_and_std,
     metric_names,
     next_domain_curve,
+    repeats_note,
 )
 from clear.visualization.html.charts import Line, key_of, line_panel, padded
 from clear.visualization.html.facts import counted, headline_names, is_lower_better, kind_of
@@ -41,7 +43,7 @@ def comparison_page(title: str, groups: Mapping[str, Sequence[RunGroup]], runs: 
     kinds = ' and '.join(dict.fromkeys(kind_of(run) for run in runs))
     notes = ['These runs follow different protocols. Their numbers are not comparable and stand in separate tables.'] \
         if len(groups) > 1 else []
-    notes += filter(None, (data_note(members) for members in groups.values()))
+    notes += filter(None, (note(members) for members in groups.values() for note in (data_note, repeats_note)))
     first = next(iter(groups.values()))
     labels = list(dict.fromkeys(group.label for members in groups.values() for group in members))
     shown = [shorten(label, _NAME) for label in labels[:_MOST_NAMED]]
@@ -69,17 +71,6 @@ def comparison_page(title: str, groups: Mapping[str, Sequence[RunGroup]], runs: 
         body.append(f'<section class="run">{fold_of(run.name, inside, False, note=seeds and f"seed: {seeds}", level=3)}'
                     '</section>')
     return body
-
-
-def flat(config: Mapping[str, object], prefix: str = '') -> dict[str, object]:
-    """Dotted keys of nested dicts."""
-    found: dict[str, object] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            found.update(flat(value, f'{prefix}{key}.'))
-        else:
-            found[f'{prefix}{key}'] = value
-    return found
 
 
 def _headline_numbers(groups: Sequence[RunGroup]) -> list[str]:

@@ -5,8 +5,10 @@ import csv
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_runs import NUM_CLASSES, config, train, write_stream
+from tiny_runs import DIM, NUM_CLASSES, config, train, write_stream
 
+from clear.continual.evaluate import count_confusions
+from clear.continual.scenarios import TensorBucket
 from clear.core.errors import ConfigError
 from clear.engine.inspection.confusions import (
     confusion_figure,
@@ -42,6 +44,23 @@ def test_counts_are_those_of_a_loop(run):
     assert accuracy == pytest.approx(runner.results().acc_matrix[-1][1])
     with pytest.raises(ConfigError, match="no bucket '7'"):
         read('7')
+
+
+def test_each_task_is_asked_by_its_head(tmp_path):
+    cfg = config(write_stream(tmp_path / 'data'))
+    cfg['scenario']['task_labels'] = True
+    cfg['model'] = dict(head=dict(type='MultiHeadClassifier', in_features=DIM))
+    runner = train(cfg, tmp_path / 'run')
+    for bucket, accuracy in zip(runner.info.column_names, runner.results().acc_matrix[-1], strict=True):
+        matrix, _ = read_confusions(Config({**cfg, 'name': 'a', 'work_dir': 'b'}), runner.work_dir / 'latest.pth',
+                                    bucket)
+        assert int(matrix.diagonal().sum()) / int(matrix.sum()) == pytest.approx(accuracy)
+
+
+def test_answers_without_a_column_are_refused():
+    data = TensorBucket(torch.randn(4, 3), torch.tensor([0, 1, 1, 0]))
+    with pytest.raises(ValueError, match='5 outputs for 2 classes'):
+        count_confusions(torch.nn.Linear(3, 5), data, 2, batch_size=2, device='cpu')
 
 
 def test_lines_table_and_figure(tmp_path):
