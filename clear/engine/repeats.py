@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, TypedDict
@@ -93,17 +93,9 @@ def check_finished(runs: Sequence[tuple[Config | dict, Path]]) -> None:
     """
     from clear.continual.training.versions import check_versions
     from clear.engine.checkpoint import LATEST, load_checkpoint
-    from clear.engine.continual.runner import ContinualRunner
 
-    last: ContinualRunner | None = None
-    for cfg, folder in runs:
-        if not is_finished(folder):
-            continue
-        runner = ContinualRunner(cfg)
-        if last is not None and last.cfg['scenario'] == runner.cfg['scenario']:
-            runner.share_data(last)
-        runner.build()
-        last = runner
+    finished = [(cfg, folder) for cfg, folder in runs if is_finished(folder)]
+    for (_, folder), runner in zip(finished, built_runners(cfg for cfg, _ in finished)):
         results = read_results(folder / RESULTS_FILE)
         changed = _differences(results, runner)
         if changed:
@@ -113,6 +105,20 @@ def check_finished(runs: Sequence[tuple[Config | dict, Path]]) -> None:
         if (folder / LATEST).is_file():
             methods = load_checkpoint(folder / LATEST)['progress'].get('methods', {})
             check_versions(folder / LATEST, methods, runner.strategy)
+
+
+def built_runners(cfgs: Iterable[Config]) -> Iterator[ContinualRunner]:
+    """A built runner of each config in turn; neighbours of one scenario share its data."""
+    from clear.engine.continual.runner import ContinualRunner
+
+    last: ContinualRunner | None = None
+    for cfg in cfgs:
+        runner = ContinualRunner(cfg)
+        if last is not None and last.cfg['scenario'] == runner.cfg['scenario']:
+            runner.share_data(last)
+        runner.build()
+        yield runner
+        last = runner
 
 
 def _differences(results: Results, runner: ContinualRunner) -> list[str]:

@@ -17,6 +17,7 @@ from clear.core.results import RESULTS_FILE, software
 from clear.core.storage.locks import locked
 from clear.core.storage.tracking import WANDB_ID
 from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
+from clear.engine.repeats import SUMMARY_FILE
 from clear.engine.runners import runners
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ def run_files(work_dir: Path) -> list[Path]:
 
 
 def refuse_run(work_dir: Path, folders: Iterable[Path]) -> None:
-    """Refuse to begin anew where a run is; one that was stopped before it saved anything is none.
+    """Refuse to begin anew where a run is, or those of seeds or of a sweep; one that saved nothing is none.
 
     Raises:
-        ConfigError: if one of `folders` holds results or a checkpoint.
+        ConfigError: if one of `folders`, or a seed's folder in it, holds results or a checkpoint.
     """
-    if any((folder / name).exists() for folder in folders for name in (RESULTS_FILE, LATEST, ITERATION)):
+    places = [place for folder in {work_dir, *folders} for place in (folder, *folder.glob('seed_*'))]
+    if any((place / name).exists() for place in places for name in (RESULTS_FILE, LATEST, ITERATION, SUMMARY_FILE)):
         raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
                           'choose another folder with --work-dir.')
 

@@ -56,9 +56,9 @@ class ContinualProgram(RunnerProgram):
             cfg['amp'] = args.amp
         if args.branch and args.resume:
             raise ConfigError('--branch starts a new run from a checkpoint, --resume continues one; give one of them.')
-        if args.seed is not None and not args.dry_run:
+        if args.seed is not None:
             cfg.pop('seeds', None)
-        if args.dry_run or (cfg.get('seeds') is None and cfg.get('sweep') is None):
+        if cfg.get('seeds') is None and cfg.get('sweep') is None:
             self._run_one(args, on_built)
         else:
             set_threads(cfg.get('threads'))
@@ -71,14 +71,17 @@ class ContinualProgram(RunnerProgram):
         super().run(args, on_built)
 
     def _run_several(self, args: argparse.Namespace) -> None:
-        from clear.engine.continual.several import run_several
+        from clear.engine.continual.several import describe_several, run_several
 
         def run(cfg: Config, folder: Path, resume: bool, built: Callable[[], None]) -> None:
             options = copy.copy(args)
             options.resume, options.overwrite, options.branch = resume, not resume, None
             type(self)(cfg)._run_one(options, built)
 
-        run_several(self.cfg, self.work_dir, args, run)
+        if args.dry_run:
+            describe_several(self.cfg, self.work_dir)
+        else:
+            run_several(self.cfg, self.work_dir, args, run)
 
     def build(self) -> None:
         self.runner.build()

@@ -12,8 +12,8 @@ from clear.core.errors import ConfigError, TrainingError
 from clear.core.logs import logger
 from clear.engine.checkpoint import ITERATION, LATEST
 from clear.engine.continual.keys import with_defaults
-from clear.engine.continual.sweeps import Point, plan_sweep, with_values, write_sweep
-from clear.engine.repeats import check_finished, check_seeds, is_finished, seed_folder, write_summary
+from clear.engine.continual.sweeps import Point, plan_sweep, value_at, with_values, write_sweep
+from clear.engine.repeats import built_runners, check_finished, check_seeds, is_finished, seed_folder, write_summary
 from clear.engine.work_dir import held, refuse_run, replacing
 
 if TYPE_CHECKING:
@@ -32,12 +32,10 @@ def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone
         ConfigError: for seeds or values that cannot be, before anything is read or written.
         TrainingError: if the training of a seed diverged. Of a sweep such a value is noted, unless all of them did.
     """
-    seeds = check_seeds(cfg['seeds']) if cfg.get('seeds') is not None and args.seed is None else None
-    points = plan_sweep(cfg)
+    seeds, points, groups = _plan(cfg, work_dir)
     if args.resume not in (None, False, True) or args.branch:
         raise ConfigError('seeds and sweep: --resume takes no checkpoint, and --branch none of one run; finished runs '
                           'are kept and the others continued. Use --seed N for one of the seeds.')
-    groups = [_seats(cfg, point, seeds, work_dir) for point in points]
     seats = [seat for group in groups for seat in group]
     is_sweep = cfg.get('sweep') is not None
     with held(work_dir):
@@ -47,9 +45,41 @@ def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone
             check_finished([(seat.cfg, seat.folder) for seat in seats])
         parts = [] if is_sweep else [seat.folder for seat in seats]
         with replacing(work_dir, args.overwrite and not args.resume, parts) as built:
-            for lane, reason in _lanes(cfg, seats):
+            for lane, reason in _lanes(list(points[0].values), seats):
                 _run_group(lane, reason, bool(args.resume), built, run_alone, is_sweep)
         _conclude(cfg, points, groups, seeds, work_dir)
+
+
+def describe_several(cfg: Config, work_dir: Path) -> None:
+    """Build the first run of every value, and say what the first of all would do and how many there are.
+
+    Raises:
+        ConfigError: for seeds or values that cannot be.
+    """
+    from clear.features import planned_banks
+
+    _, points, groups = _plan(cfg, work_dir)
+    seats = [seat for group in groups for seat in group]
+    with planned_banks():
+        for number, runner in enumerate(built_runners(group[0].cfg for group in groups)):
+            if number == 0:
+                runner.work_dir = seats[0].folder
+                logger.info('%s\n%s', seats[0].label, runner.describe())
+    logger.info('\n%d runs like this one, in %s: %s', len(seats), work_dir,
+                '  '.join(str(seat.folder.relative_to(work_dir)) for seat in seats))
+    for lane, reason in _lanes(list(points[0].values), seats):
+        if reason is not None:
+            logger.info('one run after the other: %s', reason)
+        elif len(lane) > 1:
+            logger.info('%d runs in one lane', len(lane))
+    logger.info('dry run: nothing was trained or written')
+
+
+def _plan(cfg: Config, work_dir: Path) -> tuple[list[int] | None, list[Point], list[list[Seat]]]:
+    """Seeds, choices of values, and for each of these the runs of all seeds."""
+    seeds = check_seeds(cfg['seeds']) if cfg.get('seeds') is not None else None
+    points = plan_sweep(cfg)
+    return seeds, points, [_seats(cfg, point, seeds, work_dir) for point in points]
 
 
 def _seats(cfg: Config, point: Point, seeds: Sequence[int] | None, work_dir: Path) -> list[Seat]:
@@ -69,7 +99,7 @@ def _seats(cfg: Config, point: Point, seeds: Sequence[int] | None, work_dir: Pat
     return seats
 
 
-def _lanes(cfg: Config, seats: list[Seat]) -> list[tuple[list[Seat], str | None]]:
+def _lanes(swept: Sequence[str], seats: list[Seat]) -> list[tuple[list[Seat], str | None]]:
     """Runs that go together, with the reason why they cannot be trained as a lane, if there is one.
 
     Each is asked by its own config: a value of the sweep may be what no lane has, such as another loss.
@@ -77,7 +107,6 @@ def _lanes(cfg: Config, seats: list[Seat]) -> list[tuple[list[Seat], str | None]
     from clear.continual.lane.support import differing_keys, obstacle
     from clear.engine.continual.lanes import MOST_RUNS
 
-    swept = list(cfg.get('sweep') or {})
     groups: dict[tuple[str | None, str], list[Seat]] = {}
     apart: set[str] = set()
     for seat in seats:
@@ -96,13 +125,6 @@ def _lanes(cfg: Config, seats: list[Seat]) -> list[tuple[list[Seat], str | None]
         size = MOST_RUNS if reason is None else len(same)
         lanes += [(same[start:start + size], reason) for start in range(0, len(same), size)]
     return lanes
-
-
-def value_at(cfg: Config, key: str) -> object:
-    """The value of a dotted key."""
-    for part in key.split('.'):
-        cfg = cfg[part]
-    return cfg
 
 
 def _run_group(seats: list[Seat], reason: str | None, resume: bool, built: Callable[[], None], run_alone: RunAlone,

@@ -49,8 +49,14 @@ def plan_sweep(cfg: Config) -> list[Point]:
     if sweep is None:
         return [Point()]
     if not isinstance(sweep, dict) or not sweep:
-        raise ConfigError(f"sweep is {sweep!r}; expected lists by key, as {{'cl_strategy.optimizer.lr': [0.1, 1.0]}}.")
-    lists = {key: _check_list(cfg, key, values) for key, values in to_plain(dict(sweep)).items()}
+        raise ConfigError(f"sweep is {sweep!r}; expected lists by key, as {{'cl_strategy.optimizer.lr': [0.1, 1.0]}}; "
+                          'on the command line --cfg-options sweep.cl_strategy.optimizer.lr=[0.1,1.0]')
+    lists = {key: _check_list(cfg, key, values) for key, values in _by_key(to_plain(dict(sweep)))}
+    for key in lists:
+        inside = [other for other in lists if other.startswith(f'{key}.')]
+        if inside:
+            raise ConfigError(f'sweep: {inside[0]} lies in {key}, so the values of one would replace those of the '
+                              'other; sweep one of them.')
     names = _short_names(list(lists))
     points = []
     for values in product(*lists.values()):
@@ -64,15 +70,24 @@ def plan_sweep(cfg: Config) -> list[Point]:
     return points
 
 
-def _check_list(cfg: Config, key: object, values: object) -> list[Plain]:
-    top = str(key).split('.')[0]
+def _by_key(sweep: dict, before: str = '') -> Iterator[tuple[str, Plain]]:
+    """Dotted keys and their values, also of dicts in dicts, which `--cfg-options sweep.a.b=[1,2]` makes."""
+    for key, values in sweep.items():
+        if isinstance(values, dict) and values:
+            yield from _by_key(values, f'{before}{key}.')
+        else:
+            yield f'{before}{key}', values
+
+
+def _check_list(cfg: Config, key: str, values: object) -> list[Plain]:
+    top = key.split('.')[0]
     if top == 'seed' or top == 'seeds':
         raise ConfigError(f'sweep.{key}: several seeds are asked for by seeds=[0, 1, 2].')
     if top in EXECUTION_KEYS or top in ('sweep', 'runner_type', 'default_scope'):
         raise ConfigError(f"sweep.{key}: '{top}' does not decide the result; there is nothing to compare.")
     known = {*DEFAULTS, *REQUIRED} - set(EXECUTION_KEYS)
-    if not isinstance(key, str) or top not in known:
-        near = nearest(str(key), known)
+    if top not in known:
+        near = nearest(key, known)
         raise ConfigError(f"sweep: nobody reads '{key}'.{f' Did you mean {near}?' if near else ''}")
     if not isinstance(values, list) or not values:
         raise ConfigError(f'sweep.{key} is {values!r}; expected a list of values.')
@@ -102,22 +117,37 @@ def with_values(cfg: Config, values: dict[str, Plain]) -> Config:
     """A copy of a config with those values.
 
     Raises:
-        ConfigError: for a key below something that is no dict.
+        ConfigError: for a key below something that is neither a dict nor a list.
     """
     one = copy.deepcopy(cfg)
     for key, value in values.items():
-        *path, last = key.split('.')
-        target = one
-        for depth, part in enumerate(path):
-            if part not in target:
-                near = nearest(part, list(target))
-                raise ConfigError(f"'{'.'.join(path[:depth + 1])}' is not in the config."
-                                  f'{f" Did you mean {near}?" if near else ""}')
-            target = target[part]
-            if not isinstance(target, dict):
-                raise ConfigError(f"'{'.'.join(path[:depth + 1])}' is {target!r}, which has no key '{path[-1]}'.")
-        target[last] = copy.deepcopy(value)
+        parent, _, last = key.rpartition('.')
+        target = value_at(one, parent) if parent else one
+        if isinstance(target, dict) or target is one:
+            target[last] = copy.deepcopy(value)
+        else:
+            value_at(one, key)
+            target[int(last)] = copy.deepcopy(value)
     return one
+
+
+def value_at(cfg: Config, key: str) -> object:
+    """The value of a dotted key, in which numbers are places in lists.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    found, path = dict(cfg.items()), ''
+    for part in key.split('.'):
+        if not isinstance(found, (dict, list)):
+            raise ConfigError(f"'{path}' is {found!r}, which has no key '{part}'.")
+        inside = dict(found) if isinstance(found, dict) else {str(place): value for place, value in enumerate(found)}
+        path = f'{path}.{part}'.lstrip('.')
+        if part not in inside:
+            near = nearest(part, list(inside))
+            raise ConfigError(f"'{path}' is not in the config.{f' Did you mean {near}?' if near else ''}")
+        found = found[part] if isinstance(found, dict) else found[int(part)]
+    return found
 
 
 def _short_names(keys: list[str]) -> dict[str, str]:

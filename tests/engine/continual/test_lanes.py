@@ -12,7 +12,7 @@ from clear.core.errors import Interrupted
 from clear.core.files import read_json
 from clear.engine.continual.lanes import LaneRun
 from clear.engine.continual.state import RunState
-from clear.engine.continual.sweeps import plan_sweep
+from clear.engine.continual.sweeps import plan_sweep, with_values
 
 SEEDS = (3, 1, 2)
 
@@ -190,7 +190,9 @@ def test_values_that_no_lane_has_are_trained_alone(sweep, says, tmp_path):
     ({'cl_strategy.optimizer.lr': [0.1, -1.0]}, 'cl_strategy.optimizer.lr=-1.0'),
     ({'cl_strategy.optimizer.lr': ['a']}, "cl_strategy.optimizer.lr='a'"), ({'seed': [0, 1]}, 'seeds=[0, 1, 2]'),
     ({'threads': [1, 2]}, 'does not decide the result'), ({}, 'expected lists by key'), (3, 'expected lists by key'),
-    ({'model.head.type.x': [1]}, "'model.head.type' is 'LinearClsHead'")])
+    ({'model.head.type.x': [1]}, "'model.head.type' is 'LinearClsHead'"),
+    ({'cl_strategy.optimizer.lr': [0.1], 'cl_strategy.optimizer': [dict(type='Adam')]}, 'sweep one of them'),
+    ({'metrics.9.epoch': [True]}, "'metrics.9' is not in the config")])
 def test_sweeps_that_cannot_be(sweep, says, tmp_path):
     finished = run('train', write(tmp_path / 'config.py', lane_config(), sweep=sweep), '--work-dir', tmp_path / 'runs')
     assert finished.code == 2 and says in finished.err and len(finished.err.strip().splitlines()) == 1
@@ -201,3 +203,35 @@ def test_folders_of_values_are_told_apart():
     cfg = lane_config()
     cfg['sweep'] = {'cl_strategy.optimizer.lr': [0.1], 'cl_strategy.optimizer.weight_decay': [0.0, 0.5]}
     assert [point.folder for point in plan_sweep(cfg)] == ['lr_0.1-weight_decay_0.0', 'lr_0.1-weight_decay_0.5']
+
+
+def test_keys_of_a_sweep_on_the_command_line_and_inside_lists():
+    cfg = lane_config()
+    cfg['cl_strategy']['plugins'] = [dict(type='ReplayPlugin', mem_size=5)]
+    cfg['sweep'] = {'cl_strategy.optimizer.lr': [0.1], 'cl_strategy': dict(
+        optimizer=dict(lr=[0.2]), plugins={'0': dict(mem_size=[5, 10])})}
+    values = [point.values for point in plan_sweep(cfg)]
+    assert values == [{'cl_strategy.optimizer.lr': 0.2, 'cl_strategy.plugins.0.mem_size': size} for size in (5, 10)]
+    assert with_values(cfg, values[1])['cl_strategy']['plugins'][0]['mem_size'] == 10
+    assert cfg['cl_strategy']['plugins'][0]['mem_size'] == 5
+
+
+def test_a_dry_run_tries_every_value_and_names_every_run(tmp_path):
+    cfg = write(tmp_path / 'config.py', lane_config('EWC'), seeds=[0, 1])
+    shown = train(cfg, '--work-dir', tmp_path / 'runs', '--dry-run', '--cfg-options',
+                  'sweep.cl_strategy.ewc_lambda=[1.0,2.0]')
+    assert 'ewc_lambda_2.0/seed_1' in shown.out and '4 runs like this one' in shown.out
+    assert shown.out.count('2 runs in one lane') == 2
+    refused = run('train', cfg, '--work-dir', tmp_path / 'runs', '--dry-run', '--cfg-options',
+                  'sweep.cl_strategy.ewc_lambda=[1.0,-1.0]')
+    assert refused.code == 2 and 'ewc_lambda is -1.0' in refused.err
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_other_seeds_and_single_runs_do_not_mix_with_what_is_there(tmp_path):
+    cfg = write(tmp_path / 'config.py', lane_config())
+    train(cfg, '--work-dir', tmp_path / 'runs', '--cfg-options', 'seeds=[0,1]')
+    for more in (['--seed', 5], ['--cfg-options', 'seeds=[2,3]'],
+                 ['--cfg-options', 'sweep.cl_strategy.optimizer.lr=[1,2]']):
+        refused = run('train', cfg, '--work-dir', tmp_path / 'runs', *more)
+        assert refused.code == 2 and 'already holds a run' in refused.err
