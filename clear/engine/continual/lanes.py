@@ -70,10 +70,10 @@ class Seat:
 def run_lane(seats: Sequence[Seat], resume: bool, on_built: Callable[[], None]) -> None:
     """Run configs that differ in seed, or in keys of `lane.support.differing_keys`, as one lane.
 
-    Finished runs are left as they are. A run whose training diverges is given up alone: its `error` says why.
+    A run whose training diverges is given up alone: its `error` says why.
 
     Args:
-        resume: go on where a run was left.
+        resume: go on where a run was left, and leave finished ones as they are.
         on_built: called when all are built, before training.
 
     Raises:
@@ -81,7 +81,7 @@ def run_lane(seats: Sequence[Seat], resume: bool, on_built: Callable[[], None]) 
     """
     open_seats = []
     for seat in seats:
-        if is_finished(seat.folder):
+        if resume and is_finished(seat.folder):  # else it is one that is about to be replaced
             logger.info('%s is finished: %s', seat.label, seat.folder)
         else:
             open_seats.append(seat)

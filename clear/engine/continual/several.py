@@ -149,7 +149,7 @@ def _run_group(seats: list[Seat], reason: str | None, resume: bool, built: Calla
 
 
 def _run_seat(seat: Seat, resume: bool, built: Callable[[], None], run_alone: RunAlone, is_sweep: bool) -> None:
-    if is_finished(seat.folder):
+    if resume and is_finished(seat.folder):  # else it is one that is about to be replaced
         logger.info('%s is finished: %s', seat.label, seat.folder)
         return
     begun = any((seat.folder / name).is_file() for name in (LATEST, ITERATION))

@@ -159,6 +159,21 @@ def test_seeds_and_values_together_with_keys_that_no_lane_has(tmp_path):
     assert '2 runs in one lane' in again.out and read_json(tmp_path / 'runs/summary.json') == summary
 
 
+@pytest.mark.parametrize('lane', [True, False])
+def test_overwriting_a_sweep_trains_it_again(lane, tmp_path):
+    """Its finished runs are those of another config."""
+    cfg, sweep = lane_config(), {'cl_strategy.optimizer.lr': [0.1, 0.05]}
+    cfg.update(lane=lane, report=True)
+    train(write(tmp_path / 'config.py', cfg, sweep=sweep), '--work-dir', tmp_path / 'runs')
+    kept = train(tmp_path / 'config.py', '--work-dir', tmp_path / 'runs', '--resume')
+    assert kept.out.count('is finished: ') == 2
+    cfg['cl_strategy']['train_epochs'] = 1
+    train(write(tmp_path / 'config.py', cfg, sweep=sweep), '--work-dir', tmp_path / 'runs', '--overwrite')
+    for name in ('lr_0.1', 'lr_0.05'):
+        assert checkpoint_of(tmp_path / 'runs' / name)['config']['cl_strategy']['train_epochs'] == 1
+    train(tmp_path / 'config.py', '--work-dir', tmp_path / 'runs', '--resume')
+
+
 @pytest.mark.parametrize('sweep, says', [
     ({'cl_strategy.loss': [dict(type='CrossEntropyLoss'), dict(type='LabelSmoothLoss', label_smooth_val=0.3)]},
      'the loss is LabelSmoothLoss'),
