@@ -348,6 +348,10 @@ def computed_config(cfg: Config | dict, world_size: int) -> dict[str, Plain]:
     kept = schema.computed_config(cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg), _EXECUTION, KNOWN)
     # Where the files lie does not matter; what they hold is in the weights that a resumed run reads.
     kept['load_from'] = bool(kept.get('load_from'))
+    randomness, seed = kept.get('randomness'), kept.get('seed')
+    if isinstance(randomness, dict) and seed is not None and randomness.get('seed') not in (None, seed):
+        # Not read beside `seed`. Earlier versions read it: their runs must not go on with other draws.
+        kept['randomness'] = {key: value for key, value in randomness.items() if key != 'seed'}
     if kept.get('use_banks') is True:
         del kept['use_banks']  # as it is without the key
     if isinstance(kept.get('model'), dict) and 'previous' in kept['model']:

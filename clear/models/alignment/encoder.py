@@ -18,6 +18,7 @@ from clear.models.alignment.pair import TowerPair
 from clear.models.alignment.weight_averages import check_wise_ft, interpolate
 from clear.models.selfsup.parts.encoder import build_part
 from clear.models.towers.base import Tower, plain
+from clear.models.weights import local_weights
 from clear.models.weights.load import LoadReport
 from clear.registry import MODELS
 
@@ -33,8 +34,8 @@ class AlignedEncoder(TowerPair):
 
     Args:
         model: the `model` of the training config.
-        weights: a checkpoint of that training, or `dict(path=...)`; None leaves the towers as their own configs make
-            them.
+        weights: a checkpoint of that training or its address, or `dict(path=...)`; None leaves the towers as their own
+            configs make them.
         wise_ft: share of those weights in an average with others, 1 by default (WiSE-FT, Wortsman et al. 2022,
             arXiv:2109.01903). The others are what the towers' configs load, and heads as they are drawn.
         start_weights: a checkpoint to take these others from.
@@ -48,9 +49,10 @@ class AlignedEncoder(TowerPair):
 
     def __init__(self, model: Mapping | ImageTextAlignment, weights: str | Path | Mapping | None = None, *,
                  wise_ft: float | None = None, start_weights: str | Path | None = None):
+        sha256 = None
         if isinstance(weights, Mapping):
-            check_keys('AlignedEncoder.weights', weights, {'path'}, 'weights')
-            weights = weights.get('path')
+            check_keys('AlignedEncoder.weights', weights, {'path', 'sha256'}, 'weights')
+            weights, sha256 = weights.get('path'), weights.get('sha256')
         check_wise_ft('AlignedEncoder: wise_ft', wise_ft)
         if wise_ft is not None and weights is None:
             raise ConfigError('AlignedEncoder: wise_ft is an average of two weights: give the trained ones as weights.')
@@ -58,9 +60,9 @@ class AlignedEncoder(TowerPair):
             raise ConfigError('AlignedEncoder: start_weights are for an average: give wise_ft, the share of weights.')
         built = _built(model)
         if start_weights is not None:
-            _load(built, Path(start_weights))
+            _load(built, local_weights(start_weights))
         start = {name: value.clone() for name, value in built.state_dict().items()} if wise_ft is not None else {}
-        report = None if weights is None else _load(built, Path(weights))
+        report = None if weights is None else _load(built, local_weights(weights, sha256))
         if wise_ft is not None:
             built.load_state_dict(interpolate(start, built.state_dict(), wise_ft))
         self._become(built, {} if isinstance(model, ImageTextAlignment) else model)

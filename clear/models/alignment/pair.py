@@ -18,6 +18,7 @@ from clear.models.alignment.heads import build_head
 from clear.models.towers.base import Tower, plain
 from clear.models.towers.image import ImageEncoder, build_encoder
 from clear.models.towers.text import TextEncoder, build_text_encoder
+from clear.models.weights import local_weights
 from clear.registry import MODELS
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _head(side: str, head: Mapping | nn.Module | None, tower: Tower | None, join
     with seeded_draws(0):
         built = build_head(side, head, tower.embed_dim, joint_dim)
     if weights is not None:
-        _load_head(side, built, Path(weights))
+        _load_head(side, built, local_weights(weights))
     return built
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from clear.core.config import load_config
 from clear.core.errors import ConfigError
-from clear.engine.training.keys import check_runner_config
+from clear.engine.training.keys import check_runner_config, computed_config
 from clear.engine.training.optimisation import unmatched_patterns
 from clear.evaluation.online_tasks import TaskHook
 from clear.models.towers.open_clip import open_clip_config
@@ -35,6 +35,16 @@ def parts():
         norm_decay_mult=0.0, custom_keys={'bias': dict(lr_mult=0.5, fix_lr=True)}))
     check_runner_config(Config(copy.deepcopy(cfg)))
     return cfg
+
+
+def test_a_second_seed_that_is_not_read_does_not_count():
+    def of(**keys):
+        return computed_config(dict(model=dict(type='x'), **keys), 1).get('randomness')
+
+    assert of(seed=0, randomness=dict(seed=5, deterministic=True)) == dict(deterministic=True)
+    for randomness in (dict(seed=0), dict(seed=None), dict(deterministic=True)):
+        assert of(seed=0, randomness=randomness) == randomness
+    assert of(randomness=dict(seed=5)) == dict(seed=5)
 
 
 @pytest.mark.parametrize('place, key, near', [

@@ -1,7 +1,10 @@
 """Two encoders side by side, and the pair of a run: against the parts by hand; what does not fit is refused."""
 
+import hashlib
+
 import pytest
 import torch
+from download_server import serving
 from tiny_text import TINY_CLIP, write_bert, write_two_towers
 from torch import nn
 
@@ -11,6 +14,7 @@ from clear.features import identity_of
 from clear.features.build import make_encoder, make_text_encoder, typed
 from clear.models import AlignedEncoder, AlignedRun, ImageTextAlignment, TowerPair, build_encoder, build_text_encoder
 from clear.models.necks import ProjectionMLP
+from clear.registry import MODELS
 
 TEXTS = ['a photo of a cat', 'a dog', 'two ships', 'no', 'an old truck']
 IMAGE = dict(type='OpenCLIPImageEncoder', arch='ViT-B-32', model_args=TINY_CLIP)
@@ -116,6 +120,22 @@ def test_a_head_takes_its_weights_from_its_own_file_or_from_a_whole_alignment(wh
     with pytest.raises(CheckpointError, match='image_head: .*holds no weights of this ProjectionMLP'):
         TowerPair(trained.image_encoder, image_head=dict(type='ProjectionMLP', out_channels=16,
                                                          weights=str(tmp_path / 'head.pth')))
+
+
+def test_weights_may_be_an_address(images, tmp_path, monkeypatch):
+    monkeypatch.setenv('CLEAR_CACHE', str(tmp_path / 'cache'))
+    torch.manual_seed(3)
+    cfg = dict(MODEL, image_encoder=RESNET, image_head=dict(type='ProjectionMLP'))
+    trained = MODELS.build(cfg).eval()
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    with serving(monkeypatch) as server:
+        server.files['whole.pth'] = content
+        url = f'{server.url}/whole.pth'
+        encoder = AlignedEncoder(cfg, dict(path=url, sha256=hashlib.sha256(content).hexdigest()))
+        pair = TowerPair(trained.image_encoder, image_head=dict(type='ProjectionMLP', out_channels=16, weights=url))
+    for each in (encoder, pair):
+        torch.testing.assert_close(each(images), trained.encode_image(images))
 
 
 @pytest.mark.parametrize('cfg, message', [
