@@ -251,9 +251,10 @@ class Decoder:
         from avalanche.training.storage_policy import ReservoirSamplingBuffer, _ParametricSingleBuffer
 
         from clear.continual.buffers.balanced import RankedExemplars
+        from clear.continual.buffers.flat import FlatReservoir
 
         self.makers = {class_name(cls): partial(cls, *arguments) for cls, *arguments in (
-            (ReservoirSamplingBuffer, 0), (RankedExemplars, 0), (_ParametricSingleBuffer, 0),
+            (ReservoirSamplingBuffer, 0), (FlatReservoir, 0), (RankedExemplars, 0), (_ParametricSingleBuffer, 0),
             (AverageMeanClassAccuracy,))}
 
     def value(self, encoded: Encoded, existing: object = None) -> Any:

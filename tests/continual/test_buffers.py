@@ -7,6 +7,7 @@ import torch
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoir
 
 from clear.continual.buffers import BiasedReservoirSamplingBuffer, ReservoirSamplingBuffer, check_buffer_size
+from clear.continual.buffers.flat import FlatReservoir, join
 from clear.continual.scenarios.base import TensorBucket, task_aware
 from clear.core.errors import ConfigError
 from clear.registry import BUFFERS
@@ -82,6 +83,19 @@ def test_reservoir_keeps_the_samples_that_avalanches_keeps():
         buffer.resize(None, 3)
     assert contents(legacy) == contents(stock)
     assert contents(ours) == sorted(contents(stock))
+
+
+@pytest.mark.parametrize('sizes', [[4, 30, 9], [30], [7, 7, 7, 7]])
+def test_the_group_of_a_memory_is_avalanches_but_flat(sizes):
+    """The same samples in the same order, after updates and a smaller size; alone and joined."""
+    stock, ours = filled(AvalancheReservoir(11), sizes), filled(FlatReservoir(11), sizes)
+    for buffer in (stock, ours):
+        buffer.resize(None, 6)
+    assert contents(ours) == contents(stock)
+    assert torch.equal(ours._buffer_weights, stock._buffer_weights)
+    assert list(ours.buffer.targets) == list(stock.buffer.targets)
+    both = join([ours.buffer, ours.buffer])
+    assert [int(both[row][0]) for row in range(len(both))] == contents(stock) * 2
 
 
 def test_every_sample_of_the_stream_is_kept_with_the_same_probability(frequencies):

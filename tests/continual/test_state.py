@@ -198,7 +198,8 @@ def test_nothing_but_the_listed_classes_is_constructed(name, index):
     stored = {KIND: 'object', 'class': name, 'fields': {'args': ['true']}}
     decoder = Decoder(index, nn.Linear(1, 1))
     assert {maker.func.__name__ for maker in decoder.makers.values()} == \
-        {'ReservoirSamplingBuffer', 'RankedExemplars', '_ParametricSingleBuffer', 'AverageMeanClassAccuracy'}
+        {'ReservoirSamplingBuffer', 'FlatReservoir', 'RankedExemplars', '_ParametricSingleBuffer',
+         'AverageMeanClassAccuracy'}
     before = Point.made
     for existing in (None, ReservoirSamplingBuffer(1), {}):
         with pytest.raises(CheckpointError, match=f'holds a {name}'):

@@ -9,15 +9,14 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset, make_avalanche_dataset
 from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
-from avalanche.benchmarks.utils.utils import concat_datasets
 from avalanche.training.storage_policy import ClassBalancedBuffer as AvalancheClassBalancedBuffer
 from avalanche.training.storage_policy import ExemplarsBuffer, ExemplarsSelectionStrategy
 from avalanche.training.storage_policy import ExperienceBalancedBuffer as AvalancheExperienceBalancedBuffer
 from avalanche.training.storage_policy import ParametricBuffer as AvalancheParametricBuffer
-from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoirSamplingBuffer
 from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as AvalancheBufferWithLogits
 from avalanche.training.supervised.der import compute_dataset_logits
 
+from clear.continual.buffers.flat import FlatReservoir, join
 from clear.core.checks import check_whole
 from clear.core.logs import logger
 from clear.registry import BUFFERS
@@ -64,12 +63,14 @@ class SharedPlaces:
 
     method_version = 2
     method_remedy = 'legacy=True, of the strategy, the plugin or the memory, brings the earlier shares back'
+    rebuilt = ('_whole',)
 
     def set_form(self, legacy: bool) -> None:
         """Of the constructor, behind Avalanche's."""
         check_whole('max_size', self.max_size, 1)
         self.legacy = legacy
         self._was_told = False
+        self._whole: tuple[list[AvalancheDataset], AvalancheDataset] | None = None
         if self.is_stock:
             self.method_version = 1
 
@@ -85,10 +86,15 @@ class SharedPlaces:
 
     @property
     def buffer(self) -> AvalancheDataset:
-        return concat_datasets(self.buffer_datasets)
+        parts = self.buffer_datasets
+        known = self._whole
+        if known is None or len(known[0]) != len(parts) or any(a is not b for a, b in zip(known[0], parts)):
+            self._whole = known = parts, join(parts)  # asked for several times in an experience
+        return known[1]
 
     def take(self, agent: SupervisedTemplate | None, new: dict[int, AvalancheDataset]) -> None:
         """Offer samples, a data set for each group that has new ones."""
+        self._whole = None
         known = set(self.buffer_groups)
         for group, dataset in new.items():
             if group not in known:
@@ -105,7 +111,7 @@ class SharedPlaces:
         self._cut(strategy, [])
 
     def _make_group(self) -> ExemplarsBuffer:
-        return AvalancheReservoirSamplingBuffer(self.max_size)
+        return FlatReservoir(self.max_size)
 
     def _add(self, agent: SupervisedTemplate | None, group: ExemplarsBuffer, dataset: AvalancheDataset) -> None:
         group.update_from_dataset(dataset)
