@@ -197,3 +197,14 @@ def test_every_door_takes_an_address(server, weights, tmp_path):
     url = f'{server.url}/resnet18.pth'
     encoder = TorchvisionEncoder('resnet18', weights=dict(path=url, sha256=sha256(server.files['resnet18.pth'])))
     assert encoder.fingerprint() == TorchvisionEncoder('resnet18', weights=str(tmp_path / 'resnet18.pth')).fingerprint()
+
+
+def test_a_hash_at_the_end_of_an_address_is_compared(server, weights):
+    server.files['linear.pth'] = content = weights[0]
+    url = f'{server.url}/linear.pth'
+    assert local_weights(f'{url}#sha256={sha256(content)}').read_bytes() == content
+    with pytest.raises(CheckpointError, match='is to begin with'):
+        local_weights(f'{url}#sha256={"0" * 64}')
+    for fragment, given in (('sha256=12', None), ('md5=12', None), (f'sha256={"0" * 64}', sha256(content))):
+        with pytest.raises(ConfigError, match='expected #sha256=|in the address'):
+            local_weights(f'{url}#{fragment}', given)

@@ -34,8 +34,8 @@ def check_address(where: str, path: object, sha256: object = None) -> None:
         where: what to call it in a message: the key of a config.
 
     Raises:
-        ConfigError: if it is an address that is neither http nor https or holds a password, or `sha256` is none or goes
-            with no address.
+        ConfigError: if it is an address that is neither http nor https, holds a password or ends in `#` and something
+            other than `sha256=...`, or `sha256` is none, is another than that one or goes with no address.
     """
     if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
         raise ConfigError(f'{where}: sha256 is {sha256!r}; expected 64 hexadecimal digits.')
@@ -50,6 +50,12 @@ def check_address(where: str, path: object, sha256: object = None) -> None:
     if '@' in parts.netloc:
         raise ConfigError(f'{where}: the address holds a user or a password, which would stand in the log. Download '
                           'the file yourself and name its path.')
+    key, _, digits = parts.fragment.partition('=')
+    if parts.fragment and (key != 'sha256' or not _SHA256.fullmatch(digits)):
+        raise ConfigError(f"{where}: what follows '#' in {path} is not read; expected #sha256= and 64 hexadecimal "
+                          'digits, or nothing.')
+    if parts.fragment and sha256 is not None and sha256.lower() != digits.lower():
+        raise ConfigError(f'{where}: sha256 is {sha256}, and {digits} in the address.')
 
 
 def cache_folder() -> Path:
@@ -65,8 +71,8 @@ def local_weights(path: str | Path, sha256: str | None = None, *, timeout_s: flo
     A download that was cut short goes on where it stopped. Several processes that want one file get it once.
 
     Args:
-        sha256: of the file at an address. Without it the digits at the end of the file's name are compared, where it
-            has them (`-0676ba61.pth`).
+        sha256: of the file at an address, which may also end in `#sha256=...`. Without it the digits at the end of the
+            file's name are compared, where it has them (`-0676ba61.pth`).
 
     Raises:
         ConfigError: as `check_address`.
@@ -75,7 +81,8 @@ def local_weights(path: str | Path, sha256: str | None = None, *, timeout_s: flo
     check_address('weights', path, sha256)
     if not is_address(path):
         return Path(path)
-    url = str(path)
+    url, _, fragment = str(path).partition('#')
+    sha256 = sha256 or fragment.removeprefix('sha256=') or None
     name = unquote(urlsplit(url).path).rpartition('/')[2]
     if not re.fullmatch(r'[\w.+=,-]{1,200}', name) or name.startswith('.'):
         raise ConfigError(f'{url} ends in no name of a file.')
