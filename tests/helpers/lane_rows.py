@@ -21,18 +21,18 @@ EPOCH_METRICS = [dict(type='accuracy_metrics', epoch=True), dict(type='loss_metr
 
 
 @SCENARIOS.register_module(name='LaneRows', force=True)
-def lane_rows(num_buckets: int = 3, work_dir: str | None = None):
+def lane_rows(num_buckets: int = 3, features: int = FEATURES, tested: int = 20, work_dir: str | None = None):
     """Buckets of 37, 41 and 29 rows, in torch's default dtype."""
     generator = torch.Generator().manual_seed(0)
-    means = torch.randn(CLASSES, FEATURES, generator=generator)
+    means = torch.randn(CLASSES, features, generator=generator)
 
     def bucket(rows):
         targets = torch.randint(0, CLASSES, (rows,), generator=generator)
-        return TensorBucket(means[targets] + torch.randn(rows, FEATURES, generator=generator), targets)
+        return TensorBucket(means[targets] + torch.randn(rows, features, generator=generator), targets)
 
     return make_benchmark(ScenarioInfo(
         [str(label) for label in range(CLASSES)], [str(number) for number in range(num_buckets)], 'iid', 'lane rows',
-        [bucket(rows) for rows in (37, 41, 29)[:num_buckets]], [bucket(20) for _ in range(num_buckets)]))
+        [bucket(rows) for rows in (37, 41, 29)[:num_buckets]], [bucket(tested) for _ in range(num_buckets)]))
 
 
 def lane_config(kind='Naive', head='linear', **options):
