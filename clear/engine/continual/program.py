@@ -79,7 +79,7 @@ class ContinualProgram(RunnerProgram):
             type(self)(cfg)._run_one(options, built)
 
         if args.dry_run:
-            describe_several(self.cfg, self.work_dir)
+            describe_several(self.cfg, self.work_dir, args)
         else:
             run_several(self.cfg, self.work_dir, args, run)
 

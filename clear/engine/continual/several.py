@@ -32,10 +32,7 @@ def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone
         ConfigError: for seeds or values that cannot be, before anything is read or written.
         TrainingError: if the training of a seed diverged. Of a sweep such a value is noted, unless all of them did.
     """
-    seeds, points, groups = _plan(cfg, work_dir)
-    if args.resume not in (None, False, True) or args.branch:
-        raise ConfigError('seeds and sweep: --resume takes no checkpoint, and --branch none of one run; finished runs '
-                          'are kept and the others continued. Use --seed N for one of the seeds.')
+    seeds, points, groups = _plan(cfg, work_dir, args)
     seats = [seat for group in groups for seat in group]
     is_sweep = cfg.get('sweep') is not None
     with held(work_dir):
@@ -50,7 +47,7 @@ def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone
         _conclude(cfg, points, groups, seeds, work_dir)
 
 
-def describe_several(cfg: Config, work_dir: Path) -> None:
+def describe_several(cfg: Config, work_dir: Path, args: argparse.Namespace) -> None:
     """Build the first run of every value, and say what the first of all would do and how many there are.
 
     Raises:
@@ -58,7 +55,7 @@ def describe_several(cfg: Config, work_dir: Path) -> None:
     """
     from clear.features import planned_banks
 
-    _, points, groups = _plan(cfg, work_dir)
+    _, points, groups = _plan(cfg, work_dir, args)
     seats = [seat for group in groups for seat in group]
     with planned_banks():
         for number, runner in enumerate(built_runners(group[0].cfg for group in groups)):
@@ -75,10 +72,14 @@ def describe_several(cfg: Config, work_dir: Path) -> None:
     logger.info('dry run: nothing was trained or written')
 
 
-def _plan(cfg: Config, work_dir: Path) -> tuple[list[int] | None, list[Point], list[list[Seat]]]:
+def _plan(cfg: Config, work_dir: Path,
+          args: argparse.Namespace) -> tuple[list[int] | None, list[Point], list[list[Seat]]]:
     """Seeds, choices of values, and for each of these the runs of all seeds."""
     seeds = check_seeds(cfg['seeds']) if cfg.get('seeds') is not None else None
     points = plan_sweep(cfg)
+    if args.resume not in (None, False, True) or args.branch:
+        raise ConfigError('seeds and sweep: --resume takes no checkpoint, and --branch none of one run; finished runs '
+                          'are kept and the others continued. Use --seed N for one of the seeds.')
     return seeds, points, [_seats(cfg, point, seeds, work_dir) for point in points]
 
 

@@ -240,6 +240,8 @@ def test_a_dry_run_tries_every_value_and_names_every_run(tmp_path):
     refused = run('train', cfg, '--work-dir', tmp_path / 'runs', '--dry-run', '--cfg-options',
                   'sweep.cl_strategy.ewc_lambda=[1.0,-1.0]')
     assert refused.code == 2 and 'ewc_lambda is -1.0' in refused.err
+    refused = run('train', cfg, '--work-dir', tmp_path / 'runs', '--dry-run', '--branch', 'exp_0.pth')
+    assert refused.code == 2 and '--branch none of one run' in refused.err
     assert not (tmp_path / 'runs').exists()
 
 
