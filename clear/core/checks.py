@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeGuard, TypeVar
 from clear.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mmengine.config import Config
 
 Choice = TypeVar('Choice')
@@ -55,6 +57,16 @@ def check_flag(where: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f'{where} is {value!r}; expected True or False.')
     return value
+
+
+def check_figure_path(path: Path | None) -> None:
+    """The `--out` of a program that writes a figure ends with .png, which is what is written.
+
+    Raises:
+        ConfigError: if it has another suffix, or none.
+    """
+    if path is not None and path.suffix != '.png':
+        raise ConfigError(f"--out is {path}; expected a file that ends with '.png'.")
 
 
 def check_text(where: str, value: object) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 import json
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, overload
 from clear.core.checks import check_flag
 from clear.core.compat import patch_libraries
 from clear.core.configs.bases import MARK, configs_folder, package_bases, resolve_base, tree_of
+from clear.core.configs.signatures import check_keys
 from clear.core.errors import ClearError, ConfigError, nearest
 from clear.core.programs import signals
 
@@ -86,6 +90,7 @@ def load_config(path: str | Path, options: Options | None = None) -> tuple[Confi
     try:
         with signals.stoppable(), plain_readers(), package_bases(), _own_modules(path) as keep:
             cfg = _from_file(path)
+            _import_modules(cfg.get('custom_imports'), path)
             if cfg.get('custom_imports'):
                 keep()
             list(cfg.items())  # makes what mmengine imports lazily, so that a failing import shows here
@@ -114,7 +119,7 @@ def base_tree(path: str | Path) -> list[str]:
 @contextmanager
 def _own_modules(path: Path) -> Iterator[Callable[[], None]]:
     """Find modules beside a config and in the current folder; what is yielded, when called, leaves it so."""
-    added = [folder for folder in dict.fromkeys(map(str, (path.resolve().parent, Path.cwd())))
+    added = [folder for folder in dict.fromkeys(map(str, _own_folders(path)))
              if folder not in sys.path]
     sys.path += added  # behind all others: a file beside a config must not stand in for a package
     try:
@@ -135,6 +140,48 @@ def _reason(error: BaseException) -> str:
     return f'{type(error).__name__}: {error}'
 
 
+def _own_folders(path: Path) -> tuple[Path, Path]:
+    return path.resolve().parent, Path.cwd()
+
+
+def _import_modules(given: object, path: Path) -> None:
+    """Import what `custom_imports` names.
+
+    Raises:
+        ConfigError: naming the module that is not there, or where it breaks.
+    """
+    if not given:
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"custom_imports is {given!r}; expected dict(imports=['module']).")
+    check_keys('custom_imports', given, {'imports', 'allow_failed_imports'}, 'it')
+    names = given.get('imports') or []
+    for name in [names] if isinstance(names, str) else names:
+        if not isinstance(name, str) or not name or name.startswith('.'):
+            raise ConfigError(f'custom_imports.imports has {name!r}; expected the name of a module.')
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            if isinstance(error, ClearError):
+                raise
+            if isinstance(error, ImportError) and given.get('allow_failed_imports'):
+                warnings.warn(f'{name} failed to import and is ignored: {error}', stacklevel=2)
+            elif isinstance(error, ModuleNotFoundError) and error.name == name.partition('.')[0]:
+                raise ConfigError(f"custom_imports: '{name}' is neither beside the config ({path.resolve().parent}), nor "
+                                  f'in the current folder ({Path.cwd()}), nor installed.') from error
+            else:
+                raise ConfigError(f"custom_imports: '{name}' breaks: {type(error).__name__}: {error}"
+                                  f'{_place_of(error, path)}') from error
+
+
+def _place_of(error: BaseException, path: Path) -> str:
+    """' (FILE, line N)' of the innermost line of the user's own modules that an error went through; else empty."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if any(Path(frame.filename).is_relative_to(folder) for folder in _own_folders(path))
+              and not {'site-packages', 'dist-packages'} & set(Path(frame.filename).parts)]
+    return f' ({frames[-1].filename}, line {frames[-1].lineno})' if frames else ''
+
+
 def _from_file(path: Path) -> Config:
     """The config of a file. One that computes a value with an imported package may stand in a chain of `_base_` files.
 
@@ -143,7 +190,7 @@ def _from_file(path: Path) -> Config:
     from mmengine.config import Config
 
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
     except Exception as error:
         if _MIXED_CHAIN not in str(error):
             raise
@@ -154,7 +201,13 @@ def _from_file(path: Path) -> Config:
         patch_libraries()  # the classes are imported when they are looked at
         # They are values of `type`; by their own names they are no keys.
         return Config({key: value for key, value in cfg.items() if key not in imported}, filename=cfg.filename)
-    cfg = Config.fromfile(str(path), lazy_import=False)
+    try:
+        cfg = Config.fromfile(str(path), lazy_import=False, import_custom_modules=False)
+    except KeyError as error:
+        if '__name__' not in str(error):  # of a relative import, as a file with `read_base` has
+            raise
+        raise ConfigError('of a config and its bases, some name theirs by `_base_` and others import theirs with '
+                          '`read_base()`; write all of them in one of the two ways.') from error
     return Config({key: value for key, value in cfg.items() if not inspect.ismodule(value)}, filename=cfg.filename)
 
 

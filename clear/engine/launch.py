@@ -64,6 +64,9 @@ def train(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> RunnerProgram:
     """Train in this process as `args` say; the runner that did it."""
     runner = runner_of(read_run_config(args))
+    if args.resume and args.overwrite:
+        raise ConfigError('--resume goes on with the run that the work_dir holds, --overwrite replaces it; give one of '
+                          'them.')
     for option in ('shard', 'collect'):
         if getattr(args, option, None) is not None and option not in runner.OPTIONS:
             raise ConfigError(f'--{option} is for probing configs, which have many jobs; leave it out.')

@@ -2,11 +2,12 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clear.core.checks import check_choice, check_flag, check_number, check_text, check_whole
+from clear.core.checks import check_choice, check_figure_path, check_flag, check_number, check_text, check_whole
 from clear.core.errors import ConfigError
 
 
@@ -56,3 +57,11 @@ def test_no_text(value, message):
 def test_no_choice(value):
     with pytest.raises(ConfigError, match=re.escape(f"key is {value!r}; expected 'a' or 1.")):
         check_choice('key', value, ['a', 1])
+
+
+def test_the_name_of_a_figure_says_that_it_is_a_png():
+    check_figure_path(None)
+    check_figure_path(Path('a.b/c.png'))
+    for name in ('a.pdf', 'a', 'figures/'):
+        with pytest.raises(ConfigError, match="ends with '.png'"):
+            check_figure_path(Path(name))

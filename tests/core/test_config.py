@@ -123,6 +123,44 @@ def test_custom_imports_finds_modules_beside_the_config_and_in_the_current_folde
     assert own_path == before + added, 'once'
 
 
+@pytest.mark.parametrize(('imports', 'message'), [
+    ("dict(imports=['absent_module'])", "'absent_module' is neither beside the config"),
+    ("dict(imports=['breaks'])", r"'breaks' breaks: ZeroDivisionError: division by zero \(.*breaks.py, line 2\)"),
+    ("dict(imports=['circle_a'])", "'circle_a' breaks: ImportError: cannot import name 'x'.*circle_b.py, line 1"),
+    ("dict(imports=['wants'])", "'wants' breaks: ModuleNotFoundError: No module named 'absent_module'.*wants.py"),
+    ("'breaks'", r"expected dict\(imports="),
+    ("dict(import_=['breaks'])", "no key 'import_'. Did you mean 'imports'"),
+    ("dict(imports=[3])", 'expected the name of a module'),
+])
+def test_modules_that_cannot_be_imported(imports, message, own_path, tmp_path):
+    for name, text in (('breaks', 'a = 1\nb = 1 / 0'), ('circle_a', 'import circle_b\nx = 1'),
+                       ('circle_b', 'from circle_a import x'), ('wants', 'import absent_module')):
+        write(tmp_path / 'configs' / f'{name}.py', text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path / 'configs' / 'c.py', f'custom_imports = {imports}'))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('top', 'base'), [
+    ('from mmengine.config import read_base\nwith read_base():\n    from .b import *', "_base_ = 'c.py'"),
+    ("_base_ = 'b.py'", 'from mmengine.config import read_base\nwith read_base():\n    from .c import *')])
+def test_bases_of_both_kinds(top, base, tmp_path):
+    for name, text in (('a', top), ('b', base), ('c', 'x = 1')):
+        write(tmp_path / f'{name}.py', text)
+    with pytest.raises(ConfigError, match=r'some name theirs by `_base_` and others import'):
+        load_config(tmp_path / 'a.py')
+
+
+def test_bases_that_name_each_other(tmp_path):
+    write(tmp_path / 'a.py', "_base_ = 'b.py'")
+    write(tmp_path / 'b.py', "_base_ = ['c.py']")
+    write(tmp_path / 'c.py', "_base_ = './a.py'")
+    write(tmp_path / 'd.py', "_base_ = 'd.py'")
+    for name in 'ad':
+        with pytest.raises(ConfigError, match='_base_ goes round in a circle: .* names .*[ad].py'):
+            load_config(tmp_path / f'{name}.py')
+
+
 def test_without_custom_imports_the_path_of_modules_stays(own_path, tmp_path):
     before = [*own_path]
     load_config(write(tmp_path / 'configs' / 'c.py', 'x = 1'))

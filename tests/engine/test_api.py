@@ -143,10 +143,14 @@ def test_a_run_is_that_of_the_command_line_in_any_order(config, as_a_user_left_i
     clear.train('features.py', work_dir='other', seed=3)
     found = clear.train('config.py', work_dir='cell', cl_strategy=dict(train_epochs=2))
     assert_same_run('line', 'cell')
-    as_dict = dict(_base_='config.py', name='config', cl_strategy=dict(train_epochs=2))
+    as_dict = dict(_base_=Path('config.py'), name='config', cl_strategy=dict(train_epochs=2))
     clear.train(as_dict, 'dict', **{'cl_strategy.train_mb_size': 64})
     assert_same_run('line', 'dict')
     assert found.results.acc_matrix == read_results('line')['acc_matrix'] and found.work_dir == Path('cell')
+    with pytest.raises(clear.ConfigError, match='_base_ is 3; expected the name of a config'):
+        clear.train(dict(as_dict, _base_=3))
+    with pytest.raises(clear.DataError, match='nowhere'):
+        clear.train(as_dict, 'dict', scenario=dict(data_root=Path('nowhere')), overwrite=True)
 
 
 def test_an_ordinary_run_is_that_of_the_command_line(tmp_path, monkeypatch):

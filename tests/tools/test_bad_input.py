@@ -278,6 +278,7 @@ def test_work_dir_that_holds_a_run(finished_run):
 
 
 def test_resume_without_a_checkpoint(configs):
+    refused('features.py', '--work-dir', 'run', '--resume', '--overwrite', says=['give one of them'])
     refused('features.py', '--work-dir', 'run', '--resume', says=['Nothing to resume', 'latest.pth'])
     refused('features.py', '--work-dir', 'run', '--resume', 'exp_3.pth', says=['exp_3.pth does not exist'])
     assert not Path('run').exists()

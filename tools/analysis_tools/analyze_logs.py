@@ -34,10 +34,13 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    from clear.core.checks import check_figure_path
     from clear.core.errors import ConfigError, printable
     from clear.engine.inspection.logs import curves_figure, iteration_times, read_log
     from clear.visualization.figures import write_figures
 
+    if args.task == 'plot_curve':
+        check_figure_path(args.out)
     logs = [read_log(place) for place in args.logs]
     if args.task == 'cal_train_time':
         for place, log in zip(args.logs, logs):

@@ -30,6 +30,7 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    from clear.core.checks import check_figure_path
     from clear.core.logs import logger, setup_logging
     from clear.engine.inspection.confusions import (
         confusion_figure,
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from clear.visualization.figures import write_figures
 
     setup_logging(None)
+    check_figure_path(args.out)
     cfg = read_run_config(args, 'test')
     matrix, names = read_confusions(cfg, args.checkpoint, args.bucket)
     out = args.out or Path(cfg['work_dir']) / 'figures' / 'confusions.png'

@@ -31,12 +31,14 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    from clear.core.checks import check_figure_path
     from clear.core.logs import logger, setup_logging
     from clear.engine.inspection.samples import read_samples, samples_figure
     from clear.engine.launch import read_run_config
     from clear.visualization.figures import write_figures
 
     setup_logging(None)
+    check_figure_path(args.out)
     cfg = read_run_config(args)
     samples = read_samples(cfg, args.phase, args.number, args.epoch, args.bucket, args.original)
     what = f'{len(samples)} samples of {args.phase}, epoch {args.epoch}'

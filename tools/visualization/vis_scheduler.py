@@ -29,12 +29,14 @@ def main(argv=None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    from clear.core.checks import check_figure_path
     from clear.core.logs import logger, setup_logging
     from clear.engine.inspection.schedules import read_schedule, schedule_figure
     from clear.engine.launch import read_run_config
     from clear.visualization.figures import write_figures
 
     setup_logging(None)
+    check_figure_path(args.out)
     cfg = read_run_config(args)
     schedule = read_schedule(cfg, args.parameter, args.dataset_size)
     out = args.out or Path(cfg['work_dir']) / 'figures' / 'schedule.png'

@@ -147,6 +147,7 @@ def package_bases() -> Iterator[list[tuple[str, str]]]:
     def path_of(text: str, filename: str) -> tuple[str, str | None]:
         scope = text.partition(MARK)[0] if MARK in text else None
         path = before[0](text, filename)[0] if scope is None else str(resolve_base(text))
+        _refuse_circle(_absolute(filename), _absolute(path), found)
         found.append((_absolute(filename), _absolute(path)))
         return path, None if scope == 'clear' else scope
 
@@ -173,6 +174,16 @@ def package_bases() -> Iterator[list[tuple[str, str]]]:
         finally:
             Config._get_cfg_path, Config._get_base_modules = map(staticmethod, before[:2])
             config.get_installed_path = before[2]
+
+
+def _refuse_circle(file: str, base: str, found: Sequence[tuple[str, str]]) -> None:
+    """Refuse a base that has this file among its own bases, or is the file itself."""
+    above = [file]
+    for each in above:
+        above += [parent for parent, child in found if child == each and parent not in above]
+    if base in above:
+        raise ConfigError(f'_base_ goes round in a circle: {name_of(Path(file))} names {name_of(Path(base))}, of which '
+                          'it is a base.')
 
 
 def _is_without_modules(package: str) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from clear.core.errors import ConfigError, nearest
 from clear.core.files import atomic_writer
+from clear.engine.prediction.class_names import beside_the_data, first_names
 from clear.engine.runners import runner_type
 from clear.visualization.figures import new_figure, plain_text
 
@@ -47,8 +48,9 @@ def read_confusions(cfg: Config, checkpoint: Path, bucket: str | None = None) ->
 
     _, found, runner = measure(cfg, checkpoint, dict(type='ConfusionMatrix'))
     matrix = found['confusion_matrix/result']
-    meta = getattr(runner.test_loop.dataloader.dataset, 'metainfo', None) or {}
-    names = [str(name) for name in meta.get('classes') or range(len(matrix))]
+    data = runner.test_loop.dataloader.dataset
+    names = first_names([lambda: (getattr(data, 'metainfo', None) or {}).get('classes'),
+                         lambda: beside_the_data(dict(data_root=getattr(data, 'data_root', None)))], len(matrix))
     return torch.as_tensor(matrix), names
 
 

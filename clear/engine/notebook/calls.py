@@ -71,9 +71,9 @@ def _in_python(message: str) -> str:
 
 def arguments(config: str | Path | Mapping, options: Options, **others: object) -> argparse.Namespace:
     """What the command line would give, with options as values."""
+    options = {key: _without_paths(value) for key, value in options.items()}
     for key, value in options.items():
         _as_text(key, value)
-    options = dict(options)
     given = {**dict.fromkeys(('branch', 'amp', 'shard', 'collect')), 'dry_run': False, 'launcher': 'none',
              **{key: options.pop(key, None) for key in ('seed', 'device')},
              **{key: str(value) if isinstance(value, Path) else value for key, value in others.items()}}
@@ -94,14 +94,25 @@ def as_file(args: argparse.Namespace) -> Iterator[None]:
         config, args.cfg_options = dict(runner_type='ProbeRunner', **args.cfg_options), {}
     plain = config.to_dict() if isinstance(config, Config) else copy.deepcopy(dict(config))
     if (bases := plain.get('_base_')) is not None:
-        plain['_base_'] = [base if '::' in str(base) else str(find_config(base).resolve())
-                           for base in ([bases] if isinstance(bases, (str, Path)) else bases)]
+        bases = [bases] if isinstance(bases, (str, Path)) else bases
+        if not isinstance(bases, (list, tuple)) or not all(isinstance(base, (str, Path)) for base in bases):
+            raise ConfigError(f'_base_ is {bases!r}; expected the name of a config, or a list of them.')
+        plain['_base_'] = [base if '::' in str(base) else str(find_config(base).resolve()) for base in bases]
     name = Path(config.filename).stem if isinstance(config, Config) and config.filename else plain.get('name')
     with tempfile.TemporaryDirectory() as scratch:
         args.config = Path(scratch) / f'{_file_name(name)}.py'
-        args.config.write_text('\n'.join(f'{key} = {_as_text(key, value)}' for key, value in plain.items()) + '\n',
-                               'utf-8')
+        args.config.write_text('\n'.join(f'{key} = {_as_text(key, value)}'
+                                         for key, value in _without_paths(plain).items()) + '\n', 'utf-8')
         yield
+
+
+def _without_paths(value: object) -> object:
+    """A value of a config with paths as text."""
+    if isinstance(value, dict):
+        return {key: _without_paths(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_paths, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def _as_text(key: str, value: object) -> str:

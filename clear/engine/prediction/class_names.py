@@ -60,7 +60,9 @@ def of_the_checkpoint(checkpoint: Path) -> object:
 
 def beside_the_data(data: Options) -> list[str] | None:
     """Those of the `class_names.txt` in the `data_root` of a scenario or data set; None without one."""
-    root = Path(data.get('data_root') or '.')
+    if not data.get('data_root'):
+        return None
+    root = Path(data['data_root'])
     places = [path for path in (root / 'class_names.txt', root / 'train' / 'class_names.txt') if path.is_file()]
     return read_class_names(places[0]) if places else None
 

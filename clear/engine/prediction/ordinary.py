@@ -101,8 +101,8 @@ class OrdinaryClassifier:
         self.batch_size, self.num_workers = cfg[split].get('batch_size', 1), cfg[split].get('num_workers', 0)
 
     def class_names(self, num_classes: int) -> list[str]:
-        return first_names([lambda: of_the_checkpoint(self._checkpoint), lambda: beside_the_data(self._dataset),
-                            lambda: _of_the_data(self._dataset)], num_classes)
+        return first_names([lambda: of_the_checkpoint(self._checkpoint), lambda: _of_the_data(self._dataset)],
+                           num_classes)
 
     def scores(self, samples: Sequence[dict[str, object]]) -> torch.Tensor:
         batch = {key: [sample[key] for sample in samples] for key in samples[0]}
@@ -147,4 +147,6 @@ def _of_the_data(dataset: dict) -> object:
     from clear.registry import DATASETS
 
     with building('The data set'):  # the files may be elsewhere by now
-        return DATASETS.build(dict(dataset)).metainfo.get('classes')
+        built = DATASETS.build(dict(dataset))
+    # Its own come first: a folder of classes orders them by name, whatever a list beside it says.
+    return built.metainfo.get('classes') or beside_the_data(dataset)

@@ -115,7 +115,7 @@ class Predictor:
 
         Raises:
             ConfigError: for what is none of these, or a missing file.
-            DataError: if more than `max_bad_fraction` of the files cannot be read.
+            DataError: if more than `max_bad_fraction` of the files cannot be read, or probabilities are not finite.
         """
         check_whole('top', top, 1)
         given = list(images) if isinstance(images, (list, tuple)) else [images]
@@ -166,7 +166,7 @@ class Predictor:
 
     def _in_memory(self, given: object, top: int) -> list[Prediction]:
         reader = self.classifier.reader
-        if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim == 3:
+        if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim == 3 and given.shape[2] == 3:
             given = Image.fromarray(given)
         if isinstance(given, Image.Image):
             image = given.convert('RGB')
@@ -177,7 +177,9 @@ class Predictor:
                 raise DataError(f'An image cannot be classified: {error}.') from error
         tensor = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or not 1 <= tensor.ndim <= 4:
-            raise ConfigError(f'{str(given)[:80]} is no path, image of PIL, array (H, W, 3) of uint8 or float tensor.')
+            what = (f'{type(given).__name__} of shape {tuple(given.shape)} and {given.dtype}'
+                    if isinstance(given, (np.ndarray, torch.Tensor)) else f'{given!r:.80}')
+            raise ConfigError(f'{what} is no path, image of PIL, array (H, W, 3) of uint8 or float tensor.')
         rows = tensor if tensor.ndim in (2, 4) else tensor[None]
         return [each for part in rows.float().split(self.batch_size)
                 for each in self._predicted([(None, row) for row in part], top)]
@@ -186,6 +188,8 @@ class Predictor:
         if not samples:
             return []
         scores = self.classifier.scores([sample for _, sample in samples])
+        if not scores.isfinite().all():
+            raise DataError('The model gives no finite probabilities. Are its weights and its input finite?')
         if self._names is None:
             self._names = self.classifier.class_names(scores.shape[1])
         best = scores.topk(min(top, scores.shape[1]))

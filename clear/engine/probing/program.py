@@ -63,8 +63,6 @@ class ProbeProgram(MeasuringProgram):
         if others is not None:
             self._collect(args, [Path(folder) for folder in others])
             return
-        if args.resume and args.overwrite:
-            raise ConfigError('--resume keeps what is finished, --overwrite does it again; give one of them.')
         self.shard = None if shard is None else Shard.parse(shard)
         is_fresh = not (args.resume or args.overwrite or args.dry_run)
         if is_fresh and any(path.exists() for path in self._published()):

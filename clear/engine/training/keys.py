@@ -307,6 +307,8 @@ def _check_surroundings(cfg: Config | dict) -> None:
     env = cfg.get('env_cfg') or {}
     check_keys('env_cfg', env, {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}, 'it')
     check_keys('env_cfg.dist_cfg', env.get('dist_cfg') or {}, {'backend', 'init_backend', 'timeout', 'port'}, 'it')
+    check_keys('env_cfg.mp_cfg', env.get('mp_cfg') or {}, {'mp_start_method', 'opencv_num_threads'}, 'it')
+    check_keys('randomness', cfg.get('randomness') or {}, {'seed', 'diff_rank_seed', 'deterministic'}, 'it')
     for kind, loop in (('val', 'ValLoop'), ('test', 'TestLoop')):
         if cfg.get(f'{kind}_cfg') is not None:
             _check_type(f'{kind}_cfg', {'type': loop, **cfg[f'{kind}_cfg']}, LOOPS,

@@ -160,8 +160,12 @@ def test_images_in_memory_are_classified_as_their_files(here, tree):
         assert each.labels == expected.labels and each.scores == pytest.approx(expected.scores, abs=1e-6)
     assert [each.label for each in predictor([image, paths[1]])] == [each.label for each in predictor(paths[:2])]
     assert '<img' in predictor(image)._repr_html_() and predictor(image)[0].path is None
-    with pytest.raises(ConfigError, match='is no path'):
-        predictor(3)
+    for given, says in ((3, '3 is no path'), (np.zeros((3, 8, 8), np.uint8), r'shape \(3, 8, 8\) and uint8 is no path'),
+                        (np.zeros((8, 8), np.uint8), r'shape \(8, 8\) and uint8 is no path')):
+        with pytest.raises(ConfigError, match=says):
+            predictor(given)
+    with pytest.raises(DataError, match='no finite probabilities'):
+        predictor(torch.full_like(sample, float('nan')))
     with pytest.raises(ConfigError, match='cannot take an input of shape'):
         predictor(torch.zeros(5, 8))
 
@@ -245,6 +249,9 @@ def test_an_ordinary_classifier_is_asked_as_test_asks_it(tmp_path, monkeypatch):
     assert {each.label for each in found} <= {'a', 'b', 'c'} and len(found) == 24
     assert 100 * accuracy_of(found, [each.path.split('/')[1] for each in found]) == pytest.approx(expected)
     assert predictor(Image.open('images/a/000.png'))[0].scores == pytest.approx(found[0].scores, abs=1e-5)
+    Path('images/class_names.txt').write_text('c\nb\na\n')  # a folder of classes has an order of its own
+    again = clear.Predictor('config.py', 'weights.pth')('images')
+    assert [each.label for each in again] == [each.label for each in found]
     Path('images/a/000.png').write_text('no image')
     with pytest.raises(DataError, match='1 of 24 files'):
         predictor('images')

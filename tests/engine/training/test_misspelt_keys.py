@@ -50,6 +50,8 @@ def test_a_second_seed_that_is_not_read_does_not_count():
 @pytest.mark.parametrize('place, key, near', [
     (('env_cfg',), 'cudnn_benchmrk', 'cudnn_benchmark'),
     (('env_cfg', 'dist_cfg'), 'backnd', 'backend'),
+    (('env_cfg', 'mp_cfg'), 'mp_start', 'mp_start_method'),
+    (('randomness',), 'sed', 'seed'),
     (('log_processor',), 'window_siz', 'window_size'),
     (('visualizer',), 'vis_backend', 'vis_backends'),
     (('visualizer', 'vis_backends', 0), 'img_save_dr', 'img_save_dir'),
