@@ -167,8 +167,8 @@ def _import_modules(given: object, path: Path) -> None:
             if isinstance(error, ImportError) and given.get('allow_failed_imports'):
                 warnings.warn(f'{name} failed to import and is ignored: {error}', stacklevel=2)
             elif isinstance(error, ModuleNotFoundError) and error.name == name.partition('.')[0]:
-                raise ConfigError(f"custom_imports: '{name}' is neither beside the config ({path.resolve().parent}), nor "
-                                  f'in the current folder ({Path.cwd()}), nor installed.') from error
+                raise ConfigError(f"custom_imports: '{name}' is neither beside the config ({path.resolve().parent}), "
+                                  f'nor in the current folder ({Path.cwd()}), nor installed.') from error
             else:
                 raise ConfigError(f"custom_imports: '{name}' breaks: {type(error).__name__}: {error}"
                                   f'{_place_of(error, path)}') from error
