@@ -98,7 +98,13 @@ sys.path[:0] = [{project!r}, {tools!r}]
 from train import main
 import clear.engine.continual.runner as runner
 
-runner.ContinualRunner.build_data = lambda self: os._exit(0)
+def stop(self):
+    import torch
+
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)  # imports torch._dynamo, which importing Avalanche does too
+    os._exit(0)
+
+runner.ContinualRunner.build_data = stop
 main([{config!r}, '--work-dir', {work_dir!r}])
 """
 
