@@ -13,9 +13,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.registry import Registry as MMRegistry
 from mmpretrain import registry as mmpretrain_registry
 
@@ -205,12 +207,23 @@ class Registry(MMRegistry):
         if isinstance(cfg.get('type'), str) and '/' not in cfg['type']:
             self.require(cfg['type'])
         try:
-            return super().build(copy.deepcopy(cfg), *args, **kwargs)
+            with self._scope_of(cfg.get('type')):
+                return super().build(copy.deepcopy(cfg), *args, **kwargs)
         except TypeError as error:
             hint = self._hidden_one(str(error))
             if not hint:
                 raise
             raise TypeError(f'{error}. {hint}') from error
+
+    def _scope_of(self, key: object) -> AbstractContextManager:
+        """Where a name is looked up that only we have: with us, also where a program has set another library's scope,
+        as `mmpretrain.get_model` does for the rest of the process. Names of both mean what that scope says.
+        """
+        scope = DefaultScope.get_current_instance()
+        if scope is None or scope.scope_name == 'clear' or not isinstance(key, str) or \
+                self.get_own(key) is None or self.hidden_by(key) is not None:
+            return nullcontext()
+        return DefaultScope.overwrite_default_scope('clear')
 
     def _hidden_one(self, message: str) -> str | None:
         """How to name the class that the one of ours hides which did not know an argument."""

@@ -198,7 +198,7 @@ def test_example_config(name, here, monkeypatch):
 
 
 @pytest.mark.parametrize('name', sorted(name for name in EXAMPLES if not name.startswith('configs/')))
-def test_example_code(name, here, monkeypatch):
+def test_example_code(name, here, monkeypatch, drawn_figures):
     monkeypatch.syspath_prepend((here / name).parent)
     loss = runpy.run_path(str(here / name), run_name='__main__').get('loss')
     assert loss is None or bool(loss.isfinite())

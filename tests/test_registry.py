@@ -8,6 +8,7 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmengine.registry import Registry as MMRegistry
 
 from clear import registry as registries
@@ -262,3 +263,10 @@ def test_a_function_named_by_its_path_is_not_called():
             registry.build(dict(type=f'{__name__}.marker'))
         assert registry.get(f'{__name__}.marker') is None
     assert called == []
+
+
+def test_what_only_we_have_is_found_in_any_scope():
+    """`mmpretrain.get_model` leaves its scope behind in a notebook."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        assert MODELS.build(dict(type='CosineDistanceHead', num_classes=2, in_channels=4)).num_classes == 2
+        assert type(MODELS.build(dict(type='LinearClsHead', num_classes=2, in_channels=4))).__name__ == 'LinearClsHead'

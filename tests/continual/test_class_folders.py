@@ -14,6 +14,14 @@ from clear.engine.continual.runner import ContinualRunner
 TO_TENSOR = dict(train_transform=[dict(type='ToTensor')], eval_transform=[dict(type='ToTensor')])
 
 
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    """The log reaches caplog, whatever a program has set up in this process before."""
+    monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
+    monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
+    monkeypatch.setattr(logging.getLogger('clear'), 'level', logging.INFO)
+
+
 def write(root, *places, count=4):
     for number, place in enumerate(places):
         (root / place).mkdir(parents=True)
@@ -32,7 +40,6 @@ def test_folders_of_experiences_are_recognised(layout, tmp_path, caplog):
     parts = ('train', 'test') if '{part}' in layout else ('',)
     root = write(tmp_path, *(layout.format(time=f'exp_{number}', name=name, part=part) for part in parts
                              for number, name in ((1, 'cat'), (2, 'dog'), (10, 'ant'))))
-    logging.getLogger('clear').handlers[:] = []
     caplog.set_level(logging.INFO, 'clear')
     info = info_of('FolderByTime', root)
     assert info.bucket_names == ['exp_1', 'exp_2', 'exp_10'] and info.protocol == 'class-incremental'
@@ -87,7 +94,6 @@ def test_what_does_not_divide_is_refused(options, message, tmp_path):
 def test_metrics_that_compare_unseen_classes_are_not_given(tmp_path, caplog):
     """Class b comes in the second of three buckets: what is tested on it before has no place in CLEAR's metrics."""
     root = write(tmp_path, '1/a', '1/c', '2/a', '2/b', '3/a', '3/c')
-    logging.getLogger('clear').handlers[:] = []
     runner = ContinualRunner(dict(
         scenario=dict(type='FolderByTime', data_root=root, cache='ram', **TO_TENSOR),
         model=dict(neck=dict(type='GlobalAveragePooling'),

@@ -51,7 +51,7 @@ def run_in_two_parts(cfg, work_dir):
         def finish():
             raise Interrupted('stopped before the report')
 
-        runner._finish = finish
+        runner.finish = finish
     else:
         stop_in(runner, experience=1)
     with pytest.raises(Interrupted):

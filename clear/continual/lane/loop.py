@@ -15,6 +15,7 @@ from clear.continual.lane.pool import SamplePool
 from clear.continual.lane.stack import Stack
 from clear.continual.lane.updates import UPDATES
 from clear.continual.training.loaders import BatchIterator
+from clear.continual.training.traits import trait
 from clear.core.errors import TrainingError
 from clear.core.seeding import RngState, derive_seed, get_rng_state, seed_everything
 
@@ -118,7 +119,7 @@ class Lane:
             self.update = UPDATES[type(first.optimizer)](self.stack)
         self.stack.load([member.model for member in self._members])
         self.update.load([member.optimizer for member in self._members])
-        objective = OBJECTIVES[type(first).__name__](self.stack, list(self._members))
+        objective = OBJECTIVES[trait(type(first), 'lane_objective')](self.stack, list(self._members))
         sources = {strategy: self._sources(strategy, objective) for strategy in self._places}
         while self._places and first.clock.train_exp_epochs < first.train_epochs:
             self._train_epoch(objective, sources)

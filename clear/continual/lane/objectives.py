@@ -197,8 +197,7 @@ class DERppObjective(Objective):
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    'Naive': Objective, 'Cumulative': Objective, 'Replay': Objective, 'EWC': EWCObjective, 'LwF': LwFObjective,
-    'DERpp': DERppObjective}
+    'cross-entropy': Objective, 'fisher': EWCObjective, 'distillation': LwFObjective, 'dark-experience': DERppObjective}
 
 
 def _loss_and_hits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,8 @@ from torch import nn
 
 from clear.continual.lane.objectives import OBJECTIVES
 from clear.continual.lane.updates import UPDATES
-from clear.continual.repairs.regularisation.lwf import LwF
 from clear.continual.strategies.build import build_loss, torch_class
-from clear.continual.strategies.derpp import DERpp
-from clear.continual.strategies.ewc import EWC
-from clear.continual.strategies.replay import Replay
+from clear.continual.training.traits import trait
 from clear.core import dist
 from clear.registry import STRATEGIES
 
@@ -27,7 +24,6 @@ METRICS = frozenset({'accuracy_metrics', 'loss_metrics'})
 MEMORIES = frozenset({'ReservoirSamplingBuffer', 'ExperienceBalancedBuffer', 'ClassBalancedBuffer',
                       'BiasedReservoirSamplingBuffer'})
 HEADS = frozenset({'LinearClsHead', 'StackedLinearClsHead'})
-_OWN = dict(Replay=Replay, EWC=EWC, LwF=LwF, DERpp=DERpp)
 
 
 def obstacle(cfg: Options) -> str | None:
@@ -43,7 +39,7 @@ def differing_keys(cfg: Options) -> set[str]:
     """The keys, as `cl_strategy.optimizer.lr`, whose values may differ between the runs of a lane."""
     options = cfg['cl_strategy']
     update = UPDATES.get(torch_class(options['optimizer']['type'], torch.optim, 'optimizer'))
-    objective = OBJECTIVES.get(options['type'])
+    objective = OBJECTIVES.get(trait(STRATEGIES.require(options['type']), 'lane_objective'))
     return {f'cl_strategy.optimizer.{key}' for key in (update.DIFFERS if update else ())} | \
         {f'cl_strategy.{key}' for key in (objective.DIFFERS if objective else ())}
 
@@ -78,9 +74,7 @@ def _device(cfg: Options) -> str:
 
 def _of_strategy(options: Options) -> Iterator[str]:
     kind = options['type']
-    cls = STRATEGIES.require(kind)
-    is_known = cls is _OWN[kind] if kind in _OWN else kind in OBJECTIVES and cls.__module__.startswith('avalanche.')
-    if not is_known:
+    if trait(STRATEGIES.require(kind), 'lane_objective') not in OBJECTIVES:
         yield f'the strategy is {kind}'
         return
     if options.get('plugins'):

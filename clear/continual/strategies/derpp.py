@@ -36,6 +36,7 @@ class DERpp(SupervisedTemplate):
         ConfigError: if a weight is negative.
     """
 
+    lane_objective = 'dark-experience'
     unmixed_batches = 'every'
 
     def __init__(self, *, mem_size: int = 200, alpha: float = 0.1, beta: float = 0.5,

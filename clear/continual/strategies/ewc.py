@@ -82,6 +82,7 @@ class EWC(AvalancheEWC):
     """
 
     division = 'shard'
+    lane_objective = 'fisher'
     unmixed_batches = 'every'
     penalty_keys = ('ewc_lambda',)
     method_version = 2

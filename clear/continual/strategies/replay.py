@@ -53,6 +53,7 @@ class Replay(AvalancheReplay):
     """
 
     division = 'shard'
+    lane_objective = 'cross-entropy'
     unmixed_batches = 'first'
 
     def __init__(self, *, mem_size: int | None = None, storage_policy: ExemplarsBuffer | None = None,

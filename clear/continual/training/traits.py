@@ -20,6 +20,9 @@ class Traits:
     Attributes:
         division: of a strategy, how several processes may divide its training, see `parallel`. It counts for the class
             that declares it alone: a subclass may look at its batches in another way.
+        lane_objective: of a strategy, how its loss is made where several learners train in one lane, a name of
+            `clear.continual.lane.objectives`; None where it has no place there. It counts for the class that declares
+            it alone.
         own_loss: of a strategy, True where a loss of its own defines it, so that `cl_strategy.loss` is refused; the
             name of the loss it takes where the config has none; False for cross-entropy.
         needs_optimizer: of a strategy, whether it learns by gradients; closed-form learners do not.
@@ -50,6 +53,7 @@ class Traits:
     """
 
     division: Literal['shard', 'gather', 'replicate'] = 'replicate'
+    lane_objective: str | None = None
     own_loss: bool | str = False
     needs_optimizer: bool = True
     embeds_in_training: bool = False
@@ -81,11 +85,13 @@ class Traits:
         return model
 
 
+# A subclass may look at its batches, or make its loss, in another way.
+NOT_INHERITED = ('division', 'lane_objective')
 # The only table of names of strategies: these classes are Avalanche's, unmodified. What is registered under a name
 # of these is asked itself.
 AVALANCHE: dict[str, dict[str, Declared]] = {
-    'Naive': dict(division='shard', unmixed_batches='every'),
-    'Cumulative': dict(division='shard', unmixed_batches='first', is_cumulative=True),
+    'Naive': dict(division='shard', unmixed_batches='every', lane_objective='cross-entropy'),
+    'Cumulative': dict(division='shard', unmixed_batches='first', is_cumulative=True, lane_objective='cross-entropy'),
     'FromScratchTraining': dict(division='shard', unmixed_batches='every'),
     'JointTraining': dict(division='shard', is_joint=True, is_cumulative=True),  # a batch has samples of every bucket
     # Plugins, memories and metrics.
@@ -112,8 +118,8 @@ AVALANCHE: dict[str, dict[str, Declared]] = {
 def trait(part: object, name: str) -> Any:
     """What a class or instance declares as `name`, one of the attributes of `Traits`; else the default."""
     cls = part if isinstance(part, type) else type(part)
-    if name == 'division':  # not inherited
-        return vars(cls).get(name, _of_avalanche(cls).get(name, Traits.division))
+    if name in NOT_INHERITED:
+        return vars(cls).get(name, _of_avalanche(cls).get(name, getattr(Traits, name)))
     return getattr(part, name, _of_avalanche(cls).get(name, getattr(Traits, name)))
 
 
@@ -125,7 +131,7 @@ def rebuilt_fields(cls: type) -> set[str]:
 
 def with_traits(mixin: type, base: type) -> type:
     """A strategy class under the mix-in, which can be asked for every trait as an attribute."""
-    declared = {**_of_avalanche(base), 'division': trait(base, 'division')}
+    declared = {**_of_avalanche(base), **{name: trait(base, name) for name in NOT_INHERITED}}
     return type(base.__name__, (mixin, base, Traits), declared)
 
 

@@ -41,7 +41,7 @@ def test_continual_schedule_is_the_one_of_training(tmp_path, scheduler, policy):
 
     runner.strategy._unpack_minibatch = note
     runner._measure = lambda experience: ([0.0] * 3, [None] * 3)
-    runner._finish = lambda: None
+    runner.finish = lambda: None
     runner.train()
     assert schedule.groups['lr'] == seen
     assert schedule.starts == [0, 8, 16] and schedule.part == 'experience'

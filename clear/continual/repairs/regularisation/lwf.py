@@ -69,6 +69,7 @@ class LwF(AvalancheLwF):
     """
 
     division = 'shard'
+    lane_objective = 'distillation'
     unmixed_batches = 'every'
 
     @classmethod
