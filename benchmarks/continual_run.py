@@ -160,7 +160,8 @@ def main(argv=None) -> None:
     parser.add_argument('--small', action='store_true', help='two small buckets, to see that it runs')
     args = parser.parse_args(argv)
     buckets, per_class, dim, epochs = (2, 10, 16, 1) if args.small else (10, 300, 2048, 10)
-    times = dict(imports=[], ours_imports=[], first_iteration=[], ours=[], with_report=[], stock=[], raw=[], raw_imports=[])
+    times = dict(imports=[], ours_imports=[], first_iteration=[], ours=[], with_report=[], stock=[], raw=[],
+                 raw_imports=[])
     with tempfile.TemporaryDirectory() as folder:
         root, config = Path(folder) / 'data', Path(folder) / 'bench.py'
         write_data(root, buckets, per_class, dim)
