@@ -82,7 +82,11 @@ def _run() -> int:
     if name in SCRIPTS:
         _become([str(tools_folder() / SCRIPTS[name][0]), *sys.argv[2:]])
     if name not in PROGRAMS:
-        print(f"error: no program '{name}'. Known: {', '.join([*PROGRAMS, *SCRIPTS])}.", file=sys.stderr)
+        from clear.core.errors import nearest
+
+        close = nearest(name, [*PROGRAMS, *SCRIPTS])
+        hint = f' Did you mean {close}?' if close else ''
+        print(f"error: no program '{name}'.{hint} Known: {', '.join([*PROGRAMS, *SCRIPTS])}.", file=sys.stderr)
         return 2
     sys.argv = [f'clear {name}', *sys.argv[2:]]
     runpy.run_path(str(tools_folder() / PROGRAMS[name][0]), run_name='__main__')

@@ -89,7 +89,7 @@ def test_command_lists_and_dispatches(capsys, monkeypatch):
 
     monkeypatch.setattr(sys, 'argv', ['clear', 'trian'])
     assert main() == 2
-    assert "no program 'trian'" in capsys.readouterr().err
+    assert "no program 'trian'. Did you mean 'train'" in capsys.readouterr().err
 
     monkeypatch.setattr(sys, 'argv', ['clear', 'print-config', 'configs/demo/naive_lenet5_demo.py'])
     with pytest.raises(SystemExit) as stop:

@@ -86,6 +86,17 @@ def test_a_folder_of_seeds_stands_for_its_runs(capsys):
     assert names[:3] == ['naive (five/seed_0)', 'naive (five/seed_1)', 'naive (five/seed_10)']
 
 
+def test_seeds_that_the_summary_does_not_tell_of_are_left_out(capsys, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
+    monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
+    for seed in (0, 1, 2):
+        save(f'three/seed_{seed}', seed=seed, matrix=[[0.5 + seed / 10, 0.25], [1.0, 0.75]])
+    Path('three/summary.json').write_text('{"seeds": [0, 1]}')
+    assert compare_runs(['three', '--dry-run']) == 0
+    assert '0.650 ± 0.035 (2)' in table_row(capsys.readouterr().out, 'naive')
+    assert 'three: seed_2 left out' in caplog.text
+
+
 def test_a_sweep_stands_for_a_group_per_value(capsys, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
     monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
     check_figure_path(args.out)
     cfg = read_run_config(args, 'test')
     matrix, names = read_confusions(cfg, args.checkpoint, args.bucket)
-    out = args.out or Path(cfg['work_dir']) / 'figures' / 'confusions.png'
+    stem = f'confusions_{args.bucket}' if args.bucket else 'confusions'
+    out = args.out or Path(cfg['work_dir']) / 'figures' / f'{stem}.png'
     logger.info('%s', '\n'.join(confusion_lines(matrix, names)))
     title = f"{cfg['name']}, {args.checkpoint.name}" + (f', bucket {args.bucket}' if args.bucket else '')
     for path in (*write_figures({out.stem: confusion_figure(matrix, names, title)}, out.parent),

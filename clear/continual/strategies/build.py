@@ -14,7 +14,7 @@ from clear.continual.training.mixin import EngineMixin
 from clear.continual.training.schedule import POLICIES, SchedulePlugin
 from clear.continual.training.traits import trait, with_traits
 from clear.core import dist
-from clear.core.checks import check_choice, check_scheduler, check_text, check_whole
+from clear.core.checks import check_choice, check_number, check_scheduler, check_text, check_whole
 from clear.core.configs.building import BUILD_ERRORS, reason
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
@@ -68,6 +68,9 @@ def check_strategy(cfg: dict) -> None:
         check_choice(f'cl_strategy.{key}', cfg.get(key, 'reset'), POLICIES)
     if trait(cls, 'needs_optimizer'):
         _check_part(cfg, 'optimizer', torch.optim, {'params'})
+        for key in ('lr', 'weight_decay', 'momentum'):
+            if cfg['optimizer'].get(key) is not None:
+                check_number(f'cl_strategy.optimizer.{key}', cfg['optimizer'][key])
         if cfg.get('scheduler'):
             _check_part(cfg, 'scheduler', torch.optim.lr_scheduler, {'optimizer'}, {'by_epoch'})
             check_scheduler('cl_strategy.scheduler', cfg['scheduler'])

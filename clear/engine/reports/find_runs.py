@@ -61,8 +61,22 @@ def _runs_of(folder: Path, source: str) -> Iterator[Run]:
                    key=lambda path: (len(path.parent.name), path.parent.name))
     if not seeds:
         find_results(folder)
+    seeds = _of_summary(folder, seeds)
     for path in seeds:
         yield Run(read_run(path), path, f'{source}/{path.parent.name}', repeats=source)
+
+
+def _of_summary(folder: Path, seeds: list[Path]) -> list[Path]:
+    """The repeats that the summary of a folder is about; a later command may have asked for fewer seeds."""
+    path = folder / SUMMARY_FILE
+    summary = read_json(path) if path.is_file() else {}
+    asked = summary.get('seeds') if isinstance(summary, dict) else None
+    if not isinstance(asked, list):
+        return seeds
+    kept = [path for path in seeds if path.parent.name.removeprefix('seed_') in map(str, asked)]
+    if others := [path.parent.name for path in seeds if path not in kept]:
+        logger.warning('%s: %s left out, of which its %s does not tell.', folder, ', '.join(others), SUMMARY_FILE)
+    return kept
 
 
 def _sweep_of(folder: Path) -> list[tuple[str, Path]]:
