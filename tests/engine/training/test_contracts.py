@@ -50,7 +50,7 @@ def test_the_engine_asks_no_object_for_a_name_of_ours():
     """
     foreign = {'metainfo', 'get_data_info', '__getitems__', 'set_epoch', 'epoch', 'drop_last', 'batch_size',
                '_vis_backends', 'to_dict', 'logger', 'backbone', 'neck', 'head', 'fc', 'in_channels',
-               'data_preprocessor', 'to_rgb', 'predict', 'gt_label', 'pred_score', 'param_groups'}
+               'data_preprocessor', 'to_rgb', 'predict', 'gt_label', 'pred_score', 'param_groups', 'data_root'}
     folder = Path(clear.engine.__file__).parent
     asked = {name for path in folder.rglob('*.py') for name in asked_by_name(path.read_text())}
     declared = {name for protocol in vars(contracts).values() if getattr(protocol, '_is_protocol', False)
