@@ -5,6 +5,7 @@ from mmengine.config import Config
 from short_runs import CONFIGS, ROOT, run
 
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+FIRST = {path.parent: path for path in reversed(SHIPPED)}  # the others of a folder are printed in the slow tests
 
 
 @pytest.fixture(scope='module')
@@ -12,7 +13,9 @@ def unformatted_configs():
     """In place of the one for all tests: what is printed is formatted."""
 
 
-@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [
+    pytest.param(path, id=path.stem, marks=() if FIRST[path.parent] == path else pytest.mark.slow)
+    for path in SHIPPED])
 def test_output_reloads_to_the_same_config(path, tmp_path):
     finished = run('print_config', path)
     assert finished.code == 0 and not finished.err

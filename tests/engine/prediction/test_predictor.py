@@ -149,6 +149,7 @@ def test_unreadable_files_are_left_out_listed_and_counted(here, tree, tmp_path):
     assert odd.code == 2 and '.csv' in odd.err
 
 
+@pytest.mark.slow
 def test_images_in_memory_are_classified_as_their_files(here, tree):
     paths, _ = of_bucket(tree)
     predictor = clear.Predictor('config.py', 'run/latest.pth')
@@ -170,6 +171,7 @@ def test_images_in_memory_are_classified_as_their_files(here, tree):
         predictor(torch.zeros(5, 8))
 
 
+@pytest.mark.slow
 def test_threads_ask_one_after_the_other(here, tree):
     predictor = clear.Predictor('config.py', 'run/latest.pth')
     paths, _ = of_bucket(tree)
