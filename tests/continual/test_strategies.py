@@ -210,6 +210,7 @@ def test_an_unknown_type_names_the_nearest(changes, expected, stream):
 
 @pytest.mark.parametrize('changes, expected', [
     (dict(optimizer=dict(type='SGD', lr=float('inf'))), r'cl_strategy.optimizer.lr is inf; expected a number'),
+    (dict(optimizer=dict(type='SGD', lr=float('nan'))), r'cl_strategy.optimizer.lr is nan; expected a number'),
     (dict(optimizer=dict(type='SGD', lr='abc')), r"cl_strategy.optimizer.lr is 'abc'; expected a number"),
     (dict(optimizer=dict(type='SGD', lr=-1.0)), r'cl_strategy.optimizer \(SGD\): Invalid learning rate'),
     (dict(type='EWC', mode='offline', ewc_lambda=1.0), r'cl_strategy \(EWC\): Mode must be'),
