@@ -114,10 +114,10 @@ def test_the_reported_loss_includes_the_terms_of_the_strategy(stream):
     assert strong.record.train_log[1]['loss'] > plain.record.train_log[1]['loss']
 
 
-@pytest.mark.parametrize('lr', [3e38, 1e30])
-def test_a_loss_that_is_not_finite_stops_the_run(lr, stream):
+@pytest.mark.parametrize('rates', [dict(lr=3e38), dict(lr=1.0, weight_decay=3e38), dict(lr=1.0, momentum=3e38)])
+def test_a_loss_that_is_not_finite_stops_the_run(rates, stream):
     with pytest.raises(TrainingError, match=r'training loss is (nan|inf) in experience 0, epoch [01]. Try a smaller'):
-        train(config(stream, optimizer=dict(type='SGD', lr=lr)))
+        train(config(stream, optimizer=dict(type='SGD', **rates)))
 
 
 # Stopping
