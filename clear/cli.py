@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import runpy
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,7 +80,7 @@ def _run() -> int:
         print(__version__)
         return 0
     if name in SCRIPTS:
-        _become([str(tools_folder() / SCRIPTS[name][0]), *sys.argv[2:]])
+        _become(f'clear {name}', [str(tools_folder() / SCRIPTS[name][0]), *sys.argv[2:]])
     if name not in PROGRAMS:
         from clear.core.errors import nearest
 
@@ -89,19 +89,25 @@ def _run() -> int:
         print(f"error: no program '{name}'.{hint} Known: {', '.join([*PROGRAMS, *SCRIPTS])}.", file=sys.stderr)
         return 2
     sys.argv = [f'clear {name}', *sys.argv[2:]]
-    runpy.run_path(str(tools_folder() / PROGRAMS[name][0]), run_name='__main__')
+    # Not by runpy, which puts the file in the place of the name that the program is called by.
+    spec = spec_from_file_location('__main__', tools_folder() / PROGRAMS[name][0])
+    spec.loader.exec_module(module_from_spec(spec))
     return 0
 
 
-def _become(command: list[str]) -> NoReturn:
+def _become(name: str, command: list[str]) -> NoReturn:
     """Run a shell script in place of this process, so that signals reach it; its processes take this Python.
+
+    Args:
+        name: as which it explains itself.
+        command: the script and its arguments.
 
     Raises:
         ConfigError: if there is no bash.
     """
     # Not by the bit that says it can be run: some installers drop it.
     try:
-        os.execvpe('bash', ['bash', *command], {'PYTHON': sys.executable, **os.environ})
+        os.execvpe('bash', ['bash', *command], {'PYTHON': sys.executable, **os.environ, 'CLEAR_PROGRAM': name})
     except FileNotFoundError as error:
         from clear.core.errors import ConfigError
 

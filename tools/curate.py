@@ -9,7 +9,7 @@ EXAMPLE = """example:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='curate.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('--work-dir', help='where stages lie (default: work_dirs/<name of the config>)')

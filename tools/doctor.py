@@ -11,7 +11,7 @@ The exit code is 2 where no run is possible, else 0.
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='doctor.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', default='.', help='where results would be written (default: this folder)')
     parser.add_argument('--json', action='store_true', help='every fact as JSON, for programs')

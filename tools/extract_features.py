@@ -12,7 +12,7 @@ num_workers, device, threads, max_bad_fraction, out. A stopped extraction goes o
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='extract_features.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('--encoder', metavar='NAME', help="in place of the config's: TYPE:ARCH, e.g. "

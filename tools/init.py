@@ -17,7 +17,7 @@ Nothing is asked, fetched or overwritten. Kinds:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='init.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', help='where to write; made if need be')
     parser.add_argument('--kind', default='continual', help='kind of run (default: continual)')

@@ -3,8 +3,10 @@
 #   GPUS=16 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
 # Reads GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS.
 set -euo pipefail
+usage="usage: ${CLEAR_PROGRAM:-tools/slurm_train.sh} PARTITION JOB_NAME CONFIG [arguments of tools/train.py]"
+case "${1:-}" in -h|--help) echo "$usage"; exit 0 ;; esac
 if [ $# -lt 3 ]; then
-  echo "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2
+  echo "$usage" >&2
   exit 2
 fi
 gpus="${GPUS:-8}"

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from short_runs import ROOT, TOOLS, environment
 
-from clear.cli import PROGRAMS, main, tools_folder
+from clear.cli import PROGRAMS, SCRIPTS, main, tools_folder
 from clear.core.errors import USER_ERRORS
 
 PYTHON_TOOLS = sorted(TOOLS.rglob('*.py'))
@@ -96,6 +97,28 @@ def test_command_lists_and_dispatches(capsys, monkeypatch):
         main()
     assert stop.value.code == 0
     assert "type='LeNet5'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', PROGRAMS)
+def test_programs_call_themselves_as_they_were_called(name, capsys, monkeypatch):
+    file = TOOLS / PROGRAMS[name][0]
+    for argv, shown in ((['clear', name], f'clear {name}'), ([str(file)], file.name)):
+        monkeypatch.setattr(sys, 'argv', [*argv, '--help'])
+        with pytest.raises(SystemExit) as stop:
+            main() if argv[0] == 'clear' else runpy.run_path(str(file), run_name='__main__')
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f'usage: {shown} [-h]')
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_scripts_call_themselves_as_they_were_called(name):
+    file = TOOLS / SCRIPTS[name][0]
+    for command, shown in (([sys.executable, '-m', 'clear.cli', name], f'clear {name}'),
+                           (['bash', str(file)], f'tools/{file.name}')):
+        asked = subprocess.run([*command, '--help'], capture_output=True, text=True, env=environment())
+        assert asked.returncode == 0 and asked.stdout.startswith(f'usage: {shown} ')
+        wrong = subprocess.run(command, capture_output=True, text=True, env=environment())
+        assert wrong.returncode == 2 and wrong.stderr == asked.stdout
 
 
 def test_console_script_is_installed(tmp_path):

@@ -12,7 +12,7 @@ A block is the stem, one of the four stages, or the embedding; one encoder alone
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='compare_encoders.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a probing config, or the name of a shipped one')
     parser.add_argument('--encoders', nargs='+', metavar='NAME', help='some of its encoders (default: all)')

@@ -13,7 +13,7 @@ tools/extract_features.py, of whose data (a tree, a folder, a table) the bank is
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='drift_report.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', nargs='+', metavar='SOURCE')
     parser.add_argument('--out', default='work_dirs/drift_report', help='folder of drift.json, report.html and '

@@ -15,7 +15,7 @@ something is wrong or one of the twenty sets is missing; summary writes FOLDER/s
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='elevater_submission.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='{combine,validate,summary}')
     combine = commands.add_parser('combine', help='one archive of the predictions of a mode')

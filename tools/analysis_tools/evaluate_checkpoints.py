@@ -19,7 +19,7 @@ refused: choose another folder with --out. A checkpoint that cannot be read is n
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='evaluate_checkpoints.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('run', help='work_dir of an alignment; of a run over buckets the folder of one bucket')
     parser.add_argument('--config', help='a probing config, or the name of a shipped one, whose tasks and data are '

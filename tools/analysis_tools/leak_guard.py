@@ -17,7 +17,7 @@ anew, resized, mirrored, or cropped by a tenth.
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='leak_guard.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', nargs='?', metavar='SOURCE', help='training images; with --run none')
     other = parser.add_mutually_exclusive_group()

@@ -16,7 +16,7 @@ The data are the archives of VOC 2007 (trainval and test), unpacked to data/VOCd
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='voc07_classification.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('--work-dir', type=Path, help='where results are written (default: work_dirs/<config>)')

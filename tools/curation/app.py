@@ -13,7 +13,7 @@ images and can write verdicts. Ctrl-C ends it.
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='app.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of the stages, or the name of a shipped one')
     parser.add_argument('--work-dir', help='where stages lie (default: work_dirs/<name of the config>)')

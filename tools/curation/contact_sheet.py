@@ -12,7 +12,7 @@ Every bucket that is named gets a part of its own.
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='contact_sheet.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of the stages, or the name of a shipped one')
     query = parser.add_mutually_exclusive_group(required=True)

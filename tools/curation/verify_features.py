@@ -14,7 +14,7 @@ With --dry-run the cosines are printed and nothing is noted. Exit code 2 if they
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='verify_features.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('banks', type=Path, nargs='+', metavar='BANK')
     parser.add_argument('--encoder', required=True, metavar='CONFIG', help='a config file with encoder=dict(type=...)')

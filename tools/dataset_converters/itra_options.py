@@ -65,7 +65,7 @@ SILENT = {'save-most-recent', 'torchscript', 'trace', 'ddp-static-graph', 'logs'
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='itra_options.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('options', nargs='*', help='the options of that system, after --')
     parser.add_argument('--out', metavar='FILE', help='write the config there (default: print it)')

@@ -37,7 +37,7 @@ _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')  # also of what may stand in 
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='virb_yaml.py', description=__doc__, epilog=EPILOG,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--virb_configs', '--virb-configs', required=True, metavar='YAML', help='the tasks')
     parser.add_argument('--experiment_list', '--experiment-list', metavar='YAML', help='name of encoder -> its weights')

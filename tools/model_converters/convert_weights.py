@@ -31,7 +31,7 @@ TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='convert_weights.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', metavar='IN', help='checkpoint of tensors and plain values (.pth, .safetensors ...)')
     parser.add_argument('output', metavar='OUT', type=Path, help='file to write; .safetensors is written as such')

@@ -13,7 +13,7 @@ the cosines. Others are written one at a time: --side text a folder, --side imag
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='export_towers.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of the training, or the name of a shipped one')
     parser.add_argument('checkpoint', help='a checkpoint of that training')

@@ -11,7 +11,7 @@ writes naive_lenet5_demo-<8 hex digits of its SHA-256>.pth, which tools/test.py,
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='publish_model.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', metavar='IN', help='a checkpoint of ours, or any file of weights')
     parser.add_argument('out', metavar='OUT', help='file to write, .pth or .safetensors; its name gets the hash')

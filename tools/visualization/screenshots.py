@@ -13,7 +13,7 @@ whatever they ask for from the network is refused.
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='screenshots.py', description=__doc__, epilog=EXAMPLE,
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pages', nargs='+', type=Path, metavar='PAGE', help='an HTML file')
     parser.add_argument('--out', type=Path, default=Path('screenshots'), help='folder (default: ./screenshots)')
