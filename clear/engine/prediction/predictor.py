@@ -121,15 +121,16 @@ class Predictor:
         given = list(images) if isinstance(images, (list, tuple)) else [images]
         with called(_WAIT_S):
             if all(isinstance(each, (str, Path)) for each in given):
-                made, unreadable = [], {}
-                for predictions, bad in self.stream(self.find(given), top):
-                    made += predictions
-                    unreadable.update(bad)
-                return Predictions(made, unreadable)
-            made = []
+                return self._of_files(given, top)
+            found = Predictions()
             for each in given:
-                made += self._of_files([each], top) if isinstance(each, (str, Path)) else self._in_memory(each, top)
-            return Predictions(made)
+                if isinstance(each, (str, Path)):
+                    of_files = self._of_files([each], top)
+                    found += of_files
+                    found.unreadable |= of_files.unreadable
+                else:
+                    found += self._in_memory(each, top)
+            return found
 
     def find(self, places: Sequence[str | Path]) -> list[str]:
         """The files that are meant; see `find_files`."""
@@ -161,8 +162,12 @@ class Predictor:
         finally:
             progress.close()
 
-    def _of_files(self, places: list[str | Path], top: int) -> list[Prediction]:
-        return [each for predictions, _ in self.stream(self.find(places), top) for each in predictions]
+    def _of_files(self, places: list[str | Path], top: int) -> Predictions:
+        found = Predictions()
+        for predictions, bad in self.stream(self.find(places), top):
+            found += predictions
+            found.unreadable |= bad
+        return found
 
     def _in_memory(self, given: object, top: int) -> list[Prediction]:
         reader = self.classifier.reader

@@ -141,8 +141,10 @@ def test_unreadable_files_are_left_out_listed_and_counted(here, tree, tmp_path):
     finished = run('predict', 'config.py', 'run/latest.pth', tmp_path, '--out', 'bad.csv', '--max-bad-fraction', 0.2)
     assert finished.code == 0 and '1 of 9 files cannot be read and are left out' in finished.out
     assert len(Path('bad.csv').read_text().splitlines()) == 9
-    found = clear.Predictor('config.py', 'run/latest.pth', max_bad_fraction=0.2)(tmp_path)
+    predictor = clear.Predictor('config.py', 'run/latest.pth', max_bad_fraction=0.2)
+    found, beside_others = predictor(tmp_path), predictor([Image.open(paths[0]), tmp_path])
     assert len(found) == 8 and list(found.unreadable) == [str(tmp_path / '3.jpg')]
+    assert len(beside_others) == 9 and beside_others.unreadable == found.unreadable
     nothing = run('predict', 'config.py', 'run/latest.pth', tmp_path / '3.jpg', '--max-bad-fraction', 1)
     assert nothing.code == 2 and 'None of 1 files' in nothing.err
     odd = run('predict', 'config.py', 'run/latest.pth', tmp_path, '--out', 'x.txt')
