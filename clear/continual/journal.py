@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from clear.continual.metrics import clear_metrics, overlap_mask, without_unseen
+from clear.continual.metrics import accuracy_by_task, clear_metrics, overlap_mask, without_unseen
 from clear.core.errors import CheckpointError, DataError
 from clear.core.files import parse_json, write_text
 from clear.core.results import Results, find_results, read_results, write_results
@@ -89,6 +89,8 @@ def require_entries(path: Path, finished: int) -> list[Entry]:
 def read_run(run: str | Path) -> Results:
     """The results of a run; those that were killed before `results.json` got their last rows are completed.
 
+    Metrics of the user's own are then left out until the run goes on: those in the file are of fewer rows.
+
     Raises:
         DataError: as `find_results` and `read_results` do.
     """
@@ -123,6 +125,8 @@ def _complete(results: Results, entries: list[Entry], measured: int) -> None:
                                             for name, value in entry['log'].items()})
     unseen = results.extras.get('unseen_mask')
     results.metrics = clear_metrics(without_unseen(results.acc_matrix, unseen), results.protocol.split('/')[1])
+    if 'task_labels' in results.extras:
+        results.extras['task_accuracy'] = accuracy_by_task(entries[-1]['row'], results.extras['task_labels'])
     if 'streaming' in results.extras:
         streaming = results.extras['streaming']['acc_matrix']
         for entry in entries[measured:]:

@@ -145,6 +145,19 @@ def without_unseen(acc_matrix: list[list[float | None]], unseen: list[list[bool]
     return [[None if is_unseen else value for value, is_unseen in zip(*pair)] for pair in zip(acc_matrix, unseen)]
 
 
+def accuracy_by_task(row: Sequence[float | None], task_labels: Sequence[int]) -> dict[str, float | None]:
+    """Accuracy on each task, from a row of the matrix: the mean of its test sets; None where none was measured.
+
+    Args:
+        task_labels: the task of each column.
+    """
+    by_task: dict[str, list[float]] = {str(task): [] for task in task_labels}
+    for task, value in zip(task_labels, row, strict=True):
+        if value is not None:
+            by_task[str(task)].append(value)
+    return {task: sum(values) / len(values) if values else None for task, values in by_task.items()}
+
+
 def _check_protocol(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; CLEAR knows 'iid' and 'streaming', other streams are "

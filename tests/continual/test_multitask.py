@@ -15,6 +15,7 @@ from tiny_runs import write_stream
 from torch import nn
 
 from clear.continual.evaluate import count_correct
+from clear.continual.journal import read_run
 from clear.continual.metrics import clear_metrics
 from clear.continual.multitask import known_tasks, with_task_labels
 from clear.continual.repairs.architectural import MultiHeadClassifier
@@ -138,6 +139,13 @@ def test_results_name_tasks_and_weights_find_their_heads(stream, tmp_path):
     assert results['protocol'] == 'clear/task-incremental/v1' and results['extras']['task_labels'] == [0, 1, 2]
     row = results['acc_matrix'][-1]
     assert results['extras']['task_accuracy'] == dict(zip('012', row))
+    # As a kill behind the second experience leaves it, with the third row in the journal alone.
+    second, third = (results['acc_matrix'][row] for row in (1, 2))
+    extras = dict(results['extras'], train_log=results['extras']['train_log'][:2],
+                  task_accuracy=dict(zip('012', second)))
+    early = dict(results, acc_matrix=[*results['acc_matrix'][:2], [None] * 3], extras=extras)
+    (tmp_path / 'results.json').write_text(json.dumps(early))
+    assert second != third and read_run(tmp_path).extras['task_accuracy'] == dict(zip('012', third))
     assert results['metrics']['final_accuracy'] == pytest.approx(sum(row) / 3)
     assert read_results(tmp_path / 'results.json').progress == (3, 3)
     fresh = built(stream, 'Naive')

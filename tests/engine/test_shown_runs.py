@@ -71,6 +71,14 @@ def test_a_run_of_parts_has_a_row_for_each(tmp_path):
     assert '3 runs' in repr(run) and tags_of(run._repr_html_()).count('tr') == 4
 
 
+def test_a_seed_that_the_summary_does_not_name_is_no_part(tmp_path):
+    for seed in (0, 1, 2):
+        (tmp_path / f'seed_{seed}').mkdir()
+        write_results(tmp_path / f'seed_{seed}' / 'results.json', results(seeds=dict(train=seed)))
+    (tmp_path / 'summary.json').write_text(json.dumps(dict(seeds=[0, 2], metrics={})))
+    assert [part.work_dir.name for part in Run(tmp_path).parts] == ['seed_0', 'seed_2']
+
+
 def test_an_unfinished_run_says_so(tmp_path):
     write_results(tmp_path / 'results.json', Results('x', 'ContinualRunner', 'clear/iid/v1',
                                                      acc_matrix=[[0.5, 0.5], [None, None]]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.continual.journal import Entry, is_self_contained, require_entries, streaming_results
-from clear.continual.metrics import clear_metrics, overlap_mask, own_metrics, without_unseen
+from clear.continual.metrics import accuracy_by_task, clear_metrics, overlap_mask, own_metrics, without_unseen
 from clear.continual.scenarios import ScenarioInfo
 from clear.core import dist
 from clear.core.config import config_hash
@@ -174,7 +174,8 @@ class RunRecord:
             extras['unseen_mask'] = unseen
         if info.protocol == 'task-incremental':
             extras['task_labels'] = info.task_labels
-            extras['task_accuracy'] = self._by_task(info)
+            newest = self.acc_matrix[max(len(self.train_log) - 1, 0)]
+            extras['task_accuracy'] = accuracy_by_task(newest, info.task_labels)
         if cfg['amp']:
             extras['amp'] = cfg['amp']
         if info.bad_samples is not None:
@@ -191,15 +192,6 @@ class RunRecord:
         matrix = without_unseen(self.acc_matrix, unseen)
         found = clear_metrics(matrix, protocol)
         return {**found, **own_metrics(self.own_metrics, matrix, found)}
-
-    def _by_task(self, info: ScenarioInfo) -> dict[str, float | None]:
-        """Accuracy on each task after the last finished experience; the mean, where a task has several test sets."""
-        row = self.acc_matrix[max(len(self.train_log) - 1, 0)]
-        by_task: dict[str, list[float]] = {str(task): [] for task in info.task_labels}
-        for task, value in zip(info.task_labels, row):
-            if value is not None:
-                by_task[str(task)].append(value)
-        return {task: sum(values) / len(values) if values else None for task, values in by_task.items()}
 
 
 def _unmeasured(rows: int, columns: int) -> Matrix:

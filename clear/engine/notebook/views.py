@@ -12,9 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clear.continual.journal import read_run
 from clear.core.errors import DataError
 from clear.core.files import atomic_writer, write_text
-from clear.core.results import RESULTS_FILE, Results, read_results
+from clear.core.results import RESULTS_FILE, Results
+from clear.engine.repeats import SUMMARY_FILE
+from clear.engine.reports.find_runs import find_runs
 from clear.visualization.figures import run_figures, to_png
 from clear.visualization.page import table_of
 from clear.visualization.probing import format_probe_table, probe_figures
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
 
     from clear.core.types import Plain
     from clear.features import FeatureBank
-
-# Folders of the parts of a run: seeds, values of a sweep, buckets of a stream.
-_MAX_PARTS = 200
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,21 @@ class Run:
     @cached_property
     def results(self) -> Results | None:
         """What was measured; None of a run that has parts only, or has measured nothing yet."""
-        path = self.work_dir / RESULTS_FILE
-        return read_results(path) if path.is_file() else None
+        return read_run(self.work_dir) if (self.work_dir / RESULTS_FILE).is_file() else None
 
     @cached_property
     def parts(self) -> list[Run]:
-        """The runs that it is made of: of each seed, value of a sweep, or bucket of a stream."""
+        """The runs that it is made of: of each seed, value of a sweep, or bucket of a stream.
+
+        Where a summary says which seeds and values were asked for, others are left out; the log names them.
+        """
         if self.work_dir is None:
             return []
+        if (self.work_dir / SUMMARY_FILE).is_file():
+            return [Run(found.path.parent) for found in find_runs([str(self.work_dir)])]
         folders = sorted((path.parent for pattern in ('*', '*/seed_*') for path in
                           self.work_dir.glob(f'{pattern}/{RESULTS_FILE}')), key=_by_number)
-        return [Run(folder) for folder in folders[:_MAX_PARTS]]
+        return [Run(folder) for folder in folders]
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from clear_trees import write_clear_tree
 from quick_runs import built, config, stop, trained, weights_of
 from short_runs import run
 
+import clear
 from clear.continual.journal import read_entries, read_run
 from clear.core.errors import CheckpointError
 from clear.core.files import load_tensors, read_json
@@ -87,6 +88,8 @@ def test_the_results_of_a_killed_run_are_completed_by_who_reads_them(root, long,
     assert read_results(tmp_path / 'results.json').progress == (1, 3)
     assert read_run(tmp_path).acc_matrix == final['acc_matrix']
     assert untimed(tmp_path / 'results.json') == final
+    (tmp_path / 'results.json').write_bytes(written[0])
+    assert clear.Run(tmp_path).results.acc_matrix == final['acc_matrix']
     (tmp_path / 'results.json').write_bytes(written[0])
     finished = run('analysis_tools/make_report', tmp_path, '--dry-run')
     assert finished.code == 0 and 'in_domain' in finished.out
