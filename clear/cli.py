@@ -82,11 +82,10 @@ def _run() -> int:
     if name in SCRIPTS:
         _become(f'clear {name}', [str(tools_folder() / SCRIPTS[name][0]), *sys.argv[2:]])
     if name not in PROGRAMS:
-        from clear.core.errors import nearest
+        from clear.core.errors import suggestion
 
-        close = nearest(name, [*PROGRAMS, *SCRIPTS])
-        hint = f' Did you mean {close}?' if close else ''
-        print(f"error: no program '{name}'.{hint} Known: {', '.join([*PROGRAMS, *SCRIPTS])}.", file=sys.stderr)
+        known = [*PROGRAMS, *SCRIPTS]
+        print(f"error: no program '{name}'.{suggestion(name, known)} Known: {', '.join(known)}.", file=sys.stderr)
         return 2
     sys.argv = [f'clear {name}', *sys.argv[2:]]
     # Not by runpy, which puts the file in the place of the name that the program is called by.

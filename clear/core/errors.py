@@ -72,6 +72,12 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return ', '.join(f"'{by_lower[item]}'" for item in close)
 
 
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """What is put behind a message about an unknown name: ` Did you mean 'a', 'b'?`; empty if nothing is near."""
+    near = nearest(str(name), known)
+    return f' Did you mean {near}?' if near else ''
+
+
 def printable(text: str) -> str:
     """`text` with control characters (but for line ends and tabs) and halves of surrogate pairs as escapes.
 

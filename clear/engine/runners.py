@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 from clear.registry import RUNNERS
 
 if TYPE_CHECKING:
@@ -54,9 +54,8 @@ def runner_type(cfg: Config | dict) -> str:
         return marked[0] if marked else LAST_RESORT
     found = RUNNERS.get_own(name) if isinstance(name, str) else None
     if found is None:
-        near = nearest(str(name), known)
         raise ConfigError(f"runner_type '{name}' is unknown. Known: {', '.join(sorted(known))}."
-                          + (f' Did you mean {near}?' if near else ''))
+                          f'{suggestion(name, known)}')
     if lacking := _lacks(found):
         place = inspect.getsourcefile(found) if inspect.isclass(found) else found
         raise ConfigError(f"runner_type '{name}' ({place}) lacks {lacking}.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clear.core.checks import check_number, check_text
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.configs.signatures import check_keys
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -51,9 +51,7 @@ def check_options(options: Iterable[str], assigned: set[str], known: Set[str]) -
             raise ConfigError(f"--cfg-options {option}: '{key}' is a helper variable of the config file. Its value was "
                               'used when the file was read, so setting it now would change nothing; set the key that '
                               'it fills instead (tools/print_config.py shows them), e.g. cl_strategy.train_mb_size.')
-        close = nearest(key, known)
-        hint = f' Did you mean {close}?' if close else ''
-        raise ConfigError(f"--cfg-options {option}: nobody reads '{key}'.{hint}")
+        raise ConfigError(f"--cfg-options {option}: nobody reads '{key}'.{suggestion(key, known)}")
 
 
 def check_names(assigned: Iterable[str], known: Set[str]) -> None:

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 
 # Annotations of arguments whose values are looked at, what they take, and how a message calls that. Numbers are left to
 # whoever reads them, who knows their range too.
@@ -86,10 +86,8 @@ def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owne
         return
     for key in given:
         if key not in accepted:
-            close = nearest(key, accepted)
-            hint = f' Did you mean {close}?' if close else ''
             known = ', '.join(sorted(accepted)) or 'none'
-            raise ConfigError(f"{where}: {owner} has no key '{key}'.{hint} Known: {known}.")
+            raise ConfigError(f"{where}: {owner} has no key '{key}'.{suggestion(key, accepted)} Known: {known}.")
 
 
 def check_kinds(where: str, given: Mapping[str, object], function: Callable[..., object]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.errors import ConfigError, DataError, suggestion
 from clear.core.files import sha256_of
 from clear.core.storage.fetch import BACKOFF_S, TIMEOUT_S, check_url
 from clear.datasets.make.obtain import (
@@ -70,13 +70,11 @@ def files_of(form: str, only: Sequence[str] = ()) -> dict[str, PublicFile]:
         ConfigError: for a form or a name that there is not, with the nearest.
     """
     if form not in FORMS:
-        near = nearest(form, FORMS)
         raise ConfigError(f"There is no form '{form}' of the metadata; known are {', '.join(FORMS)}."
-                          f'{f" Did you mean {near}?" if near else ""}')
+                          f'{suggestion(form, FORMS)}')
     for name in only:
         if name not in FORMS[form]:
-            near = nearest(name, FORMS[form])
-            raise ConfigError(f"'{form}' has no file '{name}'. {f'Did you mean {near}? ' if near else ''}"
+            raise ConfigError(f"'{form}' has no file '{name}'.{suggestion(name, FORMS[form])} "
                               f'There are {", ".join(FORMS[form])}.')
     return {name: file for name, file in FORMS[form].items() if not only or name in only}
 

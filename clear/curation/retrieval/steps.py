@@ -11,7 +11,7 @@ import pyarrow
 
 from clear.core.checks import check_number, check_whole
 from clear.core.configs.signatures import accepted_arguments, check_keys
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from clear.core.types import Options
@@ -68,9 +68,8 @@ def build_filter(where: str, given: Options) -> CandidateFilter:
     """
     kind = given.get('type') if isinstance(given, Mapping) else None
     if kind not in FILTERS:
-        near = nearest(kind, FILTERS) if isinstance(kind, str) else ''
         raise ConfigError(f'{where} is {given!r}; expected a dict with type, one of {", ".join(sorted(FILTERS))}.'
-                          f'{f" Did you mean {near}?" if near else ""}')
+                          f'{suggestion(kind, FILTERS) if isinstance(kind, str) else ""}')
     arguments = {key: value for key, value in given.items() if key != 'type'}
     check_keys(where, arguments, accepted_arguments(FILTERS[kind]), kind)
     make: Callable[..., CandidateFilter] = FILTERS[kind]

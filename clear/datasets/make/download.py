@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.errors import ConfigError, DataError, suggestion
 from clear.core.storage.fetch import BACKOFF_S, TIMEOUT_S, check_url
 from clear.datasets.make.archives import extract_archive, verify_archive
 from clear.datasets.make.obtain import (
@@ -40,8 +40,8 @@ ARCHIVES: dict[str, dict[str, str]] = {
 def archives_of(name: str) -> dict[str, str]:
     """Archives of a data name and the folders they fill; a ConfigError if there is no such data name."""
     if name not in ARCHIVES:
-        hint = f' Did you mean {nearest(name, ARCHIVES)}?' if nearest(name, ARCHIVES) else ''
-        raise ConfigError(f"There is no CLEAR data set '{name}'; known are {', '.join(ARCHIVES)}.{hint}")
+        raise ConfigError(f"There is no CLEAR data set '{name}'; known are {', '.join(ARCHIVES)}."
+                          f'{suggestion(name, ARCHIVES)}')
     return ARCHIVES[name]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core.config import EXECUTION_KEYS, to_plain
-from clear.core.errors import ConfigError, TrainingError, nearest
+from clear.core.errors import ConfigError, TrainingError, suggestion
 from clear.core.files import write_json, write_text
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, read_results
@@ -51,7 +51,7 @@ def plan_sweep(cfg: Config) -> list[Point]:
     if not isinstance(sweep, dict) or not sweep:
         raise ConfigError(f"sweep is {sweep!r}; expected lists by key, as {{'cl_strategy.optimizer.lr': [0.1, 1.0]}}; "
                           'on the command line --cfg-options sweep.cl_strategy.optimizer.lr=[0.1,1.0]')
-    lists = {key: _check_list(cfg, key, values) for key, values in _by_key(to_plain(dict(sweep)))}
+    lists = {key: _check_list(key, values) for key, values in _by_key(to_plain(dict(sweep)))}
     for key in lists:
         inside = [other for other in lists if other.startswith(f'{key}.')]
         if inside:
@@ -79,16 +79,15 @@ def _by_key(sweep: dict, before: str = '') -> Iterator[tuple[str, Plain]]:
             yield f'{before}{key}', values
 
 
-def _check_list(cfg: Config, key: str, values: object) -> list[Plain]:
+def _check_list(key: str, values: object) -> list[Plain]:
     top = key.split('.')[0]
-    if top == 'seed' or top == 'seeds':
+    if top in ('seed', 'seeds'):
         raise ConfigError(f'sweep.{key}: several seeds are asked for by seeds=[0, 1, 2].')
     if top in EXECUTION_KEYS or top in ('sweep', 'runner_type', 'default_scope'):
         raise ConfigError(f"sweep.{key}: '{top}' does not decide the result; there is nothing to compare.")
     known = {*DEFAULTS, *REQUIRED} - set(EXECUTION_KEYS)
     if top not in known:
-        near = nearest(key, known)
-        raise ConfigError(f"sweep: nobody reads '{key}'.{f' Did you mean {near}?' if near else ''}")
+        raise ConfigError(f"sweep: nobody reads '{key}'.{suggestion(key, known)}")
     if not isinstance(values, list) or not values:
         raise ConfigError(f'sweep.{key} is {values!r}; expected a list of values.')
     twice = [value for position, value in enumerate(values) if value in values[:position]]
@@ -144,8 +143,7 @@ def value_at(cfg: Config, key: str) -> object:
         inside = dict(found) if isinstance(found, dict) else {str(place): value for place, value in enumerate(found)}
         path = f'{path}.{part}'.lstrip('.')
         if part not in inside:
-            near = nearest(part, list(inside))
-            raise ConfigError(f"'{path}' is not in the config.{f' Did you mean {near}?' if near else ''}")
+            raise ConfigError(f"'{path}' is not in the config.{suggestion(part, inside)}")
         found = found[part] if isinstance(found, dict) else found[int(part)]
     return found
 

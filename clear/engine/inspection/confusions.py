@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clear.core.errors import ConfigError, nearest
+from clear.core.checks import check_choice
+from clear.core.errors import ConfigError
 from clear.core.files import atomic_writer
+from clear.core.logs import logger
 from clear.engine.prediction.class_names import beside_the_data, first_names
 from clear.engine.runners import runner_type
 from clear.visualization.figures import new_figure, plain_text
@@ -35,7 +37,7 @@ def read_confusions(cfg: Config, checkpoint: Path, bucket: str | None = None) ->
         (C, C) int64, rows by true class, columns by the class of the highest score.
 
     Raises:
-        ConfigError: for another runner, or a bucket that does not exist.
+        ConfigError: for another runner, or a bucket that does not exist or for which the checkpoint has no head.
     """
     kind = runner_type(cfg)
     if kind == 'ContinualRunner':
@@ -64,18 +66,25 @@ def _of_stream(cfg: Config, checkpoint: Path, bucket: str | None) -> tuple[torch
     runner.build()
     load_model_weights(runner.model, checkpoint)
     names = runner.info.column_names
-    if bucket is not None and bucket not in names:
-        near = nearest(bucket, names)
-        raise ConfigError(f"There is no bucket '{bucket}'." + (f' Did you mean {near}?' if near else '')
-                          + f" There are: {', '.join(names)}.")
-    count, found = runner.info.num_classes, []
+    if bucket is not None:
+        check_choice('--bucket', bucket, names)
+    count, found, headless = runner.info.num_classes, [], []
     for index, (name, dataset) in enumerate(zip(names, runner.info.test)):
-        is_known, task = runner.task_of(index)
-        if bucket in (None, name) and is_known:
-            found.append(count_confusions(runner.model, dataset, count, device=runner.device,
-                                          batch_size=runner.cfg['cl_strategy']['eval_mb_size'],
-                                          num_workers=runner.cfg['num_workers'], task=task))
-    return sum(found, torch.zeros(count, count, dtype=torch.int64)), list(runner.info.class_names)
+        if bucket not in (None, name):
+            continue
+        has_head, task = runner.task_of(index)
+        if not has_head:
+            headless.append(name)
+            continue
+        found.append(count_confusions(runner.model, dataset, count, device=runner.device,
+                                      batch_size=runner.cfg['cl_strategy']['eval_mb_size'],
+                                      num_workers=runner.cfg['num_workers'], task=task))
+    if not found:
+        raise ConfigError(f'{checkpoint} was not trained on the task of {", ".join(headless)}, and has no head for it.')
+    if headless:
+        logger.warning('%s left out: %s has no head for tasks that it was not trained on.', ', '.join(headless),
+                       checkpoint)
+    return sum(found), list(runner.info.class_names)
 
 
 def confusion_lines(matrix: torch.Tensor, names: Sequence[str], most: int = 10) -> list[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from clear.core.errors import ConfigError, DataError, nearest
+from clear.core.errors import ConfigError, DataError, suggestion
 from clear.core.results import RESULTS_FILE, read_results
+from clear.visualization.comparison import is_number
 from clear.visualization.figures import new_figure, plain_text
 
 if TYPE_CHECKING:
@@ -81,11 +81,33 @@ def _read_results(log: TrainingLog, path: Path) -> None:
     unit = 'experience' if any('experience' in entry for entry in entries) else 'epoch'
     for number, entry in enumerate(entries):
         for key, value in entry.items():
-            if key not in _PLACES and _is_number(value):
+            if key not in _PLACES and is_number(value):
                 log.add(key, entry.get(unit, number + 1), value, unit)
 
 
 def _read_lines(log: TrainingLog, path: Path) -> None:
+    entries = _entries_of(path)
+    trained = {key for entry in entries if _is_of_training(entry) for key in entry}
+    before, last = 0, (1, 0)  # iterations of earlier epochs; epoch and iteration of the last line
+    for number, entry in enumerate(entries):
+        if _is_of_training(entry):
+            epoch = int(entry.get('epoch') or 1)
+            if epoch > last[0] and entry['iter'] <= last[1]:  # mmcv's count from 1 in every epoch
+                before += last[1]
+            last = epoch, entry['iter']
+            place, unit = before + entry['iter'], 'iteration'
+            if is_number(entry.get('time')):
+                log.iteration_s.setdefault(epoch, []).append(float(entry['time']))
+        else:
+            place, unit = entry.get('step', entry.get('epoch', number + 1)), 'epoch'
+        for key, value in entry.items():
+            if key not in _PLACES and is_number(value):
+                # `time` is that of validation here, which is another curve.
+                log.add(key if unit == 'iteration' or key not in trained else f'val/{key}', place, value, unit)
+
+
+def _entries_of(path: Path) -> list[dict]:
+    entries = []
     for number, line in enumerate(path.read_text(errors='replace').splitlines()):
         try:
             entry = json.loads(line)
@@ -93,17 +115,12 @@ def _read_lines(log: TrainingLog, path: Path) -> None:
             continue  # a line that a crash has cut
         if not isinstance(entry, dict):
             raise DataError(f'{path}:{number + 1} is no log of training: expected one JSON object per line.')
-        place = entry.get('iter', entry.get('step'))
-        unit = 'iteration' if 'iter' in entry else 'epoch'
-        for key, value in entry.items():
-            if key not in _PLACES and _is_number(value):
-                log.add(key, number + 1 if place is None else place, value, unit)
-        if 'iter' in entry and _is_number(entry.get('time')):
-            log.iteration_s.setdefault(int(entry.get('epoch') or 1), []).append(float(entry['time']))
+        entries.append(entry)
+    return entries
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_of_training(entry: dict) -> bool:
+    return is_number(entry.get('iter')) and entry.get('mode') != 'val'  # mmcv's lines of validation have `iter` too
 
 
 def curves_figure(logs: Sequence[TrainingLog], keys: Sequence[str], title: str = '') -> Figure:
@@ -115,9 +132,7 @@ def curves_figure(logs: Sequence[TrainingLog], keys: Sequence[str], title: str =
     known = sorted({key for log in logs for key in log.curves})
     for key in keys:
         if key not in known:
-            near = nearest(key, known)
-            raise ConfigError(f"No log has '{key}'." + (f' Did you mean {near}?' if near else '')
-                              + f' There are: {", ".join(known)}.')
+            raise ConfigError(f"No log has '{key}'.{suggestion(key, known)} There are: {', '.join(known)}.")
     figure = new_figure(8, 0.6 + 3 * len(keys), title or ', '.join(log.name for log in logs)[:100],
                         ', '.join(keys))
     panels = figure.subplots(len(keys), 1, squeeze=False)[:, 0]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from clear.core.checks import check_choice
 from clear.core.configs.building import building
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError
 from clear.engine.runners import runner_type
 from clear.visualization.figures import new_figure, plain_text
 
@@ -70,9 +71,8 @@ def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | No
         raise ConfigError('The config trains on stored features; there are no images to look at.')
     info = build_scenario(cfg['scenario']).info
     names = info.bucket_names if split == 'train' else info.column_names
-    if bucket is not None and bucket not in names:
-        near = nearest(bucket, names)
-        raise ConfigError(f"There is no bucket '{bucket}'." + (f' Did you mean {near}?' if near else ''))
+    if bucket is not None:
+        check_choice('--bucket', bucket, names)
     info.context.seed, info.context.epoch = cfg.get('seed', 0) or 0, epoch
     datasets = [(name, data) for name, data in zip(names, getattr(info, split)) if bucket in (None, name)]
     scale = _normalisation(cfg['scenario'].get('train_transform' if split == 'train' else 'eval_transform'))
@@ -169,7 +169,7 @@ def _evenly(rows: Sequence, count: int) -> list:
 
 
 def _normalisation(options: object) -> tuple[Tensor, Tensor] | None:
-    """The last `mean` and `std` written in a part of a config, for values in [0, 1]."""
+    """The first `mean` and `std` in a part of a config, the innermost if it is nested; for values in [0, 1]."""
     if isinstance(options, Mapping):
         for value in options.values():
             if (found := _normalisation(value)) is not None:

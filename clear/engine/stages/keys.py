@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clear.core.checks import check_choice, check_number, check_shared_keys, check_text, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import accepted_arguments, check_keys
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 from clear.curation.manifest import MANIFEST, Finished
 from clear.curation.stage import Stage
 from clear.engine.schema import filled_in
@@ -144,8 +144,7 @@ def chosen(found: Sequence[Entry], names: Collection[str] | None) -> list[Entry]
     known = [entry.name for entry in found]
     for name in names:
         if name not in known:
-            near = nearest(name, known)
-            raise ConfigError(f"--stages: no stage is called '{name}'. {f'Did you mean {near}? ' if near else ''}"
+            raise ConfigError(f"--stages: no stage is called '{name}'.{suggestion(name, known)} "
                               f'There are {", ".join(known)}.')
     return [entry for entry in found if entry.name in names]
 

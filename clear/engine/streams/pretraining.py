@@ -15,7 +15,7 @@ from clear.core import dist
 from clear.core.checks import check_choice, check_number, check_whole
 from clear.core.config import to_plain
 from clear.core.configs.signatures import check_keys
-from clear.core.errors import CheckpointError, ConfigError, DataError, nearest
+from clear.core.errors import CheckpointError, ConfigError, DataError, suggestion
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, read_results
 from clear.datasets.loaders.streams import can_stream, images_in_stream, of_buckets
@@ -112,9 +112,8 @@ def read_stream_options(cfg: Config) -> Stream:
     if not isinstance(buckets, list) or len(buckets) < 2 or not all(type(each) in (int, str) for each in buckets):
         raise ConfigError(f'stream.buckets is {buckets!r}; expected at least two buckets, e.g. [0, 1, 2].')
     if mode not in MODES:
-        near = nearest(str(mode), MODES)
         raise ConfigError(f'stream.mode is {mode!r}; expected one of {", ".join(map(repr, MODES))}.'
-                          + (f' Did you mean {near}?' if near else ''))
+                          f'{suggestion(mode, MODES)}')
     size, distil = options.get('replay_size'), options.get('distil')
     if (size is None) if mode == 'replay' else (size is not None and mode == 'finetune'):
         raise ConfigError(f"stream.replay_size is {size!r}, but mode is '{mode}': mode='replay' needs it, "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clear.core.checks import check_choice, check_flag, check_number, check_whole
-from clear.core.errors import ConfigError, nearest
+from clear.core.errors import ConfigError, suggestion
 
 Option = float | str | bool | Sequence[float] | None
 # Schedule -> its options and their defaults. None for step_size: half of the epochs; for momentum: left alone.
@@ -134,9 +134,8 @@ def check_schedule(schedule: str | dict) -> tuple[str, dict[str, Option]]:
     options = dict(schedule) if isinstance(schedule, dict) else dict(type=schedule)
     name = options.pop('type', None)
     if name not in SCHEDULES:
-        close = nearest(str(name), SCHEDULES)
-        raise ConfigError(f'No schedule {name!r} is known.' + (f' Did you mean {close}?' if close else '')
-                          + f" Known: {', '.join(SCHEDULES)}.")
+        raise ConfigError(f'No schedule {name!r} is known.{suggestion(name, SCHEDULES)} '
+                          f"Known: {', '.join(SCHEDULES)}.")
     for key, value in options.items():
         if key not in SCHEDULES[name]:
             raise ConfigError(f"The schedule '{name}' has no option '{key}'. Known: "

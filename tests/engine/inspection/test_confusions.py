@@ -1,6 +1,7 @@
 """Confusions against a loop over the samples."""
 
 import csv
+import logging
 
 import pytest
 import torch
@@ -42,19 +43,26 @@ def test_counts_are_those_of_a_loop(run):
     assert torch.equal(read('2')[0], by_hand[1])
     accuracy = float(by_hand[1].diagonal().sum() / by_hand[1].sum())
     assert accuracy == pytest.approx(runner.results().acc_matrix[-1][1])
-    with pytest.raises(ConfigError, match="no bucket '7'"):
+    with pytest.raises(ConfigError, match="--bucket is '7'; expected '1', '2' or '3'"):
         read('7')
 
 
-def test_each_task_is_asked_by_its_head(tmp_path):
+def test_each_task_is_asked_by_its_head(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
+    monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
     cfg = config(write_stream(tmp_path / 'data'))
-    cfg['scenario']['task_labels'] = True
+    cfg['scenario']['task_labels'], cfg['checkpoint_config'] = True, dict(interval=1)
     cfg['model'] = dict(head=dict(type='MultiHeadClassifier', in_features=DIM))
     runner = train(cfg, tmp_path / 'run')
     for bucket, accuracy in zip(runner.info.column_names, runner.results().acc_matrix[-1], strict=True):
         matrix, _ = read_confusions(Config({**cfg, 'name': 'a', 'work_dir': 'b'}), runner.work_dir / 'latest.pth',
                                     bucket)
         assert int(matrix.diagonal().sum()) / int(matrix.sum()) == pytest.approx(accuracy)
+    early = Config({**cfg, 'name': 'a', 'work_dir': 'b'}), runner.work_dir / 'exp_0.pth'
+    first, everything = read_confusions(*early, '1')[0], read_confusions(*early)[0]
+    assert torch.equal(first, everything) and '2, 3 left out' in caplog.text
+    with pytest.raises(ConfigError, match='exp_0.pth was not trained on the task of 3'):
+        read_confusions(*early, '3')
 
 
 def test_answers_without_a_column_are_refused():

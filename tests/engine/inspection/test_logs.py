@@ -13,7 +13,7 @@ def write_scalars(folder):
     """Two epochs of three logged intervals, a validation, and a line that a crash has cut."""
     lines = [dict(lr=0.1, loss=3.0 - 0.1 * number, time=0.5 if number % 3 == 0 else 0.1 * (1 + number // 3),
                   epoch=1 + number // 3, iter=10 * (number + 1), step=10 * (number + 1)) for number in range(6)]
-    lines.append({'accuracy/top1': 80.0, 'step': 2})
+    lines.append({'accuracy/top1': 80.0, 'time': 7.0, 'step': 2})
     path = folder / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)
     path.write_text('\n'.join(map(json.dumps, lines)) + '\n{"loss": 1.')
@@ -26,7 +26,20 @@ def test_scalars(tmp_path, place):
     assert log.name == 'run'
     assert log.curves['loss'] == ([10, 20, 30, 40, 50, 60], pytest.approx([3.0, 2.9, 2.8, 2.7, 2.6, 2.5]))
     assert log.curves['accuracy/top1'] == ([2], [80.0])
+    assert log.curves['val/time'] == ([2], [7.0]) and log.curves['time'][0] == [10, 20, 30, 40, 50, 60]
     assert log.units['loss'] == 'iteration' and log.units['accuracy/top1'] == 'epoch'
+
+
+def test_iterations_that_mmcv_counts_in_each_epoch(tmp_path):
+    lines = [dict(mode='train', epoch=epoch, iter=iteration, loss=1 / epoch, time=0.1 * epoch)
+             for epoch in (1, 2, 3) for iteration in (10, 20)]
+    lines.insert(2, dict(mode='val', epoch=1, iter=9, time=7.0, accuracy=0.5))
+    path = tmp_path / 'a.log.json'
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    log = read_log(path)
+    assert log.curves['loss'][0] == [10, 20, 30, 40, 50, 60]
+    assert log.curves['accuracy'] == ([1], [0.5]) and log.curves['val/time'] == ([1], [7.0])
+    assert {epoch: sum(times) for epoch, times in log.iteration_s.items()} == pytest.approx({1: 0.2, 2: 0.4, 3: 0.6})
 
 
 def test_times_leave_the_first_interval_of_an_epoch_out(tmp_path):

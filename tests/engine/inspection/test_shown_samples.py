@@ -94,8 +94,8 @@ def test_a_sheet_has_every_picture(root):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(split='val'), 'say train or test'), (dict(count=0), 'at least one'), (dict(bucket='3'), 'no bucket'),
-    (dict(epoch=-1), 'an epoch from 0')])
+    (dict(split='val'), 'say train or test'), (dict(count=0), 'at least one'), (dict(epoch=-1), 'an epoch from 0'),
+    (dict(bucket='3'), "--bucket is '3'; expected '1' or '2'")])
 def test_wrong_input(root, options, message):
     with pytest.raises(ConfigError, match=message):
         read_samples(continual(root), **options)
