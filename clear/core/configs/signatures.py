@@ -86,8 +86,14 @@ def check_keys(where: str, given: Iterable[str], accepted: set[str] | None, owne
         return
     for key in given:
         if key not in accepted:
-            known = ', '.join(sorted(accepted)) or 'none'
-            raise ConfigError(f"{where}: {owner} has no key '{key}'.{suggestion(key, accepted)} Known: {known}.")
+            raise ConfigError(unknown_key(where, key, accepted, owner))
+
+
+def unknown_key(where: str, key: str, accepted: Iterable[str], owner: str) -> str:
+    """The message about a key that `owner` does not accept; `where` may be empty."""
+    known = ', '.join(sorted(accepted)) or 'none'
+    place = f'{where}: ' if where else ''
+    return f"{place}{owner} has no key '{key}'.{suggestion(key, accepted)} Known: {known}."
 
 
 def check_kinds(where: str, given: Mapping[str, object], function: Callable[..., object]) -> None:

@@ -99,6 +99,8 @@ def check_runner_config(cfg: Config | dict, assigned: Iterable[str] = (), is_tra
             raise ConfigError(f'Of {kind}_dataloader, {kind}_cfg and {kind}_evaluator the config sets '
                               f'{" and ".join(given)}; give all three or none.')
     _check_model(cfg['model'])
+    if 'type' in (cfg.get('data_preprocessor') or {}):
+        _check_model(cfg['data_preprocessor'], 'data_preprocessor')
     for kind in ('train', 'val', 'test'):
         if cfg.get(f'{kind}_dataloader') is not None:
             _check_dataloader(f'{kind}_dataloader', cfg[f'{kind}_dataloader'])
@@ -302,8 +304,16 @@ def _check_paramwise(paramwise: object, optimizer: object) -> None:
 
 def _check_surroundings(cfg: Config | dict) -> None:
     """Keys of the parts around training, of which mmengine reads some and passes over the others."""
-    from clear.registry import EVALUATORS, LOG_PROCESSORS, LOOPS, METRICS, VISBACKENDS, VISUALIZERS
+    import torch
 
+    from clear.registry import EVALUATORS, LOG_PROCESSORS, LOOPS, METRICS, MODEL_WRAPPERS, VISBACKENDS, VISUALIZERS
+
+    if isinstance(cfg.get('compile'), Mapping):
+        check_keys('compile', cfg['compile'], accepted_arguments(torch.compile) - {'model'}, 'torch.compile')
+    if cfg.get('model_wrapper_cfg') is not None:
+        _check_dict('model_wrapper_cfg', cfg['model_wrapper_cfg'])
+        _check_type('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', **cfg['model_wrapper_cfg']},
+                    MODEL_WRAPPERS, given_by_us=('module',))
     env = cfg.get('env_cfg') or {}
     check_keys('env_cfg', env, {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}, 'it')
     check_keys('env_cfg.dist_cfg', env.get('dist_cfg') or {}, {'backend', 'init_backend', 'timeout', 'port'}, 'it')

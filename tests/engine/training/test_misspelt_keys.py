@@ -9,22 +9,26 @@ from short_runs import CONFIGS
 from torch import nn
 
 from clear.core.config import load_config
+from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.engine.training.keys import check_runner_config, computed_config
 from clear.engine.training.optimisation import unmatched_patterns
 from clear.evaluation.online_tasks import TaskHook
 from clear.models.towers.open_clip import open_clip_config
+from clear.registry import MODELS
 
 # A config in which every part that mmengine knows is written out.
 PARTS = dict(
     env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork'), dist_cfg=dict(backend='gloo')),
     log_processor=dict(by_epoch=True, window_size=10), randomness=dict(deterministic=False),
     visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-    auto_scale_lr=dict(enable=False, base_batch_size=64), val_cfg=dict(fp16=False),
+    auto_scale_lr=dict(enable=False, base_batch_size=64), val_cfg=dict(fp16=False), compile=dict(backend='eager'),
+    model_wrapper_cfg=dict(broadcast_buffers=False), data_preprocessor=dict(type='ClsDataPreprocessor', mean=[0.0]),
     val_dataloader=dict(batch_size=2, dataset=dict(type='CustomDataset', data_root='x'),
                         collate_fn=dict(type='default_collate')),
     val_evaluator=[dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric', items=['precision'])],
-    default_hooks=dict(logger=dict(type='LoggerHook', interval=5), timer=dict(type='IterTimerHook')))
+    default_hooks=dict(logger=dict(type='LoggerHook', interval=5), timer=dict(type='IterTimerHook'),
+                       checkpoint=dict(type='CheckpointHook', interval=1)))
 
 
 @pytest.fixture(scope='module')
@@ -70,15 +74,48 @@ def test_a_second_seed_that_is_not_read_does_not_count():
     (('param_scheduler', 0), 'T_maxx', 'T_max'),
     (('model',), 'queue_sice', 'queue_size'),
     (('model', 'neck'), 'in_channel', 'in_channels'),
-    (('train_cfg',), 'max_epoch', 'max_epochs')], ids=lambda value: None if isinstance(value, tuple) else value)
+    (('train_cfg',), 'max_epoch', 'max_epochs'),
+    (('train_dataloader', 'dataset'), 'data_rot', 'data_root'),
+    (('default_hooks', 'checkpoint'), 'intervall', 'interval'),
+    (('data_preprocessor',), 'meen', 'mean'),
+    (('model', 'data_preprocessor'), 'viws', 'views'),
+    (('model', 'data_preprocessor', 'views'), 'recip', 'recipe'),
+    (('compile',), 'bakend', 'backend'),
+    (('model_wrapper_cfg',), 'broadcast_bufers', 'broadcast_buffers')],
+    ids=lambda value: None if isinstance(value, tuple) else value)
 def test_key_of_a_part(parts, place, key, near):
     cfg = copy.deepcopy(parts)
     node = cfg
     for step in place:
         node = node[step]
     node[key] = 1
-    with pytest.raises(ConfigError, match=f"no key '{key}'.*Did you mean '{near}'"):
+    path = ''.join(f'[{step!r}]' if step == 'bias' else f'[{step}]' if isinstance(step, int) else f'.{step}'
+                   for step in place).removeprefix('.')
+    with pytest.raises(ConfigError, match=f"no key '{key}'.*Did you mean '{near}'") as refused:
         check_runner_config(Config(cfg))
+    assert str(refused.value).startswith(f'{path}: ')
+
+
+def classifier(**changes):
+    return dict(dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18),
+                     head=dict(type='LinearClsHead', num_classes=2, in_channels=512)), **changes)
+
+
+# What no check knows of beforehand: the model completes a type, a layer takes its own arguments.
+@pytest.mark.parametrize('changes, told', [
+    (dict(data_preprocessor=dict(meen=[1.0])), "model.data_preprocessor: ClsDataPreprocessor has no key 'meen'. Did "
+                                               "you mean 'mean'"),
+    (dict(train_cfg=dict(augments=[dict(type='Mixup', alphaa=1.0)])), "model.train_cfg.augments[0]: Mixup has no key "
+                                                                      "'alphaa'. Did you mean 'alpha'"),
+    (dict(train_cfg=dict(augmentss=[])), "model.train_cfg: RandomBatchAugment has no key 'augmentss'. Did you mean "
+                                         "'augments'"),
+    (dict(backbone=dict(type='ResNet', depth=18, norm_cfg=dict(type='BN', momentun=0.1))),
+     "model.backbone.norm_cfg: BatchNorm2d has no key 'momentun'. Did you mean 'momentum'")],
+    ids=['preprocessor', 'augment', 'augments', 'layer'])
+def test_key_that_only_the_constructor_knows(changes, told):
+    with pytest.raises(ConfigError) as refused, building('The config'):
+        MODELS.build(classifier(**changes))
+    assert str(refused.value).startswith(f'The config cannot be built: {told}?')
 
 
 @pytest.mark.parametrize('name, near', [('checkpoin', 'checkpoint'), ('time', 'timer'), ('loger', 'logger')])
