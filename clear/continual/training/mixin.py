@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clear.continual.training import linear_head
+from clear.continual.training import linear_head, sgd
 from clear.continual.training.counts import EpochCounts, sums_of_batch
 from clear.continual.training.hooks import Hooks
 from clear.continual.training.loaders import BatchIterator, batched_reads, translate, translate_iterator
@@ -210,7 +210,7 @@ class EngineMixin:
                 break
             self._unpack_minibatch()
             hooks.call('before_training_iteration')
-            self.optimizer.zero_grad()
+            sgd.zero_grad(self.optimizer)
             if layer is not None and linear_head.fits(layer, self.mb_x):
                 self.loss, self.mb_output = linear_head.learn(layer, self._criterion, self.mb_x, self.mb_y)
                 self._batch_loss = self.loss
@@ -330,7 +330,7 @@ class EngineMixin:
 
     def optimizer_step(self):
         if self.scaler is None:
-            super().optimizer_step()
+            sgd.take_step(super().optimizer_step, self.optimizer)
         else:
             self.scaler.step(self.optimizer)  # skipped where a gradient overflowed
             self.scaler.update()

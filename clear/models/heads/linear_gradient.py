@@ -14,7 +14,6 @@ _IGNORED, _MEAN = -100, 1
 # time and softmax a tenth. Smaller ones keep autograd's last bits: toy runs can be compared with others' exactly.
 _LARGE = 2**12
 _nll_loss, _nll_loss_slope = torch.ops.aten.nll_loss_forward.default, torch.ops.aten.nll_loss_backward.default
-_log_softmax_slope = torch.ops.aten._log_softmax_backward_data.default
 
 
 class HeadStep(NamedTuple):
@@ -49,7 +48,7 @@ def head_step(layer: nn.Linear, inputs: Tensor, targets: Tensor, class_weights: 
     rows = logs if classes else logs.T
     loss, weight_sum = _nll_loss(rows, targets, class_weights, _MEAN, _IGNORED)
     slope = _nll_loss_slope(torch.ones_like(loss), rows, targets, class_weights, _MEAN, _IGNORED, weight_sum)
-    errors = _log_softmax_slope(slope if classes else slope.T, logs, classes, logs.dtype)
+    errors = torch._log_softmax_backward_data(slope if classes else slope.T, logs, classes, logs.dtype)
     by_class = errors.T if classes else errors
     return HeadStep(loss, logits if classes else logits.T, by_class.mm(inputs),
                     None if bias is None else by_class.sum(1))
