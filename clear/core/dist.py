@@ -12,8 +12,6 @@ import torch.distributed as torch_dist
 
 from clear.core.errors import ClearError, ConfigError, ElsewhereError
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
 
 def start(launcher: str = 'none') -> None:
     """Join the process group that `launcher` describes: NCCL where there is a GPU per process, else gloo.

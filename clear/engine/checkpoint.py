@@ -232,6 +232,11 @@ def _settings(group: State) -> State:
     return {name: value for name, value in group.items() if name != 'params'}
 
 
+def is_begun(work_dir: Path) -> bool:
+    """Whether the run in a folder has saved something that it can go on from."""
+    return any((work_dir / name).is_file() for name in (LATEST, ITERATION))
+
+
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:
     """The file that `--resume [CKPT]` means: the given one, else `latest.pth` or `iteration.pth` of the run.
 

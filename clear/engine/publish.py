@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from clear.core.errors import CheckpointError, ConfigError, DataError
-from clear.core.files import load_tensors, save_tensors
+from clear.core.files import load_tensors, save_tensors, sha256_of
 from clear.core.results import RESULTS_FILE, read_results
 from clear.core.storage.damage import TENSORS, check_shape
 from clear.engine.checkpoint import FORMAT
@@ -64,8 +63,7 @@ def publish(checkpoint: str | Path, out: str | Path) -> Path:
             if names := _class_names(checkpoint):
                 published['class_names'] = names
             save_tensors(draft, published)
-        with draft.open('rb') as file:
-            digits = hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]
+        digits = sha256_of(draft)[:DIGITS]
         stem = re.sub(rf'-[0-9a-f]{{{DIGITS}}}$', '', out.stem)
         final = out.with_name(f'{stem}-{digits}{out.suffix}')
         draft.replace(final)

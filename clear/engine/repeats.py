@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from clear.engine.continual.runner import ContinualRunner
 
+
 class Spread(TypedDict):
     """A metric over repeats: mean, standard deviation, the ends of the interval, and the value of every run."""
 

@@ -18,7 +18,6 @@ MOST_ROWS = 2000
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 10
 _BLOCK = 65_536
-EVERY = ('bucket', 'year', 'quarter', 'month')
 
 
 @dataclass(frozen=True)

@@ -194,11 +194,6 @@ def facts_of(facts: Mapping[str, str]) -> str:
     return '<table class="facts">\n' + '\n'.join(lines) + '\n</table>'
 
 
-def table_row(tag: str, texts: Sequence[str], scope: str) -> str:
-    """A row of `th` or `td` cells of these texts."""
-    return '<tr>' + ''.join(f'<{tag} scope="{scope}">{breakable(text)}</{tag}>' for text in texts) + '</tr>'
-
-
 def table_of(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts with a line of names above; all but the first column are set as numbers."""
     head = ''.join(f'<th scope="col"{" class=" + chr(34) + "number" + chr(34) if k else ""}>{breakable(name)}</th>'

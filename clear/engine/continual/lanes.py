@@ -25,7 +25,7 @@ from clear.core.programs.signals import on_stop
 from clear.core.programs.startup import resume_collection
 from clear.core.results import config_text
 from clear.core.seeding import set_rng_state
-from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.checkpoint import ITERATION, is_begun
 from clear.engine.continual.resume import place_inside
 from clear.engine.continual.runner import ContinualRunner
 from clear.engine.continual.state import SECONDS_BETWEEN, WRITING_SHARE
@@ -91,7 +91,7 @@ def run_lane(seats: Sequence[Seat], resume: bool, on_built: Callable[[], None]) 
         if resume:
             _align(open_seats)
         for seat in open_seats:
-            seat.resume = resume and any((seat.folder / name).is_file() for name in (LATEST, ITERATION))
+            seat.resume = resume and is_begun(seat.folder)
             stack.enter_context(claimed(seat.folder, seat.resume, not seat.resume))
         with ExitStack() as building:
             for seat in open_seats:

@@ -34,8 +34,8 @@ class ContinualProgram(RunnerProgram):
 
     KEYS = KNOWN
     FILES = (LATEST, ITERATION, JOURNAL, 'exp_*.pth', 'report.html', 'summary.json', 'sweep.csv', 'figures/*.png',
-             WANDB_ID,
-             f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv', *wandb_files('wandb'))
+             WANDB_ID, f'tensorboard/{EVENT_FILES}', 'csv/training_results.csv', 'csv/eval_results.csv',
+             *wandb_files('wandb'))
     MARK = 'cl_strategy'
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError, TrainingError
 from clear.core.logs import logger
-from clear.engine.checkpoint import ITERATION, LATEST
+from clear.engine.checkpoint import is_begun
 from clear.engine.continual.keys import with_defaults
 from clear.engine.continual.sweeps import Point, plan_sweep, value_at, with_values, write_sweep
 from clear.engine.repeats import built_runners, check_finished, check_seeds, is_finished, seed_folder, write_summary
@@ -153,9 +153,8 @@ def _run_seat(seat: Seat, resume: bool, built: Callable[[], None], run_alone: Ru
     if resume and is_finished(seat.folder):  # else it is one that is about to be replaced
         logger.info('%s is finished: %s', seat.label, seat.folder)
         return
-    begun = any((seat.folder / name).is_file() for name in (LATEST, ITERATION))
     try:
-        run_alone(seat.cfg, seat.folder, resume and begun, built)
+        run_alone(seat.cfg, seat.folder, resume and is_begun(seat.folder), built)
     except TrainingError as error:
         if not is_sweep:
             raise
@@ -175,4 +174,3 @@ def _conclude(cfg: Config, points: Sequence[Point], groups: Sequence[Sequence[Se
                 write_summary([seat.folder for seat in group], work_dir / point.folder)
     if cfg.get('sweep') is not None:
         write_sweep(cfg, points, [[(seat.folder, seat.error) for seat in group] for group in groups], seeds, work_dir)
-

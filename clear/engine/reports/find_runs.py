@@ -16,7 +16,7 @@ from clear.engine.repeats import SUMMARY_FILE
 
 
 @dataclass(frozen=True)
-class Run:
+class FoundRun:
     """A run that was found.
 
     Args:
@@ -30,7 +30,7 @@ class Run:
     repeats: str | None = None
 
 
-def find_runs(places: Sequence[str]) -> list[Run]:
+def find_runs(places: Sequence[str]) -> list[FoundRun]:
     """The runs of all these places.
 
     A place is a work_dir or its `results.json`, the folder of a run with `seeds` (`seed_<n>/`), or that of a `sweep`
@@ -45,10 +45,10 @@ def find_runs(places: Sequence[str]) -> list[Run]:
     return runs
 
 
-def _runs_of(folder: Path, source: str) -> Iterator[Run]:
+def _runs_of(folder: Path, source: str) -> Iterator[FoundRun]:
     if not folder.is_dir() or (folder / RESULTS_FILE).is_file():
         path = find_results(folder)
-        yield Run(read_run(path), path, source)
+        yield FoundRun(read_run(path), path, source)
         return
     swept = _sweep_of(folder)
     for of, part in swept:
@@ -63,7 +63,7 @@ def _runs_of(folder: Path, source: str) -> Iterator[Run]:
         find_results(folder)
     seeds = _of_summary(folder, seeds)
     for path in seeds:
-        yield Run(read_run(path), path, f'{source}/{path.parent.name}', repeats=source)
+        yield FoundRun(read_run(path), path, f'{source}/{path.parent.name}', repeats=source)
 
 
 def _of_summary(folder: Path, seeds: list[Path]) -> list[Path]:

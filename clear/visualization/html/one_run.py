@@ -241,14 +241,14 @@ def _curves(run: Results) -> list[str]:
 
 
 def _metrics_fold(run: Results) -> str:
-    metrics = _numbers({key: value for key, value in run.metrics.items() if key != 'train_overlap'})
+    metrics = _numbers(run.metrics)
     inside = facts_of(_texts(metrics)) if metrics else '<p>None is complete yet.</p>'
     is_open = len(metrics) <= _MANY_METRICS and not run.extras.get('jobs')
     return fold_of('Metrics', [inside], is_open, note=str(len(metrics)) if metrics else '')
 
 
 def _numbers(metrics: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What has a value."""
+    """What has a value, without what measures training data."""
     return {key: value for key, value in metrics.items() if value is not None and key != 'train_overlap'}
 
 

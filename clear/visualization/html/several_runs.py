@@ -94,8 +94,8 @@ def _protocol_part(groups: Sequence[RunGroup]) -> list[str]:
     order = [*headline_names(names), *(name for name in names if name not in headline_names(names))]
     has_repeats = any(len(group.runs) > 1 for group in groups)
     note = 'repeats with different seeds: mean ± sample standard deviation (number of runs)' if has_repeats else ''
-    parts = [fold_of('Overview', [_overview(groups, names if len(names) <= _MOST_COLUMNS else order[:_MOST_COLUMNS],
-                                            False)], note=note)]
+    parts = [fold_of('Overview', [_overview(groups, names if len(names) <= _MOST_COLUMNS else order[:_MOST_COLUMNS])],
+                     note=note)]
     overlapped = metric_names(groups, overlapped=True)
     if overlapped:
         parts.append(fold_of(f'Not comparable with held-out accuracy: each of these {OVERLAP_NOTE}',
@@ -112,7 +112,7 @@ def _protocol_part(groups: Sequence[RunGroup]) -> list[str]:
     return parts
 
 
-def _overview(groups: Sequence[RunGroup], names: Sequence[str], overlapped: bool) -> str:
+def _overview(groups: Sequence[RunGroup], names: Sequence[str]) -> str:
     """Runs x metrics."""
     has_buckets = any(group.progress for group in groups)
     head = ['run', *(['buckets'] if has_buckets else []), *names]
@@ -120,7 +120,7 @@ def _overview(groups: Sequence[RunGroup], names: Sequence[str], overlapped: bool
                               for k, name in enumerate(head)) + '</tr>']
     for group in groups:
         texts = [*([group.progress or MISSING] if has_buckets else []),
-                 *(group_value(group, name, overlapped) for name in names)]
+                 *(group_value(group, name) for name in names)]
         cells = ''.join(f'<td class="number" data-name="{escape(name)}">{_value(text)}</td>'
                         for name, text in zip(head[1:], texts))
         lines.append(f'<tr><th scope="row">{breakable(group.label)}</th>{cells}</tr>')
