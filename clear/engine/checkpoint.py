@@ -45,6 +45,8 @@ Kind = TypeVar('Kind')
 FORMAT = 1
 LATEST = 'latest.pth'
 ITERATION = 'iteration.pth'
+# In the folder of a run that a sweep has begun to replace, until its turn comes: a resume does not keep that run.
+OUTDATED_FILE = '.outdated'
 # exp_0.pth, epoch_1.pth, iter_100.pth ...
 KEPT = ('exp', 'epoch', 'iter')
 # Of one parameter in an optimiser: averages are tensors; others may be numbers (steps) or lists (LBFGS).
@@ -233,8 +235,8 @@ def _settings(group: State) -> State:
 
 
 def is_begun(work_dir: Path) -> bool:
-    """Whether the run in a folder has saved something that it can go on from."""
-    return any((work_dir / name).is_file() for name in (LATEST, ITERATION))
+    """Whether the run in a folder has saved something that it can go on from, and is not to be replaced."""
+    return any((work_dir / name).is_file() for name in (LATEST, ITERATION)) and not (work_dir / OUTDATED_FILE).exists()
 
 
 def find_checkpoint(resume: str | bool, work_dir: Path) -> Path:

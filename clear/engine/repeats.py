@@ -14,6 +14,7 @@ from clear.core.errors import ConfigError
 from clear.core.files import write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, read_results, stored_config
+from clear.engine.checkpoint import LATEST, OUTDATED_FILE
 from clear.engine.schema import computed_config, differences
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ def write_summary(folders: Sequence[Path], work_dir: Path) -> Summary:
 
 
 def is_finished(folder: Path) -> bool:
-    """True if the run in `folder` has measured every row of its matrix."""
+    """True if the run in `folder` has measured every row of its matrix, and is not to be replaced."""
     path = folder / RESULTS_FILE
-    if not path.is_file():
+    if not path.is_file() or (folder / OUTDATED_FILE).exists():
         return False
     measured, rows = read_results(path).progress or (0, 1)
     return measured == rows and (folder / 'report.html').is_file()
@@ -93,7 +94,7 @@ def check_finished(runs: Sequence[tuple[Config | dict, Path]]) -> None:
         CheckpointError: if another form of the method wrote the run.
     """
     from clear.continual.training.versions import check_versions
-    from clear.engine.checkpoint import LATEST, load_checkpoint
+    from clear.engine.checkpoint import load_checkpoint
 
     finished = [(cfg, folder) for cfg, folder in runs if is_finished(folder)]
     for (_, folder), runner in zip(finished, built_runners(cfg for cfg, _ in finished)):

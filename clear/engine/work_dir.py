@@ -16,7 +16,7 @@ from clear.core.logs import setup_logging, write_environment
 from clear.core.results import RESULTS_FILE, software
 from clear.core.storage.locks import locked
 from clear.core.storage.tracking import WANDB_ID
-from clear.engine.checkpoint import ITERATION, LATEST, find_checkpoint
+from clear.engine.checkpoint import ITERATION, LATEST, OUTDATED_FILE, find_checkpoint
 from clear.engine.repeats import SUMMARY_FILE
 from clear.engine.runners import runners
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 # What every runner writes, beside its own `FILES`.
-COMMON_FILES = (RESULTS_FILE, 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl')
+COMMON_FILES = (RESULTS_FILE, 'run.log', 'env.txt', 'config.py', 'bad_samples.jsonl', OUTDATED_FILE)
 LOCK_FILE = '.lock'
 # An old run that makes room for a new one: while its files are moved, either way; while the new one is built; while
 # it is removed. A kill leaves one of them, and the next run in the folder knows by its name what is to be done.
@@ -53,10 +53,20 @@ def refuse_run(work_dir: Path, folders: Iterable[Path]) -> None:
     Raises:
         ConfigError: if one of `folders`, or a seed's folder in it, holds results or a checkpoint.
     """
-    places = [place for folder in {work_dir, *folders} for place in (folder, *folder.glob('seed_*'))]
-    if any((place / name).exists() for place in places for name in (RESULTS_FILE, LATEST, ITERATION, SUMMARY_FILE)):
+    if any(_holds_run(place) for folder in {work_dir, *folders} for place in (folder, *folder.glob('seed_*'))):
         raise ConfigError(f'{work_dir} already holds a run. Continue it with --resume, replace it with --overwrite, or '
                           'choose another folder with --work-dir.')
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (RESULTS_FILE, LATEST, ITERATION, SUMMARY_FILE))
+
+
+def outdate_runs(folders: Iterable[Path]) -> None:
+    """Note in those of the folders that hold a run that it is to be replaced. Replacing it takes the note away."""
+    if dist.is_main():
+        for folder in filter(_holds_run, folders):
+            write_text(folder / OUTDATED_FILE, 'A sweep that was begun with --overwrite has still to replace this.\n')
 
 
 @contextmanager

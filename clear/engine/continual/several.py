@@ -14,7 +14,7 @@ from clear.engine.checkpoint import is_begun
 from clear.engine.continual.keys import with_defaults
 from clear.engine.continual.sweeps import Point, plan_sweep, value_at, with_values, write_sweep
 from clear.engine.repeats import built_runners, check_finished, check_seeds, is_finished, seed_folder, write_summary
-from clear.engine.work_dir import held, refuse_run, replacing
+from clear.engine.work_dir import held, outdate_runs, refuse_run, replacing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -40,8 +40,17 @@ def run_several(cfg: Config, work_dir: Path, args: argparse.Namespace, run_alone
             refuse_run(work_dir, [seat.folder for seat in seats])
         if args.resume:
             check_finished([(seat.cfg, seat.folder) for seat in seats])
-        parts = [] if is_sweep else [seat.folder for seat in seats]
-        with replacing(work_dir, args.overwrite and not args.resume, parts) as built:
+        is_replaced = args.overwrite and not args.resume
+        # A later value of a sweep may turn out to be none that can be built: what it would replace stays till then.
+        parts, waiting = ([], [seat.folder for seat in seats]) if is_sweep else ([seat.folder for seat in seats], [])
+        with replacing(work_dir, is_replaced, parts) as remove_old:
+
+            def built() -> None:
+                if is_replaced:
+                    outdate_runs(waiting)
+                    waiting.clear()
+                remove_old()
+
             for lane, reason in _lanes(list(points[0].values), seats):
                 _run_group(lane, reason, bool(args.resume), built, run_alone, is_sweep)
         _conclude(cfg, points, groups, seeds, work_dir)

@@ -11,6 +11,7 @@ from short_runs import read_results, run, train
 from clear.core.errors import Interrupted
 from clear.core.files import read_json
 from clear.engine.continual.lanes import LaneRun
+from clear.engine.continual.runner import ContinualRunner
 from clear.engine.continual.state import RunState
 from clear.engine.continual.sweeps import plan_sweep, with_values
 
@@ -25,9 +26,9 @@ def after_calls(monkeypatch, owner, name, count, act):
     """Call `act` in place of the call number `count` of a method."""
     method, calls = getattr(owner, name), []
 
-    def counted(self, *args):
+    def counted(self, *args, **options):
         calls.append(None)
-        return act(self) if len(calls) == count else method(self, *args)
+        return act(self) if len(calls) == count else method(self, *args, **options)
 
     monkeypatch.setattr(owner, name, counted)
 
@@ -172,6 +173,42 @@ def test_overwriting_a_sweep_trains_it_again(lane, tmp_path):
     for name in ('lr_0.1', 'lr_0.05'):
         assert checkpoint_of(tmp_path / 'runs' / name)['config']['cl_strategy']['train_epochs'] == 1
     train(tmp_path / 'config.py', '--work-dir', tmp_path / 'runs', '--resume')
+
+
+@pytest.mark.parametrize('lane, owner, method', [(True, LaneRun, 'run'), (False, ContinualRunner, 'train')])
+def test_an_interrupted_overwriting_is_resumed(lane, owner, method, tmp_path, monkeypatch):
+    """What it finished is kept, what it had not reached is still replaced: the old runs are those of another config."""
+    cfg = lane_config('Replay')
+    sweep = {'cl_strategy.mem_size': [9, 17, 25], 'cl_strategy.optimizer.lr': [0.1, 0.05]}  # a lane for each size
+    cfg.update(lane=lane, report=True)
+    command = (tmp_path / 'config.py', '--work-dir', tmp_path / 'runs')
+    train(write(command[0], cfg, sweep=sweep), *command[1:])
+    cfg['cl_strategy']['train_epochs'] = 1
+    train(write(command[0], cfg, sweep=sweep), '--work-dir', tmp_path / 'whole')
+    calls = 2 if lane else 3
+    for how in ('--overwrite', '--resume'):  # interrupted twice, before the third size is reached
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            after_calls(patch, owner, method, calls if how == '--overwrite' else 1, raise_killed)
+            train(*command, how)
+    refused = run('train', *command)
+    assert refused.code == 2 and 'Continue it with --resume' in refused.err
+    finished = (tmp_path / 'runs/mem_size_9-lr_0.1/results.json').stat().st_mtime_ns
+    resumed = train(*command, '--resume')
+    assert 'mem_size_9-lr_0.05 is finished' in resumed.out and 'mem_size_25-lr_0.05 is finished' not in resumed.out
+    assert (tmp_path / 'runs/mem_size_9-lr_0.1/results.json').stat().st_mtime_ns == finished
+    assert read_json(tmp_path / 'runs/summary.json') == read_json(tmp_path / 'whole/summary.json')
+    assert not list((tmp_path / 'runs').rglob('.outdated'))
+
+
+def test_an_overwriting_that_cannot_begin_leaves_every_run_as_it_was(tmp_path):
+    cfg, sweep = lane_config(), {'cl_strategy.optimizer.lr': [0.1, 0.05]}
+    command = (tmp_path / 'config.py', '--work-dir', tmp_path / 'runs')
+    train(write(command[0], cfg, sweep=sweep), *command[1:])
+    before = {path: path.read_bytes() for path in (tmp_path / 'runs').rglob('*') if path.is_file()}
+    cfg['scenario']['num_buckets'] = 'none'
+    refused = run('train', write(command[0], cfg, sweep=sweep), *command[1:], '--overwrite')
+    assert refused.code == 2
+    assert {path: path.read_bytes() for path in (tmp_path / 'runs').rglob('*') if path.is_file()} == before
 
 
 @pytest.mark.parametrize('sweep, says', [
