@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from clear.continual.encoding import KIND, Decoder, Encoded
+from clear.continual.training.traits import users_parts
 from clear.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -15,21 +16,8 @@ if TYPE_CHECKING:
     from clear.continual.training.mixin import EngineMixin
     from clear.core.types import State
 
-# Whose classes are tested here.
-_OURS = {'clear', 'avalanche', 'torch', 'builtins', 'abc', 'typing'}
 _ADVICE = "Make it in the constructor, or name it in `rebuilt` of its class if every experience makes it anew (a run " \
           'that is stopped inside an experience then goes on without what it held).'
-
-
-def is_of_users(part: object) -> bool:
-    """Whether a class of another package is among those of a strategy or plugin."""
-    return any(cls.__module__.split('.')[0] not in _OURS for cls in type(part).__mro__)
-
-
-def users_parts(strategy: EngineMixin) -> set[str]:
-    """The names of the plugins of users, as a state has them, and 'fields' for a strategy of theirs."""
-    return {f'{position}:{type(plugin).__name__}' for position, plugin in enumerate(strategy.plugins)
-            if is_of_users(plugin)} | ({'fields'} if is_of_users(strategy) else set())
 
 
 def check_restorable(strategy: EngineMixin, state: StrategyState, settings: dict[str, State], index: SampleIndex

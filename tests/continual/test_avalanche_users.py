@@ -25,10 +25,11 @@ def memory(name):
 CASES = {name: plugin(name) for name in ('CustomReplay', 'SlowWeights', 'SecondOptimizer', 'OwnDraws', 'GlobalDraws',
                                          'ManyKinds')}
 CASES |= {name: memory(name) for name in ('HardestBuffer', 'HalvesBuffer')}
-CASES |= {name: dict(type=f'avalanche_user.{name}') for name in ('OwnCumulative', 'TwoRates', 'OwnMemory')}
+CASES |= {name: dict(type=f'avalanche_user.{name}') for name in ('OwnCumulative', 'TwoRates', 'OwnMemory',
+                                                                       'TwoPasses')}
 CASES['several'] = dict(type='avalanche_user.OwnMemory', plugins=[
     dict(type=f'avalanche_user.{name}') for name in ('CustomReplay', 'SlowWeights', 'SecondOptimizer', 'OwnDraws')])
-QUICK = ('SecondOptimizer', 'OwnDraws', 'ManyKinds', 'OwnMemory')
+QUICK = ('SecondOptimizer', 'OwnDraws', 'ManyKinds', 'OwnMemory', 'TwoPasses')
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +57,15 @@ def test_stopped_inside_an_experience_and_resumed(name, stream, tmp_path):
     seed_everything(987654321)
     assert_same_run(whole, trained(built(stream, CASES[name], tmp_path / 'parts'), resume=True))
     assert not same_weights(weights(whole), weights(trained(built(stream, {}))))  # or a resume may forget it
+
+
+@pytest.mark.parametrize('iteration', [5, 9, 16])
+def test_stopped_in_either_pass_over_an_experience(iteration, stream, tmp_path):
+    """Of 28 samples in batches of 8: inside the second epoch, and in the second pass inside one and at its end."""
+    whole = trained(built(stream, CASES['TwoPasses'], tmp_path / 'whole'))
+    assert whole.strategy.clock.train_exp_iterations == 16
+    stopped(built(stream, CASES['TwoPasses'], tmp_path / 'parts'), 1, iteration)
+    assert_same_run(whole, trained(built(stream, CASES['TwoPasses'], tmp_path / 'parts'), resume=True))
 
 
 def test_resumed_behind_an_experience(stream, tmp_path):

@@ -34,9 +34,9 @@ class EpochCounts:
 
         Shape:
             loss: (), the mean over the rows
-            logits: (B, C); None where the output is none    targets: (B,)
+            logits: (B, C); None where the output is none    targets: (B,), or (B, C) of probabilities
         """
-        self._batches.append((loss, logits, targets, rows))
+        self._batches.append((loss, logits, _classes(targets), rows))
         if len(self._batches) == FOLDED_BATCHES:
             self._fold()
 
@@ -91,5 +91,10 @@ def sums_of_batch(loss: Tensor, logits: Tensor | None, targets: Tensor, rows: in
     if rows:
         sums[0], sums[1] = loss * rows, rows
     if rows and logits is not None:
-        sums[2], sums[3] = (logits.argmax(1) == targets).sum(), rows
+        sums[2], sums[3] = (logits.argmax(1) == _classes(targets)).sum(), rows
     return sums
+
+
+def _classes(targets: Tensor) -> Tensor:
+    # Of mixed samples a plugin may have made probabilities; the likeliest counts, as in Avalanche's accuracy.
+    return targets.argmax(1) if targets.ndim == 2 else targets

@@ -27,7 +27,8 @@ def lone_layer(model: nn.Module) -> nn.Linear | None:
             return None
         parts += [model.head, model.head.fc]
     layer = parts[-1]
-    if type(layer) is not nn.Linear or any(getattr(part, name) for part in parts for name in _HOOKS):
+    if type(layer) is not nn.Linear or nn.modules.module._has_any_global_hook() or \
+            any(getattr(part, name) for part in parts for name in _HOOKS):
         return None
     is_plain = layer.weight.dtype in (torch.float32, torch.float64) and all(
         parameter.requires_grad and not parameter._backward_hooks and not parameter._post_accumulate_grad_hooks

@@ -18,7 +18,7 @@ from clear.continual.training.hooks import Hooks
 from clear.continual.training.loaders import BatchIterator, batched_reads, translate, translate_iterator
 from clear.continual.training.noise import NoiseStream
 from clear.continual.training.parallel import average_batch_norm
-from clear.continual.training.traits import trait
+from clear.continual.training.traits import trait, users_parts
 from clear.core import dist
 from clear.core.dist import gather_strided_rows
 from clear.core.errors import Interrupted, TrainingError
@@ -48,17 +48,17 @@ class EngineMixin:
     importances see it too. float16 losses are scaled in `backward` and gradients unscaled there; plugins see true
     gradients.
 
-    Linear classifiers on features: no graph is built where the loss is cross-entropy and nobody adds to it, see
-    `linear_head`.
+    Linear classifiers on features: no graph is built where the loss is cross-entropy, nobody adds to it, and all parts
+    are Avalanche's and ours, see `linear_head`.
 
     The engine attributes are set by `attach`, after construction. What strategies declare of themselves: see `traits`.
     """
 
     rebuilt = frozenset({
         'run_seed', 'sample_context', 'mode', 'scaler', 'max_iterations', 'max_seconds', 'seconds_used',
-        'on_iteration', 'on_epoch', 'save_iteration', 'own_loop', 'stop_requested', '_stop_wanted',
-        'epoch_loss', 'epoch_accuracy', 'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise',
-        '_pending', '_resumed', '_dataloader', '_clock_started', '_is_plain_forward'})
+        'on_iteration', 'on_epoch', 'save_iteration', 'own_loop', 'stop_requested', '_stop_wanted', 'epoch_loss',
+        'epoch_accuracy', 'epoch_counts', '_batch_loss', '_batch_sums', '_num_rows', '_noise', '_pending', '_resumed',
+        '_passed_epochs', '_is_told_to_stop', '_dataloader', '_clock_started', '_is_plain_forward'})
 
     def attach(self, *, seed: int, context: SampleContext | None = None, mode: str = 'replicate',
                scaler: torch.amp.GradScaler | None = None, max_iterations: int | None = None,
@@ -78,16 +78,14 @@ class EngineMixin:
         """
         self.run_seed = seed
         self.sample_context = context
-        self.mode = mode
-        self.scaler = scaler
+        self.mode, self.scaler = mode, scaler
         self.max_iterations = max_iterations
-        self.max_seconds = max_seconds
-        self.seconds_used = 0.0
+        self.max_seconds, self.seconds_used = max_seconds, 0.0
         self.on_iteration = on_iteration
         self.on_epoch = on_epoch
         self.save_iteration = save_iteration
         self.own_loop: Callable[[], None] | None = None  # trains an experience in place of the loop below
-        self.stop_requested = self._stop_wanted = False
+        self.stop_requested = self._stop_wanted = self._resumed = False
         self.epoch_loss = self.epoch_accuracy = float('nan')
         self.epoch_counts = EpochCounts()
         self._batch_loss: Tensor | None = None
@@ -95,7 +93,6 @@ class EngineMixin:
         self._num_rows = (0, 0)  # own rows and rows of the batch
         self._noise: NoiseStream | None = None
         self._pending: Callable[[], None] | None = None
-        self._resumed = False
         # Avalanche prints its own remarks about plugins under several processes; ours are checked at the start.
         self._distributed_check = True
 
@@ -163,6 +160,8 @@ class EngineMixin:
         self._translate_memory_loaders()
 
     def _before_training_epoch(self, **kwargs):
+        if self._resumed:
+            return
         experience, epoch = self.clock.train_exp_counter, self.clock.train_exp_epochs
         super()._before_training_epoch(**kwargs)
         seed_everything(derive_seed(self.run_seed, 'epoch', experience, epoch))
@@ -178,31 +177,29 @@ class EngineMixin:
     # The loop
 
     def _train_exp(self, experience, eval_streams=None, **kwargs):
-        """Avalanche's loop over epochs, which may begin in the middle of one."""
+        """Avalanche's loop over epochs or a user's; those before a stop are passed through without doing anything."""
         if self.own_loop is not None:
             self.own_loop()
             return
-        while self.clock.train_exp_epochs < self.train_epochs:
-            if self._resumed:  # also where training was about to stop: the epoch ends as it would have
-                self._resumed = False
-            else:
-                self._before_training_epoch(**kwargs)
-                if self._stop_training:
-                    self._stop_training = False
-                    break
-            self.training_epoch(**kwargs)
-            self._after_training_epoch(**kwargs)
+        if self._resumed:
+            self._passed_epochs, self._is_told_to_stop, self._stop_training = 0, self._stop_training, False
+        super()._train_exp(experience, eval_streams, **kwargs)
 
     def training_epoch(self, **kwargs):
         """Avalanche's epoch; where it is the plain one, without the calls that nobody listens to."""
         from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 
+        if self._resumed:
+            if self._passed_epochs < self.clock.train_exp_epochs:
+                return
+            # Also where training was about to stop: the epoch ends as it would have.
+            self._resumed, self._stop_training = False, self._is_told_to_stop
         if super().training_epoch.__func__ is not SGDUpdate.training_epoch:
             super().training_epoch(**kwargs)
             return
         hooks = Hooks(self, kwargs)
-        # A plugin may put terms into the loss before the criterion does.
-        is_loss_shared = hooks.listens('before_forward', 'after_forward', 'before_backward')
+        # A plugin may put terms into the loss before the criterion does, and one of users look at and change anything.
+        is_loss_shared = hooks.listens('before_forward', 'after_forward', 'before_backward') or bool(users_parts(self))
         layer = None if is_loss_shared else self._lone_layer()
         for batch in self._read_batches():
             self.mbatch = batch
@@ -306,14 +303,15 @@ class EngineMixin:
             self.mbatch = whole
 
     def backward(self):
-        self._batch_loss = loss = self.loss.detach().reshape(())
+        whole = self.loss
+        self._batch_loss = loss = whole.detach().reshape(())
         if dist.world_size() > 1 and self.mode != 'replicate':
             own, rows = self._num_rows
             self.loss = self.loss * (own / rows if self.mode == 'shard' else 1 / dist.world_size())
         if self.scaler is not None:
             self.loss = self.scaler.scale(self.loss)
         super().backward()
-        self.loss = loss
+        self.loss = whole
         if dist.world_size() > 1 and self.mode != 'replicate':
             gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
             if self.mode == 'shard':
@@ -376,6 +374,9 @@ class EngineMixin:
                 self.stop_training()
 
     def _after_training_epoch(self, **kwargs):
+        if self._resumed:
+            self._passed_epochs += 1
+            return
         loss, accuracy = self.epoch_counts.means()
         self.epoch_loss = math.nan if loss is None else loss
         self.epoch_accuracy = math.nan if accuracy is None else accuracy

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from torch import nn
 
 if TYPE_CHECKING:
+    from clear.continual.training.mixin import EngineMixin
     from clear.core.types import Options
 
 
@@ -85,6 +86,8 @@ class Traits:
         return model
 
 
+# Whose classes are tested here.
+_OURS = {'clear', 'avalanche', 'torch', 'builtins', 'abc', 'typing'}
 # A subclass may look at its batches, or make its loss, in another way.
 NOT_INHERITED = ('division', 'lane_objective')
 # The only table of names of strategies: these classes are Avalanche's, unmodified. What is registered under a name
@@ -121,6 +124,17 @@ def trait(part: object, name: str) -> Any:
     if name in NOT_INHERITED:
         return vars(cls).get(name, _of_avalanche(cls).get(name, getattr(Traits, name)))
     return getattr(part, name, _of_avalanche(cls).get(name, getattr(Traits, name)))
+
+
+def is_of_users(part: object) -> bool:
+    """Whether a class of another package is among those of a strategy or plugin."""
+    return any(cls.__module__.split('.')[0] not in _OURS for cls in type(part).__mro__)
+
+
+def users_parts(strategy: EngineMixin) -> set[str]:
+    """The names of the plugins of users, as a state has them, and 'fields' for a strategy of theirs."""
+    return {f'{position}:{type(plugin).__name__}' for position, plugin in enumerate(strategy.plugins)
+            if is_of_users(plugin)} | ({'fields'} if is_of_users(strategy) else set())
 
 
 def rebuilt_fields(cls: type) -> set[str]:

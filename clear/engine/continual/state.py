@@ -113,8 +113,8 @@ class RunState:
             CheckpointError: for an open file, and for objects that no checkpoint can make.
         """
         from clear.continual.encoding import OpenFileError
-        from clear.continual.restorable import users_parts
         from clear.continual.state import strategy_state
+        from clear.continual.training.traits import users_parts
 
         runner = self.runner
         if not users_parts(runner.strategy):
