@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from clear.continual.multitask import takes_tasks, with_task_labels
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.engine.runners import runner_type
 from clear.models import build_classifier
+from clear.models.freeze import freeze
 from clear.registry import MODELS
 
 if TYPE_CHECKING:
     from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer
     from mmengine.config import Config
+
+    from clear.models.classifier import ComposedClassifier
 
 IMAGE = (3, 224, 224)
 # Operators without multiplications of matrices: a value or a few per element.
@@ -38,9 +42,10 @@ class Complexity:
     """Of one input of `shape`: multiply-adds, values that layers give, parameters; and a table by module.
 
     Attributes:
-        part: what was counted: the classifier, or of other models the backbone with its neck.
+        part: what was counted: the classifier, or the backbone with its neck of other models, and of those with a head
+            for each task.
         flops: multiply-adds counted as one each, as mmengine and fvcore count them.
-        parameters, trained: of the whole model.
+        parameters, trained: of the whole model; what the config freezes is not trained.
         uncounted: operators that may cost something and that the count does not know.
     """
 
@@ -63,14 +68,14 @@ def read_complexity(cfg: Config, shape: Sequence[int] | None = None) -> Complexi
             stored features. By default 3 x 224 x 224, or what the head takes.
 
     Raises:
-        ConfigError: for a config without a model, or a shape that the model does not take.
+        ConfigError: for a config without a model, a model that is made task by task, or a shape that it does not take.
     """
     kind = runner_type(cfg)
     if kind == 'ContinualRunner':
-        model = build_classifier(cfg['model'])
-        part, counted = 'classifier', model
-        takes_features = model.backbone is None and model.neck is None
-        features = getattr(model.head, 'in_channels', None) if takes_features else None
+        model = with_task_labels(build_classifier(cfg['model']))
+        if cfg.get('frozen') or cfg.get('freeze_bn'):
+            freeze(model, cfg.get('frozen') or (), cfg.get('freeze_bn', False))
+        part, counted, features = _counted_of(model)
     elif cfg.get('model') is not None:
         with building('model'):
             model = MODELS.build(cfg['model'])
@@ -97,6 +102,17 @@ class _Features(nn.Module):
     def forward(self, images: torch.Tensor) -> object:
         out = self.backbone(images)
         return out if self.neck is None else self.neck(out)
+
+
+def _counted_of(model: ComposedClassifier) -> tuple[str, nn.Module, int | None]:
+    """What is counted of a continual model, what that is called, and how many features it takes; None for images."""
+    if not takes_tasks(model):
+        is_head = model.backbone is None and model.neck is None
+        return 'classifier', model, getattr(model.head, 'in_channels', None) if is_head else None
+    if model.backbone is None or any(part is not None and takes_tasks(part) for part in (model.backbone, model.neck)):
+        raise ConfigError('The model has parts for each task, which are made while it trains; nothing can be counted '
+                          'before.')
+    return 'backbone and neck, without the heads of tasks', _Features(model.backbone, model.neck), None
 
 
 def _encoder_of(model: nn.Module) -> tuple[str, nn.Module]:

@@ -160,6 +160,7 @@ def _of_stream(cfg: Config, what: str) -> Schedule:
 
     from clear.continual.training.schedule import SchedulePlugin
     from clear.continual.training.traits import trait
+    from clear.engine.continual.plan import planned_iterations
     from clear.engine.continual.runner import ContinualRunner
     from clear.features import planned_banks
 
@@ -170,12 +171,14 @@ def _of_stream(cfg: Config, what: str) -> Schedule:
         raise ConfigError(f"cl_strategy.type {cfg['cl_strategy']['type']} has no optimiser.")
     optimizer = runner.strategy.optimizer
     plugin = next((each for each in runner.strategy.plugins if isinstance(each, SchedulePlugin)), None)
-    epochs = cfg['cl_strategy'].get('train_epochs', 1)
+    # A budget cuts an experience short, not its epochs.
+    unlimited = planned_iterations({**runner.cfg, 'max_iters_per_experience': None}, runner.info)
+    lengths = [max(1, count // runner.cfg['cl_strategy']['train_epochs']) for count in unlimited]
     _check_length(sum(runner.iterations))
     walk, starts = _Walk(what, [optimizer]), []
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Detected call of `lr_scheduler.step')
-        for count in runner.iterations:
+        for count, length in zip(runner.iterations, lengths):
             starts.append(len(walk))
             if plugin is not None:
                 plugin.prepare(optimizer)
@@ -186,7 +189,7 @@ def _of_stream(cfg: Config, what: str) -> Schedule:
                 walk.note()
                 if plugin is not None:
                     plugin.after_training_iteration(runner.strategy)
-                    if (number + 1) % max(1, count // epochs) == 0:
+                    if (number + 1) % length == 0:
                         plugin.after_training_epoch(runner.strategy)
     return walk.schedule(starts, 'experience')
 

@@ -43,6 +43,23 @@ def test_attention_is_counted():
     assert not any('attention' in name for name in found.uncounted)
 
 
+def test_what_is_frozen_is_not_trained():
+    cfg = continual(LENET)
+    cfg['frozen'] = ['backbone']
+    found = read_complexity(cfg, (1, 32, 32))
+    assert found.trained == 121 * 10 < found.parameters == read_complexity(continual(LENET), (1, 32, 32)).trained
+
+
+def test_heads_of_tasks_are_not_there_yet():
+    heads = dict(type='MultiHeadClassifier', in_features=120)
+    found = read_complexity(continual(dict(LENET, head=heads)), (1, 32, 32))
+    assert found.part == 'backbone and neck, without the heads of tasks'
+    assert found.flops == read_complexity(continual(LENET), (1, 32, 32)).flops - 120 * 10
+    for model in (dict(head=heads), dict(backbone=dict(type='avalanche.models.MTSimpleMLP', input_size=64))):
+        with pytest.raises(ConfigError, match='made while it trains'):
+            read_complexity(continual(model), (64,))
+
+
 def test_backbone_of_an_algorithm():
     cfg, _ = load_config(CONFIGS / 'selfsup' / 'mocov2_resnet18_1xb64-cos-4e_demo.py')
     found = read_complexity(cfg, (32,))

@@ -47,6 +47,12 @@ def test_continual_schedule_is_the_one_of_training(tmp_path, scheduler, policy):
     assert schedule.starts == [0, 8, 16] and schedule.part == 'experience'
 
 
+def test_a_budget_leaves_the_epochs_as_long_as_they_are(tmp_path):
+    cfg = {**config(write_stream(tmp_path), scheduler=dict(type='StepLR', step_size=1, gamma=0.5)),
+           'max_iters_per_experience': 6}  # of two epochs of four
+    assert read_schedule(load_like(cfg)).groups['lr'] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05] * 3
+
+
 def load_like(cfg):
     return Config({**cfg, 'name': 'run', 'work_dir': 'unused'})
 
