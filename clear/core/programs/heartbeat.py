@@ -20,6 +20,11 @@ VARIABLE = 'CLEAR_SILENCE_S'
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
+# Held while a line is written: a child that is forked meanwhile would inherit tqdm's lock, and nobody to release it.
+_writing = threading.Lock()
+os.register_at_fork(before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release)
+
+
 class _Clock:
     last_s = 0.0  # when something was said last
     depth = 0
@@ -68,11 +73,32 @@ def _watch(over: threading.Event, silence: float, thread: int) -> None:
             continue
         place = _place(sys._current_frames().get(thread))
         try:
-            sys.stderr.write(f'... still at work after {now - started:.0f} s{place}\n')
-            sys.stderr.flush()
+            with _writing:
+                if not _write(f'... still at work after {now - started:.0f} s{place}\n', silence):
+                    continue
         except (OSError, ValueError, AttributeError):
             return  # nobody listens any more
         said()
+
+
+def _write(line: str, silence: float) -> bool:
+    """Write a line to stderr, above the bars that are there; not if one was drawn in the time of silence, then False.
+
+    The bars are tqdm's, also those of libraries. Rich's take stderr for themselves while they are there.
+    """
+    tqdm = getattr(sys.modules.get('tqdm'), 'tqdm', None)
+    if tqdm is None:
+        sys.stderr.write(line)
+    else:
+        with tqdm.get_lock():
+            # One that is just being made has neither yet.
+            drawn = [getattr(bar, 'last_print_t', 0.0) for bar in tqdm._instances
+                     if getattr(bar, 'fp', None) in (sys.stdout, sys.stderr)]
+            if time.time() - max(drawn, default=0.0) < silence:
+                return False
+            tqdm.write(line, file=sys.stderr, end='', nolock=True)
+    sys.stderr.flush()
+    return True
 
 
 def _place(frame: FrameType | None) -> str:
