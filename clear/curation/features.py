@@ -118,7 +118,7 @@ class Features(Stage):
             most = min(found, sum(counts.values()))
             size = most * facts.dim * np.dtype(self.dtype).itemsize
             lines += [f'{found:,} images, {len(counts)} buckets of {min(counts.values()):,} to '
-                      f'{max(counts.values()):,}: at most {most:,} rows, {size / 2**20:,.1f} MB']
+                      f'{max(counts.values()):,}: at most {most:,} rows, {size / 2**20:,.1f} MiB']
         return lines
 
     def plan(self, inputs: Inputs, folder: StageFolder) -> Plan:

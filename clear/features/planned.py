@@ -60,4 +60,4 @@ class PlannedBank(FeatureBank):
         size = len(self) * self.dim * np.dtype(self.meta['dtype']).itemsize
         begun = ', begun already' if Path(f'{self.path}.partial').is_dir() else ''
         return (f'{len(self)} images to encode{begun}: {len(self)} x {self.dim} {self.meta["dtype"]}, '
-                f'{size / 2**20:,.1f} MB; zeros stand for them here')
+                f'{size / 2**20:,.1f} MiB; zeros stand for them here')

@@ -184,7 +184,7 @@ def _describe(encoder: nn.Module, source: ImageTable, out: Path, identity: Ident
         f'data      {source.kind} {source.root}  {len(source)} images  {len(source.class_names)} classes',
         f'encoder   {type(encoder).__name__}  {sum(p.numel() for p in encoder.parameters()):,} parameters  '
         f'{spec.crop} x {spec.crop} pixels -> {encoder.embed_dim} numbers',
-        f'disk      {num_bytes / 2**20:,.1f} MB as {dtype}' + (f', and maps of levels {maps}' if maps else ''),
+        f'disk      {num_bytes / 2**20:,.1f} MiB as {dtype}' + (f', and maps of levels {maps}' if maps else ''),
         f'bank      {out} ({state})  fingerprint {fingerprint_of(identity)}'])
 
 

@@ -77,7 +77,7 @@ class TowerBank:
             size = len(self) * self.tower.embed_dim * np.dtype(np.float32).itemsize / 2**20
             begun = ', begun already' if Path(f'{self.place}.partial').is_dir() else ''
             unit = 'images' if isinstance(self.inputs, FixedImages) else 'distinct texts'
-            state = f'{len(self)} {unit} to encode{begun}, {size:,.1f} MB'
+            state = f'{len(self)} {unit} to encode{begun}, {size:,.1f} MiB'
         return f'{self.place} ({state})'
 
     def make(self, device: torch.device, num_workers: int = 0) -> StoredRows:

@@ -207,5 +207,5 @@ def test_dry_run_of_the_program(source, tmp_path):
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert '16 x 16 pixels -> 8 numbers as float16' in said
-    assert '30 images, 4 buckets of 0 to 9: at most 27 rows, 0.0 MB' in said
+    assert '30 images, 4 buckets of 0 to 9: at most 27 rows, 0.0 MiB' in said
     assert not (tmp_path / 'run').exists()

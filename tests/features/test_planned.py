@@ -34,6 +34,6 @@ def test_description_tells_size_and_a_begun_extraction(tmp_path):
     source = read_images(dict(type='CLEAR', data_root=str(write_clear_tree(tmp_path / 'tree', num_buckets=1))))
     with planned_banks():
         bank = extract(TinyEncoder(), source, root=tmp_path / 'banks')
-        assert bank.describe().startswith('12 images to encode: 12 x 6 float16, 0.0 MB')
+        assert bank.describe().startswith('12 images to encode: 12 x 6 float16, 0.0 MiB')
         bank.path.with_name(f'{bank.path.name}.partial').mkdir(parents=True)
         assert 'begun already' in bank.describe()

@@ -137,7 +137,7 @@ def test_run_resume_overwrite(config):
 
 def test_dry_run_leaves_nothing(config):
     done = train(config(), '--work-dir', 'run', '--dry-run')
-    assert '48 iterations' in done.out and 'ToyViews  48 samples' in done.out and 'MB' in done.out
+    assert '48 iterations' in done.out and 'ToyViews  48 samples' in done.out and 'MiB' in done.out
     assert [path.name for path in Path().iterdir()] == ['toy.py']
 
 

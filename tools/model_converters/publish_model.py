@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
 
     written = publish(args.checkpoint, args.out)
     before, after = Path(args.checkpoint).stat().st_size, written.stat().st_size
-    print(f'wrote {written}, {after / 2**20:.2f} MB of {before / 2**20:.2f} MB')
+    print(f'wrote {written}, {after / 2**20:.2f} MiB of {before / 2**20:.2f} MiB')
 
 
 if __name__ == '__main__':

@@ -211,8 +211,8 @@ def describe(cfg: dict, model: nn.Module, info: ScenarioInfo, iterations: list[i
         f'model     {sum(parameter.numel() for parameter in parameters):,} parameters, {trainable:,} trained',
         f"training  {options['type']}  about {sum(iterations):,} iterations  {options['train_epochs']} epochs  global "
         f"batch {options['train_mb_size']}  {dist.world_size()} process(es) on {device.type}  {_precision(model)}",
-        f'memory    about {memory / 2**20:,.0f} MB without activations',
-        f'disk      about {files * (weights + 4 * trainable) / 2**20:,.0f} MB of checkpoints',
+        f'memory    about {memory / 2**20:,.0f} MiB without activations',
+        f'disk      about {files * (weights + 4 * trainable) / 2**20:,.0f} MiB of checkpoints',
         f'work_dir  {work_dir}'])
 
 

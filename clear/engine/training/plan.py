@@ -50,8 +50,8 @@ def describe_run(runner: Runner, work_dir: Path, notes: Sequence[str] = ()) -> s
         + (f', {micro} batches per step' if micro > 1 else '')
         + f'  {optimizer} lr {wrapper.optimizer.param_groups[0]["lr"]:g}  {type(wrapper).__name__} on '
           f'{runner.device.type}',
-        f'memory    about {(weights + (1 + states) * 4 * trained) / 2**20:,.0f} MB without activations',
-        f'disk      about {files * (weights + states * 4 * trained) / 2**20:,.0f} MB for {files} checkpoint(s)',
+        f'memory    about {(weights + (1 + states) * 4 * trained) / 2**20:,.0f} MiB without activations',
+        f'disk      about {files * (weights + states * 4 * trained) / 2**20:,.0f} MiB for {files} checkpoint(s)',
         f'work_dir  {work_dir}'])
 
 

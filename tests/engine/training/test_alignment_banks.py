@@ -275,7 +275,7 @@ def test_the_plan_says_what_is_read_from_where(root, tmp_path):
     text = done.out + done.err
     assert 'image     tower locked, runs in every step: the transform of the images is random' in text
     assert f'read from the bank {tmp_path}/banks/texts_OpenCLIPTextEncoder_' in text
-    assert '(9 distinct texts to encode, 0.0 MB)' in text
+    assert '(9 distinct texts to encode, 0.0 MiB)' in text
     for changes in (dict(use_banks=False), dict(image=True, text=True)):
         runner = build_runner(dict(config(root, tmp_path / 'banks', **changes), work_dir=str(tmp_path / 'other')))
         assert describe_banks(runner) == []
