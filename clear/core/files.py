@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -64,6 +65,13 @@ def remove_left_overs(folder: Path, names: Iterable[str]) -> None:
 def write_text(path: str | Path, text: str) -> None:
     with atomic_writer(path, 'w') as file:
         file.write(text)
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> Path:
+    """Write rows as CSV, atomically, with lines that end in LF; None is an empty cell. Its path."""
+    with atomic_writer(path, 'w') as file:
+        csv.writer(file, lineterminator='\n').writerows(rows)
+    return Path(path)
 
 
 def write_new(path: str | Path, text: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clear.core.files import atomic_writer, write_text
+from clear.core.files import write_csv, write_text
 from clear.visualization.comparison import RunGroup, group_value, mean_and_std, metric_names
 from clear.visualization.tables import MISSING, OVERLAP_NOTE
 
@@ -24,10 +23,7 @@ def write_tables(groups: Mapping[str, Sequence[RunGroup]], folder: Path) -> list
     In the latter two metrics are rows where there are more of them than runs.
     """
     paths = [folder / f'{STEM}.{ending}' for ending in ('csv', 'md', 'tex')]
-    with atomic_writer(paths[0], 'w') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(COLUMNS)
-        writer.writerows(map(_safe, row) for row in _rows(groups))
+    write_csv(paths[0], [COLUMNS, *(map(_safe, row) for row in _rows(groups))])
     tables = list(_tables(groups))
     write_text(paths[1], '\n\n'.join(_markdown(title, table) for title, table in tables) + '\n')
     write_text(paths[2], '\n\n'.join(_latex(title, table) for title, table in tables) + '\n')

@@ -20,6 +20,7 @@ from clear.core.files import (
     read_json,
     read_text,
     save_tensors,
+    write_csv,
     write_json,
     write_new,
     write_text,
@@ -320,3 +321,11 @@ def test_write_new_leaves_what_is_there(tmp_path):
     with pytest.raises(DataError, match='is there already, and nothing was written'):
         write_new(tmp_path / 'a' / 'b.py', 'other')
     assert (tmp_path / 'a' / 'b.py').read_text() == 'mine'
+
+
+def test_a_table_is_written_whole(tmp_path):
+    path = write_csv(tmp_path / 'new' / 'a.csv', [['a, b', 'ä'], (1.5, None), map(str, ('"', 2))])
+    assert path.read_bytes() == '"a, b",ä\n1.5,\n"""",2\n'.encode()
+    with pytest.raises(ZeroDivisionError):
+        write_csv(path, ([1 / number] for number in (1, 0)))
+    assert path.read_text().startswith('"a, b"') and [*path.parent.iterdir()] == [path]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from clear.core.config import EXECUTION_KEYS, to_plain
 from clear.core.errors import ConfigError, TrainingError, suggestion
-from clear.core.files import write_json, write_text
+from clear.core.files import write_csv, write_json
 from clear.core.logs import logger
 from clear.core.results import RESULTS_FILE, Results, read_results
 from clear.engine.continual.keys import DEFAULTS, REQUIRED, check_continual_config, with_defaults
@@ -183,9 +181,7 @@ def write_sweep(cfg: Config, points: Sequence[Point],
     given = [cfg.get('seed', 0)] if seeds is None else list(seeds)
     write_json(work_dir / SUMMARY_FILE, dict(name=found.name, protocol=found.protocol, confidence=CONFIDENCE,
                                              seeds=given, metrics={}, sweep=entries))
-    table = io.StringIO()
-    csv.writer(table, lineterminator='\n').writerows(_csv_rows(entries))
-    write_text(work_dir / TABLE_FILE, table.getvalue())
+    write_csv(work_dir / TABLE_FILE, _csv_rows(entries))
     logger.info('\n%s\n\n%s\n\nsummary  %s\ntable    %s', format_sweep(entries), HONESTY, work_dir / SUMMARY_FILE,
                 work_dir / TABLE_FILE)
     if cfg.get('report', True):

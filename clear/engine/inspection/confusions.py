@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ import torch
 
 from clear.core.checks import check_choice
 from clear.core.errors import ConfigError
-from clear.core.files import atomic_writer
+from clear.core.files import write_csv
 from clear.core.logs import logger
 from clear.engine.prediction.class_names import beside_the_data, first_names
 from clear.engine.runners import runner_type
@@ -104,13 +102,8 @@ def confusion_lines(matrix: torch.Tensor, names: Sequence[str], most: int = 10) 
 
 def write_confusions(matrix: torch.Tensor, names: Sequence[str], path: Path) -> Path:
     """Write the counts as CSV: a line per true class, a column per predicted one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['true \\ predicted', *names])
-    writer.writerows([name, *row] for name, row in zip(names, matrix.tolist()))
-    with atomic_writer(path) as file:
-        file.write(text.getvalue().encode())
-    return path
+    return write_csv(path, [['true \\ predicted', *names],
+                            *([name, *row] for name, row in zip(names, matrix.tolist()))])
 
 
 def confusion_figure(matrix: torch.Tensor, names: Sequence[str], title: str) -> Figure:

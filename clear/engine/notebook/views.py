@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from clear.continual.journal import read_run
 from clear.core.errors import DataError
-from clear.core.files import atomic_writer, write_text
+from clear.core.files import atomic_writer, write_csv
 from clear.core.results import RESULTS_FILE, Results
 from clear.engine.repeats import SUMMARY_FILE
 from clear.engine.reports.find_runs import find_runs
@@ -51,12 +49,7 @@ class Table:
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table, values in full precision; its path."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(self.columns)
-        writer.writerows(['' if value is None else value for value in row] for row in self.rows)
-        write_text(Path(path), text.getvalue())
-        return Path(path)
+        return write_csv(path, [self.columns, *self.rows])
 
     def _texts(self) -> list[list[str]]:
         return [[format_value(value) for value in row] for row in self.rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from clear.core.checks import check_whole
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError, DataError, nearest
-from clear.core.files import atomic_writer
+from clear.core.files import write_csv
 from clear.core.logs import logger, progress_bar
 from clear.engine.probing.keys import check_name, with_defaults
 from clear.evaluation.metrics.cka import BlockCKA
@@ -126,10 +125,8 @@ def run(args: argparse.Namespace) -> int:
         values = BlockComparison(*encoders, device=device).run(
             images, batch_size=args.batch_size, max_images=args.max_images, num_workers=args.num_workers)
         stem = f'cka_{first}--{second}'
-        with atomic_writer(args.out / f'{stem}.csv', 'w') as file:
-            csv.writer(file, lineterminator='\n').writerows(
-                [[f'{first} / {second}', *BLOCKS], *([name, *map(repr, row)] for name, row in
-                                                     zip(BLOCKS, values.tolist()))])
+        write_csv(args.out / f'{stem}.csv', [[f'{first} / {second}', *BLOCKS],
+                                             *([name, *map(repr, row)] for name, row in zip(BLOCKS, values.tolist()))])
         figure = matrix_figure(values.numpy(), [f'{first} {name}' for name in BLOCKS],
                                [f'{second} {name}' for name in BLOCKS], 'Linear CKA of blocks',
                                f'{first} (rows) and {second} (columns); maps pooled over positions')

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clear.core.errors import DataError
-from clear.core.files import atomic_writer
+from clear.core.files import write_csv
 
 _COLUMNS = ('checkpoint', 'epoch', 'iteration')
 
@@ -38,12 +38,8 @@ def write_table(path: Path, rows: Iterable[Row]) -> Path:
     """A row per checkpoint, a column per metric, atomically; what failed is empty, floats in full precision."""
     rows = [*rows]
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    with atomic_writer(path, 'w') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow([*_COLUMNS, *names])
-        for row in rows:
-            writer.writerow([row.name, row.epoch, row.iteration, *(row.metrics.get(name, '') for name in names)])
-    return path
+    return write_csv(path, [[*_COLUMNS, *names], *([row.name, row.epoch, row.iteration,
+                                                    *(row.metrics.get(name, '') for name in names)] for row in rows)])
 
 
 def read_table(path: Path) -> list[Row]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from clear.continual.metrics import CLEAR_METRICS, clear_metrics
 from clear.core.errors import DataError
-from clear.core.files import atomic_writer
+from clear.core.files import write_csv
 from clear.core.results import Results
 from clear.evaluation.over_time import by_bucket
 
@@ -41,13 +40,10 @@ def matrix_metrics(matrix: Sequence[Sequence[float | None]], owns: Sequence[int 
 def write_table(path: Path, results: Results) -> None:
     """One row per number, atomically, floats in full precision."""
     extras = results.extras
-    with atomic_writer(path, 'w') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(COLUMNS)
-        for name, matrix in extras['matrices'].items():
-            for checkpoint, values in zip(extras['checkpoints'], matrix):
-                writer.writerows([*name.rsplit('/', 1), checkpoint['name'], checkpoint['through'], bucket, value]
-                                 for bucket, value in zip(extras['bucket_names'], values) if value is not None)
+    write_csv(path, [COLUMNS, *([*name.rsplit('/', 1), checkpoint['name'], checkpoint['through'], bucket, value]
+                                for name, matrix in extras['matrices'].items()
+                                for checkpoint, values in zip(extras['checkpoints'], matrix)
+                                for bucket, value in zip(extras['bucket_names'], values) if value is not None)])
 
 
 def format_results(results: Results) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clear.core.errors import ConfigError, nearest
-from clear.core.files import atomic_writer
+from clear.core.files import atomic_writer, write_csv
 from clear.visualization.figures import to_png
 from clear.visualization.page import figure_of, fold_of, head_of, table_of, write_page
 from clear.visualization.suites.figures import suite_figures
@@ -80,9 +79,7 @@ def write_suite(scores: Scores, reference: str, supervised: str | None, out: Pat
     images = {stem: to_png(figure) for stem, figure in suite_figures(scores, reference, supervised, seed).items()}
     paths = []
     for name, rows in tables.items():
-        paths.append(out / f'{name}.csv')
-        with atomic_writer(paths[-1], 'w') as file:
-            csv.writer(file, lineterminator='\n').writerows(rows)
+        paths.append(write_csv(out / f'{name}.csv', rows))
     for stem, image in images.items():
         paths.append(out / 'figures' / f'{stem}.png')
         with atomic_writer(paths[-1]) as file:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clear.core.errors import DataError
-from clear.core.files import read_json, write_text
+from clear.core.files import read_json, write_csv
 from clear.evaluation.elevater.sets import AVERAGED, REFERENCE_ONLY
 from clear.evaluation.elevater.submission.combine import in_order
 
@@ -63,9 +61,7 @@ def summarise(folder: str | Path) -> Summary:
     names = in_order(dict.fromkeys([*AVERAGED, *(name for scores in found.values() for name in scores)]))
     table = {mode: {name: scores.get(name, float('nan')) for name in names} for mode, scores in found.items()}
     summary = Summary(table, folder / FILE)
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(summary.rows())
-    write_text(summary.path, text.getvalue())
+    write_csv(summary.path, summary.rows())
     return summary
 
 
