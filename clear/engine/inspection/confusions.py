@@ -12,7 +12,7 @@ from clear.core.checks import check_choice
 from clear.core.errors import ConfigError
 from clear.core.files import write_csv
 from clear.core.logs import logger
-from clear.engine.prediction.class_names import beside_the_data, first_names
+from clear.engine.prediction.class_names import beside_the_data, first_names, of_the_data_set, of_the_run
 from clear.engine.runners import runner_type
 from clear.visualization.figures import new_figure, plain_text
 
@@ -49,7 +49,7 @@ def read_confusions(cfg: Config, checkpoint: Path, bucket: str | None = None) ->
     _, found, runner = measure(cfg, checkpoint, dict(type='ConfusionMatrix'))
     matrix = found['confusion_matrix/result']
     data = runner.test_loop.dataloader.dataset
-    names = first_names([lambda: (getattr(data, 'metainfo', None) or {}).get('classes'),
+    names = first_names([lambda: of_the_data_set(data), lambda: of_the_run(checkpoint),
                          lambda: beside_the_data(dict(data_root=getattr(data, 'data_root', None)))], len(matrix))
     return torch.as_tensor(matrix), names
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from clear.core.checks import check_choice
 from clear.core.configs.building import building
 from clear.core.errors import ConfigError
+from clear.engine.prediction.class_names import of_the_data_set
 from clear.engine.runners import runner_type
 from clear.visualization.figures import new_figure, plain_text
 
@@ -158,8 +159,8 @@ def _caption(sample: Mapping, dataset: object, row: int) -> str:
     label = getattr(sample.get('data_samples'), 'gt_label', None)
     if label is None:
         return f'sample {row}'
-    names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
-    return ', '.join(str(names[each]) if each < len(names) else str(each) for each in label.reshape(-1).tolist())
+    names = of_the_data_set(dataset)
+    return ', '.join(names[each] if each < len(names) else str(each) for each in label.reshape(-1).tolist())
 
 
 def _evenly(rows: Sequence, count: int) -> list:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clear.core.contracts import GivesFeatures
 from clear.core.errors import ClearError
 from clear.core.files import load_tensors
 from clear.core.logs import logger
@@ -14,6 +15,7 @@ from clear.datasets.readers.clear.clear_files import read_class_names
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
+    from torch import nn
 
     from clear.core.types import Options
 
@@ -25,7 +27,7 @@ def class_names_of(cfg: Config | dict, checkpoint: Path, num_classes: int) -> li
     whose outputs grow may have fewer of them than the stream has classes.
     """
     scenario = cfg['scenario']
-    return first_names([lambda: _of_the_run(checkpoint), lambda: of_the_checkpoint(checkpoint),
+    return first_names([lambda: of_the_run(checkpoint), lambda: of_the_checkpoint(checkpoint),
                         lambda: beside_the_data(scenario), lambda: _of_the_bank(scenario),
                         lambda: _of_the_scenario(scenario)], num_classes)
 
@@ -44,7 +46,13 @@ def first_names(places: Iterable[Callable[[], object]], num_classes: int) -> lis
     return [str(index) for index in range(num_classes)]
 
 
-def _of_the_run(checkpoint: Path) -> object:
+def is_classifier(model: nn.Module) -> bool:
+    """Whether the model of an ordinary run tells classes; others are trained to give features."""
+    return hasattr(model, 'predict') and not isinstance(model, GivesFeatures)
+
+
+def of_the_run(checkpoint: Path) -> object:
+    """Those in the results beside a checkpoint."""
     return read_results(checkpoint.parent / RESULTS_FILE).extras.get('class_names')
 
 
@@ -56,6 +64,11 @@ def of_the_checkpoint(checkpoint: Path) -> object:
     meta = saved.get('meta')
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     return dataset_meta.get('classes') if isinstance(dataset_meta, dict) else None
+
+
+def of_the_data_set(dataset: object) -> list[str]:
+    """Those that a built data set of mmengine's kind knows."""
+    return [str(name) for name in (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()]
 
 
 def beside_the_data(data: Options) -> list[str] | None:

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clear.core.contracts import GivesFeatures
 from clear.core.errors import ConfigError
 from clear.core.modes import evaluation_mode
 from clear.datasets.images.decode import UnreadableImage
-from clear.engine.prediction.class_names import beside_the_data, first_names, of_the_checkpoint
+from clear.engine.prediction.class_names import (
+    beside_the_data,
+    first_names,
+    is_classifier,
+    of_the_checkpoint,
+    of_the_data_set,
+    of_the_run,
+)
 from clear.engine.prediction.inputs import FEATURES
 
 if TYPE_CHECKING:
@@ -101,8 +107,8 @@ class OrdinaryClassifier:
         self.batch_size, self.num_workers = cfg[split].get('batch_size', 1), cfg[split].get('num_workers', 0)
 
     def class_names(self, num_classes: int) -> list[str]:
-        return first_names([lambda: of_the_checkpoint(self._checkpoint), lambda: _of_the_data(self._dataset)],
-                           num_classes)
+        return first_names([lambda: of_the_run(self._checkpoint), lambda: of_the_checkpoint(self._checkpoint),
+                            lambda: _of_the_data(self._dataset)], num_classes)
 
     def scores(self, samples: Sequence[dict[str, object]]) -> torch.Tensor:
         batch = {key: [sample[key] for sample in samples] for key in samples[0]}
@@ -115,7 +121,7 @@ class OrdinaryClassifier:
 
 
 def _check_classifies(model: torch.nn.Module) -> None:
-    if isinstance(model, GivesFeatures) or not hasattr(model, 'predict'):
+    if not is_classifier(model):
         raise ConfigError(f'{type(model).__name__} has no classes: it is trained to give features. Measure those by a '
                           'probing config (docs/probing.md), or train a classifier that begins with them '
                           '(load_from=checkpoint).')
@@ -149,4 +155,4 @@ def _of_the_data(dataset: dict) -> object:
     with building('The data set'):  # the files may be elsewhere by now
         built = DATASETS.build(dict(dataset))
     # Its own come first: a folder of classes orders them by name, whatever a list beside it says.
-    return built.metainfo.get('classes') or beside_the_data(dataset)
+    return of_the_data_set(built) or beside_the_data(dataset)

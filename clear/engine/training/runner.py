@@ -32,6 +32,7 @@ from clear.core.results import Results, software
 from clear.core.seeding import RngState, set_rng_state
 from clear.datasets import BadSamples, ImageTextPairs, SelfSupervisedImages
 from clear.engine.checkpoint import find_checkpoint
+from clear.engine.prediction.class_names import is_classifier, of_the_data_set
 from clear.engine.progress import Progress
 from clear.engine.scopes import settle
 from clear.engine.training.backends import prepare_wandb
@@ -387,6 +388,8 @@ class Runner(MMRunner):
         if self.measured_at_start:
             extras['before_training'] = self.measured_at_start
         dataset = self.train_dataloader.dataset
+        if is_classifier(self.bare_model) and (names := of_the_data_set(dataset)):
+            extras['class_names'] = names
         if isinstance(dataset, ReportsBadSamples) and isinstance(dataset.bad_samples, BadSamples):
             extras['bad_samples'] = dataset.bad_samples.counts()
         protocol = 'pretraining' if isinstance(self.bare_model, GivesFeatures) else 'training'

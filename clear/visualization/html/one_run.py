@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 48
 _MANY_METRICS = 16
+_MANY_CLASSES = 30
 _NOT_LISTED = ('config_text', 'config', 'bucket_names', 'train_log', 'jobs', 'rows', 'matrices', 'undefined')
 _NO_CURVES = ('epoch', 'iteration', 'experience')
 _OVERLAP_TEXT = ('Under this protocol a bucket is tested on the images it was trained on, so these are no test '
@@ -42,7 +43,7 @@ def run_page(run: Results, images: Sequence[str], date: float | None = None) -> 
     """
     notes = [note for note in (unfinished_note(run),) if note]
     body = [head_of(kind_of(run), run.name, facts_of_run(run, date), headline_numbers(run), notes)]
-    body += [*_matrices(run), *_over_time(run), *job_panels(run), *_curves(run)]
+    body += [*_matrices(run), *_over_time(run), *job_panels(run), *_class_panels(run), *_curves(run)]
     if images:
         body.append(fold_of('Figures', images))
     body.append(_metrics_fold(run))
@@ -229,6 +230,20 @@ def _tasks(run: Results) -> dict[str, tuple[str, bool, dict[str, tuple[list[floa
         rows[str(job['encoder'])] = ([float(value)] if is_number(value) else [], text)
         found[str(job['task'])] = (metric, lower, rows)
     return found
+
+
+def _class_panels(run: Results) -> list[str]:
+    """What the last validation measured for each class by itself, as a recall or an average precision."""
+    names = [str(name) for name in run.extras.get('class_names') or ()]
+    last = next(iter(reversed(run.extras.get('train_log') or ())), {})
+    measured = {key: values for key, values in last.items() if isinstance(values, list) and len(values) == len(names)
+                and all(map(is_number, values))}
+    twice = {name for name in names if names.count(name) > 1}
+    labels = [f'{name} ({place})' if name in twice else name for place, name in enumerate(names)]
+    panels = [rows_table(key, {label: ([float(value)], format_value(float(value)))
+                               for label, value in zip(labels, values)}) for key, values in measured.items()]
+    return [fold_of('Classes', [f'<div class="grid wide">{"".join(panels)}</div>'], len(names) <= _MANY_CLASSES,
+                    note=f'{len(names)} classes, after the last epoch')] if panels else []
 
 
 def _curves(run: Results) -> list[str]:
