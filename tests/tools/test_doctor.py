@@ -7,7 +7,7 @@ import pytest
 from short_runs import run
 
 from clear.core.machine import accelerators, doctor, host
-from clear.core.machine.accelerators import Torch
+from clear.core.machine.accelerators import TorchReport
 from clear.core.machine.libraries import Library
 from clear.core.machine.places import Place
 
@@ -43,7 +43,8 @@ def test_exit_code_says_that_no_run_is_possible(monkeypatch):
 
 
 def test_a_machine_of_which_nothing_is_known_has_a_page():
-    empty = doctor.Machine((3, 12, 0), [], Torch(version='2'), None, 0, host.Processor(None, 1, 1, None, None, {}),
+    cpu = host.Processor(None, 1, 1, None, None, {})
+    empty = doctor.Machine((3, 12, 0), [], TorchReport(version='2'), None, 0, cpu,
                            host.Memory(None, None, None, None), (-1, -1), Place('.', answers=False), None, None)
     page = doctor.report(empty)
     assert 'does not answer' in page and 'unknown free of unknown' in page and 'all installed' in page
@@ -53,7 +54,7 @@ def test_a_machine_of_which_nothing_is_known_has_a_page():
 def test_gpus_and_versions_out_of_range_are_shown():
     gpu = accelerators.Gpu('H200', 140 << 30, 139 << 30, True)
     machine = replace(doctor.examine(), libraries=[Library('timm', '==1.0.31', '1.1', '')], driver='550.1',
-                      torch=Torch('2.14.1', '13.0', gpus=[gpu, gpu], threads=2))
+                      torch=TorchReport('2.14.1', '13.0', gpus=[gpu, gpu], threads=2))
     page = doctor.report(machine)
     assert 'gpu 1' in page and '139.0 GiB of 140.0 GiB free, bfloat16' in page and '550.1' in page
     assert '<- not in the range' in page

@@ -38,7 +38,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Torch:
+class TorchReport:
     """`error` says why torch gave no answer, or none on GPUs; the rest is then empty as far as it is unknown."""
 
     version: str | None = None
@@ -57,20 +57,20 @@ def start_torch(code: str = _QUESTIONS) -> subprocess.Popen:
                             stderr=subprocess.PIPE, text=True, errors='replace')
 
 
-def finish_torch(process: subprocess.Popen, seconds: float = ANSWER_S) -> Torch:
+def finish_torch(process: subprocess.Popen, seconds: float = ANSWER_S) -> TorchReport:
     """What torch says, or why it says nothing."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        return Torch(error=f'import torch and a look at the GPUs took more than {seconds:g} s; a driver may hang')
+        return TorchReport(error=f'import torch and a look at the GPUs took more than {seconds:g} s; a driver may hang')
     if process.returncode < 0:
-        return Torch(error=f'import torch ended by signal {-process.returncode}')
+        return TorchReport(error=f'import torch ended by signal {-process.returncode}')
     try:
         answer = json.loads(out.splitlines()[-1])
-        return Torch(**{**answer, 'gpus': [Gpu(**gpu) for gpu in answer['gpus']]})
+        return TorchReport(**{**answer, 'gpus': [Gpu(**gpu) for gpu in answer['gpus']]})
     except (IndexError, ValueError, TypeError, KeyError):
-        return Torch(error=(err.strip().splitlines() or ['torch gave no answer'])[-1])
+        return TorchReport(error=(err.strip().splitlines() or ['torch gave no answer'])[-1])
 
 
 def driver(root: Path = Path('/')) -> tuple[str | None, int]:

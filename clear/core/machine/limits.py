@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from clear.core.machine.accelerators import Torch
+from clear.core.machine.accelerators import TorchReport
 from clear.core.machine.host import Memory, Processor
 from clear.core.machine.libraries import NAME, Library
 from clear.core.machine.places import Place
@@ -26,7 +26,7 @@ class Machine:
 
     python: tuple[int, int, int]
     libraries: list[Library]
-    torch: Torch
+    torch: TorchReport
     driver: str | None
     driver_gpus: int
     processor: Processor

@@ -155,16 +155,22 @@ def curves_figure(logs: Sequence[TrainingLog], keys: Sequence[str], title: str =
 
 
 @dataclass
-class Times:
-    """Seconds per iteration of a run: over all of it, and of its slowest and its fastest epoch."""
+class IterationTimes:
+    """Seconds per iteration of a run.
+
+    Attributes:
+        mean_s: over all logged intervals.
+        std_s: over the means of epochs.
+        slowest, fastest: an epoch and its mean.
+    """
 
     mean_s: float
-    std_s: float  # over epochs
+    std_s: float
     slowest: tuple[int, float]
     fastest: tuple[int, float]
 
 
-def iteration_times(log: TrainingLog, *, include_outliers: bool = False) -> Times:
+def iteration_times(log: TrainingLog, *, include_outliers: bool = False) -> IterationTimes:
     """How long iterations took.
 
     Args:
@@ -179,6 +185,6 @@ def iteration_times(log: TrainingLog, *, include_outliers: bool = False) -> Time
         raise DataError(f'{log.name}: its log tells no time of iterations; vis_data/scalars.json does.')
     means = {epoch: mean(times) for epoch, times in kept.items()}
     slowest, fastest = max(means, key=means.get), min(means, key=means.get)
-    return Times(mean_s=mean(each for times in kept.values() for each in times),
-                 std_s=stdev(means.values()) if len(means) > 1 else 0.0,
-                 slowest=(slowest, means[slowest]), fastest=(fastest, means[fastest]))
+    return IterationTimes(mean(each for times in kept.values() for each in times),
+                          stdev(means.values()) if len(means) > 1 else 0.0, (slowest, means[slowest]),
+                          (fastest, means[fastest]))

@@ -28,7 +28,7 @@ COLUMNS = 8
 
 
 @dataclass
-class Shown:
+class ShownSample:
     """A sample: its pictures, each (h, w, 3) in [0, 1], and what stands below them."""
 
     pictures: list[np.ndarray]
@@ -36,7 +36,7 @@ class Shown:
 
 
 def read_samples(cfg: Config, split: str = 'train', count: int = 16, epoch: int = 0, bucket: str | None = None,
-                 with_original: bool = False) -> list[Shown]:
+                 with_original: bool = False) -> list[ShownSample]:
     """Some samples of a config, evenly over the data set, with the draws that training has in that epoch.
 
     Args:
@@ -62,7 +62,7 @@ def read_samples(cfg: Config, split: str = 'train', count: int = 16, epoch: int 
 
 
 def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | None, with_original: bool
-               ) -> Iterator[Shown]:
+               ) -> Iterator[ShownSample]:
     from clear.continual.scenarios import build_scenario
     from clear.datasets import BucketDataset
 
@@ -83,10 +83,10 @@ def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | No
         if not isinstance(image, Tensor) or image.ndim != 3:
             raise ConfigError('The config trains on stored features; there are no images to look at.')
         original = [_as_array(data.image(row))] if with_original and isinstance(data, BucketDataset) else []
-        yield Shown([*original, _picture(image, scale)], f'{name}: {info.class_names[int(target)]}')
+        yield ShownSample([*original, _picture(image, scale)], f'{name}: {info.class_names[int(target)]}')
 
 
-def _of_run(cfg: Config, split: str, count: int, epoch: int, with_original: bool) -> list[Shown]:
+def _of_run(cfg: Config, split: str, count: int, epoch: int, with_original: bool) -> list[ShownSample]:
     from mmengine.registry import DefaultScope
     from mmengine.runner import Runner as MMRunner
 
@@ -116,7 +116,7 @@ def _of_run(cfg: Config, split: str, count: int, epoch: int, with_original: bool
     for row, sample, original, each in zip(rows, samples, originals, views):
         pictures = [_picture(view.flip(0) if is_bgr and view.dtype == torch.uint8 else view, scale) for view in each]
         first = [original] if with_original and original is not None else []
-        shown.append(Shown([*first, *pictures], _caption(sample, dataset, row)))
+        shown.append(ShownSample([*first, *pictures], _caption(sample, dataset, row)))
     return shown
 
 
@@ -212,7 +212,7 @@ def _as_array(image: object) -> np.ndarray:
     return np.asarray(image.convert('RGB')) / 255
 
 
-def samples_figure(samples: Sequence[Shown], title: str, subtitle: str) -> Figure:
+def samples_figure(samples: Sequence[ShownSample], title: str, subtitle: str) -> Figure:
     """A sheet: one sample after the other, its pictures side by side, its caption above them."""
     widest = max(len(sample.pictures) for sample in samples)
     across = max(1, COLUMNS // widest)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from clear.core.machine.accelerators import Gpu, Torch
+from clear.core.machine.accelerators import Gpu, TorchReport
 from clear.core.machine.host import Memory, Processor
 from clear.core.machine.libraries import Library
 from clear.core.machine.limits import GIB, Machine, limits, obstacles, size
@@ -13,7 +13,7 @@ from clear.core.machine.places import Place
 GPU = Gpu('H200', 140 * GIB, 139 * GIB, True)
 DISK = Place('/work', True, 500 * GIB, 900 * GIB, 'ext4', True, True)
 CPU = Processor('EPYC', 16, 16, None, ('avx2', 'avx512', 'bf16'), {})
-TORCH = Torch('2.14.1', '13.0', None, 16, 'AVX512', [GPU])
+TORCH = TorchReport('2.14.1', '13.0', None, 16, 'AVX512', [GPU])
 GOOD = Machine((3, 12, 1), [Library('torch', '>=2.9,<2.15', '2.14.1', '')], TORCH, '550.1', 1, CPU,
                Memory(128 * GIB, 120 * GIB, None, None), (20000, 20000), DISK, replace(DISK, path='/tmp'),
                Place('/dev/shm', True, 64 * GIB, 64 * GIB, 'tmpfs', True, True))
@@ -26,7 +26,7 @@ def test_a_good_machine_limits_nothing():
 @pytest.mark.parametrize('change, text', [
     (dict(python=(3, 10, 2)), 'Python 3.10.2'),
     (dict(libraries=[Library('torch', '>=2.9', None, '')]), 'Missing: torch'),
-    (dict(torch=Torch(error='libcudart.so.13')), 'cannot be used: libcudart.so.13.'),
+    (dict(torch=TorchReport(error='libcudart.so.13')), 'cannot be used: libcudart.so.13.'),
     (dict(temporary=None), 'TMPDIR'),
     (dict(memory=Memory(8 * GIB, 8 * GIB, GIB, GIB // 2)), '512.0 MiB of memory'),
 ])
