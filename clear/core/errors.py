@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 
 from clear.core.programs import signals
+from clear.core.programs.names import as_typed
 
 
 class ClearError(Exception):
@@ -103,7 +104,7 @@ def report_error(error: Exception) -> int:
     is_own = isinstance(error, (DataError, TrainingError)) and not isinstance(error, ElsewhereError)
     if os.environ.get('RANK', '0') == '0' or is_own:
         encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
-        message = printable(f'error: {_message(error)}\n')
+        message = printable(f'error: {as_typed(_message(error))}\n')
         sys.stderr.write(message.encode(encoding, 'backslashreplace').decode(encoding))
     else:
         # A launcher stops all processes when the first one ends: leave rank 0 the time to say why.

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import runpy
 import statistics
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from short_runs import ROOT, TOOLS, environment
 
 from clear.cli import PROGRAMS, SCRIPTS, main, tools_folder
-from clear.core.errors import USER_ERRORS
+from clear.core.errors import USER_ERRORS, ConfigError, report_error
 
 PYTHON_TOOLS = sorted(TOOLS.rglob('*.py'))
 HELP_LIMIT_S = 1.0
@@ -108,6 +109,36 @@ def test_programs_call_themselves_as_they_were_called(name, capsys, monkeypatch)
             main() if argv[0] == 'clear' else runpy.run_path(str(file), run_name='__main__')
         assert stop.value.code == 0
         assert capsys.readouterr().out.startswith(f'usage: {shown} [-h]')
+
+
+@pytest.mark.parametrize('name', PROGRAMS)
+def test_examples_of_the_command_need_no_clone(name, capsys, monkeypatch):
+    """In every example of `--help`, and only under `clear`."""
+    monkeypatch.setattr(sys, 'argv', ['clear', name, '--help'])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out
+    assert f'  clear {name} ' in shown
+    assert not re.search(r'(?<!/)\btools/\w+[/.]', shown)
+    monkeypatch.setattr(sys, 'argv', [str(TOOLS / PROGRAMS[name][0]), '--help'])
+    with pytest.raises(SystemExit):
+        runpy.run_path(sys.argv[0], run_name='__main__')
+    assert f'python tools/{PROGRAMS[name][0]} ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('text, typed', [
+    ('Run `python tools/dataset_converters/make_demo_clear.py data/demo`.', 'Run `clear make-demo data/demo`.'),
+    ('tools/train.py runs it', 'clear train runs it'),
+    ('tools/dist_train.sh CONFIG 8', 'clear dist-train CONFIG 8'),
+    ('python tools/curation/verify_features.py x', f'python {TOOLS}/curation/verify_features.py x'),
+    ('https://host/tools/etc/yfcc.sql and my/tools/train.py', 'https://host/tools/etc/yfcc.sql and my/tools/train.py')])
+def test_messages_name_programs_as_they_were_called(text, typed, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['clear train', 'config.py'])
+    assert report_error(ConfigError(text)) == 2
+    assert capsys.readouterr().err == f'error: {typed}\n'
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'config.py'])
+    report_error(ConfigError(text))
+    assert capsys.readouterr().err == f'error: {text}\n'
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

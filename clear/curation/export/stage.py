@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from clear.core.checks import check_choice, check_flag, check_number, check_text, check_whole
 from clear.core.errors import ConfigError, DataError
+from clear.core.programs.names import as_typed
 from clear.curation.export.assembling import TREE, assemble, check_target, contents, is_there, room
 from clear.curation.export.joining import SELECTION, Source, chosen_photos, photos_of_bucket
 from clear.curation.export.placing import HOW, LIST, missing, write_list
@@ -146,7 +147,7 @@ class Export(Stage):
         """How much there is, and how to look at it."""
         return [*super().report(finished), f'{len(finished.summary["class_names"])} classes in '
                 f'{len(finished.summary["buckets"])} buckets: {self.out_dir}',
-                f'check it with tools/dataset_converters/check_clear.py {self.out_dir}']
+                as_typed(f'check it with tools/dataset_converters/check_clear.py {self.out_dir}')]
 
     def _check_split(self, bucket: str, count: int) -> None:
         if count and self.testset_ratio and not self.per_class and not int(count * self.testset_ratio):
