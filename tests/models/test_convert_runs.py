@@ -159,16 +159,44 @@ def test_a_classifier_of_several_layers_is_not_cut_to_its_last(tmp_path):
 
 
 def test_convnext(tmp_path):
-    from timm.models.convnext import ConvNeXt
+    from timm.models.convnext import ConvNeXt as Timm
+    from torchvision.models.convnext import CNBlockConfig
+    from torchvision.models.convnext import ConvNeXt as Torchvision
 
     cfg = dict(backbone=dict(type='ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 6, 8, 10])),
                head=dict(type='LinearClsHead', num_classes=3, in_channels=10))
-    model = build_classifier(cfg)
-    network = ConvNeXt(num_classes=3, depths=(1, 1, 1, 1), dims=(4, 6, 8, 10))
-    network.load_state_dict(export_run(save_run(tmp_path / 'latest.pth', model, cfg), 'timm').content, strict=True)
-    network.eval(), model.eval()
+    blocks = [CNBlockConfig(4, 6, 1), CNBlockConfig(6, 8, 1), CNBlockConfig(8, 10, 1), CNBlockConfig(10, None, 1)]
+    is_loaded_strictly(tmp_path, cfg, IMAGES, dict(
+        timm=Timm(num_classes=3, depths=(1, 1, 1, 1), dims=(4, 6, 8, 10)),
+        torchvision=Torchvision(blocks, num_classes=3)))
+
+
+def test_swin(tmp_path):
+    from timm.models.swin_transformer import SwinTransformer as Timm
+    from torchvision.models.swin_transformer import SwinTransformer as Torchvision
+
+    backbone = dict(type='SwinTransformer', arch=dict(embed_dims=8, depths=[2, 1, 2, 1], num_heads=[1, 2, 2, 4]),
+                    img_size=64, window_size=2)
+    cfg = dict(backbone=backbone, neck=dict(type='GlobalAveragePooling'),
+               head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    is_loaded_strictly(tmp_path, cfg, images, dict(
+        timm=Timm(img_size=64, window_size=2, embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), num_classes=3),
+        torchvision=Torchvision([4, 4], 8, [2, 1, 2, 1], [1, 2, 2, 4], [2, 2], num_classes=3)))
+
+
+def is_loaded_strictly(tmp_path, cfg, images, networks):
+    model = build_classifier(cfg).eval()
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        torch.testing.assert_close(network(IMAGES), model(IMAGES), rtol=0, atol=1e-6)
+        for value in model.parameters():  # norms and scales, too, tell channels apart
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.5)
+    path = save_run(tmp_path / 'latest.pth', model, cfg)
+    for to, network in networks.items():
+        network.load_state_dict(export_run(path, to).content, strict=True)
+        network.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(network(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_pretraining_gives_the_encoder_that_is_meant_for_use(tmp_path):
@@ -193,6 +221,8 @@ def test_pretraining_gives_the_encoder_that_is_meant_for_use(tmp_path):
     (dict(MMPRETRAIN, style='caffe'), 'torchvision', "backbone.style is 'caffe'"),
     (dict(MMPRETRAIN, type='ResNet_CIFAR'), 'timm', 'timm has no name for conv1.weight of ResNet_CIFAR'),
     (dict(MMPRETRAIN, deep_stem=True), 'timm', 'no name for stem.0.conv.weight of ResNet'),
+    (dict(type='SwinTransformer', use_abs_pos_embed=True), 'timm', 'timm has no name for absolute_pos_embed'),
+    (dict(type='SwinTransformer', pad_small_map=True), 'timm', 'backbone.pad_small_map is True'),
     (dict(type='LeNet5'), 'torchvision', 'no name for features.0.weight of LeNet5'),
     (dict(type='AdaptFormer'), 'mmpretrain', 'mmpretrain has no backbone AdaptFormer'),
     (dict(VIT, out_type='avg_featmap'), 'timm', "backbone.out_type is 'avg_featmap'"),

@@ -14,14 +14,15 @@ from clear.core.errors import CheckpointError, ClearError, ConfigError
 from clear.core.files import load_tensors
 from clear.core.results import RESULTS_FILE, read_results
 from clear.models.weights import local_weights
-from clear.models.weights.families import translate
+from clear.models.weights.families import translate, translate_value
 from clear.models.weights.lightning import OF_TORCHVISION
 from clear.models.weights.rules import SOURCES
 
 RUN_TARGETS = ('mmpretrain', 'timm', 'torchvision', 'lightly')
 # Encoders of ours that are networks of these libraries, under their names.
 _LIBRARY_OF = {'TimmEncoder': 'timm', 'TorchvisionEncoder': 'torchvision'}
-_FAMILY_OF = {'ResNet': 'resnet', 'ResNeXt': 'resnet', 'VisionTransformer': 'vit', 'ConvNeXt': 'convnext'}
+_FAMILY_OF = {'ResNet': 'resnet', 'ResNeXt': 'resnet', 'VisionTransformer': 'vit', 'ConvNeXt': 'convnext',
+              'SwinTransformer': 'swin'}
 # Arguments of mmpretrain's backbones that no name tells of, with the values for which the other libraries' networks
 # compute the same.
 _SAME_ONLY_FOR = {
@@ -30,16 +31,20 @@ _SAME_ONLY_FOR = {
     'vit': dict(out_type=('cls_token',), pre_norm=(False,), norm_cfg=(dict(type='LN', eps=1e-6),), patch_cfg=({},),
                 layer_cfgs=({},), final_norm=(True,), with_cls_token=(True,)),
     'convnext': dict(gap_before_final_norm=(True,), norm_cfg=(dict(type='LN2d', eps=1e-6),),
-                     act_cfg=(dict(type='GELU'),)),
+                     act_cfg=(dict(type='GELU'),), linear_pw_conv=(True,)),
+    'swin': dict(out_indices=((3,),), out_after_downsample=(False,), pad_small_map=(False,),
+                 norm_cfg=(dict(type='LN'),), stage_cfgs=({},), patch_cfg=({},)),
 }
 # Head and family -> where the linear layer stands, and where the family's own head has it.
 _HEADS = {('LinearClsHead', 'resnet'): ('head.fc.', 'head.fc.'),
           ('LinearClsHead', 'convnext'): ('head.fc.', 'head.fc.'),
+          ('LinearClsHead', 'swin'): ('head.fc.', 'head.fc.'),
           ('LinearClsHead', 'vit'): ('head.fc.', 'head.layers.head.'),
           ('VisionTransformerClsHead', 'vit'): ('head.layers.head.', 'head.layers.head.')}
 _POSITIONS = {name: position for position, name in OF_TORCHVISION.items()}
 _RESNET_NAME = re.compile(r'(?:conv1|bn1|layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01]))\.\w+')
 _LARGE_STEM = (7, 7)
+_NOT_IN_TIMM = '.relative_position_index'  # which computes it when the network is built
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ def export_run(path: str | Path, target: str) -> ExportedRun:
     | `timm`, `torchvision` | their model, strictly: with `num_classes`, or (a pretraining) without a classifier |
     | `lightly` | `nn.Sequential(*list(resnet.children())[:-1])` of torchvision's ResNet, without a classifier |
 
-    For other libraries than mmpretrain: ResNet, ResNeXt, Vision Transformer and (timm) ConvNeXt, in the forms that
-    these libraries have too.
+    For other libraries than mmpretrain: ResNet, ResNeXt, Vision Transformer, ConvNeXt and Swin, in the forms that these
+    libraries have too.
 
     Raises:
         CheckpointError: if the file is no checkpoint of ours.
@@ -135,9 +140,9 @@ def _named_backbone(cfg: object, backbone: dict[str, Tensor], to: str) -> dict[s
     odd = next((name for name, new in names.items() if new is None or family == 'resnet'
                 and not _RESNET_NAME.fullmatch(name)), None)
     if odd is not None:
-        raise ConfigError(f'{to} has no name for {odd} of {kind}. Only ResNet, ResNeXt, Vision Transformer and '
-                          'ConvNeXt (timm) are written for it, in the forms that it has too; names of mmpretrain are '
-                          'written with --to mmpretrain.')
+        raise ConfigError(f'{to} has no name for {odd} of {kind}. Only ResNet, ResNeXt, Vision Transformer, '
+                          'ConvNeXt and Swin are written for it, in the forms that it has too; names of mmpretrain '
+                          'are written with --to mmpretrain.')
     stem = backbone.get('conv1.weight')
     if family == 'resnet' and stem is not None and tuple(stem.shape[2:]) != _LARGE_STEM:
         raise ConfigError(f'{to} has no ResNet with a stem of {stem.shape[2]} x {stem.shape[3]} pixels.')
@@ -145,11 +150,17 @@ def _named_backbone(cfg: object, backbone: dict[str, Tensor], to: str) -> dict[s
         value = tuple(cfg[key]) if isinstance(cfg.get(key), list) else cfg.get(key)
         if key in cfg and value not in allowed:
             raise ConfigError(f'backbone.{key} is {cfg[key]!r}; the {kind} of {to} computes something else.')
-    return {names[name]: value for name, value in backbone.items()}
+    return {names[name]: _value(name, value, family, library, to) for name, value in backbone.items()
+            if not (to == 'timm' and name.endswith(_NOT_IN_TIMM))}
+
+
+def _value(name: str, value: Tensor, family: str, library: str, to: str) -> Tensor:
+    ours = translate(name, family, library, 'mmpretrain')
+    return value if ours is None else translate_value(ours, value, family, library, to)
 
 
 def _family_of_names(backbone: dict[str, Tensor], library: str, to: str) -> str | None:
-    families = ('vit', 'convnext', 'resnet')  # the last has a name for everything
+    families = ('vit', 'convnext', 'swin', 'resnet')  # the last has a name for everything
     return next((family for family in families if all(translate(name, family, library, to) for name in backbone)), None)
 
 

@@ -1,46 +1,81 @@
-"""What libraries call the same tensors of ResNet, Vision Transformer and ConvNeXt: a table each, read either way.
+"""What libraries call the same tensors of a family of networks: a table each, read either way.
 
-Only names differ: no tensor changes on the way. Swin is not here, because timm and mmpretrain order the channels of its
-downsampling differently; nor is ConvNeXt of torchvision, whose layer scale has another shape.
+Where a tensor itself differs, beyond axes of one element, `translate_value` says how.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 
-LIBRARIES = ('mmpretrain', 'timm', 'torchvision')
+from torch import Tensor
 
-# Beginnings of names in that order, '{}' for a number; None where a library has no such part.
+# 'original' is the code of the paper where it has names of its own: Microsoft's Swin, Facebook's ConvNeXt, OpenAI's
+# CLIP (and open_clip).
+LIBRARIES = ('mmpretrain', 'timm', 'torchvision', 'original')
+
+# Beginnings of names in that order, '{}' for a number; None, or nothing at the end of a row, where a library has no
+# such part.
 _RESNET = (
     ('head.fc.', 'fc.', 'fc.'),
     ('', '', ''),
 )
 _VIT = (
-    ('cls_token', 'cls_token', 'class_token'),
-    ('pos_embed', 'pos_embed', 'encoder.pos_embedding'),
-    ('patch_embed.projection.', 'patch_embed.proj.', 'conv_proj.'),
-    *((f'layers.{{}}.{ours}', f'blocks.{{}}.{timm}', theirs and f'encoder.layers.encoder_layer_{{}}.{theirs}')
-      for ours, timm, theirs in (
-          ('ln1.', 'norm1.', 'ln_1.'), ('ln2.', 'norm2.', 'ln_2.'),
-          ('attn.qkv.', 'attn.qkv.', 'self_attention.in_proj_'),
-          ('attn.proj.', 'attn.proj.', 'self_attention.out_proj.'),
-          ('ffn.layers.0.0.', 'mlp.fc1.', 'mlp.0.'), ('ffn.layers.1.', 'mlp.fc2.', 'mlp.3.'),
-          ('attn.gamma1.weight', 'ls1.gamma', None), ('ffn.gamma2.weight', 'ls2.gamma', None))),
-    ('ln1.', 'norm.', 'encoder.ln.'),
+    ('cls_token', 'cls_token', 'class_token', 'class_embedding'),
+    ('dist_token', 'dist_token'),
+    ('pos_embed', 'pos_embed', 'encoder.pos_embedding', 'positional_embedding'),
+    ('patch_embed.projection.', 'patch_embed.proj.', 'conv_proj.', 'conv1.'),
+    ('pre_norm.', 'norm_pre.', None, 'ln_pre.'),
+    *((f'layers.{{}}.{ours}', f'blocks.{{}}.{timm}', theirs and f'encoder.layers.encoder_layer_{{}}.{theirs}',
+       original and f'transformer.resblocks.{{}}.{original}')
+      for ours, timm, theirs, original in (
+          ('ln1.', 'norm1.', 'ln_1.', 'ln_1.'), ('ln2.', 'norm2.', 'ln_2.', 'ln_2.'),
+          ('attn.qkv.', 'attn.qkv.', 'self_attention.in_proj_', 'attn.in_proj_'),
+          ('attn.proj.', 'attn.proj.', 'self_attention.out_proj.', 'attn.out_proj.'),
+          ('ffn.layers.0.0.', 'mlp.fc1.', 'mlp.0.', 'mlp.c_fc.'),
+          ('ffn.layers.1.', 'mlp.fc2.', 'mlp.3.', 'mlp.c_proj.'),
+          ('attn.gamma1.weight', 'ls1.gamma', None, None), ('ffn.gamma2.weight', 'ls2.gamma', None, None))),
+    ('ln1.', 'norm.', 'encoder.ln.', 'ln_post.'),
+    ('ln2.', 'fc_norm.'),
+    # DINOv2's own names of SwiGLU; timm's are those of an ordinary MLP.
+    ('layers.{}.ffn.w12.', 'blocks.{}.mlp.w12.'), ('layers.{}.ffn.w3.', 'blocks.{}.mlp.w3.'),
+    ('head.layers.pre_logits.', 'pre_logits.fc.', 'heads.pre_logits.'),
     ('head.layers.head.', 'head.', 'heads.head.'),
+    ('head.layers.head_dist.', 'head_dist.'),
 )
 _CONVNEXT = (
-    ('downsample_layers.0.', 'stem.', None),
-    ('downsample_layers.{}.', 'stages.{}.downsample.', None),
-    *((f'stages.{{}}.{{}}.{ours}', f'stages.{{}}.blocks.{{}}.{timm}', None) for ours, timm in (
-        ('depthwise_conv.', 'conv_dw.'), ('norm.', 'norm.'), ('gamma', 'gamma'),
-        ('pointwise_conv1.', 'mlp.fc1.'), ('pointwise_conv2.', 'mlp.fc2.'),
-        ('grn.gamma', 'mlp.grn.weight'), ('grn.beta', 'mlp.grn.bias'))),
-    ('norm3.', 'head.norm.', None),
-    ('head.fc.', 'head.fc.', None),
+    ('downsample_layers.0.', 'stem.', 'features.0.', 'downsample_layers.0.'),
+    *((f'downsample_layers.{i}.', f'stages.{i}.downsample.', f'features.{2 * i}.', f'downsample_layers.{i}.')
+      for i in range(1, 4)),
+    *((f'stages.{i}.{{}}.{ours}', f'stages.{i}.blocks.{{}}.{timm}', theirs and f'features.{2 * i + 1}.{{}}.{theirs}',
+       f'stages.{i}.{{}}.{original}')
+      for i in range(4) for ours, timm, theirs, original in (
+          ('depthwise_conv.', 'conv_dw.', 'block.0.', 'dwconv.'), ('norm.', 'norm.', 'block.2.', 'norm.'),
+          ('gamma', 'gamma', 'layer_scale', 'gamma'),
+          ('pointwise_conv1.', 'mlp.fc1.', 'block.3.', 'pwconv1.'),
+          ('pointwise_conv2.', 'mlp.fc2.', 'block.5.', 'pwconv2.'),
+          ('grn.gamma', 'mlp.grn.weight', None, 'grn.gamma'), ('grn.beta', 'mlp.grn.bias', None, 'grn.beta'))),
+    ('norm3.', 'head.norm.', 'classifier.0.', 'norm.'),
+    ('head.fc.', 'head.fc.', 'classifier.2.', 'head.'),
 )
-FAMILIES = {'resnet': _RESNET, 'vit': _VIT, 'convnext': _CONVNEXT}
+_SWIN = (
+    ('patch_embed.projection.', 'patch_embed.proj.', 'features.0.0.', 'patch_embed.proj.'),
+    ('patch_embed.norm.', 'patch_embed.norm.', 'features.0.2.', 'patch_embed.norm.'),
+    ('absolute_pos_embed', None, None, 'absolute_pos_embed'),
+    *((f'stages.{i}.blocks.{{}}.{ours}', f'layers.{i}.blocks.{{}}.{timm}', f'features.{2 * i + 1}.{{}}.{theirs}',
+       f'layers.{i}.blocks.{{}}.{timm}')
+      for i in range(4) for ours, timm, theirs in (
+          ('norm1.', 'norm1.', 'norm1.'), ('norm2.', 'norm2.', 'norm2.'), ('attn.w_msa.', 'attn.', 'attn.'),
+          ('ffn.layers.0.0.', 'mlp.fc1.', 'mlp.0.'), ('ffn.layers.1.', 'mlp.fc2.', 'mlp.3.'))),
+    # timm merges patches at the start of a stage, all others (and its earlier releases) at the end of the one before.
+    *((f'stages.{i}.downsample.', f'layers.{i + 1}.downsample.', f'features.{2 * i + 2}.', f'layers.{i}.downsample.')
+      for i in range(3)),
+    ('norm3.', 'norm.', 'norm.', 'norm.'),
+    ('head.fc.', 'head.fc.', 'head.', 'head.'),
+)
+FAMILIES = {'resnet': _RESNET, 'vit': _VIT, 'convnext': _CONVNEXT, 'swin': _SWIN}
+_MERGING = re.compile(r'stages\.\d+\.downsample\.(?:norm\.weight|norm\.bias|reduction\.weight)')
 
 
 def translate(name: str, family: str, source: str, target: str) -> str | None:
@@ -60,7 +95,29 @@ def translate(name: str, family: str, source: str, target: str) -> str | None:
     return None
 
 
+def translate_value(name: str, value: Tensor, family: str, source: str, target: str) -> Tensor:
+    """The tensor as `target` keeps it.
+
+    mmpretrain's Swin orders the channels of four merged patches by channel, row, column; all others by column, row,
+    channel. torchvision's ConvNeXt scales maps, with axes for their height and width, and its Swin has a flat index.
+
+    Args:
+        name: mmpretrain's.
+    """
+    if family == 'convnext' and name.endswith('.gamma'):
+        return value.reshape((-1, 1, 1) if target == 'torchvision' else -1)
+    if family == 'swin' and name.endswith('.relative_position_index'):
+        return value.flatten() if target == 'torchvision' else value.reshape((math.isqrt(value.numel()), -1))
+    if family != 'swin' or (source == 'mmpretrain') == (target == 'mmpretrain'):
+        return value
+    if not _MERGING.fullmatch(name) or not value.ndim or not value.numel() or value.shape[-1] % 4:
+        return value  # one of another shape is refused for that later on
+    sizes = (2, 2, -1) if target == 'mmpretrain' else (-1, 2, 2)
+    return value.unflatten(-1, sizes).transpose(-1, -3).flatten(-3)
+
+
 @lru_cache
 def _rules(family: str, source: int, target: int) -> list[tuple[re.Pattern, str | None]]:
+    rows = [(*row, *(None,) * (len(LIBRARIES) - len(row))) for row in FAMILIES[family]]
     return [(re.compile(re.escape(row[source]).replace(r'\{\}', r'(\d+)')), row[target])
-            for row in FAMILIES[family] if row[source] is not None]
+            for row in rows if row[source] is not None]

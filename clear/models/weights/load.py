@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from clear.core.files import load_tensors
 from clear.core.logs import logger
 from clear.models.resizing import quiet_hooks, resize_tables
 from clear.models.weights.download import local_weights
-from clear.models.weights.rules import SOURCES, without_a_place
+from clear.models.weights.rules import SOURCES, TRANSLATED, adapted, without_a_place
 
 # Keys under which checkpoints keep their weights, tried in this order. DINO's hold student and teacher; the paper
 # evaluates the teacher.
@@ -67,6 +67,7 @@ class _Plan:
         required: tensors of the model that the file should have; `lacking` are those of them that it has not, or not
             in the right shape.
         larger: weights of the file that belong to a larger network of this kind.
+        foreign: other tensors of a translated file that mmpretrain's network does not have.
     """
 
     state: dict[str, Tensor]
@@ -74,6 +75,7 @@ class _Plan:
     required: list[str]
     lacking: list[str]
     larger: list[str]
+    foreign: list[str]
 
     @property
     def share(self) -> float:
@@ -124,6 +126,11 @@ def load_weights(model: nn.Module, path: str | Path, *, source: str = 'auto',
         raise CheckpointError(f'{Path(path).name} holds {len(best.larger)} weights that {type(model).__name__} has no '
                               f'place for, first {best.larger[0]}: they are those of a larger network. Build that one, '
                               'or spell out min_matched (a share of the tensors) to take the part that fits.')
+    if best.foreign and min_matched is None:
+        raise CheckpointError(f"{Path(path).name} (source '{best.report.source}') holds {best.foreign[0]}, for which "
+                              f'{_backbone_of(model)} has no place as it is configured: the network of the file '
+                              'computes something else. Configure or take the one that it is of, or spell out '
+                              'min_matched (a share of the tensors) to leave such tensors out.')
     _warn(best, model, removed)
     with quiet_hooks():
         model.load_state_dict(best.state, strict=False)
@@ -193,7 +200,7 @@ def _apply_prefix_map(tensors: dict[str, Tensor], prefix_map: Mapping[str, str],
 def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str | Path,
           removed: Sequence[str] | None) -> _Plan:
     wanted = model.state_dict()
-    placed, unexpected = _place(tensors, SOURCES[source], wanted)
+    placed, unexpected = _place(tensors, source, wanted)
     state, computed = resize_tables(model, placed)
     mismatch = [(name, tuple(tensor.shape), tuple(wanted[name].shape)) for name, tensor in state.items()
                 if tensor.shape != wanted[name].shape]
@@ -210,25 +217,27 @@ def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str |
     resized = tuple(name for name in fits if fits[name] is not placed[name])
     report = LoadReport(Path(path).name, source, tuple(fits), missing, tuple(unexpected), tuple(mismatch), dropped,
                         resized)
-    return _Plan(fits, report, required, [name for name in required if name not in fits],
-                 _weights_of_larger(wanted, report, removed or ()))
+    larger = _weights_of_larger(wanted, report, removed or ())
+    left = without_a_place(unexpected, source, removed or ()) if source in TRANSLATED else []
+    return _Plan(fits, report, required, [name for name in required if name not in fits], larger,
+                 [name for name in left if name not in larger])
 
 
-def _place(tensors: dict[str, Tensor], rename: Callable[[str], str | None],
+def _place(tensors: dict[str, Tensor], source: str,
            wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors under the model's names, and the file's names of those without a place."""
     state: dict[str, Tensor] = {}
     homeless = []
     # Exact names first, so that `backbone.x` keeps its place before an `x` that could also go there.
     for key in sorted(tensors, key=lambda key: key not in wanted):
-        name = rename(key)
+        name = SOURCES[source](key)
         # A bare backbone takes the tensors of a whole model's backbone, and the other way round.
         places = () if name is None else (name, f'backbone.{name}', name.removeprefix('backbone.'))
         place = next((place for place in places if place in wanted and place not in state), None)
         if place is None:
             homeless.append(key)
         else:
-            state[place] = tensors[key]
+            state[place] = adapted(tensors[key], source, name, wanted[place].shape)
     return state, homeless
 
 
@@ -243,11 +252,15 @@ def _weights_of_larger(wanted: Mapping[str, Tensor], report: LoadReport, removed
     parts = {name.split('.')[0] for name in known}
     found = []
     for name in without_a_place(report.unexpected, report.source, removed):
-        new = _bare(SOURCES[report.source](name))
+        new = _bare(SOURCES[report.source](name) or '')
         # One that is known has lost its place to another tensor of the file.
         if new.endswith(('.weight', '.bias')) and new.split('.')[0] in parts and new not in known:
             found.append(name)
     return found
+
+
+def _backbone_of(model: nn.Module) -> str:
+    return type(getattr(model, 'backbone', None) or model).__name__
 
 
 def _bare(name: str) -> str:
@@ -258,7 +271,8 @@ def _warn(plan: _Plan, model: nn.Module, removed: Sequence[str] | None) -> None:
     if plan.lacking:
         logger.warning('%s: %d tensors of %s are not in it or have another shape and stay as they were: %s.',
                        plan.report.path, len(plan.lacking), type(model).__name__, ', '.join(plan.lacking))
-    foreign = plan.larger if removed is None else without_a_place(plan.report.unexpected, plan.report.source, removed)
+    foreign = plan.larger + plan.foreign if removed is None else without_a_place(
+        plan.report.unexpected, plan.report.source, removed)
     if foreign:
         logger.warning('%s holds %d tensors that %s has no place for, first %s: is it the weights of a larger one?',
                        plan.report.path, len(foreign), type(model).__name__, foreign[0])
@@ -287,10 +301,14 @@ def _refusal(best: _Plan, model: nn.Module, others: Sequence[_Plan], min_matched
     message = [f'Only {found} of {len(best.required)} {part} matched in {report.path}, {needed}; nothing was loaded.']
     absent = [name for name in best.lacking if name in report.missing]
     shapes = [f'{name} {found}, expected {want}' for name, found, want in report.shape_mismatch]
+    strange = report.unexpected if absent else best.foreign
     message += [f'First {title}: {names[0]}.' for title, names in (
-        ('missing', absent), ('unexpected', report.unexpected), ('of another shape', shapes)) if names]
+        ('missing', absent), ('unexpected', strange), ('of another shape', shapes)) if names]
     enough = 1 if min_matched is None else min_matched
     likely = max(others, key=lambda plan: plan.share, default=None)
     if likely is not None and likely.share >= enough:
         return ' '.join([*message, f"Try source='{likely.report.source}'."])
+    if not absent:
+        return ' '.join([*message, f"Its names fit (source '{report.source}'): it is of another size or configuration "
+                                   f'of {_backbone_of(model)}.'])
     return ' '.join([*message, "Wrong file, or its names need prefix_map={'old.': 'new.'}."])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 from clear.models.weights.efficientnet import from_efficientnet_pytorch
-from clear.models.weights.families import translate
+from clear.models.weights.families import translate, translate_value
 from clear.models.weights.lightning import (
     from_lightly,
     from_lightly_resnet,
@@ -29,11 +31,16 @@ HEADS = ('fc.', 'head.', 'heads.', 'head_dist.', 'classifier.', 'last_linear.', 
          'prototypes.', 'projector.', 'predictor.', 'data_preprocessor.', 'encoder_k.', 'queue', 'momentum_encoder.',
          'target_generator.', 'AuxLogits.', 'aux1.', 'aux2.', 'dino_head.', 'ibot_head.', 'dino_loss.',
          'ibot_patch_loss.', 'mask_token', 'prediction_head.', 'criterion.', 'online_classifier.',
-         'classification_head.', 'student_', 'teacher_', 'backbone_momentum.', 'projection_head_momentum.', 'momentum_')
+         'classification_head.', 'decoder_', 'student_', 'teacher_', 'backbone_momentum.',
+         'projection_head_momentum.', 'momentum_')
 
 # DINOv2 groups the blocks of a network in training, and writes SwiGLU in other words than timm.
 _BLOCK_OF_CHUNK = re.compile(r'blocks\.\d+\.(?=\d+\.)')
 _SWIGLU = (('.mlp.w12.', '.mlp.fc1.'), ('.mlp.w3.', '.mlp.fc2.'))
+
+_MERGING = re.compile(r'layers\.(\d+)\.downsample\.')
+# Buffers that a Swin network computes itself.
+_COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
 
 # What our own pretraining puts around the backbone that is evaluated, and what it keeps beside it.
 _CLEAR = re.compile(r'(?:encoder_q|encoder|teacher)\.backbone\.(?:backbone\.)?')
@@ -102,43 +109,75 @@ def _from_openclip_text(key: str) -> str | None:
     return None if key.startswith(('visual.', 'logit_')) else key.removeprefix('text.')
 
 
-def _from_dino(key: str) -> str | None:
+def _from_dino_training(key: str) -> str | None:
     # DINO and DINOv2: `backbone.` in a training's teacher, bare in what is published. The heads are for the loss.
     key = key.removeprefix('backbone.')
-    if key.startswith(('head.', 'dino_head.', 'ibot_head.')):
-        return None
-    key = _BLOCK_OF_CHUNK.sub('blocks.', key)
+    return None if key.startswith(('head.', 'dino_head.', 'ibot_head.')) else _BLOCK_OF_CHUNK.sub('blocks.', key)
+
+
+def _from_dino(key: str) -> str | None:
+    name = _from_dino_training(key)
     for theirs, timm in _SWIGLU:
-        key = key.replace(theirs, timm)
-    return key
-
-
-def _from_dino_vit(key: str) -> str | None:
-    name = _from_dino(key)
-    return None if name is None else translate(name, 'vit', 'timm', 'mmpretrain')
+        name = name and name.replace(theirs, timm)
+    return name
 
 
 def _from_timm(key: str) -> str | None:
-    # timm calls a ResNet's classifier `fc`, ours is `head.fc`; transformers wraps models of timm.
-    return _from_torchvision(key.removeprefix('timm_model.'))
+    # timm calls a ResNet's classifier `fc`, ours is `head.fc`.
+    return _from_torchvision(_without_wrapper(key))
 
 
-def _from_timm_vit(key: str) -> str | None:
-    return translate(key.removeprefix('timm_model.'), 'vit', 'timm', 'mmpretrain')
+def _from_microsoft(key: str) -> str:
+    """timm's names of a Swin in the layout of its authors, who merge patches at the end of a stage."""
+    key = _MERGING.sub(lambda found: f'layers.{int(found[1]) + 1}.downsample.', key)
+    return f'head.fc.{key[5:]}' if key.startswith('head.') else key
 
 
-def _from_timm_convnext(key: str) -> str | None:
-    return translate(key.removeprefix('timm_model.'), 'convnext', 'timm', 'mmpretrain')
+def _from_tower(key: str) -> str | None:
+    return _below(key, 'visual.', but='proj')  # the projection is no part of the backbone
 
 
-def _from_torchvision_vit(key: str) -> str | None:
-    return translate(key, 'vit', 'torchvision', 'mmpretrain')
+def _translated(source: str) -> Callable[[str], str | None]:
+    family, library, undress = TRANSLATED[source]
+
+    def rule(key: str) -> str | None:
+        name = undress(key)
+        return None if name is None or name.endswith(_COMPUTED) else translate(name, family, library, 'mmpretrain')
+
+    return rule
+
+
+def _meaning(key: str, source: str) -> str | None:
+    """The name by the rule; what a translated family has no word for keeps its own, so that it stays in sight."""
+    name = SOURCES[source](key)
+    if name is None and source in TRANSLATED:
+        name = TRANSLATED[source][2](key)
+        return None if name is None or name.endswith(_COMPUTED) else name
+    return name
+
+
+def _without_wrapper(key: str) -> str:
+    return key.removeprefix('timm_model.')  # transformers wraps models of timm
 
 
 def _below(key: str, prefix: str, but: str | None = None) -> str | None:
     name = key.removeprefix(prefix) if key.startswith(prefix) else None
     return None if name is None or (but is not None and name.startswith(but)) else name
 
+
+# Format -> family, library and undressing of what is translated into the names of mmpretrain's networks.
+TRANSLATED: dict[str, tuple[str, str, Callable[[str], str | None]]] = {
+    'timm_vit': ('vit', 'timm', _without_wrapper),
+    'dino_vit': ('vit', 'timm', _from_dino_training),
+    'torchvision_vit': ('vit', 'torchvision', _as_it_is),
+    'openclip_vit': ('vit', 'original', _from_tower),
+    'timm_convnext': ('convnext', 'timm', _without_wrapper),
+    'torchvision_convnext': ('convnext', 'torchvision', _as_it_is),
+    'facebook_convnext': ('convnext', 'original', _as_it_is),
+    'timm_swin': ('swin', 'timm', _without_wrapper),
+    'torchvision_swin': ('swin', 'torchvision', _as_it_is),
+    'microsoft_swin': ('swin', 'original', _as_it_is),
+}
 
 # Format -> rule. `backbone.` is put in front or taken off afterwards, as the model wants it. With source='auto' the
 # format that fits most tensors wins, then order.
@@ -162,10 +201,8 @@ SOURCES: dict[str, Callable[[str], str | None]] = {
     'itra': _from_itra,
     'protoclip': _from_openclip,  # built on open_clip's code, with its names
     'dino': _from_dino,
-    'timm_vit': _from_timm_vit,  # into mmpretrain's VisionTransformer, as the next two
-    'dino_vit': _from_dino_vit,
-    'torchvision_vit': _from_torchvision_vit,
-    'timm_convnext': _from_timm_convnext,  # into mmpretrain's ConvNeXt
+    'microsoft': _from_microsoft,  # into timm's Swin
+    **{source: _translated(source) for source in TRANSLATED},
     'lightly': from_lightly,
     'lightly_teacher': from_lightly_teacher,
     'lightly_student': from_lightly_student,
@@ -184,6 +221,21 @@ def without_a_place(names: Sequence[str], source: str, removed: Sequence[str] = 
         removed: modules taken off the network, its own classifier among them.
     """
     heads = HEADS + tuple(f'{name}.' for name in removed)
-    renamed = ((name, SOURCES[source](name)) for name in names)
+    renamed = ((name, _meaning(name, source)) for name in names)
     return [name for name, new in renamed
             if new is not None and not new.removeprefix('backbone.').startswith(heads)]
+
+
+def adapted(value: Tensor, source: str, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of a translated format as mmpretrain keeps it; axes of one element come and go.
+
+    Args:
+        name: what the rule of `source` made of its name.
+        shape: that of the model's tensor.
+    """
+    if source not in TRANSLATED:
+        return value
+    family, library, _ = TRANSLATED[source]
+    value = translate_value(name, value, family, library, 'mmpretrain')
+    ours, theirs = ([size for size in sizes if size != 1] for sizes in (shape, value.shape))
+    return value.reshape(shape) if ours == theirs else value
