@@ -28,6 +28,7 @@ from clear.core.storage.damage import (
     Shape,
     Such,
     check_alike,
+    check_finite,
     check_shape,
 )
 from clear.models import load_weights
@@ -203,10 +204,7 @@ def load_model_weights(model: nn.Module, path: Path) -> None:
         except RuntimeError as error:
             reasons = ' '.join(line.strip() for line in str(error).splitlines()[1:])
             raise CheckpointError(f"{path} is a checkpoint of another model than the config's: {reasons}") from error
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise CheckpointError(f'{path}: {name} holds NaN or infinity; what it measures would mean nothing. Take an '
-                                  'earlier checkpoint.')
+    check_finite(path, model.state_dict(), 'what it measures would mean nothing. Take an earlier checkpoint.')
 
 
 def load_optimizer(path: Path, target: Optimizer | OptimWrapper | OptimWrapperDict, state: State,

@@ -11,7 +11,7 @@ import torch
 from clear.core.errors import CheckpointError, ConfigError, DataError
 from clear.core.files import load_tensors, save_tensors, sha256_of
 from clear.core.results import RESULTS_FILE, read_results
-from clear.core.storage.damage import TENSORS, check_shape
+from clear.core.storage.damage import TENSORS, check_finite, check_shape
 from clear.engine.checkpoint import FORMAT
 
 # Digits of the hash in a file's name; torch.hub and OpenMMLab's downloads check as many.
@@ -44,9 +44,7 @@ def publish(checkpoint: str | Path, out: str | Path) -> Path:
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f'{checkpoint} holds no state_dict.')
     check_shape(checkpoint, dict(state_dict=state), dict(state_dict=TENSORS))
-    bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        raise CheckpointError(f'{checkpoint}: {bad[0]} holds NaN or infinity; such weights should not be published.')
+    check_finite(checkpoint, state, 'such weights should not be published.')
     # Contiguous copies: a view would take the memory that it looks into along.
     state = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,14 @@ def written(trained, tmp_path, to, name='out.pth'):
     return tmp_path / name
 
 
+def test_a_run_with_weights_of_no_use_is_not_written(trained, tmp_path):
+    saved = load_tensors(trained / 'latest.pth')
+    saved['state_dict']['head.fc.bias'][1] = float('nan')
+    save_tensors(tmp_path / 'latest.pth', saved)
+    done = run('model_converters/convert_weights', tmp_path / 'latest.pth', tmp_path / 'out.pth', '--to', 'timm')
+    assert done.code == 2 and 'fc.bias holds NaN or infinity' in done.err and not (tmp_path / 'out.pth').exists()
+
+
 def test_mmpretrain_builds_and_classifies_with_a_run(trained, tmp_path):
     is_read_by_mmpretrain(trained, tmp_path)
 

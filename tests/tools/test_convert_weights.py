@@ -48,6 +48,27 @@ def test_converts_and_says_what_it_did(tmp_path, moco, capsys):
     assert 'moco -> torchvision resnet18' in text and 'kept 120 tensors, dropped 3' in text and f'wrote {out}' in text
 
 
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('more', [[], ['--target', 'virb'], ['--dry-run'], ['--target', 'detectron2']],
+                         ids=['backbone', 'virb', 'dry', 'pickle'])
+def test_weights_of_no_use_are_not_written(tmp_path, moco, capsys, bad, more):
+    saved = load_tensors(moco)
+    saved['state_dict']['module.encoder_q.layer2.0.conv1.weight'][1, 2, 0, 0] = bad
+    save_tensors(moco, saved)
+    out = tmp_path / ('out.pkl' if 'detectron2' in more else 'out.pth')
+    assert run(moco, out, '--arch', 'resnet18', *more) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert 'layer2.0.conv1.weight holds NaN or infinity' in line
+    assert not out.exists() and not list(tmp_path.glob('.*tmp'))
+
+
+def test_a_head_that_is_left_out_may_be_broken(tmp_path, moco):
+    saved = load_tensors(moco)
+    saved['state_dict']['module.queue'][0] = float('nan')
+    save_tensors(moco, saved)
+    assert run(moco, tmp_path / 'out.pth', '--arch', 'resnet18') == 0
+
+
 def test_writes_nothing_when_told_or_when_it_cannot(tmp_path, moco, capsys):
     out = tmp_path / 'out.pth'
     assert run(moco, out, '--arch', 'resnet18', '--dry-run') == 0

@@ -75,6 +75,21 @@ def test_a_checkpoint_of_open_clip_goes_there_and_back(suffix):
     assert run(f'out.{suffix}') == 2 and run(f'out.{suffix}', '--overwrite') == 0
 
 
+@pytest.mark.parametrize('side, bad', [('both', 'image'), ('both', 'text'), ('image', 'image'), ('text', 'text'),
+                                       ('image', 'text'), ('text', 'image')])
+def test_weights_of_no_use_are_not_written(side, bad, capsys):
+    sides = dict(arch='ViT-B-32', model_args=TINY_CLIP, trainable=True)
+    model = trained(dict(sides, type='OpenCLIPImageEncoder'), dict(sides, type='OpenCLIPTextEncoder'))
+    name, value = next((name, value) for name, value in model.state_dict().items()
+                       if name.startswith(f'{bad}_encoder.') and value.is_floating_point())
+    value.view(-1)[0] = float('nan')
+    save_tensors('latest.pth', dict(state_dict=model.state_dict()))
+    out = 'out' if side == 'text' else 'out.pt'
+    expected = 2 if side in ('both', bad) else 0  # what is not written may be broken
+    assert run(out, '--side', side) == expected and Path(out).exists() == (expected == 0)
+    assert (f'the model: {name} holds NaN or infinity' in capsys.readouterr().err) == (expected == 2)
+
+
 def test_lora_goes_into_the_weights_if_told(capsys):
     import open_clip
 

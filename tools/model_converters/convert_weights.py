@@ -60,7 +60,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from clear.core.errors import ConfigError
     from clear.core.logs import setup_logging
-    from clear.models.converters.convert import check_output, convert_weights, write_weights
+    from clear.models.converters.convert import check_output, convert_weights
 
     if args.output.exists() and not (args.overwrite or args.dry_run):
         raise ConfigError(f'{args.output} exists; replace it with --overwrite.')
@@ -82,18 +82,13 @@ def run(args: argparse.Namespace) -> int:
         print(f'kept {len(done.state)} tensors{left}')
     if args.sanity:
         check_sanity(done.encoder, args.arch, args.sanity, args.max_images)
-    if args.dry_run:
-        print('dry run: nothing was written')
-        return 0
-    write_weights(args.output, done.state, args.target)
-    print(f'wrote {args.output}')
-    return 0
+    return write(args, done.state, args.target)
 
 
 def run_export(args: argparse.Namespace) -> int:
     from clear.core.errors import ConfigError
     from clear.core.logs import setup_logging
-    from clear.models.converters.convert import check_output, write_weights
+    from clear.models.converters.convert import check_output
     from clear.models.converters.runs import export_run
 
     for name, default in (('source', 'auto'), ('arch', 'resnet50'), ('target', 'torchvision'), ('config', None),
@@ -106,12 +101,7 @@ def run_export(args: argparse.Namespace) -> int:
     print(f'{args.input}: -> {args.to}, {done.num_backbone} tensors of the backbone, {done.num_head} of the classifier')
     if done.left_out:
         print(f'left out ({len(done.left_out)}): {", ".join(done.left_out[:4])}{" ..." if done.left_out[4:] else ""}')
-    if args.dry_run:
-        print('dry run: nothing was written')
-        return 0
-    write_weights(args.output, done.content)
-    print(f'wrote {args.output}')
-    return 0
+    return write(args, done.content)
 
 
 def run_pair(args: argparse.Namespace) -> int:
@@ -119,7 +109,7 @@ def run_pair(args: argparse.Namespace) -> int:
     from clear.core.configs.options import parse_options
     from clear.core.errors import ConfigError
     from clear.core.logs import setup_logging
-    from clear.models.converters.convert import check_output, write_weights
+    from clear.models.converters.convert import check_output
     from clear.models.converters.pairs import convert_pair
 
     if args.sanity or args.target not in ('torchvision', 'clear'):
@@ -134,10 +124,17 @@ def run_pair(args: argparse.Namespace) -> int:
     for title, names in (('left out', done.unused), ('as the config makes it', done.kept)):
         for name in names:
             print(f'{title}: {name}')
+    return write(args, dict(state_dict=done.state), 'clear')
+
+
+def write(args: argparse.Namespace, content: dict, target: str = 'torchvision') -> int:
+    from clear.models.converters.convert import check_content, write_weights
+
     if args.dry_run:
+        check_content(content)
         print('dry run: nothing was written')
         return 0
-    write_weights(args.output, dict(state_dict=done.state), 'clear')
+    write_weights(args.output, content, target)
     print(f'wrote {args.output}')
     return 0
 

@@ -136,6 +136,29 @@ def check_rng(path: Path, state: object, where: str = 'rng') -> None:
         set_rng_state(before)
 
 
+def check_finite(what: object, state: object, reason: str) -> None:
+    """Refuse weights with NaN or infinity, in dicts of dicts or lists too.
+
+    Args:
+        what: whose weights these are, a file or 'the model'; begins the message.
+        reason: why they are of no use, ends it.
+
+    Raises:
+        CheckpointError: naming the first of them.
+    """
+    for name, value in _tensors(state):
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f'{what}: {name} holds NaN or infinity; {reason}')
+
+
+def _tensors(value: object, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _tensors(item, f'{name}.{key}' if name else str(key))
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Report as damage of the file what goes wrong while its values are put to use.

@@ -11,6 +11,7 @@ from torch import Tensor
 from clear.core.checks import check_choice
 from clear.core.errors import CheckpointError, ConfigError
 from clear.core.files import atomic_writer, load_tensors, save_tensors
+from clear.core.storage.damage import check_finite
 from clear.models.towers.image.base import ImageEncoder
 from clear.models.towers.image.build import build_encoder
 from clear.models.weights import local_weights
@@ -125,14 +126,21 @@ def write_weights(path: str | Path, state: dict[str, object], target: str = 'tor
 
     Raises:
         ConfigError: if the file format cannot hold the target's values.
+        CheckpointError: for weights that are NaN or infinite.
     """
     check_output(path, target)
+    check_content(state)
     if target == 'detectron2':
         write_detectron2(path, state)
     elif str(path).endswith('.safetensors'):
         _write_safetensors(path, state)
     else:
         save_tensors(path, state)
+
+
+def check_content(state: dict[str, object]) -> None:
+    """Refuse a conversion's `state` with weights that are NaN or infinite, naming the first, as a CheckpointError."""
+    check_finite('The weights', state, 'nobody could use what is written. Take an earlier checkpoint.')
 
 
 def check_output(path: str | Path, target: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from clear.core.checks import check_choice
 from clear.core.errors import ConfigError
+from clear.core.storage.damage import check_finite
 from clear.models.adapters import merged_copy
 from clear.models.alignment import ImageTextAlignment
 from clear.models.alignment.image_text import TOWERS
@@ -45,6 +46,7 @@ def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'bo
 
     Raises:
         ConfigError: if there is no such form for these towers, or it has no place for a part of them.
+        CheckpointError: for weights that are NaN or infinite.
     """
     check_choice('side', side, SIDES)
     out = Path(out)
@@ -58,6 +60,8 @@ def export_towers(model: ImageTextAlignment, out: str | Path, *, side: str = 'bo
     if merge:
         for each in sides:
             _merge_lora(model.tower(each))
+    kept = {name: value for name, value in model.state_dict().items() if name.startswith((*sides, 'logit_'))}
+    check_finite('the model', kept, 'nobody could use what is written. Take an earlier checkpoint.')
     if side == 'image':
         return _write_image(image, out)
     if side == 'text':
