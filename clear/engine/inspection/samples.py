@@ -37,7 +37,8 @@ class ShownSample:
 
 def read_samples(cfg: Config, split: str = 'train', count: int = 16, epoch: int = 0, bucket: str | None = None,
                  with_original: bool = False) -> list[ShownSample]:
-    """Some samples of a config, evenly over the data set, with the draws that training has in that epoch.
+    """Some samples of a config, evenly over the data set, with the draws that training has in that epoch, of a stream
+    when the bucket of the sample is the newest.
 
     Args:
         cfg: of a continual run on images or of an ordinary run; checked.
@@ -64,7 +65,9 @@ def read_samples(cfg: Config, split: str = 'train', count: int = 16, epoch: int 
 def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | None, with_original: bool
                ) -> Iterator[ShownSample]:
     from clear.continual.scenarios import build_scenario
+    from clear.continual.training.traits import trait
     from clear.datasets import BucketDataset
+    from clear.registry import STRATEGIES
 
     if split == 'val':
         raise ConfigError('A continual run has training and test images; say train or test.')
@@ -75,15 +78,19 @@ def _of_stream(cfg: Config, split: str, count: int, epoch: int, bucket: str | No
     if bucket is not None:
         check_choice('--bucket', bucket, names)
     info.context.seed, info.context.epoch = cfg.get('seed', 0) or 0, epoch
-    datasets = [(name, data) for name, data in zip(names, getattr(info, split)) if bucket in (None, name)]
+    is_joint = trait(STRATEGIES.require(cfg['cl_strategy']['type']), 'is_joint')
+    datasets = getattr(info, split)
     scale = _normalisation(cfg['scenario'].get('train_transform' if split == 'train' else 'eval_transform'))
-    rows = [(name, data, row) for name, data in datasets for row in range(len(data))]
-    for name, data, row in _evenly(rows, count):
+    rows = [(index, row) for index, name in enumerate(names) if bucket in (None, name)
+            for row in range(len(datasets[index]))]
+    for index, row in _evenly(rows, count):
+        data = datasets[index]
+        info.context.experience = 0 if is_joint else index  # draws are those of when its bucket is trained
         image, target = data[row]
         if not isinstance(image, Tensor) or image.ndim != 3:
             raise ConfigError('The config trains on stored features; there are no images to look at.')
         original = [_as_array(data.image(row))] if with_original and isinstance(data, BucketDataset) else []
-        yield ShownSample([*original, _picture(image, scale)], f'{name}: {info.class_names[int(target)]}')
+        yield ShownSample([*original, _picture(image, scale)], f'{names[index]}: {info.class_names[int(target)]}')
 
 
 def _of_run(cfg: Config, split: str, count: int, epoch: int, with_original: bool) -> list[ShownSample]:
