@@ -16,6 +16,8 @@ from clear.core.modes import eval_mode
 
 # Gradients held at once, as numbers: 128 MB of float32.
 MAX_HELD = 2**25
+# Rows of a pass over one layer, which holds no gradients: a pass costs about as much as 500 rows of 2,048 features.
+LAYER_ROWS = 1024
 # Maps the outputs (1, C) and the target (1,) of one sample to what is differentiated.
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,6 +40,8 @@ def mean_over_samples(model: nn.Module, loss: SampleLoss, measure: Callable[[Ten
     """
     sums = {name: torch.zeros_like(value) for name, value in model.named_parameters() if value.requires_grad}
     chunk = max(1, min(batch_size, MAX_HELD // max(sum(value.numel() for value in sums.values()), 1)))
+    if lone_layer(model) is not None:
+        chunk = max(chunk, LAYER_ROWS)
     can_vectorise = not isinstance(model, MultiTaskModule)
     with eval_mode(model):
         for batch in IndexLoader([dataset], [chunk], shuffle=False, num_workers=num_workers):

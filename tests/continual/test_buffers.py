@@ -4,9 +4,12 @@ import time
 
 import pytest
 import torch
+from avalanche.benchmarks.utils.data_attribute import DataAttribute
+from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoir
 
 from clear.continual.buffers import BiasedReservoirSamplingBuffer, ReservoirSamplingBuffer, check_buffer_size
+from clear.continual.buffers.balanced import rows_by_class
 from clear.continual.buffers.flat import FlatReservoir, join
 from clear.continual.scenarios.base import TensorBucket, task_aware
 from clear.core.errors import ConfigError
@@ -252,3 +255,13 @@ def test_another_memory_smaller_than_the_classes_is_a_warning(caplog):
         assert not caplog.records
         check_buffer_size(ReservoirSamplingBuffer(3), 4)
     assert 'holds 3 samples of 4 classes' in caplog.text
+
+
+def test_rows_of_the_classes_of_an_attribute_are_those_of_a_list():
+    targets = torch.randint(4, (30,)).tolist()
+    found = rows_by_class(DataAttribute(FlatData([targets], indices=list(range(29, 4, -1))), 'targets'))
+    expected = {}
+    for row, label in enumerate(targets[29:4:-1]):
+        expected.setdefault(label, []).append(row)
+    assert found == expected and list(found) == list(expected)  # also the order of the classes
+    assert rows_by_class(torch.tensor(targets[29:4:-1])) == expected

@@ -5,13 +5,17 @@ from contextlib import nullcontext
 import pytest
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
+from avalanche.training.plugins import MASPlugin as AvalancheMASPlugin
 from own_strategies import HEAD, plugin, run, spy
 from tiny_runs import built, config, weights, write_stream
 from torch.utils.data import DataLoader
 
-from clear.continual.sample_gradients import sum_one_by_one, sum_vectorised
+from clear.continual import batch_gradients, sample_gradients
+from clear.continual.repairs.regularisation.memory_aware_synapses import MASPlugin
+from clear.continual.sample_gradients import mean_over_samples, sum_one_by_one, sum_vectorised
 from clear.continual.training.loaders import BatchIterator, batched_reads
 from clear.models import build_classifier
+from clear.models.heads import linear_gradient
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +56,16 @@ def test_both_ways_to_sample_gradients_agree_and_leave_gradients_alone(loss, mea
     assert all(value.grad is None for value in model.parameters())
 
 
+def test_the_rows_of_a_pass_over_a_layer_do_not_change_the_means(stream, monkeypatch):
+    runner = run(built(config(stream, 'EWC')))
+    found = []
+    for rows in (1, 1024):
+        monkeypatch.setattr(sample_gradients, 'LAYER_ROWS', rows)
+        found.append(mean_over_samples(runner.strategy.model, torch.nn.CrossEntropyLoss(), torch.square,
+                                       runner.experiences[0].dataset, device=torch.device('cpu'), batch_size=5))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize('mode', ['separate', 'online'])
 @pytest.mark.parametrize('fisher', ['batch', 'sample'])
 def test_ewc_penalty_of_the_second_experience(fisher, mode, stream):
@@ -89,18 +103,54 @@ def test_ewc_penalty_of_the_second_experience(fisher, mode, stream):
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-def test_fisher_of_batches_is_avalanches(stream):
+@pytest.mark.parametrize('large', [False, True])
+@pytest.mark.parametrize('class_weights', [None, [0.5, 1.0, 2.0, 3.0]])
+def test_fisher_of_batches_is_avalanches(class_weights, large, stream, monkeypatch):
     """The same numbers, gradients left behind and random numbers used as by the class that ours stands for."""
+    monkeypatch.setattr(batch_gradients, 'ROWS_AT_ONCE', 20)  # two batches of 8
     runner = built(config(stream, 'EWC', fisher='batch'))
     run(runner)
+    criterion = torch.nn.CrossEntropyLoss(None if class_weights is None else torch.tensor(class_weights))
+    monkeypatch.setattr(linear_gradient, '_LARGE', 1 if large else 10**9)
+    loops = calls_of(AvalancheEWCPlugin, 'compute_importances', monkeypatch)
+    found = results_of((plugin(runner, 'EWCPlugin').compute_importances, AvalancheEWCPlugin(1.0).compute_importances),
+                       lambda compute: compute(runner.strategy.model, criterion, runner.strategy.optimizer,
+                                               runner.experiences[-1].dataset, torch.device('cpu'), 8),
+                       runner.strategy.model)
+    torch.testing.assert_close(*found, rtol=1e-5 if large else 0, atol=1e-8 if large else 0)
+    assert len(loops) == 2 - large
+
+
+@pytest.mark.parametrize('large', [False, True])
+def test_importances_of_batches_of_mas_are_avalanches(large, stream, monkeypatch):
+    monkeypatch.setattr(batch_gradients, 'ROWS_AT_ONCE', 20)
+    runner = run(built(config(stream)))
+    strategy = runner.strategy
+    strategy.experience = runner.experiences[-1]
+    monkeypatch.setattr(linear_gradient, '_LARGE', 1 if large else 10**9)
+    loops = calls_of(AvalancheMASPlugin, '_get_importance', monkeypatch)
+    with batched_reads():
+        found = results_of((MASPlugin(importance='batch')._get_importance, AvalancheMASPlugin()._get_importance),
+                           lambda compute: compute(strategy), strategy.model)
+    torch.testing.assert_close(*found, rtol=1e-5 if large else 0, atol=1e-7 if large else 0)
+    assert len(loops) == 2 - large
+
+
+def calls_of(owner, name, monkeypatch):
+    seen, method = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **kwargs: seen.append(1) or method(*args, **kwargs))
+    return seen
+
+
+def results_of(ways, call, model):
+    """What each way gives, the gradients it leaves behind, and the random number behind it."""
     found = []
-    for compute in (plugin(runner, 'EWCPlugin').compute_importances, AvalancheEWCPlugin(1.0).compute_importances):
+    for compute in ways:
         torch.manual_seed(0)
-        importances = compute(runner.strategy.model, runner.strategy._criterion, runner.strategy.optimizer,
-                              runner.experiences[-1].dataset, torch.device('cpu'), 8)
-        gradients = [parameter.grad for parameter in runner.strategy.model.parameters()]
-        found.append(([value.data for value in importances.values()], gradients, torch.rand(1)))
-    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-12)
+        importances = call(compute)
+        found.append(([value.data.clone() for value in importances.values()],
+                      [parameter.grad.clone() for parameter in model.parameters()], torch.rand(1)))
+    return found
 
 
 def test_loops_over_samples_read_by_batches(stream):

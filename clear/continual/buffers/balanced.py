@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, SupportsInt
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset, make_avalanche_dataset
-from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
+from avalanche.benchmarks.utils.data_attribute import DataAttribute, TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.storage_policy import ClassBalancedBuffer as AvalancheClassBalancedBuffer
 from avalanche.training.storage_policy import ExemplarsBuffer, ExemplarsSelectionStrategy
@@ -17,6 +17,7 @@ from avalanche.training.supervised.der import ClassBalancedBufferWithLogits as A
 from avalanche.training.supervised.der import compute_dataset_logits
 
 from clear.continual.buffers.flat import FlatReservoir, join
+from clear.continual.samples import attribute_values
 from clear.core.checks import check_whole
 from clear.core.logs import logger
 from clear.registry import BUFFERS
@@ -142,8 +143,9 @@ class SharedPlaces:
 
 def rows_by_class(targets: Iterable[SupportsInt]) -> dict[int, list[int]]:
     """The rows of each class, classes in the order in which they come first."""
+    values = attribute_values(targets) if isinstance(targets, DataAttribute) else None
     rows: dict[int, list[int]] = {}
-    for row, target in enumerate(targets):
+    for row, target in enumerate(targets if values is None else values.tolist()):
         rows.setdefault(int(target), []).append(row)
     return rows
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
 from avalanche.training.supervised import EWC as AvalancheEWC
-from avalanche.training.utils import ParamData, zerolike_params_dict
+from avalanche.training.utils import ParamData
 
-from clear.continual.repairs.regularisation.regularisers import replace_plugin
+from clear.continual.batch_gradients import mean_over_batches
+from clear.continual.repairs.regularisation.regularisers import as_importances, replace_plugin
 from clear.continual.sample_gradients import mean_over_samples
-from clear.continual.samples import as_block
-from clear.continual.training.linear_head import fits, is_cross_entropy, learn, lone_layer
-from clear.continual.training.loaders import SeedTape
+from clear.continual.training.linear_head import is_cross_entropy
 from clear.core.checks import check_choice, check_number
+from clear.models.heads.linear_gradient import cross_entropy_slopes
 from clear.registry import PLUGINS, STRATEGIES
 
 FISHERS = ('sample', 'batch')
@@ -22,27 +24,18 @@ FISHERS = ('sample', 'batch')
 class EWCPlugin(AvalancheEWCPlugin):
     """EWC whose importances are the mean over batches of the squared gradient of a batch: Avalanche's, faster.
 
-    A linear classifier on features reads its rows where they lie and builds no graph, see `linear_head`.
+    A linear classifier on features reads its rows where they lie and builds no graph, see `batch_gradients`.
     """
 
     def compute_importances(self, model, criterion, optimizer, dataset, device, batch_size, num_workers=0
                             ) -> dict[str, ParamData]:
-        layer = lone_layer(model) if is_cross_entropy(criterion) else None
-        block = None if layer is None else as_block(dataset)
-        if block is None or not fits(layer, block.columns[0]):
+        slopes = functools.partial(cross_entropy_slopes, class_weights=getattr(criterion, 'weight', None))
+        fisher = mean_over_batches(model, slopes, torch.square, dataset, device=device, batch_size=batch_size) \
+            if is_cross_entropy(criterion) else None
+        if fisher is None:
             return super().compute_importances(model, criterion, optimizer, dataset, device, batch_size, num_workers)
-        SeedTape().draw()  # as a loader does at the start of a pass
-        importances = zerolike_params_dict(model)
-        batches = block.in_order(batch_size)
-        for inputs, targets in batches:
-            optimizer.zero_grad()
-            learn(layer, criterion, inputs.to(device), targets.to(device))
-            for importance, parameter in zip(importances.values(), model.parameters()):
-                importance.data.addcmul_(parameter.grad, parameter.grad)
-        for importance in importances.values():
-            importance.data /= float(len(batches))
         model.train()
-        return importances
+        return as_importances(model, fisher)
 
 
 @PLUGINS.register_module()
@@ -57,12 +50,9 @@ class PerSampleEWCPlugin(AvalancheEWCPlugin):
 
     def compute_importances(self, model, criterion, optimizer, dataset, device, batch_size, num_workers=0
                             ) -> dict[str, ParamData]:
-        importances = zerolike_params_dict(model)
         fisher = mean_over_samples(model, criterion, torch.square, dataset, device=device, batch_size=batch_size,
                                    num_workers=num_workers)
-        for name, value in fisher.items():
-            importances[name].data = value
-        return importances
+        return as_importances(model, fisher)
 
 
 @STRATEGIES.register_module()

@@ -16,6 +16,11 @@ _LARGE = 2**12
 _nll_loss, _nll_loss_slope = torch.ops.aten.nll_loss_forward.default, torch.ops.aten.nll_loss_backward.default
 
 
+def is_large(numbers: int) -> bool:
+    """Whether a batch of so many numbers is worth another order of sums than autograd's."""
+    return numbers >= _LARGE
+
+
 class HeadStep(NamedTuple):
     """A linear classifier on a batch: its loss, logits, and the gradient of the loss.
 
@@ -39,7 +44,7 @@ def head_step(layer: nn.Linear, inputs: Tensor, targets: Tensor, class_weights: 
         inputs: (B, D), of the layer's dtype   targets: (B,) int64   class_weights: (C,)
     """
     weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-    classes = int(inputs.numel() < _LARGE)  # the dimension of classes; that of samples is the other
+    classes = int(not is_large(inputs.numel()))  # the dimension of classes; that of samples is the other
     if classes:
         logits = F.linear(inputs, weight, bias)
     else:
@@ -52,6 +57,34 @@ def head_step(layer: nn.Linear, inputs: Tensor, targets: Tensor, class_weights: 
     by_class = errors.T if classes else errors
     return HeadStep(loss, logits if classes else logits.T, by_class.mm(inputs),
                     None if bias is None else by_class.sum(1))
+
+
+def cross_entropy_slopes(logits: Tensor, targets: Tensor, batch_size: int, class_weights: Tensor | None = None
+                         ) -> Tensor:
+    """The gradients of `F.cross_entropy` of each of some batches by its logits.
+
+    Shape:
+        logits: (C, N), overwritten   targets: (N,) int64   class_weights: (C,)   returns: (C, N)
+    """
+    minus_one = logits.new_full((), -1.0).expand(logits.shape)
+    # What a sample counts: the weight of its class, nothing where it is left out.
+    shares = F.nll_loss(minus_one.T, targets, class_weights, ignore_index=_IGNORED, reduction='none')
+    errors = torch.softmax(logits, 0, out=logits)
+    errors.scatter_add_(0, targets.where(targets != _IGNORED, 0)[None], minus_one[:1])
+    return errors.mul_(_over_batch_sums(shares, batch_size))
+
+
+def squared_norm_slopes(logits: Tensor, batch_size: int) -> Tensor:
+    """The gradients of the mean squared norm of the outputs of each of some batches.
+
+    Shape:
+        logits: (C, N), overwritten   returns: (C, N)
+    """
+    return logits.mul_(_over_batch_sums(logits.new_ones(logits.shape[1]), batch_size).mul_(2))
+
+
+def _over_batch_sums(shares: Tensor, batch_size: int) -> Tensor:
+    return torch.cat([part / part.sum() for part in shares.split(batch_size)])
 
 
 def softmax_errors(logits: Tensor, targets: Tensor, sums: Tensor | None = None) -> Tensor:

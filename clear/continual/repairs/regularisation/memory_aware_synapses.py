@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from avalanche.training.plugins import MASPlugin as AvalancheMASPlugin
 from avalanche.training.supervised import MAS as AvalancheMAS
-from avalanche.training.utils import ParamData, zerolike_params_dict
+from avalanche.training.utils import ParamData
 from torch import Tensor
 
-from clear.continual.repairs.regularisation.regularisers import replace_plugin
+from clear.continual.batch_gradients import mean_over_batches
+from clear.continual.repairs.regularisation.regularisers import as_importances, replace_plugin
 from clear.continual.sample_gradients import mean_over_samples
 from clear.core.checks import check_choice, check_number
+from clear.models.heads.linear_gradient import squared_norm_slopes
 from clear.registry import PLUGINS, STRATEGIES
 
 IMPORTANCES = ('sample', 'batch')
@@ -50,14 +52,13 @@ class MASPlugin(AvalancheMASPlugin):
             self.method_version = 1
 
     def _get_importance(self, strategy) -> dict[str, ParamData]:
-        if not self.per_sample:
-            return super()._get_importance(strategy)
-        importance = dict(zerolike_params_dict(strategy.model))
-        found = mean_over_samples(strategy.model, _squared_norm, torch.abs, strategy.experience.dataset,
-                                  device=strategy.device, batch_size=strategy.train_mb_size)
-        for name, value in found.items():
-            importance[name].data = value
-        return importance
+        model, options = strategy.model, dict(device=strategy.device, batch_size=strategy.train_mb_size)
+        if self.per_sample:
+            found = mean_over_samples(model, _squared_norm, torch.abs, strategy.experience.dataset, **options)
+            return as_importances(model, found)
+        model.train()
+        found = mean_over_batches(model, _slopes, torch.abs, strategy.experience.dataset, **options)
+        return super()._get_importance(strategy) if found is None else as_importances(model, found)
 
     def before_backward(self, strategy, **kwargs):
         if strategy.clock.train_exp_counter == 0:
@@ -72,6 +73,10 @@ class MASPlugin(AvalancheMASPlugin):
 
 def _squared_norm(output: Tensor, _target: Tensor) -> Tensor:
     return output.pow(2).sum()
+
+
+def _slopes(logits: Tensor, _targets: Tensor, batch_size: int) -> Tensor:
+    return squared_norm_slopes(logits, batch_size)
 
 
 @STRATEGIES.register_module()

@@ -12,7 +12,7 @@ from avalanche.training.plugins import LFLPlugin as AvalancheLFLPlugin
 from avalanche.training.plugins import RWalkPlugin as AvalancheRWalkPlugin
 from avalanche.training.supervised import GEM as AvalancheGEM
 from avalanche.training.supervised import LFL as AvalancheLFL
-from avalanche.training.utils import ParamData
+from avalanche.training.utils import ParamData, zerolike_params_dict
 from torch import Tensor, nn
 
 from clear.continual.repairs.split_model import need_trained_features, no_grad_features, split
@@ -25,6 +25,14 @@ from clear.registry import PLUGINS, STRATEGIES
 def replace_plugin(strategy, old: type, make) -> None:
     """Put `make(plugin)` in the place of the plugin of exactly the class `old`."""
     strategy.plugins = [make(plugin) if type(plugin) is old else plugin for plugin in strategy.plugins]
+
+
+def as_importances(model: nn.Module, found: dict[str, Tensor]) -> dict[str, ParamData]:
+    """Importances as Avalanche's plugins keep them; 0 for parameters that have none."""
+    importances = dict(zerolike_params_dict(model))
+    for name, value in found.items():
+        importances[name].data = value
+    return importances
 
 
 def check_strength(where: str, value: float | list[float]) -> None:
