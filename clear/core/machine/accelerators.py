@@ -39,7 +39,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class TorchReport:
-    """`error` says why torch gave no answer, or none on GPUs; the rest is then empty as far as it is unknown."""
+    """`error` says why torch gave no answer, or none on GPUs; the rest is then empty as far as it is unknown. `late`:
+    it gave none in time, and may give one later.
+    """
 
     version: str | None = None
     cuda: str | None = None
@@ -49,6 +51,7 @@ class TorchReport:
     gpus: list[Gpu] = field(default_factory=list)
     mps: bool = False
     error: str | None = None
+    late: bool = False
 
 
 def start_torch(code: str = _QUESTIONS) -> subprocess.Popen:
@@ -63,7 +66,7 @@ def finish_torch(process: subprocess.Popen, seconds: float = ANSWER_S) -> TorchR
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        return TorchReport(error=f'import torch and a look at the GPUs took more than {seconds:g} s; a driver may hang')
+        return TorchReport(error=f'import torch and a look at the GPUs took more than {seconds:g} s', late=True)
     if process.returncode < 0:
         return TorchReport(error=f'import torch ended by signal {-process.returncode}')
     try:

@@ -48,7 +48,7 @@ def obstacles(machine: Machine) -> list[str]:
     if absent:
         names = ', '.join(each.name for each in absent)
         found.append(f"Missing: {names}. pip install '{NAME}' brings them.")
-    elif machine.torch.version is None:
+    elif machine.torch.version is None and not machine.torch.late:
         found.append(f'torch is installed and cannot be used: {machine.torch.error}.')
     if machine.temporary is None:
         found.append('No folder for temporary files can be written, and reading a config makes one: set TMPDIR.')
@@ -73,7 +73,10 @@ def _of_libraries(machine: Machine) -> Iterator[str]:
 
 def _of_devices(machine: Machine) -> Iterator[str]:
     torch, visible = machine.torch, machine.variables.get('CUDA_VISIBLE_DEVICES')
-    if torch.error and torch.version:
+    if torch.late:
+        yield (f'{torch.error}: a first import from a slow disk, a busy machine, or a driver that hangs. Ask again; if '
+               'it stays so, runs wait as long, or for ever.')
+    elif torch.error and torch.version:
         yield f'torch cannot look at the GPUs: {torch.error}.'
     if not torch.gpus and machine.driver:
         if torch.version and torch.cuda is None:

@@ -17,6 +17,7 @@ GPU = dict(name='H200', memory=10, free=5, bf16=True)
 def test_no_answer_is_told(code, seconds, error):
     found = finish_torch(start_torch(code), seconds)
     assert found.version is None and error in found.error
+    assert found.late == (seconds < 1)
 
 
 def test_an_answer():

@@ -38,6 +38,7 @@ def test_what_makes_runs_impossible(change, text):
 @pytest.mark.parametrize('change, text', [
     (dict(libraries=[Library('timm', '==1.0.31', '1.1', '')]), "pip install 'timm==1.0.31'"),
     (dict(torch=replace(TORCH, error='no cuda', gpus=[]), driver=None), 'cannot look at the GPUs: no cuda'),
+    (dict(torch=TorchReport(error='took more than 20 s', late=True), driver=None), 'took more than 20 s: '),
     (dict(torch=replace(TORCH, gpus=[], cuda=None)), 'built for CPUs alone'),
     (dict(torch=replace(TORCH, gpus=[])), 'may be too old for that CUDA'),
     (dict(torch=replace(TORCH, gpus=[]), variables={'CUDA_VISIBLE_DEVICES': ''}), "CUDA_VISIBLE_DEVICES is ''"),
