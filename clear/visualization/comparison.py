@@ -124,13 +124,20 @@ def number_text(value: float) -> str:
 
 
 def data_note(groups: Sequence[RunGroup]) -> str:
-    """Which runs of one protocol were on other data, by its fingerprint; empty where all agree."""
+    """Which runs of one protocol were on other data, by its fingerprint; empty where all agree.
+
+    Repeats over several splits are on other images each: there all groups must have the same ones.
+    """
     by_data: dict[str, dict[str, None]] = {}
+    of_groups, has_changed = [], False
     for group in groups:
-        for run in group.runs:
-            if run.extras.get('data_fingerprint') is not None:
-                by_data.setdefault(str(run.extras['data_fingerprint']), {})[group.label] = None
-    if len(by_data) < 2:
+        known = {(run.seeds.get('split'), str(run.extras['data_fingerprint'])): None for run in group.runs
+                 if run.extras.get('data_fingerprint') is not None}
+        for _, fingerprint in known:
+            by_data.setdefault(fingerprint, {})[group.label] = None
+        has_changed |= len({split for split, _ in known}) < len(known)
+        of_groups += [{fingerprint for _, fingerprint in known}] if known else []
+    if not has_changed and all(each == of_groups[0] for each in of_groups):
         return ''
     told = '; '.join(f'{fingerprint[:12]}: {", ".join(labels)}' for fingerprint, labels in by_data.items())
     return f'These runs are on different data, so their numbers do not compare ({told}).'

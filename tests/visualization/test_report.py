@@ -180,6 +180,20 @@ def test_other_data_under_one_protocol_is_said(tmp_path):
     assert 'different data' not in page(tmp_path, runs[1:]).text
 
 
+def test_repeats_over_splits_are_on_the_same_data(tmp_path):
+    def over(name, *of_splits):
+        return [run(name, seeds=dict(train=0, split=split), extras=dict(data_fingerprint=fingerprint))
+                for split, fingerprint in of_splits]
+
+    both = ((0, 'aa'), (1, 'bb'))
+    assert 'different data' not in page(tmp_path, [*over('naive', *both), *over('ewc', *both)]).text
+    assert 'different data' in page(tmp_path, [*over('naive', *both), *over('ewc', both[0])]).text
+    assert 'different data' in page(tmp_path, over('naive', *both, (2, 'cc')) + over('ewc', *both, (2, 'dd'))).text
+    changed = [*over('naive', (0, 'aa')), run('naive', seeds=dict(train=1, split=0),
+                                              extras=dict(data_fingerprint='bb'))]
+    assert 'different data' in page(tmp_path, changed).text
+
+
 def test_configs_are_compared_with_the_first(tmp_path):
     texts = ("optimizer = {'type': 'SGD', 'lr': 0.1}\nseed = 0", "optimizer = {'type': 'SGD', 'lr': 0.01}\nseed = 0")
     found = page(tmp_path, [run(name, extras=dict(config_text=text)) for name, text in zip('ab', texts)])
