@@ -64,6 +64,8 @@ RANK_0_FIRST_S = 3.0
 _UNPRINTABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
 # A full disk, a full quota, and a file past the size limit of the process.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = dict.fromkeys((errno.EEXIST, errno.ENOTDIR), 'Move the file that lies where a folder should be') | {
+    errno.EISDIR: 'Name a file'}
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -89,7 +91,7 @@ def printable(text: str) -> str:
 
 def unwritable(path: object, error: OSError) -> WriteError:
     """The error of a file that cannot be written, from the system's."""
-    remedy = 'Free some space' if error.errno in NO_ROOM else 'Make its folder writable'
+    remedy = 'Free some space' if error.errno in NO_ROOM else _REMEDIES.get(error.errno, 'Make its folder writable')
     told = WriteError(f'{path} cannot be written: {error.strerror or error}. {remedy}, or write elsewhere. What was '
                       'saved before is whole, and --resume, of a program that has it, goes on from it.')
     told.errno = error.errno

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -30,9 +31,11 @@ def atomic_writer(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """Open a temporary file beside `path` and rename it to `path` if the block ends without an error.
 
     Raises:
-        WriteError: if the system refuses a file there: no room, a limit, a folder that is read-only.
+        WriteError: if the system refuses a file there: no room, a limit, a folder that is read-only; or a folder is.
     """
     path = Path(path)
+    if path.is_dir():
+        raise unwritable(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')

@@ -115,7 +115,8 @@ def find_leaks(train: Side, test: Side, likeness: Likeness, order: str = 'any',
         report: called with how many training images have been compared.
 
     Raises:
-        DataError: if a side lacks what the likeness needs, or features are of two sizes.
+        DataError: if a side lacks what the likeness needs, features are of two sizes, or no image of a side can be
+            read.
     """
     _check(train, test, likeness)
     hashes = image_hashes([])
@@ -123,6 +124,7 @@ def find_leaks(train: Side, test: Side, likeness: Likeness, order: str = 'any',
     if likeness.hashes:
         readable, hashes = _hashed(test)
         unreadable = len(test) - len(readable)
+        _check_read(test, unreadable)
     found: list[np.ndarray] = [np.zeros((0, 3), np.int64)]
     for first in range(0, len(train), _BLOCK):
         block = train.of(np.arange(first, min(first + _BLOCK, len(train))))
@@ -136,6 +138,8 @@ def find_leaks(train: Side, test: Side, likeness: Likeness, order: str = 'any',
             found.append(_marked(pairs[:, 0] + first, pairs[:, 1], 2))
         if report is not None:
             report(first + len(block))
+    if likeness.hashes:
+        _check_read(train, unreadable - (len(test) - len(readable)))
     listed = np.concatenate(found)
     gap = test.moments[listed[:, 1]] - train.moments[listed[:, 0]]
     listed = listed[dict(any=np.ones(len(gap), bool), same_or_later=gap >= 0, later=gap > 0)[order]]
@@ -143,6 +147,12 @@ def find_leaks(train: Side, test: Side, likeness: Likeness, order: str = 'any',
     marks = np.zeros(len(pairs), np.int64)
     np.bitwise_or.at(marks, where.reshape(-1), listed[:, 2])
     return Leaks(pairs, np.array(['', 'hash', 'features', 'both'])[marks], unreadable)
+
+
+def _check_read(side: Side, unreadable: int) -> None:
+    if unreadable == len(side) > 0:
+        raise DataError(f'{side.name}: none of its images ({len(side)}) can be read, so that nothing can be '
+                        f'compared. First: {side.paths[0]}')
 
 
 def _check(train: Side, test: Side, likeness: Likeness) -> None:

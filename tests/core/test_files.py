@@ -329,3 +329,15 @@ def test_a_table_is_written_whole(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_csv(path, ([1 / number] for number in (1, 0)))
     assert path.read_text().startswith('"a, b"') and [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize('name, says', [('folder', 'folder cannot be written: Is a directory. Name a file'),
+                                        ('file/new', 'new cannot be written: File exists. Move the file'),
+                                        ('file/new/more', 'more cannot be written: Not a directory. Move the file')])
+def test_a_file_where_none_can_be_is_refused_at_once(tmp_path, name, says):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').write_text('kept')
+    with pytest.raises(WriteError, match=says), atomic_writer(tmp_path / name):
+        pytest.fail('the work was done for nothing')
+    assert (tmp_path / 'file').read_text() == 'kept' and sorted(tmp_path.rglob('*')) == [tmp_path / 'file',
+                                                                                         tmp_path / 'folder']

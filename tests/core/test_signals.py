@@ -92,6 +92,12 @@ def test_errors_of_the_user_and_ours_are_told_apart(capsys):
         run_program(lambda: 1 // 0)
     assert run_program(lambda: Path(__file__, 'below').mkdir()) == 2
     assert 'A file lies where a folder should be made' in capsys.readouterr().err
+    assert run_program(lambda: Path(__file__).mkdir(parents=True, exist_ok=True)) == 2
+    assert 'A file lies where a folder should be made' in capsys.readouterr().err
+    with pytest.raises(FileExistsError):
+        run_program(lambda: Path(__file__).parent.mkdir())
+    assert run_program(lambda: Path(__file__).parent.write_text('')) == 2
+    assert 'Is a directory. Name a file.' in capsys.readouterr().err
     with pytest.raises(FileNotFoundError):
         run_program(lambda: open('nowhere'))  # noqa: SIM115
     with pytest.raises(SystemExit):

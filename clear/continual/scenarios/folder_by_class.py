@@ -9,7 +9,7 @@ import numpy as np
 
 from clear.continual.scenarios.of_readers import benchmark_of
 from clear.core.checks import check_whole
-from clear.core.errors import ConfigError, DataError
+from clear.core.errors import ConfigError
 from clear.core.seeding import derive_seed
 from clear.datasets.columns import chunked_texts, runs, text_column
 from clear.datasets.images.cache import check_cache
@@ -17,7 +17,7 @@ from clear.datasets.readers.by_time import SplitOptions, divide
 from clear.datasets.readers.clear.clear_layouts import PARTS
 from clear.datasets.readers.clear.lacking_classes import quoted
 from clear.datasets.readers.folder import warn_of_empty_classes
-from clear.datasets.readers.image_files import folders_in, image_files, real_path
+from clear.datasets.readers.image_files import existing_folder, folders_in, image_files
 from clear.datasets.table import ImageTable
 from clear.registry import SCENARIOS
 
@@ -49,9 +49,7 @@ def folder_by_class(data_root: str, n_experiences: int | None = None,
     check_cache(cache, cache_dir, where='scenario.')
     options = SplitOptions(evaluation_protocol, seed, shot, test_ratio)
     options.check()
-    root = real_path(data_root)
-    if not root.is_dir():
-        raise DataError(f'The folder {root} does not exist.')
+    root = existing_folder(data_root)
     parts = PARTS if {path.name for path in folders_in(root)} == set(PARTS) else ('',)
     files = {part: _by_class(root, part) for part in parts}
     names = sorted({name for of_part in files.values() for name, paths in of_part.items() if paths})

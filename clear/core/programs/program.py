@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from clear.core.errors import (
     NO_ROOM,
@@ -89,7 +90,10 @@ def told_as(error: BaseException) -> ClearError | None:
     if isinstance(error, PermissionError):
         return ConfigError(f'{error.filename or "A file"}: {error.strerror}. Give this user access to it, or choose '
                            'another place.')
-    if isinstance(error, NotADirectoryError):
+    if isinstance(error, IsADirectoryError):
+        return ConfigError(f'{error.filename or "A file"}: {error.strerror}. Name a file.')
+    if isinstance(error, NotADirectoryError) or isinstance(error, FileExistsError) and error.filename is not None \
+            and Path(error.filename).is_file():
         return ConfigError(f'{error.filename or "A file"}: {error.strerror}. A file lies where a folder should be '
                            'made; choose another place.')
     return None

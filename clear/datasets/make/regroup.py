@@ -24,7 +24,7 @@ from clear.datasets.make.writing import (
 )
 from clear.datasets.readers.clear.metadata import LabeledMetadata, bucket_number, read_metadata
 from clear.datasets.readers.dates import MISSING, parse_time
-from clear.datasets.readers.image_files import real_path
+from clear.datasets.readers.image_files import existing_folder, real_path
 from clear.datasets.splits import check_split_options, stratified_split
 
 MARKER = 'regroup.json'
@@ -120,8 +120,7 @@ def _check_options(num_buckets: int, kind: str, missing: str, link: str, seeds: 
 
 def _read_parts(root: Path) -> list[LabeledMetadata]:
     """The metadata of the tree itself, or of its train and test parts."""
-    if not root.is_dir():
-        raise DataError(f'The data root {root} does not exist.')
+    existing_folder(root, 'data root')
     folders = [root] if (root / 'labeled_metadata.json').is_file() else \
         [root / part for part in ('train', 'test') if (root / part / 'labeled_metadata.json').is_file()]
     if not folders:

@@ -22,7 +22,7 @@ from clear.datasets.readers.clear.clear_layouts import PARTS
 from clear.datasets.readers.clear.lacking_classes import quoted, warn_of_lacking_classes
 from clear.datasets.readers.dates import parse_time
 from clear.datasets.readers.folder import warn_of_empty_classes
-from clear.datasets.readers.image_files import IMAGE_SUFFIXES, folders_in, image_files, is_hidden, real_path
+from clear.datasets.readers.image_files import IMAGE_SUFFIXES, existing_folder, folders_in, image_files, is_hidden
 from clear.datasets.splits import check_split_options, few_shot_split, stratified_split
 from clear.datasets.table import ImageTable
 
@@ -76,9 +76,7 @@ def read_folder_by_time(root: str | Path, options: SplitOptions, times: Sequence
         DataError: if a folder is missing or empty, only one of train and test is there, or a class is never trained on.
     """
     options.check()
-    root = real_path(root)
-    if not root.is_dir():
-        raise DataError(f'The folder {root} does not exist.')
+    root = existing_folder(root)
     has_parts_above = {path.name for path in folders_in(root)} == set(PARTS)
     holders = [root / part for part in PARTS] if has_parts_above else [root]
     names = _time_names(root, holders, times)

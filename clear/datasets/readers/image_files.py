@@ -115,15 +115,19 @@ def folder_of(file: Path, root: str | Path | None) -> Path:
     return real_path(file).parent if root is None else existing_folder(root)
 
 
-def existing_folder(path: str | Path) -> Path:
+def existing_folder(path: str | Path, called: str = 'folder', hint: str = '') -> Path:
     """The folder as an absolute path without links, so that a later change of folder harms nobody.
 
+    Args:
+        called: what it is, in the message; `hint` ends that where nothing is there.
+
     Raises:
-        DataError: if it does not exist.
+        DataError: if it does not exist, or is none.
     """
     root = real_path(path)
     if not root.is_dir():
-        raise DataError(f'{root} is no folder.' if root.exists() else f'The folder {root} does not exist.')
+        raise DataError(f'{root} is no folder.' if root.exists() else
+                        f'The {called} {root} does not exist. {hint}'.rstrip())
     return root
 
 

@@ -89,7 +89,8 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
     _check_options(data_name, evaluation_protocol, seed, shot)
     # Absolute, so that a later change of folder harms nobody and paths can be compared.
     root = real_path(data_root)
-    tree = open_layout(root, layout, how_to_get(data_name, root))
+    check = f'`python tools/dataset_converters/check_clear.py {root}` reports all that is missing.'
+    tree = open_layout(root, layout, f'{how_to_get(data_name, root)} {check}'.lstrip())
     choice = Choice(seed, shot, feature_type)
     _check_choice(tree, evaluation_protocol, choice)
     class_names = tree.class_names()
@@ -114,12 +115,11 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
 
 
 def how_to_get(data_name: str | None, root: Path) -> str:
-    """The sentence for messages about missing data: what to run."""
-    check = f'`python tools/dataset_converters/check_clear.py {root}` reports all that is missing.'
+    """The sentence for messages about missing data, what to run; empty where nobody knows."""
     if data_name is None:
-        return check
+        return ''
     get = f'make_demo_clear.py {root}' if data_name == 'demo' else f'download_clear.py {data_name} {root}'
-    return f'To get the data: `python tools/dataset_converters/{get}`. {check}'
+    return f'To get the data: `python tools/dataset_converters/{get}`.'
 
 
 def make_splits_hint(root: Path, choice: Choice) -> str:

@@ -41,7 +41,7 @@ from clear.datasets.readers.clear.clear_files import (
     read_indices,
     stack_rows,
 )
-from clear.datasets.readers.image_files import plain_path
+from clear.datasets.readers.image_files import existing_folder, plain_path
 from clear.datasets.table import ImageTable
 
 PARTS = ('train', 'test')
@@ -305,8 +305,7 @@ def open_layout(root: Path, layout: str = 'auto', hint: str = '') -> OldLayout |
         DataError: if the root or the layout is not there.
     """
     check_choice('layout', layout, ('auto', 'old', 'new'))
-    if not root.is_dir():
-        raise DataError(f'The data root {root} does not exist. {hint}'.rstrip())
+    existing_folder(root, 'data root', hint)
     found = [name for name, there in (('old', _looks_old(root)), ('new', _looks_new(root))) if there]
     if layout == 'auto' and len(found) == 2:
         raise ConfigError(f"{root} holds both CLEAR layouts (training_folder/ and train/, test/). Set layout='old' or "
