@@ -21,4 +21,5 @@ for argument in "$@"; do
     exec "${PYTHON:-python}" "$(dirname "$0")/train.py" "${@:3}"
   fi
 done
+command -v srun > /dev/null || { echo "error: there is no srun here: this starts runs on a Slurm cluster." >&2; exit 2; }
 exec "${command[@]}"

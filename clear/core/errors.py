@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from clear.core.programs import signals
 from clear.core.programs.names import as_typed
@@ -109,8 +110,10 @@ def report_error(error: Exception) -> int:
         message = printable(f'error: {as_typed(_message(error))}\n')
         sys.stderr.write(message.encode(encoding, 'backslashreplace').decode(encoding))
     else:
-        # A launcher stops all processes when the first one ends: leave rank 0 the time to say why.
-        time.sleep(RANK_0_FIRST_S)
+        # A launcher stops all processes when the first one ends: leave rank 0 the time to say why. Where the launcher
+        # stops this one, it has.
+        with suppress(signals.Stopped):
+            time.sleep(RANK_0_FIRST_S)
     return 128 + (signals.received() or signal.SIGTERM) if isinstance(error, Interrupted) else 2
 
 

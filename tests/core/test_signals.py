@@ -172,6 +172,48 @@ def test_workers_leave_ctrl_c_to_the_process_that_began_them():
         assert worker.exitcode == -signal.SIGTERM
 
 
+def test_sigterm_while_rank_0_tells_the_error_of_all_is_no_traceback():
+    """torchrun sends it to the others as soon as rank 0 has ended."""
+    code = '''
+import os, signal, sys, threading
+from clear.core.errors import ConfigError
+from clear.core.programs.program import run_program
+
+def work():
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    raise ConfigError('told by rank 0')
+
+sys.exit(run_program(work))
+'''
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, '-c', code], env=environment(RANK='1'), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, ''), done.stderr
+    assert time.monotonic() - started > 0.3
+
+
+@pytest.mark.parametrize('others', ['raise ConfigError("of all")', 'time.sleep(60)'])
+def test_an_error_of_all_processes_ends_the_launcher_with_its_code_alone(others, tmp_path):
+    """Also where the others had not come to it when rank 0 ended."""
+    script = tmp_path / 'script.py'
+    script.write_text(f'''
+import os, sys, time
+from clear.core.errors import ConfigError
+from clear.core.programs.program import run_program
+
+def work():
+    if os.environ['RANK'] == '0':
+        time.sleep(1)
+        raise ConfigError('of all')
+    {others}
+
+sys.exit(run_program(work))
+''')
+    launcher = ['-m', 'clear.core.programs.launcher', '--standalone', '--nproc_per_node', '2']
+    done = subprocess.run([sys.executable, *launcher, str(script)], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == 'error: of all', done.stderr
+    assert 'Traceback' not in done.stderr and 'FAILED' not in done.stderr
+
+
 @pytest.mark.parametrize('code', [0, 2])
 def test_sigterm_while_python_closes_down_changes_no_exit_code(code):
     script = ('import atexit, sys, time\n'

@@ -173,6 +173,14 @@ def test_scripts_honour_the_variables(python, script, before, variables, words):
     assert command.endswith(' '.join([f'tools/{name}', 'a.py', *before, '--seed 3 --launcher pytorch']))
 
 
+def test_slurm_script_without_slurm_says_so(tmp_path, python):
+    for name in ('bash', 'dirname'):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    done = shell('slurm_train.sh', 'part', 'job', 'a.py', PYTHON=python, PATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr == 'error: there is no srun here: this starts runs on a Slurm cluster.\n'
+
+
 def test_scripts_explain_how_to_call_them():
     assert 'usage: tools/dist_train.sh CONFIG GPUS' in shell('dist_train.sh', 'a.py').stderr
     assert 'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS' in shell('dist_test.sh', 'a.py', 2).stderr

@@ -32,8 +32,9 @@ def _launch(argv: list[str] | None) -> int:
         return 128 + stopped.sigval
     except ChildFailedError as failed:
         codes = [failure.exitcode for failure in failed.failures.values()]
-        code = next((code for code in codes if code in _TOLD), None)
-        if code is not None and all(each in (code, -signal.SIGTERM) for each in codes):
+        code = next((code for code in _TOLD if code in codes), None)
+        # torchrun stops the others once one has ended.
+        if code is not None and all(each in (code, -signal.SIGTERM, 128 + signal.SIGTERM) for each in codes):
             return code
         sys.stderr.write(f'{failed}\n')
         return 1
