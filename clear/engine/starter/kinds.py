@@ -56,6 +56,8 @@ custom_imports = dict(imports=['own'])  # own.py beside this file, where WeightN
 
 # Digits keep their hands: mirrored they would be other signs.
 model = dict(data_preprocessor=dict(views=dict(changes=dict(flip_prob=0.0))))
+# Two buckets of ten, for a first run of about a minute.
+train_dataloader = dict(dataset=dict(buckets=[0, 1]))
 custom_hooks = [*_base_.custom_hooks, dict(type='WeightNorm')]
 """,
         own="""A folder with any images: `train_dataloader = dict(dataset=dict(_delete_=True, type='ImageFolder',
@@ -67,14 +69,13 @@ data_root='FOLDER', image_size=64))`, and `custom_hooks` without the kNN of the 
     'alignment': Kind(
         about='an image tower and a text tower, from images with captions',
         module='loss',
-        config="""# Two tiny towers on the digits and their names; zero-shot on another bucket after each epoch.
+        config="""# Two tiny towers on the digits and their names; zero-shot on other images after each epoch.
 _base_ = ['clear::_base_/models/alignment/tiny_clip.py', 'clear::_base_/datasets/demo_pairs.py',
           'clear::_base_/schedules/adamw_cos_pairs_demo.py']
 custom_imports = dict(imports=['own'])  # own.py beside this file, where FindText is defined
 
-model = dict(loss=dict(type='FindText'))  # CLIP's own is InfoNCELoss, which is what the base says
-# One bucket of ten, for a first run of about a minute.
-train_dataloader = dict(dataset=dict(images=dict(images=dict(buckets=[0]))))
+# CLIP's own loss is InfoNCELoss, which is what the base says. Patches of 8 pixels, for a first run of about a minute.
+model = dict(loss=dict(type='FindText'), image_encoder=dict(model_args=dict(vision_cfg=dict(patch_size=8))))
 """,
         own="""A table with columns for paths and captions: `train_dataloader = dict(dataset=dict(images=dict(
 _delete_=True, type='ImageTextTable', path='pairs.csv', root='FOLDER', image_key='filepath', caption_key='title')))`,

@@ -31,13 +31,13 @@ from clear.registry import HOOKS
 
 @HOOKS.register_module()
 class WeightNorm(Hook):
-    """Logs the norm of the encoder's weights at the end of every epoch."""
+    """Logs the norm of the encoder's weights at the end of every epoch; `evaluated` is the encoder of any method."""
 
     priority = 'NORMAL'  # before the hook that writes the log
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if self.end_of_epoch(runner.train_dataloader, batch_idx):
-            norms = [weight.detach().norm() for weight in runner.bare_model.encoder.parameters()]
+            norms = [weight.detach().norm() for weight in runner.bare_model.evaluated.parameters()]
             runner.message_hub.update_scalar('train/weight_norm', torch.stack(norms).norm().item())
 ''',
     'loss': '''"""A loss of my own: a config with `custom_imports = dict(imports=['own'])` knows it."""
