@@ -66,6 +66,9 @@ def _of_stream(cfg: Config, checkpoint: Path, bucket: str | None) -> tuple[torch
     names = runner.info.column_names
     if bucket is not None:
         check_choice('--bucket', bucket, names)
+    if runner.info.protocol == 'streaming':
+        logger.warning('Under the streaming protocol a bucket is tested on the images that it is trained on: of those '
+                       'that %s was trained on these are no test accuracies.', checkpoint)
     count, found, headless = runner.info.num_classes, [], []
     for index, (name, dataset) in enumerate(zip(names, runner.info.test)):
         if bucket not in (None, name):

@@ -47,9 +47,23 @@ def test_counts_are_those_of_a_loop(run):
         read('7')
 
 
-def test_each_task_is_asked_by_its_head(tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def heard(monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger('clear'), 'handlers', [])
     monkeypatch.setattr(logging.getLogger('clear'), 'propagate', True)
+    return caplog
+
+
+@pytest.mark.parametrize('protocol, seed, is_told', [('iid', 0, False), ('streaming', None, True)])
+def test_training_data_are_no_test(run, heard, protocol, seed, is_told):
+    cfg, runner = run
+    scenario = dict(cfg['scenario'], evaluation_protocol=protocol, seed=seed)
+    read_confusions(Config({**cfg, 'scenario': scenario, 'name': 'a', 'work_dir': 'b'}),
+                    runner.work_dir / 'latest.pth')
+    assert ('no test accuracies' in heard.text) is is_told
+
+
+def test_each_task_is_asked_by_its_head(tmp_path, heard):
     cfg = config(write_stream(tmp_path / 'data'))
     cfg['scenario']['task_labels'], cfg['checkpoint_config'] = True, dict(interval=1)
     cfg['model'] = dict(head=dict(type='MultiHeadClassifier', in_features=DIM))
@@ -60,7 +74,7 @@ def test_each_task_is_asked_by_its_head(tmp_path, monkeypatch, caplog):
         assert int(matrix.diagonal().sum()) / int(matrix.sum()) == pytest.approx(accuracy)
     early = Config({**cfg, 'name': 'a', 'work_dir': 'b'}), runner.work_dir / 'exp_0.pth'
     first, everything = read_confusions(*early, '1')[0], read_confusions(*early)[0]
-    assert torch.equal(first, everything) and '2, 3 left out' in caplog.text
+    assert torch.equal(first, everything) and '2, 3 left out' in heard.text
     with pytest.raises(ConfigError, match='exp_0.pth was not trained on the task of 3'):
         read_confusions(*early, '3')
 
