@@ -25,8 +25,9 @@ tools/test.py. The config describes the run that wrote IN; all of IN must find a
 SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'humantorch', 'virb', 'byol', 'mmpretrain',
            'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip',
            'dino', 'microsoft', 'timm_vit', 'dino_vit', 'torchvision_vit', 'openclip_vit', 'timm_convnext',
-           'torchvision_convnext', 'facebook_convnext', 'timm_swin', 'torchvision_swin', 'microsoft_swin', 'lightly',
-           'lightly_teacher', 'lightly_student', 'lightly_resnet', 'solo')
+           'torchvision_convnext', 'facebook_convnext', 'timm_swin', 'torchvision_swin', 'microsoft_swin',
+           'timm_swin_v2', 'microsoft_swin_v2', 'timm_regnet', 'torchvision_regnet', 'lightly', 'lightly_teacher',
+           'lightly_student', 'lightly_resnet', 'solo')
 RUN_TARGETS = ('mmpretrain', 'timm', 'torchvision', 'lightly')
 TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 

@@ -59,23 +59,44 @@ _CONVNEXT = (
     ('norm3.', 'head.norm.', 'classifier.0.', 'norm.'),
     ('head.fc.', 'head.fc.', 'classifier.2.', 'head.'),
 )
-_SWIN = (
+# Blocks of both versions of Swin.
+_SWIN_BLOCKS = tuple(
+    (f'stages.{i}.blocks.{{}}.{ours}', f'layers.{i}.blocks.{{}}.{timm}', f'features.{2 * i + 1}.{{}}.{theirs}',
+     f'layers.{i}.blocks.{{}}.{timm}')
+    for i in range(4) for ours, timm, theirs in (
+        ('norm1.', 'norm1.', 'norm1.'), ('norm2.', 'norm2.', 'norm2.'), ('attn.w_msa.', 'attn.', 'attn.'),
+        ('ffn.layers.0.0.', 'mlp.fc1.', 'mlp.0.'), ('ffn.layers.1.', 'mlp.fc2.', 'mlp.3.')))
+_SWIN_ENDS = (
     ('patch_embed.projection.', 'patch_embed.proj.', 'features.0.0.', 'patch_embed.proj.'),
     ('patch_embed.norm.', 'patch_embed.norm.', 'features.0.2.', 'patch_embed.norm.'),
     ('absolute_pos_embed', None, None, 'absolute_pos_embed'),
-    *((f'stages.{i}.blocks.{{}}.{ours}', f'layers.{i}.blocks.{{}}.{timm}', f'features.{2 * i + 1}.{{}}.{theirs}',
-       f'layers.{i}.blocks.{{}}.{timm}')
-      for i in range(4) for ours, timm, theirs in (
-          ('norm1.', 'norm1.', 'norm1.'), ('norm2.', 'norm2.', 'norm2.'), ('attn.w_msa.', 'attn.', 'attn.'),
-          ('ffn.layers.0.0.', 'mlp.fc1.', 'mlp.0.'), ('ffn.layers.1.', 'mlp.fc2.', 'mlp.3.'))),
-    # timm merges patches at the start of a stage, all others (and its earlier releases) at the end of the one before.
-    *((f'stages.{i}.downsample.', f'layers.{i + 1}.downsample.', f'features.{2 * i + 2}.', f'layers.{i}.downsample.')
-      for i in range(3)),
     ('norm3.', 'norm.', 'norm.', 'norm.'),
     ('head.fc.', 'head.fc.', 'head.', 'head.'),
 )
-FAMILIES = {'resnet': _RESNET, 'vit': _VIT, 'convnext': _CONVNEXT, 'swin': _SWIN}
-_MERGING = re.compile(r'stages\.\d+\.downsample\.(?:norm\.weight|norm\.bias|reduction\.weight)')
+# timm merges patches at the start of a stage, all others (and its earlier releases) at the end of the one before;
+# mmpretrain does so in version 1 alone.
+_SWIN = (*_SWIN_ENDS, *_SWIN_BLOCKS, *(
+    (f'stages.{i}.downsample.', f'layers.{i + 1}.downsample.', f'features.{2 * i + 2}.', f'layers.{i}.downsample.')
+    for i in range(3)))
+# torchvision's version 2 has one bias for query, key and value, and is not here.
+_SWIN_V2 = tuple((ours, timm, None, original) for ours, timm, _, original in (*_SWIN_ENDS, *_SWIN_BLOCKS, *(
+    (f'stages.{i}.downsample.', f'layers.{i}.downsample.', None, f'layers.{i - 1}.downsample.') for i in range(1, 4))))
+# Blocks of timm, whose names count from one, as if from zero.
+_REGNET = (
+    ('conv1.', 'stem.conv.', 'stem.0.'), ('bn1.', 'stem.bn.', 'stem.1.'),
+    *((f'layer{i}.{{}}.{ours}', f's{i}.b{{}}.{timm}', f'trunk_output.block{i}.block{i}-{{}}.{theirs}')
+      for i in range(1, 5) for ours, timm, theirs in (
+          ('conv1.', 'conv1.conv.', 'f.a.0.'), ('bn1.', 'conv1.bn.', 'f.a.1.'),
+          ('conv2.', 'conv2.conv.', 'f.b.0.'), ('bn2.', 'conv2.bn.', 'f.b.1.'),
+          ('conv3.', 'conv3.conv.', 'f.c.0.'), ('bn3.', 'conv3.bn.', 'f.c.1.'),
+          ('downsample.0.', 'downsample.conv.', 'proj.0.'), ('downsample.1.', 'downsample.bn.', 'proj.1.'))),
+    ('head.fc.', 'head.fc.', 'fc.'),
+)
+FAMILIES = {'resnet': _RESNET, 'vit': _VIT, 'convnext': _CONVNEXT, 'swin': _SWIN, 'swin_v2': _SWIN_V2,
+            'regnet': _REGNET}
+# Tensors with the channels of four patches; the norm of version 2 comes after the reduction.
+_MERGING = {'swin': re.compile(r'stages\.\d+\.downsample\.(?:norm\.weight|norm\.bias|reduction\.weight)'),
+            'swin_v2': re.compile(r'stages\.\d+\.downsample\.reduction\.weight')}
 
 
 def translate(name: str, family: str, source: str, target: str) -> str | None:
@@ -106,11 +127,11 @@ def translate_value(name: str, value: Tensor, family: str, source: str, target: 
     """
     if family == 'convnext' and name.endswith('.gamma'):
         return value.reshape((-1, 1, 1) if target == 'torchvision' else -1)
-    if family == 'swin' and name.endswith('.relative_position_index'):
+    if name.endswith('.relative_position_index'):
         return value.flatten() if target == 'torchvision' else value.reshape((math.isqrt(value.numel()), -1))
-    if family != 'swin' or (source == 'mmpretrain') == (target == 'mmpretrain'):
+    if family not in ('swin', 'swin_v2') or (source == 'mmpretrain') == (target == 'mmpretrain'):
         return value
-    if not _MERGING.fullmatch(name) or not value.ndim or not value.numel() or value.shape[-1] % 4:
+    if not _MERGING[family].fullmatch(name) or not value.ndim or not value.numel() or value.shape[-1] % 4:
         return value  # one of another shape is refused for that later on
     sizes = (2, 2, -1) if target == 'mmpretrain' else (-1, 2, 2)
     return value.unflatten(-1, sizes).transpose(-1, -3).flatten(-3)

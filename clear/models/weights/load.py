@@ -14,7 +14,7 @@ from clear.core.files import load_tensors
 from clear.core.logs import logger
 from clear.models.resizing import quiet_hooks, resize_tables
 from clear.models.weights.download import local_weights
-from clear.models.weights.rules import SOURCES, TRANSLATED, adapted, without_a_place
+from clear.models.weights.rules import COMPUTED, SOURCES, TRANSLATED, adapted, without_a_place
 
 # Keys under which checkpoints keep their weights, tried in this order. DINO's hold student and teacher; the paper
 # evaluates the teacher.
@@ -211,7 +211,8 @@ def _plan(model: nn.Module, tensors: dict[str, Tensor], source: str, path: str |
     missing = tuple(name for name in wanted if name not in state and name not in computed)
     # A frozen network is not trained on: what was added to it, too, would stay random.
     may_be_missing = _added(model) if removed is None else set()
-    may_be_missing |= {name for name, value in model.named_buffers() if not value.is_floating_point()}
+    may_be_missing |= {name for name, value in model.named_buffers()
+                       if not value.is_floating_point() or name.endswith(COMPUTED)}
     required = [name for name in _required(model, wanted, removed) if name not in computed
                 and not (name in missing and name in may_be_missing)]
     resized = tuple(name for name in fits if fits[name] is not placed[name])

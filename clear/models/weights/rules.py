@@ -39,8 +39,9 @@ _BLOCK_OF_CHUNK = re.compile(r'blocks\.\d+\.(?=\d+\.)')
 _SWIGLU = (('.mlp.w12.', '.mlp.fc1.'), ('.mlp.w3.', '.mlp.fc2.'))
 
 _MERGING = re.compile(r'layers\.(\d+)\.downsample\.')
+_BLOCK_OF_REGNET = re.compile(r'(s[1-4]\.b)(\d+)\.')
 # Buffers that a Swin network computes itself.
-_COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
+COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
 
 # What our own pretraining puts around the backbone that is evaluated, and what it keeps beside it.
 _CLEAR = re.compile(r'(?:encoder_q|encoder|teacher)\.backbone\.(?:backbone\.)?')
@@ -142,7 +143,7 @@ def _translated(source: str) -> Callable[[str], str | None]:
 
     def rule(key: str) -> str | None:
         name = undress(key)
-        return None if name is None or name.endswith(_COMPUTED) else translate(name, family, library, 'mmpretrain')
+        return None if name is None or name.endswith(COMPUTED) else translate(name, family, library, 'mmpretrain')
 
     return rule
 
@@ -152,12 +153,16 @@ def _meaning(key: str, source: str) -> str | None:
     name = SOURCES[source](key)
     if name is None and source in TRANSLATED:
         name = TRANSLATED[source][2](key)
-        return None if name is None or name.endswith(_COMPUTED) else name
+        return None if name is None or name.endswith(COMPUTED) else name
     return name
 
 
 def _without_wrapper(key: str) -> str:
     return key.removeprefix('timm_model.')  # transformers wraps models of timm
+
+
+def _counted_from_zero(key: str) -> str:
+    return _BLOCK_OF_REGNET.sub(lambda found: f'{found[1]}{int(found[2]) - 1}.', _without_wrapper(key))
 
 
 def _below(key: str, prefix: str, but: str | None = None) -> str | None:
@@ -177,6 +182,10 @@ TRANSLATED: dict[str, tuple[str, str, Callable[[str], str | None]]] = {
     'timm_swin': ('swin', 'timm', _without_wrapper),
     'torchvision_swin': ('swin', 'torchvision', _as_it_is),
     'microsoft_swin': ('swin', 'original', _as_it_is),
+    'timm_swin_v2': ('swin_v2', 'timm', _without_wrapper),
+    'microsoft_swin_v2': ('swin_v2', 'original', _as_it_is),
+    'timm_regnet': ('regnet', 'timm', _counted_from_zero),
+    'torchvision_regnet': ('regnet', 'torchvision', _as_it_is),
 }
 
 # Format -> rule. `backbone.` is put in front or taken off afterwards, as the model wants it. With source='auto' the
