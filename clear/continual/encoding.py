@@ -159,10 +159,8 @@ def _with_attributes(dataset, attributes: dict[str, torch.Tensor]):
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
     from avalanche.benchmarks.utils.flat_data import FlatData
 
-    # A list, as Avalanche holds it: it drops the elements that a buffer leaves out.
     return make_avalanche_dataset(dataset, data_attributes=[
-        DataAttribute(FlatData([list(values)], discard_elements_not_in_indices=True), name=name, use_in_getitem=True)
-        for name, values in attributes.items()])
+        DataAttribute(FlatData([values]), name=name, use_in_getitem=True) for name, values in attributes.items()])
 
 
 def _says_its_state(value: object) -> bool:

@@ -171,6 +171,8 @@ def attribute_values(attribute: DataAttribute) -> torch.Tensor | None:
     from avalanche.benchmarks.utils.flat_data import ConstantSequence
 
     bottoms, which, rows = resolve(attribute.data)
+    if len(bottoms) == 1 and isinstance(bottoms[0], torch.Tensor):
+        return bottoms[0][torch.from_numpy(rows)]
     parts: list = [None] * len(rows)
     if len(bottoms) == 1 and isinstance(bottoms[0], ConstantSequence):
         return torch.full((len(rows),), int(bottoms[0][0]))
@@ -184,6 +186,24 @@ def attribute_values(attribute: DataAttribute) -> torch.Tensor | None:
     for sample, (position, row) in enumerate(zip(which, rows)):
         parts[sample] = bottoms[position][int(row)]
     return torch.stack(parts) if all(isinstance(part, torch.Tensor) for part in parts) else None
+
+
+def index_values(attribute: DataAttribute) -> None:
+    """Fill in which values an attribute has and where (`uniques`, `val_to_idx`): Avalanche asks sample by sample."""
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+
+    if isinstance(attribute.data, ConstantSequence) or attribute._val_to_idx is not None or not len(attribute):
+        return
+    values = attribute_values(attribute)
+    if values is None or values.ndim != 1 or values.is_floating_point():
+        return
+    _, first, places, counts = np.unique(values.numpy(), return_index=True, return_inverse=True, return_counts=True)
+    rows = np.split(np.argsort(places, kind='stable'), np.cumsum(counts)[:-1])
+    seen = np.argsort(first)  # in the order in which they come up, as Avalanche would have them
+    attribute._val_to_idx = {int(values[first[place]]): rows[place].tolist() for place in seen}
+    attribute._uniques = set()
+    for value in attribute._val_to_idx:  # one by one: the order of a set depends on how it grew
+        attribute._uniques.add(value)
 
 
 def _transforms_inputs(flat: object) -> bool:

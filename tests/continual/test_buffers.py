@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from avalanche.benchmarks.utils import make_avalanche_dataset
 from avalanche.benchmarks.utils.data_attribute import DataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.storage_policy import ReservoirSamplingBuffer as AvalancheReservoir
@@ -265,3 +266,21 @@ def test_rows_of_the_classes_of_an_attribute_are_those_of_a_list():
         expected.setdefault(label, []).append(row)
     assert found == expected and list(found) == list(expected)  # also the order of the classes
     assert rows_by_class(torch.tensor(targets[29:4:-1])) == expected
+
+
+@pytest.mark.parametrize('widths', [(3, 3, 3), (2, 3, 4)])
+def test_tensors_beside_samples_are_copied_row_by_row_of_what_is_kept(widths):
+    """Of one width as one tensor, which holds no row that was dropped; of several as a list."""
+    buffer = ReservoirSamplingBuffer(max_size=20)
+    for dataset, width in zip(stream((30, 40, 25)), widths):
+        beside = torch.stack([dataset[row][0] * (place + 1) for row in range(len(dataset)) for place in range(width)])
+        attribute = DataAttribute(FlatData([beside.view(len(dataset), width)]), 'logits', use_in_getitem=True)
+        buffer.update_from_dataset(make_avalanche_dataset(dataset, data_attributes=[attribute]))
+    rows = [buffer.buffer[row] for row in range(20)]
+    assert all(float(logits[1]) == 2 * float(inputs) for inputs, *_, logits in rows)
+    assert {len(logits) for *_, logits in rows} <= set(widths)
+    (values,) = buffer.buffer._data_attributes['logits'].data._datasets
+    if len(set(widths)) == 1:
+        assert values.untyped_storage().nbytes() == 20 * 3 * 4
+    else:
+        assert len(values) == 20

@@ -11,7 +11,7 @@ from avalanche.benchmarks.utils.utils import concat_datasets
 from torch.utils.data import TensorDataset
 from toy_streams import class_stream
 
-from clear.continual.samples import as_block, attribute_values, resolve
+from clear.continual.samples import as_block, attribute_values, index_values, resolve
 from clear.continual.scenarios.base import TensorBucket, task_aware
 
 SIZES = (5, 4, 3)
@@ -133,7 +133,27 @@ def test_a_transform_of_the_targets_is_in_the_targets(experiences):
 @pytest.mark.parametrize('values, expected', [
     ([1, 2, 0], torch.tensor([1, 2, 0])), (torch.tensor([4, 5]), torch.tensor([4, 5])),
     ([torch.tensor([0.5, 1.0]), torch.tensor([2.0, 3.0])], torch.tensor([[0.5, 1.0], [2.0, 3.0]])),
-    (['a', 'b'], None), ([0.5, 1.5], None)])
+    (['a', 'b'], None), ([0.5, 1.5], None),
+    (FlatData([torch.tensor([[0.5], [1.0], [2.0]])], indices=[2, 0]), torch.tensor([[2.0], [0.5]]))])
 def test_attributes_are_numbers_or_tensors(values, expected):
     found = attribute_values(DataAttribute(values, name='x'))
     assert found is None if expected is None else torch.equal(found, expected)
+
+
+@pytest.mark.parametrize('view', VIEWS)
+@pytest.mark.parametrize('name', ['targets', 'targets_task_labels'])
+def test_where_values_lie_is_what_avalanche_finds(view, name, experiences):
+    data = VIEWS[view](experiences)._data_attributes[name].data
+    filled, own = DataAttribute(data, name), DataAttribute(data, name)
+    index_values(filled)
+    assert filled._val_to_idx is not None or data is filled.data and not hasattr(data, '_datasets')
+    assert list(filled.uniques) == list(own.uniques)
+    assert [(value, list(rows)) for value, rows in filled.val_to_idx.items()] == \
+        [(value, list(rows)) for value, rows in own.val_to_idx.items()]
+
+
+def test_values_that_are_no_whole_numbers_are_left_to_avalanche():
+    for values in (['b', 'a', 'b'], [0.5, 1.5], FlatData([torch.eye(2)])):
+        attribute = DataAttribute(values, 'names')
+        index_values(attribute)
+        assert attribute._val_to_idx is None and attribute._uniques is None

@@ -25,8 +25,8 @@ def keep_rows(old: AvalancheDataset, old_rows: torch.Tensor, new: AvalancheDatas
     """One flat Avalanche data set of some samples of `old`, followed by some of `new`.
 
     Avalanche flattens the samples of a concatenation, but the attributes of each (task labels, stored logits) become a
-    tree that is one level deeper after every experience. Here attributes are copied into plain lists, so neither an
-    update nor a read depends on the number of experiences before.
+    tree that is one level deeper after every experience. Here attributes are copied into one list or tensor, so neither
+    an update nor a read depends on the number of experiences before.
 
     Args:
         old, new: Avalanche data sets; `old` may be empty.
@@ -94,13 +94,18 @@ def _gather(kept: list[Kept]) -> GatheredRows:
 
 
 def _flat_attribute(name: str, kept: list[Kept]) -> DataAttribute:
-    """The values of an attribute as one list; tensors keep the attribute class that stacks them."""
+    """The values of an attribute as one tensor where they are rows of tensors, else as one list."""
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 
+    use_in_getitem = kept[0][0]._data_attributes[name].use_in_getitem
+    parts = [(*resolve(dataset._data_attributes[name]), chosen) for dataset, chosen in kept]
+    if all(len(bottoms) == 1 and isinstance(bottoms[0], torch.Tensor) for bottoms, *_ in parts) and \
+            len({bottoms[0].shape[1:] for bottoms, *_ in parts}) == 1:
+        values = torch.cat([bottoms[0][torch.from_numpy(rows)[chosen]] for bottoms, _, rows, chosen in parts])
+        return DataAttribute(FlatData([values]), name, use_in_getitem=use_in_getitem)
     values: list = []
-    for dataset, chosen in kept:
-        bottoms, which, rows = resolve(dataset._data_attributes[name])
+    for bottoms, which, rows, chosen in parts:
         if len(bottoms) == 1 and isinstance(bottoms[0], ConstantSequence):
             values += [bottoms[0][0]] * len(chosen)
             continue
@@ -108,4 +113,4 @@ def _flat_attribute(name: str, kept: list[Kept]) -> DataAttribute:
                                                                    rows[chosen.numpy()].tolist())]
     # The list is shortened when rows go: a memory of logits must not keep those of samples it has dropped.
     data = FlatData([values], discard_elements_not_in_indices=isinstance(values[0], torch.Tensor))
-    return DataAttribute(data, name, use_in_getitem=kept[0][0]._data_attributes[name].use_in_getitem)
+    return DataAttribute(data, name, use_in_getitem=use_in_getitem)

@@ -90,7 +90,5 @@ class DERpp(SupervisedTemplate):
             for inputs, _, *others in loader:
                 logits = avalanche_forward(self.model, inputs.to(self.device), others[-1].to(self.device))
                 rows.append(logits.float().cpu())
-        # One tensor of its own per row: a memory keeps a few of them, and a view would keep all.
-        values = [row.clone() for row in torch.cat(rows)]
-        data = FlatData([values], discard_elements_not_in_indices=True)
+        data = FlatData([torch.cat(rows)])  # a memory copies the rows that it keeps
         return make_avalanche_dataset(dataset, data_attributes=[DataAttribute(data, 'logits', use_in_getitem=True)])

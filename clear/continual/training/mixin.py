@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clear.continual.samples import index_values
 from clear.continual.training import linear_head, sgd
 from clear.continual.training.counts import EpochCounts, sums_of_batch
 from clear.continual.training.hooks import Hooks
@@ -20,7 +21,6 @@ from clear.continual.training.noise import NoiseStream
 from clear.continual.training.parallel import average_batch_norm
 from clear.continual.training.traits import trait, users_parts
 from clear.core import dist
-from clear.core.dist import gather_strided_rows
 from clear.core.errors import Interrupted, TrainingError
 from clear.core.seeding import derive_seed, seed_everything
 from clear.datasets import SampleContext
@@ -99,8 +99,7 @@ class EngineMixin:
     def request_stop(self) -> None:
         """Stop at the end of this iteration, or of one that several processes agree on, by raising `Interrupted`."""
         self._stop_wanted = True
-        if dist.world_size() == 1:
-            self.stop_requested = True
+        self.stop_requested |= dist.world_size() == 1
 
     def agree_to_stop(self) -> None:
         """A signal reaches processes in different iterations; here they learn of it together. All take part."""
@@ -119,10 +118,12 @@ class EngineMixin:
 
     @dataloader.setter
     def dataloader(self, loader: Any) -> None:
-        shard = None
-        if self.is_training and dist.world_size() > 1 and self.mode == 'shard':
-            shard = (dist.rank(), dist.world_size())
-        self._dataloader = translate(loader, shard=shard)
+        is_divided = self.is_training and dist.world_size() > 1 and self.mode == 'shard'
+        self._dataloader = translate(loader, shard=(dist.rank(), dist.world_size()) if is_divided else None)
+
+    def make_train_dataloader(self, **kwargs):
+        index_values(self.adapted_dataset.targets_task_labels)  # a loader balanced by task asks for them
+        super().make_train_dataloader(**kwargs)
 
     def _translate_memory_loaders(self) -> None:
         """Translate the loaders over memories that strategies and plugins keep as attributes."""
@@ -130,9 +131,8 @@ class EngineMixin:
 
         for owner in (self, *self.plugins):
             for name, value in list(vars(owner).items()):
-                new = translate_iterator(value)
-                if isinstance(value, DataLoader) and name != '_dataloader':
-                    new = translate(value)
+                is_loader = isinstance(value, DataLoader) and name != '_dataloader'
+                new = translate(value) if is_loader else translate_iterator(value)
                 if new is not value and not isinstance(value, MultiDatasetDataLoader):
                     setattr(owner, name, new)
 
@@ -298,7 +298,7 @@ class EngineMixin:
         self.mbatch = [column[own] for column in whole]
         try:
             with synchronised(num_own):
-                return gather_strided_rows(self._forward_batch(), len(whole[0]))
+                return dist.gather_strided_rows(self._forward_batch(), len(whole[0]))
         finally:
             self.mbatch = whole
 
