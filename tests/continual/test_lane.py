@@ -1,14 +1,21 @@
 """Learners side by side equal learners alone: weights, optimisers, memories, random numbers, what is counted."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+import torch.nn.functional as F
+from avalanche.benchmarks.utils.data_attribute import DataAttribute
+from avalanche.benchmarks.utils.flat_data import FlatData
 from lane_rows import HEADS, OPTIONS, checkpoint_of, lane_config, run_alone, run_together, tensors_of
 
-from clear.continual.lane.objectives import _loss_and_hits
+from clear.continual.lane.loop import Sources, _plan
+from clear.continual.lane.objectives import DERppObjective, _loss_and_hits
 from clear.continual.lane.pool import SamplePool
 from clear.continual.lane.stack import Stack, linear_layers
 from clear.continual.lane.support import differing_keys, obstacle
 from clear.continual.lane.updates import StackedSGD
+from clear.continual.training.loaders import IndexLoader, endless_batches
 from clear.engine.continual.keys import with_defaults
 from clear.models import build_classifier
 
@@ -95,6 +102,54 @@ def test_in_float32_a_cell_differs_by_two_test_samples_at_most(kind, tmp_path):
         cells = [torch.tensor(checkpoint_of(each)['acc_matrix'], dtype=torch.float64)
                  for each in (folder, run_alone(cfg, tmp_path, seed))]
         assert cells[0].isfinite().all() and ((cells[0] - cells[1]).abs() * tested).max() < 2.5
+
+
+@pytest.mark.parametrize('weights', [[(0.3, 0.6)] * 3, [(0.3, 0.6), (0.0, 1.5), (2.0, 0.0)]])
+@pytest.mark.parametrize('is_shared', [True, False])
+def test_the_gradient_of_derpp_is_autograds(weights, is_shared, in_float64):
+    torch.manual_seed(0)
+    remembered = torch.randn(3, 9, 4)
+    members = [SimpleNamespace(alpha=alpha, beta=beta, logit_batches=[], label_batches=[], memory=SimpleNamespace(
+        buffer=SimpleNamespace(_data_attributes=dict(logits=DataAttribute(FlatData([own]), 'logits')))))
+        for (alpha, beta), own in zip(weights, remembered)]
+    objective = DERppObjective(Stack(build_classifier(dict(head=HEADS['linear'])), 3), members)
+    for own_rows in (1, 5, 2):
+        rows = own_rows + 4
+        targets = torch.randint(4, (rows,) if is_shared else (3, rows))
+        places = [torch.randint(9, (2,) if is_shared else (3, 2)) for _ in range(2)]
+        logits = torch.randn(3, 4, rows)
+        gradient, losses, hits = objective.errors(logits.clone(), targets, places)
+        for place, (alpha, beta) in enumerate(weights):
+            own, chosen = logits[place].t().clone().requires_grad_(), places[0] if is_shared else places[0][place]
+            labels = targets if is_shared else targets[place]
+            loss = F.cross_entropy(own[:own_rows], labels[:own_rows]) + beta * F.cross_entropy(own[-2:], labels[-2:]) \
+                + alpha * F.mse_loss(own[own_rows:-2], remembered[place][chosen])
+            loss.backward()
+            torch.testing.assert_close(losses[place], loss.detach())
+            torch.testing.assert_close(gradient[place].t(), own.grad)
+            assert hits[place] == (own[:own_rows].argmax(1) == labels[:own_rows]).sum()
+
+
+def test_a_plan_holds_the_rows_that_the_loaders_read():
+    """Of two data sets balanced in a batch, the smaller one used up first, and two memories."""
+    from lane_rows import lane_rows
+
+    first, second, third = (item.dataset for item in lane_rows().train_stream)
+    pool = SamplePool([first, second, third])
+    memory = second.subset([7, 3, 11, 0, 5])
+
+    def passes():
+        torch.manual_seed(3)
+        return [iter(IndexLoader([third, first], [4, 2], shuffle=True, terminating=1)), endless_batches(memory, 2),
+                endless_batches(memory, 3)]
+
+    read = [torch.cat([batch[0] for batch in batches]) for batches in zip(*passes())]
+    held = [pool.rows_of(dataset) for dataset in (third, first, memory, memory)]
+    plan = _plan(passes(), Sources(torch.cat(held), [[0, 29], [66], [71]]))
+    assert len(plan.sizes) == len(read) == 19 and plan.sizes[0] == (11, 6) and plan.sizes[-1] == (6, 1)
+    assert torch.equal(pool.inputs[plan.rows], torch.cat(read))
+    assert [len(places) for places in plan.places] == [38, 57]
+    assert torch.equal(pool.rows_of(memory)[plan.places[1][-3:]], plan.rows[-3:])
 
 
 @pytest.mark.parametrize('rows', [1, 2, 7])

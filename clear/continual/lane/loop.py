@@ -37,6 +37,18 @@ class Plan(NamedTuple):
     places: list[Tensor]
 
 
+class Sources(NamedTuple):
+    """Where the samples that a strategy reads in an experience lie.
+
+    Attributes:
+        rows: (N,) of the pool: of all samples of the data sets of its own loader, then of each memory.
+        starts: of each loader where each of its data sets begins in them.
+    """
+
+    rows: Tensor
+    starts: list[list[int]]
+
+
 class Lane:
     """Trains strategies of one kind side by side.
 
@@ -126,12 +138,14 @@ class Lane:
             first = self._members[0]
         self.store()
 
-    def _sources(self, strategy: EngineMixin, objective: Objective) -> list[list[Tensor]]:
-        """The pool's row of each sample: of the data sets of a strategy's own loader, then of each memory."""
+    def _sources(self, strategy: EngineMixin, objective: Objective) -> Sources:
         loaders = [strategy.dataloader, *(memory.loader for memory in objective.memories(strategy))]
-        return [[self.pool.rows_of(dataset) for dataset in loader.datasets] for loader in loaders]
+        rows = [[self.pool.rows_of(dataset) for dataset in loader.datasets] for loader in loaders]
+        starts = iter(accumulate((len(part) for parts in rows for part in parts), initial=0))
+        return Sources(torch.cat([part for parts in rows for part in parts]),
+                       [[next(starts) for _ in parts] for parts in rows])
 
-    def _train_epoch(self, objective: Objective, sources: dict[EngineMixin, list[list[Tensor]]]) -> None:
+    def _train_epoch(self, objective: Objective, sources: dict[EngineMixin, Sources]) -> None:
         plans: dict[EngineMixin, Plan] = {}
         drawn: dict[EngineMixin, list[BatchIterator]] = {}  # held: a loader knows its iterator by a weak reference
         for strategy in self._places:
@@ -242,33 +256,35 @@ class Lane:
         self.on_iteration(self._members[0])
 
 
-def _plan(passes: list[BatchIterator], sources: list[list[Tensor]]) -> Plan:
+def _plan(passes: list[BatchIterator], sources: Sources) -> Plan:
     """Draw the batches of an epoch, in the order in which a strategy's own loop draws them.
 
     Args:
         passes: over its own data sets, and over each memory.
-        sources: the pool's row of each sample of each data set of these.
     """
     batches, *memories = passes
-    datasets = [torch.cat(source) for source in sources]
-    starts = [[0, *accumulate(len(rows) for rows in source)] for source in sources]
-    parts: list[Tensor] = []  # places in all data sets, one after the other
+    parts: list[Tensor] = []  # rows of data sets, and below where in `sources.rows` each data set begins
+    starts: list[int] = []
     places: list[list[Tensor]] = [[] for _ in memories]
     sizes = []
     while (batch := batches.next_parts()) is not None:
         own = 0
         for group, rows in batch:
-            parts.append(datasets[0][rows + starts[0][group]] if group else datasets[0][rows])
-            own += len(rows)
+            parts.append(rows)
+            starts.append(sources.starts[0][group])
+            own += rows.shape[0]
         size = own
-        for number, memory in enumerate(memories):
+        for memory, begin, held in zip(memories, sources.starts[1:], places):
             ((_, rows),) = memory.next_parts()
-            parts.append(datasets[number + 1][rows])
-            places[number].append(rows)
-            size += len(rows)
+            parts.append(rows)
+            starts.append(begin[0])
+            held.append(rows)
+            size += rows.shape[0]
         sizes.append((size, own))
-    empty = torch.empty(0, dtype=torch.int64)
-    return Plan(torch.cat(parts) if parts else empty, sizes, [torch.cat(each) if each else empty for each in places])
+    if not parts:
+        return Plan(torch.empty(0, dtype=torch.int64), sizes, [torch.empty(0, dtype=torch.int64) for _ in memories])
+    begins = torch.tensor(starts).repeat_interleave(torch.tensor([rows.shape[0] for rows in parts]))
+    return Plan(sources.rows[torch.cat(parts).add_(begins)], sizes, [torch.cat(held) for held in places])
 
 
 def _tell_metrics(strategy: EngineMixin, sums: Tensor) -> None:

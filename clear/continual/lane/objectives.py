@@ -174,6 +174,7 @@ class DERppObjective(Objective):
             self.logits = torch.stack([attribute_values(member.memory.buffer._data_attributes['logits'])
                                        for member in members]).to(stack.parameters[0].dtype)
             self._starts = torch.arange(stack.width)[:, None] * self.logits.shape[1]
+        self._shares: dict[int, Tensor] = {}
 
     def memories(self, strategy: EngineMixin) -> list[BatchIterator]:
         return [] if strategy.logit_batches is None else [strategy.logit_batches, strategy.label_batches]
@@ -184,16 +185,28 @@ class DERppObjective(Objective):
         size = places[0].shape[-1]
         own = logits.shape[2] - 2 * size
         held = self.logits.flatten(0, 1)[self._starts + places[0]].transpose(1, 2)  # (S, C, M)
-        loss, hits = _loss_and_hits(logits[..., :own], targets[..., :own])
-        replayed, _ = _loss_and_hits(logits[..., own + size:], targets[..., own + size:])
-        apart = logits[..., own:own + size].sub_(held)
+        apart = logits[..., own:own + size] - held
+        hits = _hits(logits[..., :own], targets[..., :own])
+        # Cross-entropy of the whole batch at once, each row with its share in the loss: none of the middle ones.
+        shares = self._shares_of(own, size)
+        logs = logits.log_softmax(1)
+        index = targets.unsqueeze(-2).expand(len(logits), 1, logits.shape[2])
+        loss = logs.gather(1, index).mul_(shares).sum((1, 2)).neg_()
+        gradient = logs.exp_().scatter_add_(1, index, logs.new_full((), -1.0).expand(index.shape)).mul_(shares)
         distance = apart.square().mean((1, 2))
-        apart.mul_(self.alpha * (2 / (size * held.shape[1])))
-        logits[..., :own] = softmax_errors(logits[..., :own].contiguous(), targets[..., :own])
-        logits[..., own + size:] = softmax_errors(logits[..., own + size:].contiguous(),
-                                                  targets[..., own + size:]).mul_(self.beta)
-        alpha, beta = (value.flatten() if isinstance(value, Tensor) else value for value in (self.alpha, self.beta))
-        return logits, loss + alpha * distance + beta * replayed, hits
+        torch.mul(apart, self.alpha * (2 / (size * held.shape[1])), out=gradient[..., own:own + size])
+        alpha = self.alpha.flatten() if isinstance(self.alpha, Tensor) else self.alpha
+        return gradient, loss + alpha * distance, hits
+
+    def _shares_of(self, own: int, size: int) -> Tensor:
+        """The share of each row of a batch in the cross-entropy, (1 or S, 1, N)."""
+        if own not in self._shares:
+            logits = self.logits
+            parts = [logits.new_full((1, 1, own), 1 / own), logits.new_zeros(1, 1, size),
+                     logits.new_full((1, 1, size), 1 / size) * self.beta]
+            width = parts[-1].shape[0]
+            self._shares[own] = torch.cat([part.expand(width, 1, -1) for part in parts], 2)
+        return self._shares[own]
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -204,9 +217,12 @@ def _loss_and_hits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy and number of right answers of each learner, both (S,)."""
     logs = logits.log_softmax(1)
     index = targets.unsqueeze(-2).expand(len(logits), 1, logits.shape[2])
-    own = logs.gather(1, index).squeeze(1)
+    return logs.gather(1, index).squeeze(1).mean(1).neg_(), _hits(logits, targets)
+
+
+def _hits(logits: Tensor, targets: Tensor) -> Tensor:
     # Of equal logits the first, as argmax has it.
-    return own.mean(1).neg_(), (logits.max(1).indices == targets).sum(1)
+    return (logits.max(1).indices == targets).sum(1)
 
 
 def _plugin(strategy: EngineMixin, field: str) -> object:
