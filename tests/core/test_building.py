@@ -49,8 +49,8 @@ class Careless:
 
 
 @pytest.mark.parametrize('cfg, told', [
-    (dict(type='Layer', widht=2), "part: Layer has no key 'widht'. Did you mean 'width'? Known: width."),
-    (dict(type='Wide', widht=2), "part: Wide has no key 'widht'. Did you mean 'width'? Known: depth, width."),
+    (dict(type='Layer', widht=2), "Layer has no key 'widht'. Did you mean 'width'? Known: width."),
+    (dict(type='Wide', widht=2), "Wide has no key 'widht'. Did you mean 'width'? Known: depth, width."),
     (dict(type='Block', own=dict(widht=2)), "part.own: Layer has no key 'widht'. Did you mean 'width'? Known: width."),
     (dict(type='Block', layers=[dict(type='Layer'), dict(type='Layer', widht=2)]),
      "part.layers[1]: Layer has no key 'widht'. Did you mean 'width'? Known: width."),

@@ -54,6 +54,8 @@ def reason(error: Exception) -> str:
 def _misspelt(error: Exception) -> str:
     """Of an argument that a class or function does not take: where it stands, and the nearest that it takes."""
     found = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+    while error.__cause__ is None and isinstance(error.__context__, TypeError):
+        error = error.__context__  # mmengine's call of hooks says the same again, `from None`
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     builds = [frame.f_locals for frame in frames if _builds(frame) and 'obj_cls' in frame.f_locals]
     if found is None or not builds:
@@ -64,11 +66,13 @@ def _misspelt(error: Exception) -> str:
     called = [built, *last.f_locals.values(), last.f_globals.get(name.partition('.')[0])]
     owner = next((each for each in called if _is_called(each, name)), None)
     accepted = accepted_arguments(owner) if owner is not None else None
-    paths = list(_paths(builds[0]['cfg'], key, builds[0]['registry'].name))
+    root = builds[0]['registry'].name
+    paths = list(_paths(builds[0]['cfg'], key, root))
     if accepted is None or key in accepted or not paths:
         return ''
     hidden = _hidden_by(builds[-1]) if owner is built else None
-    told = unknown_key(paths[0] if len(paths) == 1 else '', key, accepted, owner.__name__)
+    # A part that is built by itself may stand anywhere.
+    told = unknown_key(paths[0] if len(paths) == 1 and paths != [root] else '', key, accepted, owner.__name__)
     return f"{told} Is '{hidden}' meant?" if hidden else told
 
 

@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from short_runs import CONFIGS
 from torch import nn
+from toy_runs import toy_runner
 
 from clear.core.config import load_config
 from clear.core.configs.building import building
@@ -116,6 +118,14 @@ def test_key_that_only_the_constructor_knows(changes, told):
     with pytest.raises(ConfigError) as refused, building('The config'):
         MODELS.build(classifier(**changes))
     assert str(refused.value).startswith(f'The config cannot be built: {told}?')
+
+
+def test_key_that_a_hook_passes_on(tmp_path):
+    """The average that a hook builds when the run begins; mmengine says the error again for the hook."""
+    with pytest.raises(ConfigError) as refused, building('The config'):
+        toy_runner(tmp_path, hooks=[EMAHook(momentumm=0.1)])
+    assert str(refused.value).startswith("The config cannot be built: ExponentialMovingAverage has no key 'momentumm'. "
+                                         "Did you mean 'momentum'?")
 
 
 @pytest.mark.parametrize('name, near', [('checkpoin', 'checkpoint'), ('time', 'timer'), ('loger', 'logger')])
