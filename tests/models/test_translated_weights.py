@@ -37,10 +37,11 @@ def shaken(network, seed=0):
     return network.double().eval()
 
 
-def classifier(backbone, channels, head='LinearClsHead'):
-    gives_maps = backbone['type'] in ('SwinTransformer', 'SwinTransformerV2', 'RegNet')
+def classifier(backbone, channels, head='LinearClsHead', **options):
+    gives_maps = backbone['type'] in ('SwinTransformer', 'SwinTransformerV2', 'RegNet', 'MobileNetV2', 'MobileNetV3')
     neck = dict(type='GlobalAveragePooling') if gives_maps else None
-    cfg = dict(backbone=backbone, neck=neck, head=dict(type=head, num_classes=3, in_channels=channels))
+    cfg = dict(backbone=backbone, neck=neck, head=dict(type=head, num_classes=3, in_channels=channels,
+                                                          **options))
     return build_classifier(cfg).double()
 
 
@@ -68,9 +69,19 @@ def timm_regnet():
 
 
 def torchvision_regnet(name='regnet_x_800mf'):
+    return of_torchvision(name)
+
+
+def of_torchvision(name):
     from torchvision.models import get_model
 
     return get_model(name, num_classes=3)
+
+
+def timm_mobilenet_v2():
+    from timm import create_model
+
+    return create_model('mobilenetv2_100', num_classes=3)
 
 
 def torchvision_swin(depths=(2, 2, 2, 2), window=2):
@@ -116,6 +127,9 @@ WHOLE = {
     'timm_regnet': (timm_regnet, dict(type='RegNet', arch='regnetx_400mf'), 384, 'LinearClsHead', 'timm_regnet'),
     'torchvision_regnet': (torchvision_regnet, dict(type='RegNet', arch='regnetx_800mf'), 672, 'LinearClsHead',
                            'torchvision_regnet'),
+    'timm_mobilenet_v2': (timm_mobilenet_v2, dict(type='MobileNetV2'), 1280, 'LinearClsHead', 'timm_mobilenet_v2'),
+    'torchvision_mobilenet_v2': (lambda: of_torchvision('mobilenet_v2'), dict(type='MobileNetV2'), 1280,
+                                 'LinearClsHead', 'torchvision_mobilenet_v2'),
     'torchvision_convnext': (torchvision_convnext, CONVNEXT, 10, 'LinearClsHead', 'torchvision_convnext'),
     'timm_convnext': (lambda: timm_convnext(conv_mlp=True), CONVNEXT, 10, 'LinearClsHead', 'timm_convnext'),
     'timm_convnext_v2': (lambda: timm_convnext(use_grn=True, ls_init_value=None),
@@ -138,6 +152,18 @@ def test_logits_are_the_same_and_no_tensor_is_left(tmp_path, name):
     report = load_weights(model, save(tmp_path, network.state_dict()))
     assert report.source == source
     assert all(key.endswith(COMPUTED) for key in report.missing + report.unexpected)
+    model.eval()
+    torch.testing.assert_close(model(IMAGES), network(IMAGES), rtol=1e-12, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(('size', 'channels', 'middle'), [('small', 576, 1024), ('large', 960, 1280)])
+def test_mobilenet_v3_of_torchvision(tmp_path, size, channels, middle):
+    network = shaken(of_torchvision(f'mobilenet_v3_{size}'))
+    model = classifier(dict(type='MobileNetV3', arch=size), channels, 'StackedLinearClsHead', mid_channels=[middle],
+                       act_cfg=dict(type='HSwish'))
+    report = load_weights(model, save(tmp_path, network.state_dict()))
+    assert report.source == 'torchvision_mobilenet_v3' and not report.missing and not report.unexpected
     model.eval()
     torch.testing.assert_close(model(IMAGES), network(IMAGES), rtol=1e-12, atol=1e-10)
 

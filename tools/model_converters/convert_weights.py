@@ -26,8 +26,9 @@ SOURCES = ('auto', 'moco', 'clsa', 'swav', 'simsiam', 'pirl', 'exemplar', 'human
            'torchvision', 'timm', 'openclip', 'openclip_text', 'clear', 'efficientnet_pytorch', 'itra', 'protoclip',
            'dino', 'microsoft', 'timm_vit', 'dino_vit', 'torchvision_vit', 'openclip_vit', 'timm_convnext',
            'torchvision_convnext', 'facebook_convnext', 'timm_swin', 'torchvision_swin', 'microsoft_swin',
-           'timm_swin_v2', 'microsoft_swin_v2', 'timm_regnet', 'torchvision_regnet', 'lightly', 'lightly_teacher',
-           'lightly_student', 'lightly_resnet', 'solo')
+           'timm_swin_v2', 'microsoft_swin_v2', 'timm_regnet', 'torchvision_regnet', 'timm_mobilenet_v2',
+           'torchvision_mobilenet_v2', 'torchvision_mobilenet_v3', 'lightly', 'lightly_teacher', 'lightly_student',
+           'lightly_resnet', 'solo')
 RUN_TARGETS = ('mmpretrain', 'timm', 'torchvision', 'lightly')
 TARGETS = ('torchvision', 'mmpretrain', 'virb', 'detectron2', 'moco', 'clear')
 

@@ -92,8 +92,35 @@ _REGNET = (
           ('downsample.0.', 'downsample.conv.', 'proj.0.'), ('downsample.1.', 'downsample.bn.', 'proj.1.'))),
     ('head.fc.', 'head.fc.', 'fc.'),
 )
+# Blocks of MobileNetV2's seven stages (Sandler et al. 2018, arXiv:1801.04381, table 2); torchvision numbers them
+# through.
+_PLACES = [(stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count)]
+_MOBILENET_V2 = (
+    ('conv1.conv.', 'conv_stem.', 'features.0.0.'), ('conv1.bn.', 'bn1.', 'features.0.1.'),
+    ('conv2.conv.', 'conv_head.', 'features.18.0.'), ('conv2.bn.', 'bn2.', 'features.18.1.'),
+    *((f'layer{stage + 1}.{block}.conv.{ours}', f'blocks.{stage}.{block}.{timm}', f'features.{index}.conv.{theirs}')
+      for index, (stage, block) in enumerate(_PLACES, 1) for ours, timm, theirs in (
+          # the first block does not expand
+          (('0.conv.', 'conv_dw.', '0.0.'), ('0.bn.', 'bn1.', '0.1.'), ('1.conv.', 'conv_pw.', '1.'),
+           ('1.bn.', 'bn2.', '2.')) if index == 1 else
+          (('0.conv.', 'conv_pw.', '0.0.'), ('0.bn.', 'bn1.', '0.1.'), ('1.conv.', 'conv_dw.', '1.0.'),
+           ('1.bn.', 'bn2.', '1.1.'), ('2.conv.', 'conv_pwl.', '2.'), ('2.bn.', 'bn3.', '3.')))),
+    ('head.fc.', 'classifier.', 'classifier.1.'),
+)
+# torchvision counts the layers of a block, so that a name depends on whether it expands (all but the first) and
+# squeezes.
+_MOBILENET_V3 = tuple((ours, None, theirs) for ours, theirs in (
+    *((f'layer1.{ours}.{part}.', f'features.1.block.{theirs}.{number}.') for ours, theirs in (
+        ('depthwise_conv', 0), ('linear_conv', 1), ('linear_conv', 2)) for number, part in enumerate(('conv', 'bn'))),
+    *((f'layer{{}}.{ours}.{part}.', f'features.{{}}.block.{theirs}.{number}.') for ours, theirs in (
+        ('expand_conv', 0), ('depthwise_conv', 1), ('linear_conv', 2), ('linear_conv', 3))
+      for number, part in enumerate(('conv', 'bn'))),
+    *((f'layer{{}}.se.conv{number}.conv.', f'features.{{}}.block.{theirs}.fc{number}.')
+      for theirs in (1, 2) for number in (1, 2)),
+    ('layer{}.conv.', 'features.{}.0.'), ('layer{}.bn.', 'features.{}.1.'),
+    ('head.layers.0.fc.', 'classifier.0.'), ('head.layers.1.fc.', 'classifier.3.')))
 FAMILIES = {'resnet': _RESNET, 'vit': _VIT, 'convnext': _CONVNEXT, 'swin': _SWIN, 'swin_v2': _SWIN_V2,
-            'regnet': _REGNET}
+            'regnet': _REGNET, 'mobilenet_v2': _MOBILENET_V2, 'mobilenet_v3': _MOBILENET_V3}
 # Tensors with the channels of four patches; the norm of version 2 comes after the reduction.
 _MERGING = {'swin': re.compile(r'stages\.\d+\.downsample\.(?:norm\.weight|norm\.bias|reduction\.weight)'),
             'swin_v2': re.compile(r'stages\.\d+\.downsample\.reduction\.weight')}

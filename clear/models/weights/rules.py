@@ -186,6 +186,9 @@ TRANSLATED: dict[str, tuple[str, str, Callable[[str], str | None]]] = {
     'microsoft_swin_v2': ('swin_v2', 'original', _as_it_is),
     'timm_regnet': ('regnet', 'timm', _counted_from_zero),
     'torchvision_regnet': ('regnet', 'torchvision', _as_it_is),
+    'timm_mobilenet_v2': ('mobilenet_v2', 'timm', _without_wrapper),
+    'torchvision_mobilenet_v2': ('mobilenet_v2', 'torchvision', _as_it_is),
+    'torchvision_mobilenet_v3': ('mobilenet_v3', 'torchvision', _as_it_is),
 }
 
 # Format -> rule. `backbone.` is put in front or taken off afterwards, as the model wants it. With source='auto' the
