@@ -1,9 +1,9 @@
 """Values of a strategy as tensors and plain values, by kind, and back.
 
 Kinds are tensors, Avalanche's parameter records, containers, modules (state, modes, gradient flags), data sets (as
-experience and row of every sample) and objects. An object that has `state_dict` and `load_state_dict`
-(`contracts.Stateful`) is asked; of Avalanche's and ours, and of registered ones, every attribute is saved. Another kind
-is an error that names its path, never skipped.
+experience and row of every sample), parts of the strategy itself (by name) and objects. One that has `state_dict` and
+`load_state_dict` (`contracts.Stateful`) is asked; of Avalanche's and ours, and of registered ones, every attribute is
+saved. Another kind is an error that names its path, never skipped.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Kept = TypeVar('Kept')
 KIND = '__kind__'
 # In place of the fields of an object that was asked for its state; no attribute can have this name.
 ASKED = 'state_dict()'
-KINDS = ('param', 'module', 'dataset', 'batches', 'array', 'scalar', 'leaf', 'optimizer', 'dict', 'list', 'tuple',
-         'set', 'frozenset', 'object', *PLAIN_KINDS)
+KINDS = ('live', 'param', 'module', 'dataset', 'batches', 'array', 'scalar', 'leaf', 'optimizer', 'dict', 'list',
+         'tuple', 'set', 'frozenset', 'object', *PLAIN_KINDS)
 LOADER_OPTIONS = ('shuffle', 'drop_last', 'terminating', 'oversample', 'repeat', 'num_workers', 'pin_memory')
 
 
@@ -66,6 +66,8 @@ def encode(value: object, index: SampleIndex, path: str) -> Encoded:
         return value.item() if is_alike else {KIND: 'scalar', 'data': _of_array(np.asarray(value), path)}
     if value is None or isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum):
         return value
+    if id(value) in index.live_names:
+        return {KIND: 'live', 'name': index.live_names[id(value)]}
     if isinstance(value, torch.Tensor):
         data = value.detach().cpu().clone()
         is_leaf = value.requires_grad and value.is_leaf  # an optimiser may hold it
@@ -291,6 +293,11 @@ class Decoder:
             existing = self.makers[name]()
         return self.into_object(existing, encoded)
 
+    def _live(self, encoded: dict, _existing: object) -> object:
+        if (name := encoded['name']) not in self.index.live:
+            raise CheckpointError(f'The checkpoint refers to {name}, which this strategy does not have.')
+        return self.index.live[name]
+
     def _param(self, encoded: dict, _existing: object) -> ParamData:
         from avalanche.training.utils import ParamData
 
@@ -359,8 +366,7 @@ class Decoder:
 
     def _dict(self, encoded: dict, existing: object) -> dict:
         # Kept where it is, so that a defaultdict keeps its factory and aliases stay aliases.
-        old = dict(existing) if isinstance(existing, dict) else {}
-        target = existing if isinstance(existing, dict) else empty_dict(encoded.get('as'))
+        old, target = (dict(existing), existing) if isinstance(existing, dict) else ({}, empty_dict(encoded.get('as')))
         # Metrics keep one object per task in a defaultdict, whose own factory makes those that are not there yet.
         make = getattr(existing, 'default_factory', None) or (lambda: None)
         target.clear()

@@ -238,10 +238,14 @@ class SampleIndex:
 
     Args:
         experiences: the Avalanche data set of each training experience.
+
+    Attributes:
+        live, live_names: the parts of the strategy that is saved or restored, by name, and their names by `id`.
     """
 
     def __init__(self, experiences: list):
         self.experiences = experiences
+        self.know({})
         # Of each data set at the bottom: which experience every row belongs to, and as which row of it.
         self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for number, dataset in enumerate(experiences):
@@ -252,6 +256,11 @@ class SampleIndex:
                 owner, row_there = self._places[id(bottom)]
                 here = np.flatnonzero(which == position)
                 owner[rows[here]], row_there[rows[here]] = number, here
+
+    def know(self, live: dict[str, object]) -> None:
+        """Take the names of a strategy's parts: whoever holds one of them holds the very object."""
+        self.live = live
+        self.live_names = {id(part): name for name, part in live.items()}
 
     def locate(self, dataset: AvalancheDataset) -> tuple[torch.Tensor, torch.Tensor]:
         """Experience and row of each sample, in order.

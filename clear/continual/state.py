@@ -55,6 +55,7 @@ def strategy_state(strategy, index: SampleIndex) -> StrategyState:
     Raises:
         CheckpointError: naming what is of a kind that cannot be saved.
     """
+    index.know(_live_parts(strategy))
     plugins = {name: encode_object(plugin, index, name) for name, plugin in _stateful_plugins(strategy).items()}
     fields = {name: encode(getattr(strategy, name), index, name) for name in _own_fields(strategy)}
     metrics = [encode_object(metric, index, f'metrics[{position}]')
@@ -83,6 +84,14 @@ def loss_has_state(strategy) -> bool:
     return isinstance(loss, nn.Module) and bool(loss.state_dict())
 
 
+def _live_parts(strategy) -> dict[str, object]:
+    """What plugins may hold on to: the strategy, its optimiser, its plugins, its model and all parts of that."""
+    return {'the strategy': strategy, 'the optimiser': strategy.optimizer,
+            **{f'plugin {position}': plugin for position, plugin in enumerate(strategy.plugins)},
+            **{f'module {name}': module for name, module in strategy.model.named_modules()},
+            **{f'parameter {name}': parameter for name, parameter in strategy.model.named_parameters()}}
+
+
 def _stateful_plugins(strategy) -> dict[str, object]:
     return {f'{position}:{type(plugin).__name__}': plugin for position, plugin in enumerate(strategy.plugins)
             if not trait(plugin, 'is_saved_elsewhere')}
@@ -109,6 +118,7 @@ def load_strategy_state(strategy, state: StrategyState, index: SampleIndex, *, w
     Raises:
         CheckpointError: if the plugins or metrics differ from those that were saved.
     """
+    index.know(_live_parts(strategy))
     present = _stateful_plugins(strategy)
     _check_same('plugins', sorted(state['plugins']), sorted(present))
     if with_metrics:

@@ -23,13 +23,13 @@ def memory(name):
 
 
 CASES = {name: plugin(name) for name in ('CustomReplay', 'SlowWeights', 'SecondOptimizer', 'OwnDraws', 'GlobalDraws',
-                                         'ManyKinds')}
+                                         'HoldsParts', 'ManyKinds')}
 CASES |= {name: memory(name) for name in ('HardestBuffer', 'HalvesBuffer')}
 CASES |= {name: dict(type=f'avalanche_user.{name}') for name in ('OwnCumulative', 'TwoRates', 'OwnMemory',
                                                                        'TwoPasses')}
 CASES['several'] = dict(type='avalanche_user.OwnMemory', plugins=[
     dict(type=f'avalanche_user.{name}') for name in ('CustomReplay', 'SlowWeights', 'SecondOptimizer', 'OwnDraws')])
-QUICK = ('SecondOptimizer', 'OwnDraws', 'ManyKinds', 'OwnMemory', 'TwoPasses')
+QUICK = ('SecondOptimizer', 'OwnDraws', 'HoldsParts', 'ManyKinds', 'OwnMemory', 'TwoPasses')
 
 
 @pytest.fixture(scope='module')
@@ -76,6 +76,15 @@ def test_resumed_behind_an_experience(stream, tmp_path):
     (tmp_path / 'parts' / 'iteration.pth').unlink()
     seed_everything(987654321)
     assert_same_run(whole, trained(built(stream, options, tmp_path / 'parts'), resume=True))
+
+
+def test_what_a_plugin_holds_on_to_are_the_very_parts_again(stream, tmp_path):
+    stopped(built(stream, plugin('HoldsParts'), tmp_path / 'run'), 1, 3)
+    strategy = trained(built(stream, plugin('HoldsParts'), tmp_path / 'run'), resume=True).strategy
+    held = next(each for each in strategy.plugins if type(each).__name__ == 'HoldsParts')
+    assert held.strategy is strategy and held.model is strategy.model and held.rates is strategy.optimizer
+    assert all(mine is other for mine, other in zip(held.weights, strategy.model.parameters(), strict=True))
+    assert held in held.others
 
 
 def test_an_open_file_is_refused_before_anything_is_trained(stream, tmp_path):
