@@ -9,6 +9,7 @@ from avalanche.models import MultiTaskModule, avalanche_forward
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from clear.continual.batch_gradients import Slopes, mean_over_rows
 from clear.continual.training.linear_head import fits, lone_layer
 from clear.continual.training.loaders import IndexLoader
 from clear.core.logs import logger
@@ -23,7 +24,8 @@ SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def mean_over_samples(model: nn.Module, loss: SampleLoss, measure: Callable[[Tensor], Tensor], dataset, *,
-                      device: torch.device, batch_size: int, num_workers: int = 0) -> dict[str, Tensor]:
+                      device: torch.device, batch_size: int, num_workers: int = 0, slopes: Slopes | None = None
+                      ) -> dict[str, Tensor]:
     """For each trained parameter the mean over samples of `measure` of the gradient of the sample's loss.
 
     The model is in evaluation mode meanwhile, and in its own modes afterwards. Gradients come in vectorised passes
@@ -38,6 +40,9 @@ def mean_over_samples(model: nn.Module, loss: SampleLoss, measure: Callable[[Ten
     Returns:
         By name, in the shape of the parameter.
     """
+    found = None if slopes is None else mean_over_rows(model, slopes, measure, dataset, device=device)
+    if found is not None:
+        return found
     sums = {name: torch.zeros_like(value) for name, value in model.named_parameters() if value.requires_grad}
     chunk = max(1, min(batch_size, MAX_HELD // max(sum(value.numel() for value in sums.values()), 1)))
     if lone_layer(model) is not None:

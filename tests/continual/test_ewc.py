@@ -1,6 +1,7 @@
 """Importances by samples and by batches against loops, and the penalties made of them by hand."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from clear.continual.sample_gradients import mean_over_samples, sum_one_by_one, 
 from clear.continual.training.loaders import BatchIterator, batched_reads
 from clear.models import build_classifier
 from clear.models.heads import linear_gradient
+from clear.models.heads.linear_gradient import cross_entropy_slopes, squared_norm_slopes
 
 
 @pytest.fixture(scope='module')
@@ -134,6 +136,28 @@ def test_importances_of_batches_of_mas_are_avalanches(large, stream, monkeypatch
                            lambda compute: compute(strategy), strategy.model)
     torch.testing.assert_close(*found, rtol=1e-5 if large else 0, atol=1e-7 if large else 0)
     assert len(loops) == 2 - large
+
+
+@pytest.mark.parametrize(('loss', 'slopes', 'measure'), [
+    (torch.nn.CrossEntropyLoss(), cross_entropy_slopes, torch.square),
+    (torch.nn.CrossEntropyLoss(torch.tensor([0.5, 1.0, 2.0, 3.0])),
+     partial(cross_entropy_slopes, class_weights=torch.tensor([0.5, 1.0, 2.0, 3.0])), torch.square),
+    (lambda output, _: output.pow(2).sum(), lambda logits, _, size: squared_norm_slopes(logits, size), torch.abs)],
+    ids=['plain', 'weights', 'norm'])
+def test_means_over_samples_by_known_slopes_are_those_by_autograd(loss, slopes, measure, stream, monkeypatch):
+    monkeypatch.setattr(batch_gradients, 'ROWS_AT_ONCE', 10)
+    monkeypatch.setattr(batch_gradients, 'MEASURED_ROWS', 4)
+    runner = run(built(config(stream)))
+    model, found = runner.strategy.model, []
+    loops = calls_of(sample_gradients, 'sum_vectorised', monkeypatch)
+    for known in (slopes, None):
+        model.zero_grad()
+        torch.manual_seed(0)
+        means = mean_over_samples(model, loss, measure, runner.experiences[0].dataset, device=torch.device('cpu'),
+                                  batch_size=5, slopes=known)
+        assert bool(loops) == (known is None) and all(value.grad is None for value in model.parameters())
+        found.append((means, torch.rand(1)))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-8)
 
 
 def calls_of(owner, name, monkeypatch):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
 from avalanche.training.supervised import EWC as AvalancheEWC
 from avalanche.training.utils import ParamData
+from torch import Tensor
 
-from clear.continual.batch_gradients import mean_over_batches
+from clear.continual.batch_gradients import Slopes, mean_over_batches
 from clear.continual.repairs.regularisation.regularisers import as_importances, replace_plugin
 from clear.continual.sample_gradients import mean_over_samples
 from clear.continual.training.linear_head import is_cross_entropy
@@ -18,6 +20,13 @@ from clear.models.heads.linear_gradient import cross_entropy_slopes
 from clear.registry import PLUGINS, STRATEGIES
 
 FISHERS = ('sample', 'batch')
+
+
+def known_slopes(criterion: Callable[[Tensor, Tensor], Tensor]) -> Slopes | None:
+    """The gradients of cross-entropy by the logits; None for another loss."""
+    if not is_cross_entropy(criterion):
+        return None
+    return functools.partial(cross_entropy_slopes, class_weights=criterion.weight)
 
 
 @PLUGINS.register_module()
@@ -29,9 +38,9 @@ class EWCPlugin(AvalancheEWCPlugin):
 
     def compute_importances(self, model, criterion, optimizer, dataset, device, batch_size, num_workers=0
                             ) -> dict[str, ParamData]:
-        slopes = functools.partial(cross_entropy_slopes, class_weights=getattr(criterion, 'weight', None))
-        fisher = mean_over_batches(model, slopes, torch.square, dataset, device=device, batch_size=batch_size) \
-            if is_cross_entropy(criterion) else None
+        slopes = known_slopes(criterion)
+        fisher = None if slopes is None else mean_over_batches(model, slopes, torch.square, dataset, device=device,
+                                                               batch_size=batch_size)
         if fisher is None:
             return super().compute_importances(model, criterion, optimizer, dataset, device, batch_size, num_workers)
         model.train()
@@ -51,7 +60,7 @@ class PerSampleEWCPlugin(AvalancheEWCPlugin):
     def compute_importances(self, model, criterion, optimizer, dataset, device, batch_size, num_workers=0
                             ) -> dict[str, ParamData]:
         fisher = mean_over_samples(model, criterion, torch.square, dataset, device=device, batch_size=batch_size,
-                                   num_workers=num_workers)
+                                   num_workers=num_workers, slopes=known_slopes(criterion))
         return as_importances(model, fisher)
 
 

@@ -84,7 +84,8 @@ def squared_norm_slopes(logits: Tensor, batch_size: int) -> Tensor:
 
 
 def _over_batch_sums(shares: Tensor, batch_size: int) -> Tensor:
-    return torch.cat([part / part.sum() for part in shares.split(batch_size)])
+    sums = F.pad(shares, (0, -len(shares) % batch_size)).view(-1, batch_size).sum(1)
+    return shares / sums.repeat_interleave(batch_size)[:len(shares)]
 
 
 def softmax_errors(logits: Tensor, targets: Tensor, sums: Tensor | None = None) -> Tensor:

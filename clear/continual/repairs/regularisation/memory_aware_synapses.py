@@ -54,7 +54,8 @@ class MASPlugin(AvalancheMASPlugin):
     def _get_importance(self, strategy) -> dict[str, ParamData]:
         model, options = strategy.model, dict(device=strategy.device, batch_size=strategy.train_mb_size)
         if self.per_sample:
-            found = mean_over_samples(model, _squared_norm, torch.abs, strategy.experience.dataset, **options)
+            found = mean_over_samples(model, _squared_norm, torch.abs, strategy.experience.dataset, slopes=_slopes,
+                                      **options)
             return as_importances(model, found)
         model.train()
         found = mean_over_batches(model, _slopes, torch.abs, strategy.experience.dataset, **options)
