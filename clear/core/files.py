@@ -246,6 +246,10 @@ def load_tensors(path: str | Path, map_location: str = 'cpu') -> Any:
     # What torch's unpickler raises on bytes that are no checkpoint at all.
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError, AssertionError,
             OverflowError, MemoryError, struct.error, zipfile.BadZipFile) as error:
+        if 'TorchScript' in str(error):  # torch's own text, here too, advises to load it all the same
+            raise CheckpointError(f'{path} is a program of TorchScript (as OpenAI publishes CLIP); it was not loaded, '
+                                  'because doing so runs it. Where you trust it, load it with torch.jit.load and save '
+                                  'its state_dict().') from error
         raise CheckpointError(f'{path} is damaged or no checkpoint: {type(error).__name__}: {error}') from error
 
 

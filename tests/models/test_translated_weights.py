@@ -257,6 +257,13 @@ def test_image_tower_of_clip(tmp_path, quick_gelu):
     torch.testing.assert_close(model.extract_features(IMAGES)[-1], network.visual(IMAGES), rtol=0, atol=1e-10)
 
 
+def test_a_program_of_torchscript_is_named(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / 'clip.pt')
+    with pytest.raises(CheckpointError, match=r'a program of TorchScript .* save its state_dict\(\)') as found:
+        load_weights(classifier(VIT, 24), tmp_path / 'clip.pt')
+    assert 'weights_only' not in str(found.value)
+
+
 @torch.no_grad()
 def test_giant_of_dinov2(tmp_path):
     """timm's SwiGLU is DINOv2's under the names of an ordinary MLP."""
