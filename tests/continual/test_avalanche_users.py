@@ -7,7 +7,7 @@ from many_strategies import assert_same_run, settings, stopped, trained
 from tiny_runs import same_weights, weights, write_stream
 
 from clear.continual.plain_kinds import unplain
-from clear.core.errors import CheckpointError
+from clear.core.errors import CheckpointError, ConfigError
 from clear.core.seeding import seed_everything
 from clear.engine.continual.runner import ContinualRunner
 
@@ -29,7 +29,9 @@ CASES |= {name: dict(type=f'avalanche_user.{name}') for name in ('OwnCumulative'
                                                                        'TwoPasses')}
 CASES['several'] = dict(type='avalanche_user.OwnMemory', plugins=[
     dict(type=f'avalanche_user.{name}') for name in ('CustomReplay', 'SlowWeights', 'SecondOptimizer', 'OwnDraws')])
-QUICK = ('SecondOptimizer', 'OwnDraws', 'HoldsParts', 'ManyKinds', 'OwnMemory', 'TwoPasses')
+CASES['own rates'] = dict(optimizer=dict(type='avalanche_user.Boosted', lr=0.05, boost=3.0),
+                          scheduler=dict(type='avalanche_user.Drops', share=0.3))
+QUICK = ('own rates', 'SecondOptimizer', 'OwnDraws', 'HoldsParts', 'ManyKinds', 'OwnMemory', 'TwoPasses')
 
 
 @pytest.fixture(scope='module')
@@ -76,6 +78,16 @@ def test_resumed_behind_an_experience(stream, tmp_path):
     (tmp_path / 'parts' / 'iteration.pth').unlink()
     seed_everything(987654321)
     assert_same_run(whole, trained(built(stream, options, tmp_path / 'parts'), resume=True))
+
+
+def test_an_optimiser_and_a_schedule_by_their_module(stream):
+    by_torch = dict(optimizer=dict(type='torch.optim.SGD', lr=0.15, momentum=0.5),
+                    scheduler=dict(type='ExponentialLR', gamma=0.3))
+    mine, other = (weights(trained(built(stream, options))) for options in (CASES['own rates'], by_torch))
+    assert all(value.allclose(other[name], rtol=1e-5) for name, value in mine.items())
+    for key in ('optimizer', 'scheduler'):
+        with pytest.raises(ConfigError, match=f'cl_strategy.{key}: avalanche_user.SlowWeights is no'):
+            built(stream, {key: dict(type='avalanche_user.SlowWeights')})
 
 
 def test_what_a_plugin_holds_on_to_are_the_very_parts_again(stream, tmp_path):

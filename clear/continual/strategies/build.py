@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from clear.continual.strategies.parts import build_nested, build_plugins, check_parts, loss_class
 from clear.continual.training.mixin import EngineMixin
@@ -18,7 +20,7 @@ from clear.core.checks import check_choice, check_number, check_scheduler, check
 from clear.core.configs.building import BUILD_ERRORS, reason
 from clear.core.configs.signatures import accepted_arguments, check_keys
 from clear.core.errors import ConfigError
-from clear.registry import MODELS, OPTIMIZERS, STRATEGIES, RegistryError
+from clear.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS, STRATEGIES, RegistryError
 
 # Keys of `cl_strategy` that are ours; all others are arguments of the strategy class.
 OWN_KEYS = {'type', 'optimizer', 'scheduler', 'loss', 'optimizer_policy', 'scheduler_policy', 'plugins'}
@@ -35,13 +37,20 @@ def strategy_class(name: str) -> type:
 
 
 def torch_class(name: str, module, what: str) -> type:
-    """The optimiser or scheduler class `name`: ours, else of that torch module.
+    """The optimiser or scheduler class `name`: ours, else of that torch module; or one of any module, by its path.
 
     Raises:
         RegistryError: if there is none, with the nearest names.
+        ConfigError: if what a module has by that name is another kind of class.
     """
     from clear.core.errors import nearest
 
+    if '.' in name:
+        registry, kind = (OPTIMIZERS, Optimizer) if what == 'optimizer' else (PARAM_SCHEDULERS, LRScheduler)
+        found = registry.require(name)
+        if not (inspect.isclass(found) and issubclass(found, kind)):
+            raise ConfigError(f"cl_strategy.{what}: {name} is no {kind.__name__} of torch's.")
+        return found
     found = OPTIMIZERS.get_own(name) if what == 'optimizer' else None
     found = found or getattr(module, name, None)
     if found is None or not inspect.isclass(found):
