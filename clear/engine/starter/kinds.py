@@ -39,10 +39,10 @@ scenario = dict(train_transform=[dict(type='Grayscale'), dict(type='Shift', pixe
 cl_strategy = dict(mem_size=600, train_mb_size=64, train_epochs=4, optimizer=dict(lr=0.05), scheduler=dict(step_size=3))
 """,
         own="""Images as ROOT/<time>/<class>/<image>: put `clear::_base_/scenarios/folder_by_time.py` in place of the
-first base, `clear::_base_/models/resnet18.py` in place of the second, and set `scenario = dict(data_root='ROOT')` and
-`model = dict(head=dict(num_classes=...))`; the transforms of the base are for photos. A table with paths, labels
-and dates: `clear::_base_/scenarios/table_by_time.py`. CLEAR-10 itself: `clear download clear10 data/clear10` and
-`clear::_base_/scenarios/clear10.py`.""",
+first base, `clear::_base_/models/resnet18.py` in place of the second, `scenario = dict(data_root='ROOT')` in place of
+that of the digits, and `model = dict(head=dict(num_classes=...))` below; the transforms of the base are for photos. A
+table with paths, labels and dates: `clear::_base_/scenarios/table_by_time.py`. CLEAR-10 itself:
+`clear download clear10 data/clear10` and `clear::_base_/scenarios/clear10.py`.""",
         look=('clear report work_dirs/config',),
         more=('clear train config.py --seed 1 --work-dir work_dirs/seed1',
               'clear compare work_dirs/config work_dirs/seed1')),
@@ -61,7 +61,7 @@ train_dataloader = dict(dataset=dict(buckets=[0, 1]))
 custom_hooks = [*_base_.custom_hooks, dict(type='WeightNorm')]
 """,
         own="""A folder with any images: `train_dataloader = dict(dataset=dict(_delete_=True, type='ImageFolder',
-data_root='FOLDER', image_size=64))`, and `custom_hooks` without the kNN of the demo. Other methods:
+root='FOLDER', image_size=64))`, and `custom_hooks` without the kNN of the demo. Other methods:
 `clear::_base_/models/selfsup/`, recipes for ImageNet: `clear::selfsup/mocov2_resnet50_8xb32-cos-200e_imagenet.py`.""",
         look=('clear report work_dirs/config',),
         more=('clear train config.py --seed 1 --work-dir work_dirs/seed1',

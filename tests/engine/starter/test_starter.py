@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from short_runs import TOOLS, read_results, run
@@ -45,6 +47,29 @@ def test_what_is_written_runs(kind, started):
     done = run(KINDS[kind].program, 'config.py', '--dry-run')
     assert done.code == 0, done.err
     assert 'work_dir' in done.out and 'dry run' in done.out
+
+
+@pytest.mark.parametrize('kind', ['continual', 'pretraining', 'alignment', 'probing', 'evaluation'])
+def test_what_is_told_of_own_data_runs(kind, started):
+    """The statements of the README, on a folder of images by class and a table of them."""
+    started(kind)
+    for part, bucket in (('train', '1'), ('test', '2')):
+        shutil.copytree(f'data/demo/labeled_images/{bucket}', f'FOLDER/{part}')
+    rows = [f'{path.relative_to("FOLDER")},a photo of {path.parent.name}' for path in Path('FOLDER').rglob('*.jpg')]
+    Path('pairs.csv').write_text('\n'.join(['filepath,title', *rows]))
+    config = Path('config.py').read_text()
+    text = KINDS[kind].own.replace('...', '10').replace('ROOT', 'data/demo/labeled_images')
+    told = [each for each in re.findall(r'`(\w+ ?= ?[^`]+)`', text) if 'FILE' not in each]
+    assert told
+    if kind == 'continual':
+        config = re.sub(r'^scenario = (.|\n)*?\n(?=# Any)', '', config, flags=re.MULTILINE)
+        config = config.replace('scenarios/demo.py', 'scenarios/folder_by_time.py').replace('lenet5_demo', 'resnet18')
+    if kind == 'evaluation':
+        told = [f"data['test'].update({told[0].replace('FOLDER', 'FOLDER/test')})"]
+    Path('config.py').write_text('\n'.join([config, *told]))
+    done = run('train', 'config.py', '--dry-run')
+    assert done.code == 0, done.err
+    assert 'dry run' in done.out
 
 
 @pytest.mark.slow
