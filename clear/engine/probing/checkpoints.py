@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clear.core.checks import check_text
-from clear.core.config import to_plain
+from clear.core.config import load_config, to_plain
 from clear.core.errors import CheckpointError, ConfigError, TrainingError
 from clear.core.files import load_tensors
 from clear.core.logs import logger, setup_logging
@@ -60,6 +60,8 @@ class CheckpointScan:
     def __init__(self, run: str | Path, cfg: dict | None = None, *, checkpoints: Sequence[str] = (), name: str = '',
                  out: str | Path | None = None):
         self.run_dir = Path(check_text('run', str(run)))
+        if (self.run_dir / 'config.py').is_file():
+            load_config(self.run_dir / 'config.py')  # its `custom_imports`: the model may be of the user's own classes
         self.is_whole = not checkpoints
         self.out = self.run_dir / FOLDER / name if out is None else Path(out)
         self.given = [*checkpoints] or kept_names(self.run_dir)
