@@ -13,6 +13,7 @@ from clear_trees import write_clear_tree
 from quick_runs import CLASSES, DIM, built, config, trained
 from torch import nn
 
+from clear.continual.samples import SampleIndex
 from clear.continual.state import strategy_state
 from clear.continual.strategies.build import strategy_class
 from clear.continual.training.traits import AVALANCHE, Traits, rebuilt_fields, trait
@@ -192,7 +193,7 @@ def test_rebuilt_and_saved_elsewhere(toy, root):
     toy(base=kind, rebuilt=('more',))
     strategy = built(config(root, 'Toy')).strategy
     strategy.more = object()
-    state = strategy_state(strategy, None)
+    state = strategy_state(strategy, SampleIndex([]))
     assert state['fields'] == {'kept': 2}
     plugin, = (value for name, value in state['plugins'].items() if 'Plugin' in name)
     assert plugin['fields'] == {'kept': 1} and not any('Silent' in name for name in state['plugins'])
