@@ -17,7 +17,7 @@ from clear.datasets.make.writing import new_folder
 from clear.datasets.readers.bucket_lists import BucketChoice, read_buckets
 from clear.datasets.readers.by_time import SplitOptions, read_folder_by_time
 from clear.datasets.readers.folder import read_folder
-from clear.datasets.readers.image_files import first_repeated, image_files, plain_path
+from clear.datasets.readers.image_files import existing_folder, first_repeated, image_files, plain_path
 from clear.features import import_legacy
 
 FILES = ['2010/cat/b.png', '2010/cat/B.JPG', '2010/cat/deep/er/1.png', '2010/dog/a-b/2.png', '2010/dog/a/2.png',
@@ -188,3 +188,20 @@ def test_what_a_new_folder_would_replace_is_said_once(tmp_path):
         with pytest.raises(DataError) as caught, new_folder(out):
             pass
         assert str(caught.value) == f'{out} {said}.'
+
+
+@pytest.mark.parametrize('below, program', [
+    ('demo', 'make_demo_clear'), ('demo/labeled_images', 'make_demo_clear'), ('demo_scenes/KITTI', 'make_demo_scenes')])
+def test_data_of_shipped_recipes_come_with_the_program_that_writes_them(below, program, tmp_path):
+    folder = tmp_path.resolve() / 'data' / below
+    with pytest.raises(DataError) as error:
+        existing_folder(folder)
+    root = tmp_path.resolve() / 'data' / below.split('/')[0]
+    assert str(error.value) == (f'The folder {folder} does not exist. To get the data: '
+                                f'`python tools/dataset_converters/{program}.py {root}`.')
+
+
+@pytest.mark.parametrize('elsewhere', ['data/demos', 'demo', 'data/photos/demo'])
+def test_other_folders_have_no_program(elsewhere, tmp_path):
+    with pytest.raises(DataError, match='does not exist.$'):
+        existing_folder(tmp_path / elsewhere)

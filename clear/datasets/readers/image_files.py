@@ -15,6 +15,8 @@ from clear.core.errors import DataError
 from clear.datasets.columns import plain_texts, repeated_text
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+# Folders below `data` that shipped recipes read, and what writes them, below `tools/dataset_converters`.
+_WRITTEN_BY = {'demo': 'make_demo_clear.py', 'demo_scenes': 'make_demo_scenes.py'}
 
 
 def image_files(root: Path, below: str = '') -> list[str]:
@@ -115,6 +117,14 @@ def folder_of(file: Path, root: str | Path | None) -> Path:
     return real_path(file).parent if root is None else existing_folder(root)
 
 
+def how_to_make(root: Path) -> str:
+    """The sentence about the program that writes what shipped recipes read; empty for other folders."""
+    for folder in (root, *root.parents):
+        if folder.parent.name == 'data' and folder.name in _WRITTEN_BY:
+            return f'To get the data: `python tools/dataset_converters/{_WRITTEN_BY[folder.name]} {folder}`.'
+    return ''
+
+
 def existing_folder(path: str | Path, called: str = 'folder', hint: str = '') -> Path:
     """The folder as an absolute path without links, so that a later change of folder harms nobody.
 
@@ -127,7 +137,7 @@ def existing_folder(path: str | Path, called: str = 'folder', hint: str = '') ->
     root = real_path(path)
     if not root.is_dir():
         raise DataError(f'{root} is no folder.' if root.exists() else
-                        f'The {called} {root} does not exist. {hint}'.rstrip())
+                        f'The {called} {root} does not exist. {hint or how_to_make(root)}'.rstrip())
     return root
 
 

@@ -16,7 +16,7 @@ from clear.datasets.columns import chunked_texts, repeated_text
 from clear.datasets.fingerprints import stream_fingerprint
 from clear.datasets.readers.clear.clear_layouts import Choice, NewLayout, OldLayout, open_layout
 from clear.datasets.readers.clear.lacking_classes import warn_of_lacking_classes
-from clear.datasets.readers.image_files import has_odd_spelling, plain_path, real_path
+from clear.datasets.readers.image_files import has_odd_spelling, how_to_make, plain_path, real_path
 from clear.datasets.table import ImageTable
 
 logger = logging.getLogger('clear')
@@ -117,7 +117,7 @@ def read_clear(data_root: str | Path, *, data_name: str | None = None, evaluatio
 def how_to_get(data_name: str | None, root: Path) -> str:
     """The sentence for messages about missing data, what to run; empty where nobody knows."""
     if data_name is None:
-        return ''
+        return how_to_make(root)
     get = f'make_demo_clear.py {root}' if data_name == 'demo' else f'download_clear.py {data_name} {root}'
     return f'To get the data: `python tools/dataset_converters/{get}`.'
 
