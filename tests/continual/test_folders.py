@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / 'clear' / 'continual'
 # A part may import from itself and from parts of higher number.
 LAYERS = {'lane': -1, 'strategies': 0, 'restorable': 0, 'repairs': 1, 'state': 1, 'loggers': 1, 'journal': 1,
-          'batch_gradients': 2, 'sample_gradients': 2, 'resumable_loggers': 2, 'encoding': 2, 'training': 3,
-          'buffers': 3, 'evaluate': 3, 'quiet_evaluator': 3, 'metrics': 3,
-          'samples': 4, 'scenarios': 5, 'multitask': 5, 'plain_kinds': 5}
+          'sample_gradients': 2, 'resumable_loggers': 2, 'encoding': 2, 'batch_gradients': 3, 'training': 4,
+          'buffers': 4, 'evaluate': 4, 'quiet_evaluator': 4, 'metrics': 4,
+          'samples': 5, 'scenarios': 6, 'multitask': 6, 'plain_kinds': 6}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if path != PACKAGE / '__init__.py')
 REGISTRIES = ('STRATEGIES', 'PLUGINS')
 
