@@ -58,8 +58,8 @@ def unplain(kind: str, name: str | None, parts: Any, existing: object) -> object
         return _record(kind, _found(name), parts, existing)
     if kind == 'dtype':
         return _named(torch, parts, torch.dtype)
-    if kind == 'bytes':
-        return bytes(parts.tolist())
+    if kind in ('bytes', 'bytearray'):
+        return (bytes if kind == 'bytes' else bytearray)(parts.tolist())
     if kind == 'deque':
         return deque(parts['items'], parts['maxlen'])
     if kind in _GENERATORS:
@@ -114,6 +114,10 @@ def _named(module: Any, name: str, kind: type) -> Any:
     return found
 
 
+def _numbers(value: bytes | bytearray) -> torch.Tensor:
+    return torch.tensor(list(value), dtype=torch.uint8)
+
+
 def _numpy_state(generator: np.random.Generator | np.random.RandomState) -> str:
     # As text: some of its numbers have 128 bits.
     state = generator.get_state(legacy=False) if isinstance(generator, np.random.RandomState) else \
@@ -157,7 +161,7 @@ _SIMPLE: tuple[tuple[str, type, Callable[[Any], object]], ...] = (
     ('deque', deque, lambda value: dict(items=list(value), maxlen=value.maxlen)),
     ('path', PurePath, str), ('device', torch.device, str),
     ('dtype', torch.dtype, lambda value: str(value).removeprefix('torch.')),
-    ('bytes', (bytes, bytearray), lambda value: torch.tensor(list(value), dtype=torch.uint8)),
+    ('bytes', bytes, _numbers), ('bytearray', bytearray, _numbers),
     ('range', range, lambda value: [value.start, value.stop, value.step]),
     ('slice', slice, lambda value: [value.start, value.stop, value.step]),
     ('torch_generator', torch.Generator, lambda value: dict(state=value.get_state(), device=str(value.device))),

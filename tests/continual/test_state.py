@@ -61,7 +61,8 @@ def through_file(value, folder):
 
 @pytest.mark.parametrize('value', [
     None, True, 3, 2.5, float('inf'), 'text', [1, [2, 'a']], (1, (2.0, None)), {'a': 1, 3: [4]}, {(1, 2): 'pair'},
-    {3, 1, 2}, frozenset({'a'}), [], (), {}, set(), {'a': {'b': ({1}, [None])}}], ids=repr)
+    {3, 1, 2}, frozenset({'a'}), [], (), {}, set(), {'a': {'b': ({1}, [None])}}, b'\x00\xff',
+    bytearray(b'\x00\xff')], ids=repr)
 def test_plain_values_return_with_their_types(value, index, tmp_path):
     result = Decoder(index, nn.Linear(1, 1)).value(through_file(encode(value, index, 'x'), tmp_path))
     assert result == value and type(result) is type(value)
