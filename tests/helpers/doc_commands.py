@@ -13,6 +13,7 @@ from doc_pages import ROOT, Command, unique_commands
 from clear.cli import SCRIPTS as SHORT_NAMES
 
 COMMANDS = unique_commands()
+DRIFT = 'tools/analysis_tools/drift_report.py'
 SCRIPTS = {'tools/dist_train.sh': 0, 'tools/slurm_train.sh': 2}  # position of the config among the arguments
 
 
@@ -27,11 +28,11 @@ def make_targets() -> dict[str, list[str]]:
 
 
 def is_long(command: Command) -> bool:
-    """One more training on the demo data, or a benchmark.
+    """One more training on the demo data, a benchmark, or hundreds of permutations of every pair of buckets.
 
     In the quick tests its config or its arguments are checked; in the slow ones it runs whole.
     """
-    if command.words[0] == 'python' and command.words[1].startswith('benchmarks/'):
+    if command.words[0] == 'python' and command.words[1].startswith(('benchmarks/', DRIFT)):
         return True
     return (command.words[:2] == ['python', 'tools/train.py'] and 'lenet5_demo' in command.text
             and '--dry-run' not in command.words and command.page not in ('README.md', 'extending.md'))
@@ -145,6 +146,9 @@ def run(command: Command, monkeypatch, whole: bool) -> list[str] | None:
             check_training(words[2:])
             return None
         arguments = adapted(words[1], words[2:])
+        if words[1] == DRIFT and not whole:
+            assert call(words[1], [*arguments, '--help']) == 0
+            return None
         assert call(words[1], arguments) == 0
         return arguments
     elif words[0] == 'python' and words[1].startswith('benchmarks/'):

@@ -209,7 +209,7 @@ def test_another_pair_stands_in_for_a_bad_image_as_without_banks(root, tmp_path)
         assert counts == [dict(train=1)] * 2
 
 
-@pytest.mark.parametrize('transform', [SIZED, RANDOM])
+@pytest.mark.parametrize('transform', [pytest.param(SIZED, marks=pytest.mark.slow), RANDOM])
 def test_loader_workers_give_the_same(root, tmp_path, transform):
     for workers in (0, 2):
         cfg = config(root, tmp_path / 'banks', image=True, transform=transform)
