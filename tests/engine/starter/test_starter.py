@@ -12,7 +12,6 @@ from short_runs import TOOLS, read_results, run
 from clear.cli import PROGRAMS, SCRIPTS
 from clear.core.configs.bases import resolve_base
 from clear.core.errors import ConfigError
-from clear.datasets.make.demo import write_demo
 from clear.engine.starter.kinds import KINDS
 from clear.engine.starter.modules import MODULES
 from clear.engine.starter.write import commands, write_starter
@@ -20,29 +19,8 @@ from clear.engine.starter.write import commands, write_starter
 ALL = pytest.mark.parametrize('kind', KINDS)
 
 
-@pytest.fixture(scope='module')
-def demo(tmp_path_factory):
-    """The demo's digits, a hundred of each bucket."""
-    root = tmp_path_factory.mktemp('digits') / 'demo'
-    write_demo(root, seeds=[0], limit=100)
-    return root
-
-
-@pytest.fixture
-def started(demo, tmp_path, monkeypatch):
-    """Write a kind into a folder with the demo data, and go there."""
-    def start(kind):
-        write_starter(tmp_path / kind, kind)
-        (tmp_path / kind / 'data').mkdir()
-        (tmp_path / kind / 'data' / 'demo').symlink_to(demo)
-        monkeypatch.chdir(tmp_path / kind)
-    return start
-
-
 @ALL
 def test_what_is_written_runs(kind, started):
-    if kind == 'curation':
-        pytest.importorskip('duckdb')
     started(kind)
     done = run(KINDS[kind].program, 'config.py', '--dry-run')
     assert done.code == 0, done.err
